@@ -1,0 +1,71 @@
+"""What can go wrong, as one tree.
+
+    TlnbError                 base: one line in a notebook, a full traceback in plain Python
+    ├── ModelError            no such model, or a model that cannot be used as asked
+    ├── WeightsError          weights that are missing, unsafe or do not fit
+    ├── DataError             data that cannot be found, read or split
+    ├── AddressError          a layer address that hits nothing
+    ├── PlanError             a stage line that cannot be understood
+    ├── BadArguments          a magic line that cannot be understood
+    ├── NotReady              a step that needs an earlier one (``%tl_train`` before ``%tl_data``)
+    └── TrainingError         training that cannot start, or that broke a promise
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class TlnbError(Exception):
+    """Base of all errors that tlnb raises on purpose."""
+
+    def _render_traceback_(self) -> list[str]:
+        # IPython asks an exception for its own rendering; one line is enough for a wrong word.
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ModelError(TlnbError):
+    """No such model, or a model that cannot be used as asked."""
+
+
+class WeightsError(TlnbError):
+    """Weights that are missing, unsafe to load or of another shape."""
+
+
+class DataError(TlnbError):
+    """Data that cannot be found, read or split."""
+
+
+class AddressError(TlnbError):
+    """A layer address that hits nothing."""
+
+
+class PlanError(TlnbError):
+    """A stage line that cannot be understood."""
+
+
+class BadArguments(TlnbError):
+    """A magic line that cannot be understood."""
+
+
+class NotReady(TlnbError):
+    """A step that needs an earlier one first."""
+
+
+class TrainingError(TlnbError):
+    """Training that cannot start, or that broke a promise."""
+
+
+def nearest(word: str, options: Iterable[str]) -> str | None:
+    """The option most like ``word``, or None where nothing is near."""
+    options = list(options)
+    lowered = {option.lower(): option for option in options}
+    match = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[match[0]] if match else None
+
+
+def did_you_mean(word: str, options: Iterable[str]) -> str:
+    """``"; did you mean 'x'?"`` for the nearest option, or an empty string."""
+    near = nearest(word, options)
+    return f"; did you mean {near!r}?" if near else ""
