@@ -1,0 +1,198 @@
+"""The settings of one stage of training, and how each is read from text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from tlnb.errors import PlanError, did_you_mean
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one-cycle", "cosine", "constant")
+PRECISIONS = ("fp32", "bf16", "auto")
+AUGMENTATIONS = ("none", "light", "standard", "strong")
+GUARDS = ("l2sp", "lwf", "ewc")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One setting of a stage: what it takes, and what it is for.
+
+    Args:
+        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice`` or ``guard``.
+        help: one sentence for ``%tl_train?``.
+        choices: the words that a ``choice`` takes.
+        least: smallest value that a ``whole`` or ``positive`` takes.
+    """
+
+    kind: str
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = 0.0
+
+    @property
+    def takes(self) -> str:
+        """What a user may write, in words."""
+        words = {
+            "whole": f"a whole number from {self.least:g} up",
+            "positive": f"a number from {self.least:g} up",
+            "fraction": "a number from 0 to below 1",
+            "rate": "auto or a number above 0",
+            "guard": f"NAME:STRENGTH, with NAME one of {', '.join(GUARDS)}",
+        }
+        return words.get(self.kind) or "one of " + ", ".join(self.choices)
+
+
+KEYS: dict[str, Key] = {
+    "epochs": Key("whole", "passes over the training images", least=1),
+    "lr": Key("rate", "learning rate of the last layer; auto runs the range test first"),
+    "decay": Key("positive", "each earlier layer learns this many times slower", least=1.0),
+    "batch": Key("whole", "images in a step", least=1),
+    "optimizer": Key("choice", "update rule", OPTIMIZERS),
+    "schedule": Key("choice", "how the rate moves during the stage", SCHEDULES),
+    "momentum": Key("fraction", "momentum (SGD) or first beta (AdamW)"),
+    "weight_decay": Key("positive", "pull of the weights to zero, decoupled from the gradient for AdamW"),
+    "smoothing": Key("fraction", "label smoothing"),
+    "augment": Key("choice", "random changes to training images", AUGMENTATIONS),
+    "keep": Key("guard", "guard against forgetting"),
+    "patience": Key("whole", "end the stage after this many epochs without a better validation loss", least=1),
+    "precision": Key("choice", "number format of the layers that train", PRECISIONS),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One round of training with one set of trainable layers.
+
+    Args:
+        text: the line that the user wrote, without its comment.
+        frozen: indexes of the layers that stay fixed.
+        epochs: passes over the training set.
+        lr: learning rate of the last trainable layer, or None to find it by a range test.
+        decay: rate of a layer divided by the rate of the layer before it.
+        batch: samples a step; None for the data's own batch size.
+        optimizer: one of ``OPTIMIZERS``.
+        schedule: one of ``SCHEDULES``.
+        momentum: SGD momentum or AdamW's first beta; None for the optimizer's usual value (0.9).
+        weight_decay: None for the optimizer's usual value (0.01 for AdamW, 0 for SGD).
+        smoothing: label smoothing (Szegedy et al. 2016), 0 for none.
+        augment: one of ``AUGMENTATIONS``; None for the data's own.
+        keep: guard against forgetting as ``name:strength``; empty for none.
+        patience: epochs without a better validation loss before the stage ends; None for never.
+        precision: one of ``PRECISIONS``.
+    """
+
+    text: str
+    frozen: tuple[int, ...]
+    epochs: int = 1
+    lr: float | None = None
+    decay: float = 1.0
+    batch: int | None = None
+    optimizer: str = "adamw"
+    schedule: str = "one-cycle"
+    momentum: float | None = None
+    weight_decay: float | None = None
+    smoothing: float = 0.0
+    augment: str | None = None
+    keep: str = ""
+    patience: int | None = None
+    precision: str = "fp32"
+    asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint; ``Stage(**d)`` is the way back."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return plain | {"frozen": list(self.frozen), "asked": dict(self.asked)}
+
+
+def read_keys(pairs: Mapping[str, object]) -> dict[str, Any]:
+    """Check and convert stage settings given as text or as Python values.
+
+    Raises:
+        PlanError: an unknown key or a value that the key does not take; one line.
+    """
+    return {name: read_key(name, value) for name, value in pairs.items()}
+
+
+def read_key(name: str, value: object) -> Any:
+    """One setting in its own type; ``lr auto`` becomes None.
+
+    Raises:
+        PlanError: an unknown key or a value that the key does not take.
+    """
+    key = KEYS.get(name)
+    if key is None:
+        raise PlanError(f"unknown key {name!r}{did_you_mean(name, KEYS)}; keys: {', '.join(KEYS)}")
+    try:
+        return _READERS[key.kind](key, value)
+    except (TypeError, ValueError, OverflowError):
+        hint = did_you_mean(str(value), key.choices) if key.choices else ""
+        raise PlanError(f"{name} takes {key.takes}, not {str(value)!r}{hint}") from None
+
+
+def _whole(key: Key, value: object) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    number = int(value)  # type: ignore[call-overload]
+    return _at_least(key, number)
+
+
+def _positive(key: Key, value: object) -> float:
+    return _at_least(key, _finite(value))
+
+
+def _fraction(key: Key, value: object) -> float:
+    number = _finite(value)
+    if not 0 <= number < 1:
+        raise ValueError
+    return number
+
+
+def _rate(key: Key, value: object) -> float | None:
+    if value is None or (isinstance(value, str) and value.lower() == "auto"):
+        return None
+    number = _finite(value)
+    if number <= 0:
+        raise ValueError
+    return number
+
+
+def _choice(key: Key, value: object) -> str:
+    word = str(value).lower().replace("_", "-")
+    if word not in key.choices:
+        raise ValueError
+    return word
+
+
+def _guard(key: Key, value: object) -> str:
+    name, _, strength = str(value).partition(":")
+    if name.lower() not in GUARDS or (strength and not _finite(strength) > 0):
+        raise ValueError
+    return f"{name.lower()}:{strength}" if strength else name.lower()
+
+
+def _finite(value: object) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)  # type: ignore[arg-type]
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _at_least(key: Key, number: Any) -> Any:
+    if number < key.least:
+        raise ValueError
+    return number
+
+
+_READERS = {
+    "whole": _whole,
+    "positive": _positive,
+    "fraction": _fraction,
+    "rate": _rate,
+    "choice": _choice,
+    "guard": _guard,
+}
