@@ -1,0 +1,25 @@
+"""What every notebook under test shares: a cell goes red when IPython complains about one of its magics.
+
+A magic that does not exist, or a ``UsageError`` from one that does, only prints a line to stderr; the kernel
+sends no error message, so nbval would pass such a cell whenever its output is not compared or was stored so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
+    """After a cell has run, fail it if its stderr holds a line that starts with ``UsageError:``."""
+    result = yield
+    # Only nbval's cells have outputs; those of a skipped cell are None.
+    for output in getattr(item, "test_outputs", None) or ():
+        if output.get("name") == "stderr":
+            for line in output["text"].splitlines():
+                if line.startswith("UsageError:"):
+                    item.raise_cell_error(line)  # type: ignore[attr-defined]
+    return result
