@@ -1,0 +1,119 @@
+"""Imports go one way (magics, widgets → session → engine), and what is imported is what is declared."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "tlnb"
+FRONT_ENDS = {"IPython", "ipykernel", "ipywidgets", "fastprogress", "tlnb.magics", "tlnb.widgets"}
+# What the files of one part never import. The part is a folder or a file.
+FORBIDDEN = {
+    "errors.py": {"tlnb", "torch", *FRONT_ENDS},
+    "engine": {"tlnb.session", "tlnb.progress", "traitlets", *FRONT_ENDS},
+    "assets": {"tlnb.session", "tlnb.progress", *FRONT_ENDS},
+    "session.py": FRONT_ENDS,
+    "progress.py": {"tlnb.session", "tlnb.magics", "tlnb.widgets", "ipywidgets"},
+    "widgets": {"tlnb.magics"},
+}
+NEVER_PRINT = ("engine", "session.py", "magics", "widgets", "errors.py")
+# The name that is imported -> the name that is installed.
+DEPENDENCIES = {
+    "IPython": "ipython",
+    "PIL": "pillow",
+    "fastprogress": "fastprogress",
+    "ipywidgets": "ipywidgets",
+    "matplotlib": "matplotlib",
+    "numpy": "numpy",
+    "safetensors": "safetensors",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+    "torch": "torch",
+    "torchvision": "torchvision",
+    "traitlets": "traitlets",
+}
+OPTIONAL: set[str] = set()  # imported inside a function that says in words what to install
+
+
+def files(part: str) -> list[Path]:
+    path = PACKAGE / part
+    found = sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    assert found, f"{part} is empty"
+    return found
+
+
+def imports(path: Path, *, everywhere: bool = True) -> set[str]:
+    """Dotted names that a file imports; with ``everywhere=False`` only those that run when it is imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if everywhere else iter(tree.body)
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import; write the full name"
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def within(name: str, parents: set[str]) -> bool:
+    return any(name == parent or name.startswith(parent + ".") for parent in parents)
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports_go_one_way(part: str) -> None:
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in files(part)
+        for name in imports(path)
+        if within(name, FORBIDDEN[part])
+    }
+    assert not wrong
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph = {name: imports(path, everywhere=False) & set(modules) - {name} for name, path in modules.items()}
+    assert list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+@pytest.mark.parametrize("part", NEVER_PRINT)
+def test_never_prints(part: str) -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in files(part)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+    ]
+    assert not wrong
+
+
+def test_dependencies_are_those_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=!~ \[;]", line)[0] for line in project["dependencies"]}
+    assert declared == set(DEPENDENCIES.values())
+
+
+def test_dependencies_are_those_imported() -> None:
+    imported = {name.split(".")[0] for path in PACKAGE.rglob("*.py") for name in imports(path)}
+    foreign = imported - set(sys.stdlib_module_names) - {"tlnb"} - OPTIONAL
+    assert foreign == set(DEPENDENCIES)
+
+
+@pytest.mark.parametrize("module", ["tlnb", "tlnb.errors", "tlnb.magics"])
+def test_import_is_quick_without_torch(module: str) -> None:
+    heavy = {"torch", "torchvision", "sklearn", "matplotlib"}
+    code = f"import sys, {module}; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
