@@ -1,14 +1,14 @@
 """What can go wrong, as one tree.
 
-    TlnbError                 base: one line in a notebook, a full traceback in plain Python
-    ├── ModelError            no such model, or a model that cannot be used as asked
-    ├── WeightsError          weights that are missing, unsafe or do not fit
-    ├── DataError             data that cannot be found, read or split
-    ├── AddressError          a layer address that hits nothing
-    ├── PlanError             a stage line that cannot be understood
-    ├── BadArguments          a magic line that cannot be understood
-    ├── NotReady              a step that needs an earlier one (``%tl_train`` before ``%tl_data``)
-    └── TrainingError         training that cannot start, or that broke a promise
+TlnbError                 base: one line in a notebook, a full traceback in plain Python
+├── ModelError            no such model, or a model that cannot be used as asked
+├── WeightsError          weights that are missing, unsafe or do not fit
+├── DataError             data that cannot be found, read or split
+├── AddressError          a layer address that hits nothing
+├── PlanError             a stage line that cannot be understood
+├── BadArguments          a magic line that cannot be understood
+├── NotReady              a step that needs an earlier one (``%tl_train`` before ``%tl_data``)
+└── TrainingError         training that cannot start, or that broke a promise
 """
 
 from __future__ import annotations

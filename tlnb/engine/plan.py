@@ -1,8 +1,8 @@
 """The plan language: a stage a line, the whole checked before anything trains.
 
-    freeze body      epochs 3                    # only the new head trains
-    unfreeze -3:     epochs 2   lr auto
-    train 0,head     epochs 2   lr 1e-4  decay 2.6
+freeze body      epochs 3                    # only the new head trains
+unfreeze -3:     epochs 2   lr auto
+train 0,head     epochs 2   lr 1e-4  decay 2.6
 """
 
 from __future__ import annotations

@@ -12,8 +12,6 @@ from tlnb.errors import PlanError, did_you_mean
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16", "auto")
-AUGMENTATIONS = ("none", "light", "standard", "strong")
-GUARDS = ("l2sp", "lwf", "ewc")
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class Key:
     """One setting of a stage: what it takes, and what it is for.
 
     Args:
-        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice`` or ``guard``.
+        kind: ``whole``, ``positive``, ``fraction``, ``rate`` or ``choice``.
         help: one sentence for ``%tl_train?``.
         choices: the words that a ``choice`` takes.
         least: smallest value that a ``whole`` or ``positive`` takes.
@@ -40,7 +38,6 @@ class Key:
             "positive": f"a number from {self.least:g} up",
             "fraction": "a number from 0 to below 1",
             "rate": "auto or a number above 0",
-            "guard": f"NAME:STRENGTH, with NAME one of {', '.join(GUARDS)}",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
@@ -55,9 +52,9 @@ KEYS: dict[str, Key] = {
     "momentum": Key("fraction", "momentum (SGD) or first beta (AdamW)"),
     "weight_decay": Key("positive", "pull of the weights to zero, decoupled from the gradient for AdamW"),
     "smoothing": Key("fraction", "label smoothing"),
-    "augment": Key("choice", "random changes to training images", AUGMENTATIONS),
-    "keep": Key("guard", "guard against forgetting"),
-    "patience": Key("whole", "end the stage after this many epochs without a better validation loss", least=1),
+    "patience": Key(
+        "whole", "end the stage after this many epochs without a better validation loss", least=1
+    ),
     "precision": Key("choice", "number format of the layers that train", PRECISIONS),
 }
 
@@ -78,8 +75,6 @@ class Stage:
         momentum: SGD momentum or AdamW's first beta; None for the optimizer's usual value (0.9).
         weight_decay: None for the optimizer's usual value (0.01 for AdamW, 0 for SGD).
         smoothing: label smoothing (Szegedy et al. 2016), 0 for none.
-        augment: one of ``AUGMENTATIONS``; None for the data's own.
-        keep: guard against forgetting as ``name:strength``; empty for none.
         patience: epochs without a better validation loss before the stage ends; None for never.
         precision: one of ``PRECISIONS``.
     """
@@ -95,8 +90,6 @@ class Stage:
     momentum: float | None = None
     weight_decay: float | None = None
     smoothing: float = 0.0
-    augment: str | None = None
-    keep: str = ""
     patience: int | None = None
     precision: str = "fp32"
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -166,13 +159,6 @@ def _choice(key: Key, value: object) -> str:
     return word
 
 
-def _guard(key: Key, value: object) -> str:
-    name, _, strength = str(value).partition(":")
-    if name.lower() not in GUARDS or (strength and not _finite(strength) > 0):
-        raise ValueError
-    return f"{name.lower()}:{strength}" if strength else name.lower()
-
-
 def _finite(value: object) -> float:
     if isinstance(value, bool):
         raise TypeError
@@ -194,5 +180,4 @@ _READERS = {
     "fraction": _fraction,
     "rate": _rate,
     "choice": _choice,
-    "guard": _guard,
 }

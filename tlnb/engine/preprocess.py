@@ -1,0 +1,109 @@
+"""What has to happen to a picture before a given set of weights understands it.
+
+Size, crop, mean and standard deviation belong to the weights, not to the data: they are part of how the
+network was trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, crop and normalise.
+
+    Args:
+        channels: 1 (grey) or 3 (red, green, blue).
+        size: height and width that the network takes, in pixels.
+        resize: length of the shorter side before the centre crop, in pixels; None resizes straight to
+            ``size``, whatever the proportions.
+        mean: mean of each channel, for values in 0..1.
+        std: standard deviation of each channel, for values in 0..1.
+        interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
+    """
+
+    channels: int = 3
+    size: tuple[int, int] = (224, 224)
+    resize: int | None = 256
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    interpolation: str = "bilinear"
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Resized and cropped images with the right number of channels.
+
+        Args:
+            images: uint8 of shape (N, C, H, W), with 1 or 3 channels.
+
+        Returns:
+            uint8 of shape (N, ``channels``, *``size``).
+        """
+        return self.colour(self.crop(images))
+
+    def crop(self, images: Tensor) -> Tensor:
+        """Images at the size that the network takes, channels as they were."""
+        target = self._target(*images.shape[-2:])
+        if tuple(images.shape[-2:]) != target:
+            mode = InterpolationMode(self.interpolation)
+            images = F.resize(images, list(target), interpolation=mode, antialias=True)
+        return F.center_crop(images, list(self.size)) if target != self.size else images
+
+    def _target(self, height: int, width: int) -> tuple[int, int]:
+        if self.resize is None:
+            return self.size
+        shorter = min(height, width)
+        # As torchvision's Resize does it: the longer side is cut off, not rounded.
+        return int(self.resize * height / shorter), int(self.resize * width / shorter)
+
+    def colour(self, images: Tensor) -> Tensor:
+        """Images with ``channels`` channels: grey is repeated, colour becomes luma (ITU-R 601)."""
+        have = images.shape[-3]
+        if have == self.channels:
+            return images
+        if have == 1:
+            return images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
+        return F.rgb_to_grayscale(images[..., :3, :, :], num_output_channels=self.channels)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Model input from pixels.
+
+        Args:
+            images: (N, C, H, W); uint8 in 0..255, or floating point in 0..1.
+
+        Returns:
+            float32 of the same shape, ``(x - mean) / std`` a channel.
+        """
+        top = 1.0 if images.is_floating_point() else 255.0
+        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
+        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        # One multiplication and one addition a pixel, in place on the fresh float copy.
+        return images.to(torch.float32, copy=True).mul_(1.0 / (top * std)).sub_(mean / std)
+
+    def at(self, size: int | tuple[int, int]) -> Preprocess:
+        """The same for another input size; the margin that is cropped away stays in proportion."""
+        new = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+        resize = None if self.resize is None else round(self.resize * min(new) / min(self.size))
+        return replace(self, size=new, resize=resize)
+
+    def describe(self) -> str:
+        """One line for people."""
+        mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (self.mean, self.std))
+        how = f"resize {self.resize}, centre crop" if self.resize else "resize"
+        return f"{self.channels}×{self.size[0]}×{self.size[1]} ({how}, {self.interpolation}), mean {mean}, std {std}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
+        """The way back from ``to_dict``, also through JSON."""
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

@@ -1,0 +1,247 @@
+"""Training one stage: the part of the network that moves, its optimizer, and its batches in order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import chain, count
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine import freezing, lr_finder, optim
+from tlnb.engine.history import EpochRecord
+from tlnb.engine.layers import LayerMap
+from tlnb.engine.lr_curve import LRCurve
+from tlnb.engine.order import batches, seed_for
+from tlnb.engine.samples import Samples
+from tlnb.engine.schedule import factor
+from tlnb.engine.snapshot import transaction
+from tlnb.engine.stage import Stage
+from tlnb.engine.stopping import StopRequest
+from tlnb.engine.tasks import Classification, scores_of
+from tlnb.errors import TrainingError
+
+Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
+EVALUATION_BATCH = 256
+
+
+@dataclass
+class Route:
+    """What a stage feeds, and through which part of the network.
+
+    Attributes:
+        train: samples to learn from.
+        valid: samples to measure on.
+        forward: from a batch of those samples to class scores.
+        device: where it runs.
+    """
+
+    train: Samples
+    valid: Samples
+    forward: nn.Module
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Diverged(Exception):
+    """A loss that is not finite; the message says where."""
+
+
+class StageTrainer:
+    """One stage of training on one model.
+
+    Args:
+        model: the whole network.
+        layers: its layers.
+        stage: the settings; ``stage.frozen`` has been applied to the model.
+        route: samples and the part of the network that they pass.
+        number: of the stage in the session, from 1.
+        batch: samples a step.
+        seed: of the order of samples and of dropout.
+        task: loss and figure.
+        step: the user's own training step, in place of the task's loss on the network's scores.
+        bn: ``frozen`` leaves the statistics of every BatchNorm layer alone.
+
+    Raises:
+        TrainingError: trainable parameters and the optimizer's are not the same set.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: LayerMap,
+        stage: Stage,
+        route: Route,
+        *,
+        number: int,
+        batch: int,
+        seed: int,
+        task: Classification,
+        step: Step | None = None,
+        bn: str = "train",
+    ):
+        self.model, self.layers, self.stage, self.route = model, layers, stage, route
+        self.number, self.batch, self.seed, self.task = number, batch, seed, task
+        self.bn = bn
+        self._step = step or self._usual_step
+        self.optimizer = optim.make_optimizer(model, layers, stage)
+        freezing.check_same_parameters(model, self.optimizer)
+        self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
+        self.epoch = 0
+        self.steps_done = 0
+        self.targets = route.train.targets.to(route.device)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return len(batches(len(self.route.train), self.batch, self.seed, self.number, 0))
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Each trained layer's share of the rate, by name."""
+        return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
+
+    # ---------------------------------------------------------------- the range test
+
+    def find_rate(self, stop: StopRequest | None = None, **settings) -> LRCurve:  # type: ignore[no-untyped-def]
+        """The range test on this stage's layers; leaves no trace (see ``lr_finder.range_test`` for settings).
+
+        Raises:
+            Stopped: a stop was asked for.
+        """
+        order = chain.from_iterable(
+            batches(len(self.route.train), self.batch, self.seed, self.number, -1 - sweep)
+            for sweep in count()
+        )
+        with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
+            torch.manual_seed(seed_for(self.seed, self.number, -1))
+            self.set_modes(training=True)
+            ratios = self.ratios if self.stage.decay != 1.0 else None
+            return lr_finder.range_test(
+                lambda: self.train_step(next(order)),
+                lambda rate: optim.set_rate(self.optimizer, rate),
+                ratios=ratios,
+                on_step=lambda *_: stop.check() if stop else None,
+                **settings,
+            )
+
+    # ---------------------------------------------------------------- an epoch
+
+    def train_epoch(self, rate: float, stop: StopRequest, on_batch: Callable[[int, int], None]) -> float:
+        """Train one epoch; the mean training loss.
+
+        Raises:
+            Stopped: at the edge of a batch, after a stop was asked for.
+            Diverged: a loss was not finite.
+        """
+        self.set_modes(training=True)
+        order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
+        total = torch.zeros((), device=self.route.device)
+        for done, indices in enumerate(order):
+            stop.check()
+            now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
+            optim.set_rate(self.optimizer, now)
+            loss = self.train_step(indices, probe=self.steps_done == 0)
+            # Reading the loss makes an accelerator wait, so there it is read once an epoch.
+            if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+                raise Diverged(self._where(loss, now, done + 1))
+            total += loss * len(indices)
+            self.steps_done += 1
+            on_batch(done + 1, len(order))
+        mean = (total / len(self.route.train)).item()
+        if not math.isfinite(mean):
+            raise Diverged(self._where(total, now, len(order)))
+        self.epoch += 1
+        return mean
+
+    def train_step(self, indices: Tensor, probe: bool = False) -> Tensor:
+        """One optimizer step on these samples; the loss before it, detached.
+
+        Args:
+            indices: int64 of shape (B,).
+            probe: check that each trainable parameter got a gradient, and no other.
+        """
+        inputs = self.route.train.batch(indices).to(self.route.device, non_blocking=True)
+        targets = self.targets[indices.to(self.targets.device)]
+        loss = self._step(self.route.forward, inputs, targets)
+        loss.backward()
+        if probe:
+            freezing.check_gradients(self.model)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+    def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with self._precision():
+            return self.task.loss(scores_of(forward(inputs)), targets, self.stage.smoothing)
+
+    def _precision(self) -> torch.autocast:
+        device = self.route.device.type
+        wanted = self.stage.precision == "bf16" or (self.stage.precision == "auto" and device == "cuda")
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=wanted)
+
+    def _where(self, loss: Tensor, rate: float, step: int) -> str:
+        return (
+            f"the loss became {loss.item()} at step {step} of epoch {self.epoch + 1}, at the rate {rate:.1e}"
+        )
+
+    # ---------------------------------------------------------------- measuring
+
+    @torch.no_grad()
+    def evaluate(self) -> tuple[float, float]:
+        """Mean loss and figure on the validation samples, in test mode."""
+        self.set_modes(training=False)
+        samples, device = self.route.valid, self.route.device
+        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        for indices in torch.arange(len(samples)).split(EVALUATION_BATCH):
+            targets = samples.targets[indices].to(device)
+            with self._precision():
+                scores = scores_of(self.route.forward(samples.batch(indices).to(device)))
+            loss += self.task.loss(scores.float(), targets) * len(indices)
+            right += self.task.right(scores, targets)
+        return (loss / len(samples)).item(), (right / len(samples)).item()
+
+    def record(self, rate: float, train_loss: float, seconds: float, digest: str) -> EpochRecord:
+        """The epoch that has just ended, measured."""
+        began = time.perf_counter()
+        valid_loss, accuracy = self.evaluate()
+        seconds += time.perf_counter() - began
+        return EpochRecord(
+            self.number, self.epoch, self.stage.epochs, self.trained, rate, train_loss, valid_loss, accuracy,
+            seconds, digest, self.task.metric,
+        )  # fmt: skip
+
+    def set_modes(self, *, training: bool) -> None:
+        """Train or test mode for the whole model; frozen layers in test mode always."""
+        frozen = self.stage.frozen
+        freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
+        if self.route.forward is not self.model:
+            self.route.forward.train(training)
+
+
+def copies_of_trainable(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor that training may change, with a copy of it."""
+    for tensor in chain((p for p in model.parameters() if p.requires_grad), model.buffers()):
+        yield tensor, tensor.detach().clone()
+
+
+def put_back(copies: list[tuple[Tensor, Tensor]]) -> None:
+    """Undo what happened since the copies were made."""
+    with torch.no_grad():
+        for tensor, copy in copies:
+            tensor.copy_(copy)
+
+
+def promise_kept(before: str, after: str, names: str) -> None:
+    """Frozen means frozen.
+
+    Raises:
+        TrainingError: the digest of the frozen layers changed.
+    """
+    if before != after:
+        raise TrainingError(
+            f"frozen {names} changed during the stage; something outside tlnb wrote to them "
+            "(a training step of your own, or a reference kept elsewhere)"
+        )
