@@ -1,0 +1,113 @@
+"""From the words of a line to the arguments of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tlnb.errors import BadArguments, did_you_mean
+from tlnb.magics.command import Argument, Command, Option
+from tlnb.magics.line import Word, split_line, value_of
+from tlnb.magics.values import read_value
+
+Call = tuple[list[Any], dict[str, Any]]
+
+
+def parse(command: Command, line: str, namespace: Mapping[str, object], *, cell: bool = False) -> Call:
+    """The positional and keyword arguments that ``line`` means for ``command``.
+
+    Args:
+        command: whose line it is.
+        line: the text after the magic's name.
+        namespace: where ``$name`` is looked up.
+        cell: whether it is the line of a cell magic; its arguments by place come from the body then.
+
+    Raises:
+        BadArguments: one line that starts with the magic and names the wrong word.
+    """
+    try:
+        return _parse(command, line, namespace, () if cell else command.arguments)
+    except BadArguments as error:
+        raise BadArguments(f"{'%' * (1 + cell)}{command.name}: {error}") from None
+
+
+def _parse(
+    command: Command, line: str, namespace: Mapping[str, object], arguments: Sequence[Argument]
+) -> Call:
+    plain: list[Word] = []
+    keywords: dict[str, Any] = {}
+    words = iter(split_line(line))
+    for word in words:
+        if not (word.is_option or command.bare):
+            plain.append(word)
+            continue
+        option, label, value = _option(command, word, words)
+        if option.keyword in keywords:
+            raise BadArguments(f"{label} is given twice")
+        keywords[option.keyword] = _option_value(option, label, value, namespace)
+    return _positional(command, arguments, plain, namespace), keywords
+
+
+def _option(command: Command, word: Word, rest: Iterator[Word]) -> tuple[Option, str, Word | None]:
+    label, value = word.split()
+    option = command.option(label.lstrip("-"))
+    if option is None or (word.is_option and not label.startswith("--")):
+        raise BadArguments(_unknown(command, label))
+    if value is None and option.kind is not None:
+        value = next(rest, None)
+        if value is None or value.is_option:
+            raise BadArguments(f"{label} needs a value: {option.kind.takes}")
+    return option, label, value
+
+
+def _option_value(option: Option, label: str, value: Word | None, namespace: Mapping[str, object]) -> object:
+    if option.kind is None:
+        if value is not None:
+            raise BadArguments(f"{label} takes no value, not {value.text!r}")
+        return True
+    assert value is not None  # _option has seen to it
+    return read_value(option.kind, label, value_of(value, namespace))
+
+
+def _positional(
+    command: Command, arguments: Sequence[Argument], words: list[Word], namespace: Mapping[str, object]
+) -> list[Any]:
+    values: list[Any] = []
+    words = list(words)
+    for argument in arguments:
+        if words:
+            values.append(read_value(argument.kind, argument.name, _take(argument, words, namespace)))
+        elif argument.required:
+            raise BadArguments(f"{argument.name} missing: {argument.kind.takes}; usage: {command.usage}")
+    if words:
+        raise BadArguments(_too_many(command, arguments, words[0].text))
+    return values
+
+
+def _take(argument: Argument, words: list[Word], namespace: Mapping[str, object]) -> object:
+    first = words.pop(0)
+    if not argument.several:
+        return value_of(first, namespace)
+    text = first.text
+    while words and (text.endswith(",") or words[0].text.startswith(",")):
+        text += words.pop(0).text
+    return value_of(first, namespace) if text == first.text else text
+
+
+def _unknown(command: Command, label: str) -> str:
+    if not command.options:
+        return f"there is no option {label!r}; usage: {command.usage}"
+    dashes = label.startswith("-") or not command.bare
+    names = [f"--{option.name}" if dashes else option.name for option in command.options]
+    hint = did_you_mean(f"--{label.lstrip('-')}" if dashes else label, names)
+    what = "option" if dashes else "key"
+    return f"there is no {what} {label!r}" + (hint or f"; {what}s: {', '.join(names)}")
+
+
+def _too_many(command: Command, arguments: Sequence[Argument], word: str) -> str:
+    name, _, _ = word.partition("=")
+    if command.option(name) is not None:
+        return f"{word!r} is one word too many; did you mean '--{word}'?"
+    if arguments and arguments[-1].several:
+        return f"{word!r} is one word too many; commas join several: 0,1"
+    return f"{word!r} is one word too many; usage: {command.usage}"

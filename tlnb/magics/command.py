@@ -1,0 +1,99 @@
+"""What is known of one command: enough to parse its line, complete it, and write its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tlnb.magics.values import Kind
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A word that a command takes by its place.
+
+    Args:
+        name: what it is called in help and errors.
+        kind: what it takes.
+        help: one sentence.
+        required: whether the line is wrong without it.
+        several: whether words that commas join (``2:4, 7``) are one argument.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    required: bool = True
+    several: bool = False
+
+    @property
+    def usage(self) -> str:
+        """How it stands in a usage line."""
+        return self.name.upper() if self.required else f"[{self.name.upper()}]"
+
+
+@dataclass(frozen=True)
+class Option:
+    """A value that a command takes by its name.
+
+    Args:
+        name: as the user writes it, without dashes; ``per-class`` becomes the keyword ``per_class``.
+        kind: what it takes; None for a flag, which passes ``True``.
+        help: one sentence.
+        default: what holds without it, in words.
+    """
+
+    name: str
+    kind: Kind | None
+    help: str
+    default: str = ""
+
+    @property
+    def keyword(self) -> str:
+        """The keyword argument of the session's method."""
+        return self.name.replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One magic: one call on the session.
+
+    Args:
+        name: of the magic, without ``%``.
+        target: the session's method or, with ``read_only``, the attribute that is returned.
+        summary: one sentence.
+        arguments: taken by place, in order.
+        options: taken by name: ``--name value``.
+        bare: whether options may also be written as ``name value`` or ``name=value``.
+        read_only: whether ``target`` is an attribute, not a method.
+        cell: the session's method that takes the body of ``%%name``; empty where there is no cell form.
+        body: what the cell body holds, one sentence.
+        details: more for the help, as paragraphs.
+        examples: (line or cell, what it does) pairs.
+    """
+
+    name: str
+    target: str
+    summary: str
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    bare: bool = False
+    read_only: bool = False
+    cell: str = ""
+    body: str = ""
+    details: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def option(self, name: str) -> Option | None:
+        """The option of that name; underscores stand for dashes too."""
+        wanted = name.replace("_", "-")
+        return next((option for option in self.options if option.name.replace("_", "-") == wanted), None)
+
+    @property
+    def usage(self) -> str:
+        """The line in short: ``%tl_freeze LAYERS``."""
+        words = [argument.usage for argument in self.arguments]
+        if self.bare:
+            words.append("[KEY VALUE ...]")
+        elif self.options:
+            words.append("[--OPTION VALUE ...]")
+        return " ".join([f"%{self.name}", *words])

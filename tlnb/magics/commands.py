@@ -1,0 +1,226 @@
+"""The table of commands: parser, help, completion and the reference page are all made from it.
+
+A new command is an entry here and a method of the session; it needs no code of its own.
+"""
+
+from __future__ import annotations
+
+from tlnb.engine.stage import KEYS
+from tlnb.magics.command import Argument, Command, Option
+from tlnb.magics.values import choice, number, stage_key, text, whole
+
+_LAYERS = text(
+    "layers such as 0:5, -1:, layer3, features.*, body, head, all or none", "LAYERS", source="layers"
+)
+
+_ADDRESS = Argument("layers", _LAYERS, "which layers; commas join several: 2:4,7", several=True)
+
+_ADDRESSES = """Layers are numbered from 0 in the order in which data flows. An address is a number (3, -1), a
+range (0:5 is 0 to 4, -1: is the last), a name or a prefix of names (layer3, layer1.0), a glob (features.*),
+or one of body, head, all, none; commas join several. Layers that the address does not hit stay as they are."""
+
+
+def _stage_options(*names: str) -> tuple[Option, ...]:
+    chosen = {name: KEYS[name] for name in names or KEYS}
+    return tuple(
+        Option(name, stage_key(name, key), f"{key.help}: {key.takes}") for name, key in chosen.items()
+    )
+
+
+LOAD = Command(
+    "tl_load",
+    "load",
+    "Load a trained network.",
+    arguments=(
+        Argument(
+            "model",
+            text("the name of a model", "MODEL", source="models"),
+            "convnet5 (ships with tlnb), or a classification model of torchvision",
+        ),
+    ),
+    options=(
+        Option(
+            "weights",
+            text("an entry, a file or none", "ENTRY|FILE|none", source="weights", files=True),
+            "which weights: an entry of the model's weights, a file, or none for random ones",
+            "the best that are published",
+        ),
+    ),
+    details="""The pictures that it is shown later are prepared in the way its weights ask for. Where weights
+cannot be downloaded, one line names the file that is missing; give it by --weights FILE.""",
+    examples=(
+        ("%tl_load convnet5", "the network that ships with tlnb"),
+        ("%tl_load resnet18 --weights none", "the architecture alone, with random weights"),
+        ('%tl_load resnet18 --weights "my files/resnet18.pth"', "weights from a file"),
+    ),
+)
+
+DATA = Command(
+    "tl_data",
+    "data",
+    "Name the data to learn from.",
+    arguments=(
+        Argument(
+            "source",
+            text("digits or glyphs", "SOURCE", source="data"),
+            "digits (1,797 real handwritten digits) or glyphs (drawn letters); both ship with tlnb",
+        ),
+    ),
+    options=(
+        Option("valid", number(0, 1), "share of the samples that is kept for measuring", "0.2"),
+        Option("size", whole(1), "height and width of the pictures, in pixels", "what the network takes"),
+        Option("batch", whole(1), "samples in a step", "64"),
+        Option("per-class", whole(1), "use only so many training samples of each class", "all"),
+        Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
+    ),
+    details="A network that knows other classes than the data's gets a new linear head.",
+    examples=(
+        ("%tl_data digits", "the quickstart's data"),
+        ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
+        ("%tl_data digits --valid $share", "the value of the variable share"),
+    ),
+)
+
+HEAD = Command(
+    "tl_head",
+    "head",
+    "Put a new head on the network, sized by the data.",
+    arguments=(
+        Argument(
+            "spec",
+            text("linear or mlp:512,256", "SPEC", source="heads"),
+            "linear (one layer, the default), or mlp: and the widths of the hidden layers",
+            required=False,
+            several=True,
+        ),
+    ),
+    details="Weights are He (Kaiming) normal, biases zero. The old head is kept aside.",
+    examples=(
+        ("%tl_head linear", "one linear layer"),
+        ("%tl_head mlp:512,256", "two hidden layers before it"),
+    ),
+)
+
+LAYERS = Command(
+    "tl_layers",
+    "layers",
+    "Show the layers: number, name, kind, output shape, parameters, frozen or not.",
+    read_only=True,
+    examples=(("%tl_layers", "the table"), ("table = %tl_layers", "keep it in a variable")),
+)
+
+FREEZE = Command(
+    "tl_freeze",
+    "freeze",
+    "Freeze layers: their weights and buffers stay as they are, bit for bit, and they run in test mode.",
+    arguments=(_ADDRESS,),
+    details=_ADDRESSES,
+    examples=(
+        ("%tl_freeze 0:5", "layers 0 to 4"),
+        ("%tl_freeze body", "all but the head"),
+        ("%tl_freeze layer1,layer2", "by name"),
+    ),
+)
+
+UNFREEZE = Command(
+    "tl_unfreeze",
+    "unfreeze",
+    "Unfreeze layers: they train from the next stage on.",
+    arguments=(_ADDRESS,),
+    details=_ADDRESSES,
+    examples=(
+        ("%tl_unfreeze -1:", "the last layer"),
+        ("%tl_unfreeze 3:", "layer 3 and all after it"),
+        ("%tl_unfreeze all", "the whole network"),
+    ),
+)
+
+LR = Command(
+    "tl_lr",
+    "find_lr",
+    "Find a learning rate by a range test; nothing is changed by it.",
+    options=(
+        Option(
+            "rule", text("a rule", "RULE", source="rules"), "how the rate is read off the curve", "valley"
+        ),
+        Option("start", number(0), "the first rate", "1e-7"),
+        Option("stop", number(0), "the last rate", "10"),
+        Option("steps", whole(2), "how many rates are tried", "100"),
+        *_stage_options("decay", "batch", "optimizer", "momentum", "weight_decay", "smoothing"),
+    ),
+    details="""The rate grows from step to step, and the loss is noted (Smith 2017). The curve shows the loss,
+the suggestion, and the answers of the other rules. A suggestion of None means that the curve has no place to
+read it off; the curve then says why.""",
+    examples=(
+        ("curve = %tl_lr", "curve.suggestion, curve.rates and curve.losses are numbers to go on with"),
+        ("%tl_lr --rule steepest --stop 1", "another rule, and a shorter sweep"),
+    ),
+)
+
+TRAIN = Command(
+    "tl_train",
+    "train",
+    "Train what is unfrozen, for one stage; as a cell magic, train the plan in the cell.",
+    options=(
+        *_stage_options(),
+        Option(
+            "bn",
+            choice("train", "frozen"),
+            "frozen leaves the statistics of BatchNorm layers alone where they train, too",
+            "train",
+        ),
+    ),
+    bare=True,
+    cell="run",
+    body="a plan: a stage a line, each a verb (freeze, unfreeze, train), layers, then keys and values",
+    details="""The learning rate is found by a range test unless lr says otherwise. In a plan, train L trains
+exactly the layers L; freeze and unfreeze change what the line before left. The whole plan is checked before
+anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
+    examples=(
+        ("%tl_train epochs 3 lr 1e-3", "one stage"),
+        (
+            "%%tl_train\nfreeze body    epochs 3              # only the head trains\n"
+            "unfreeze -3:   epochs 2   lr auto\nunfreeze all   epochs 3   lr 1e-4   decay 2.6",
+            "three stages; in the last, each earlier layer learns 2.6 times slower",
+        ),
+    ),
+)
+
+STEP = Command(
+    "tl_step",
+    "step",
+    "Train with a step of your own: the cell body sees model, x and y, and sets loss.",
+    arguments=(Argument("off", choice("off"), "go back to the usual step (cross-entropy)", required=False),),
+    cell="step",
+    body="plain PyTorch that sets loss to a tensor of one number; it can use your variables and imports",
+    details="""x is a batch of pictures as the network takes them, y holds their class numbers. The body is
+one function: tlnb calls it for each batch, then takes the gradient of loss and the optimizer's step.""",
+    examples=(
+        (
+            "%%tl_step\nscores = model(x)\nloss = torch.nn.functional.multi_margin_loss(scores, y)",
+            "another loss, from the next stage on",
+        ),
+        ("%tl_step off", "the usual step again"),
+        ("%tl_step", "which step is set"),
+    ),
+)
+
+STATUS = Command(
+    "tl_status",
+    "status",
+    "Say where the session stands: network, data, what is frozen, what was trained.",
+    examples=(("%tl_status", "a few lines"),),
+)
+
+HISTORY = Command(
+    "tl_history",
+    "history",
+    "Show every epoch of every stage.",
+    read_only=True,
+    examples=(("%tl_history", "the table"), ("history = %tl_history", "keep it in a variable")),
+)
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (LOAD, DATA, HEAD, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY)
+}

@@ -1,0 +1,135 @@
+"""The magics: each parses its line, makes one call on the session and returns its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+
+from tlnb.errors import NotReady
+from tlnb.magics.arguments import parse
+from tlnb.magics.command import Command
+from tlnb.magics.commands import COMMANDS
+from tlnb.magics.help import help_text
+from tlnb.magics.lazy import LazySession, is_session, is_stand_in
+
+NAME = "tl"
+
+
+class TlMagics(Magics):
+    """Owns the session of a shell; the magics themselves are made from the table of commands.
+
+    Args:
+        shell: the IPython shell.
+        listener: gives what shows the progress of training, when the session is made.
+    """
+
+    def __init__(self, shell: Any, listener: Callable[[], Any]) -> None:
+        super().__init__(shell)
+        self._listener = listener
+        self._session: Any = None
+        self.stand_in = LazySession(lambda: self.session)
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a session yet; torch is not imported before."""
+        return self._session is not None
+
+    @property
+    def session(self) -> Any:
+        """The session that the magics act on: what ``tl`` holds, as long as that is a session.
+
+        It is made when it is first asked for. A session that the user has put into ``tl`` takes its place;
+        where ``tl`` was deleted, it is put back.
+        """
+        namespace = self._namespace
+        held = namespace.get(NAME, self.stand_in)
+        if is_session(held) and held is not self._session:
+            self._adopt(held)
+        elif self._session is None:
+            from tlnb.session import Session
+
+            self._adopt(Session())
+        if is_stand_in(held):
+            namespace[NAME] = self._session
+        return self._session
+
+    def user_names(self) -> list[str]:
+        """The user's own variables."""
+        hidden = self.shell.user_ns_hidden if self.shell is not None else {}
+        return [name for name in self._namespace if not name.startswith("_") and name not in hidden]
+
+    def layer_names(self) -> list[str]:
+        """The names of the layers of the network, or none where nothing was loaded."""
+        if not self.started:
+            return []
+        try:
+            return [layer.name for layer in self.session.layers]
+        except NotReady:
+            return []
+
+    def run(self, command: Command, line: str, body: str | None = None) -> Any:
+        """Parse one line, with the body of the cell where there is one, and make the call.
+
+        Raises:
+            BadArguments: a wrong line, before anything was done.
+        """
+        line, quiet = _without_semicolon(line)
+        words, keywords = parse(command, line, self._namespace, cell=body is not None)
+        if command.target == "step":
+            answer = self._step(body, bool(words))
+        elif body is not None:
+            answer = getattr(self.session, command.cell)(body, **keywords)
+        elif command.read_only:
+            answer = getattr(self.session, command.target)
+        else:
+            answer = getattr(self.session, command.target)(*words, **keywords)
+        return None if quiet else answer
+
+    def _step(self, body: str | None, off: bool) -> object:
+        # A property, not a method: the one command that is more than a call.
+        from tlnb.magics.step import CellStep, UsualStep
+
+        if body is not None:
+            self.session.step = CellStep(body, self._namespace)
+        elif off:
+            self.session.step = None
+        return UsualStep() if self.session.step is None else self.session.step
+
+    def _adopt(self, session: Any) -> None:
+        if not session.listeners:
+            session.listeners.append(self._listener())
+        self._session = session
+
+    @property
+    def _namespace(self) -> dict[str, Any]:
+        assert self.shell is not None
+        return self.shell.user_ns
+
+
+def _without_semicolon(line: str) -> tuple[str, bool]:
+    # As after any expression in a notebook, a semicolon at the end says: do not show the answer.
+    stripped = line.rstrip()
+    return stripped.removesuffix(";"), stripped.endswith(";")
+
+
+def _magic(command: Command) -> Callable[..., Any]:
+    def line_form(self: TlMagics, line: str) -> Any:
+        return self.run(command, line)
+
+    def cell_form(self: TlMagics, line: str, cell: str | None = None) -> Any:
+        return self.run(command, line, cell)
+
+    form: Any = cell_form if command.cell else line_form
+    form.__name__ = command.name
+    form.__qualname__ = f"{TlMagics.__qualname__}.{command.name}"
+    form.__doc__ = help_text(command)
+    # IPython would evaluate {braces} and take any $ for a variable; tlnb reads its lines itself.
+    record = line_cell_magic if command.cell else line_magic
+    return no_var_expand(record(form))
+
+
+for _command in COMMANDS.values():
+    setattr(TlMagics, _command.name, _magic(_command))
+magics_class(TlMagics)  # collects what the decorators in _magic have recorded

@@ -1,0 +1,105 @@
+"""What an argument or option takes: how it is read, and how that is said in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tlnb.engine.stage import Key, read_key
+from tlnb.errors import BadArguments, PlanError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of value.
+
+    Args:
+        takes: what a user may write, in words: ``"a whole number from 1 up"``.
+        read: makes the value from the user's text or variable; TypeError or ValueError where it cannot.
+        sign: how the value is written in a usage line: ``"N"``.
+        choices: the words that are taken, where there are only a few.
+        source: name of the list that completes it, see ``completion.SOURCES``.
+        files: whether a file can be named.
+    """
+
+    takes: str
+    read: Callable[[Any], object]
+    sign: str = "VALUE"
+    choices: tuple[str, ...] = ()
+    source: str = ""
+    files: bool = False
+
+
+def text(takes: str, sign: str = "VALUE", source: str = "", *, files: bool = False) -> Kind:
+    """Any word, or a variable that holds one."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError
+        return value
+
+    return Kind(takes, read, sign, source=source, files=files)
+
+
+def whole(least: int = 0) -> Kind:
+    """A whole number from ``least`` up."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or int(value) < least or (isinstance(value, float) and value % 1):
+            raise ValueError
+        return int(value)
+
+    return Kind(f"a whole number from {least} up", read, "N")
+
+
+def number(above: float = 0.0, below: float = math.inf) -> Kind:
+    """A finite number above ``above`` and below ``below``, both excluded."""
+    words = f"above {above:g}" if below == math.inf else f"between {above:g} and {below:g}"
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not above < float(value) < below:
+            raise ValueError
+        return float(value)
+
+    return Kind(f"a number {words}", read, "X")
+
+
+def choice(*words: str) -> Kind:
+    """One of a few words, in any case."""
+
+    def read(value: Any) -> str:
+        if str(value).lower() not in words:
+            raise ValueError
+        return str(value).lower()
+
+    return Kind("one of " + ", ".join(words), read, "|".join(words), choices=words)
+
+
+def stage_key(name: str, key: Key) -> Kind:
+    """A setting of a stage; it is read by the engine, so a plan and a magic line take the same."""
+
+    def read(value: Any) -> object:
+        try:
+            setting = read_key(name, value)
+        except PlanError:
+            raise ValueError from None
+        return "auto" if setting is None else setting
+
+    return Kind(key.takes, read, choices=key.choices or (("auto",) if key.kind == "rate" else ()))
+
+
+def read_value(kind: Kind, label: str, value: object) -> object:
+    """The value in its own type.
+
+    Raises:
+        BadArguments: ``label`` takes something else; the line names what.
+    """
+    try:
+        return kind.read(value)
+    except (TypeError, ValueError, OverflowError):
+        # An object's own text may be many lines (a network's is); its kind says enough.
+        shown = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+        hint = did_you_mean(str(value), kind.choices) if kind.choices else ""
+        raise BadArguments(f"{label} takes {kind.takes}, not {shown}{hint}") from None
