@@ -1,0 +1,1 @@
+"""Plain PyTorch: layers, freezing, rates, training. No IPython, no widgets, no printing."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -89,8 +91,8 @@ def _widths(spec: str) -> list[int]:
     return [int(width) for width in widths]
 
 
-def _stack(sizes: list[int], make) -> nn.Module:  # type: ignore[no-untyped-def]
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+def _stack(sizes: list[int], make: Callable[[int, int], nn.Module]) -> nn.Module:
+    pairs = list(pairwise(sizes))
     if len(pairs) == 1:
         return make(*pairs[0])
     parts: list[nn.Module] = []

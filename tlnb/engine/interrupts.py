@@ -1,8 +1,8 @@
 """A context manager's ending that the stop button cannot cut short.
 
-Python may raise ``KeyboardInterrupt`` at the first instruction of ``__exit__``, before any line of it has run,
-so a ``try`` inside it comes too late. The signal handler, however, is told where the program stands: while that
-is inside our ``__exit__``, it makes a note instead of raising.
+Python may raise ``KeyboardInterrupt`` at the first instruction of ``__exit__``, before any line of it has
+run, so a ``try`` inside it comes too late. The signal handler, however, is told where the program stands:
+while that is inside our ``__exit__``, it makes a note instead of raising.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 class ShieldedExit:
     """Base of context managers whose ``__exit__`` runs to its end; the interrupt is raised after it.
 
-    A subclass calls ``_shield()`` as the last line of ``__enter__``, and ``_finish(work)`` in ``__exit__``. Outside
-    the main thread, and where SIGINT is ignored or left to the system, handlers stay as they are.
+    A subclass calls ``_shield()`` as the last line of ``__enter__``, and ``_finish(work)`` in ``__exit__``.
+    Outside the main thread, and where SIGINT is ignored or left to the system, handlers stay as they are.
     """
 
     def __init__(self) -> None:

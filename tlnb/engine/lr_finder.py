@@ -1,7 +1,7 @@
-"""The learning-rate range test: train a few steps at rising rates and watch the loss (Smith, arXiv 1506.01186).
+"""The learning-rate range test: train a few steps at rising rates, watch the loss (Smith, arXiv 1506.01186).
 
-The sweep trains for real, so it stands inside ``snapshot.transaction``, which the caller opens: the sweep knows a
-step and a rate, and no model.
+The sweep trains for real, so it stands inside ``snapshot.transaction``, which the caller opens: the sweep
+knows a step and a rate, and no model.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from tlnb.engine.lr_curve import LRCurve
 from tlnb.engine.smoothing import clear_fall, smooth
-from tlnb.engine.suggest import DEFAULT_RULE, MIN_POINTS, RULES
+from tlnb.engine.suggest import DEFAULT_RULE, MIN_POINTS, RULES, brink
 from tlnb.errors import BadArguments, TrainingError, did_you_mean
 
 OnStep = Callable[[int, int, float, float], None]
 
 EXPLODED = 4.0  # the sweep ends when the running loss is this many times the best
-BLOCK = 10  # steps between two readings of the loss on an accelerator, where each reading waits for the device
+BLOCK = 10  # steps between two readings on an accelerator, where each reading waits for the device
 
 
 def range_test(
@@ -37,19 +37,20 @@ def range_test(
     """Sweep the rate exponentially from ``start`` to ``stop`` and suggest one by ``rule``.
 
     Args:
-        step: does one optimizer step on the next batch and returns the training loss before it (a number, or a
-            tensor of one element).
-        set_rate: sets the rate. Where groups learn at different rates it is given the rate of the top group and
-            multiplies it by each group's ratio, so that the ratios stay.
+        step: does one optimizer step on the next batch and returns the training loss before it (a number, or
+            a tensor of one element).
+        set_rate: sets the rate. Where groups learn at different rates it is given the rate of the top group
+            and multiplies it by each group's ratio, so that the ratios stay.
         start, stop: the first and last rate, per step; both above 0.
-        steps: how many rates, at least 8.
+        steps: how many rates, at least 10.
         rule: the name of a rule in ``suggest.RULES``; the curve holds the answers of all.
         ratios: factor of each group or layer against the top group, by name; kept for the reader.
         on_step: called as ``on_step(i, steps, rate, loss)`` after each step, i from 0. With losses on an
             accelerator it is called for ten steps at a time, since reading a loss makes the device wait.
 
-    The sweep ends at the first loss that is not finite, or when the running loss is four times its best. Nothing
-    is put back here: call it inside ``snapshot.transaction``. Exceptions, interrupts too, pass through.
+    The sweep ends at the first loss that is not finite, or when the running loss is four times its best.
+    Nothing is put back here: call it inside ``snapshot.transaction``. Exceptions, interrupts too, pass
+    through.
 
     Raises:
         BadArguments: an unknown rule, or rates or steps that make no sweep. Nothing has run then.
@@ -69,10 +70,13 @@ def judge(
     suggestions: dict[str, float | None] = dict.fromkeys(RULES)
     if len(y) < MIN_POINTS:
         reason = f"{reason}; too few rates before that"
-    elif not clear_fall(y, smoothed):
-        reason = "the loss never fell by more than its noise"
-    else:
+    elif clear_fall(y, smoothed):
         suggestions = {name: suggest(x, smoothed) for name, suggest in RULES.items()}
+    else:
+        # Only this rule asks nothing about a fall.
+        suggestions["brink"] = brink(x, smoothed)
+        if rule != "brink":
+            reason = "the loss never fell by more than its noise"
     return LRCurve(
         tuple(rates), tuple(losses), tuple(smoothed.tolist()), rule, suggestions, reason, dict(ratios or {})
     )
@@ -122,18 +126,32 @@ def _sweep(
 
 
 class Watch:
-    """Follows the running loss (exponential mean, bias corrected) and says when it has exploded."""
+    """Follows the loss through a sweep and says when it has exploded.
+
+    It compares the running geometric mean (exponential, bias corrected) with its best so far. A network that
+    is trained already has a loss near zero that jumps by factors from batch to batch: four times the best
+    counts only where it is also six standard deviations of the usual jumps away.
+    """
 
     def __init__(self, beta: float = 0.7):
-        self.beta, self.mean, self.count, self.best = beta, 0.0, 0, math.inf
+        self.beta, self.total, self.best = beta, 0.0, math.inf
+        self.logs: list[float] = []
 
     def exploded(self, loss: float) -> bool:
-        """Take in one finite loss; True when the running loss is four times its best (not in the first 8)."""
-        self.count += 1
-        self.mean = self.beta * self.mean + (1 - self.beta) * loss
-        running = self.mean / (1 - self.beta**self.count)
+        """Take in one finite loss; True when the loss has left its best behind (not in the first 10)."""
+        if loss <= 0:  # the loss of a training step of one's own may be anything; then only NaN ends the
+            sweep return False
+        self.logs.append(math.log(loss))
+        self.total = self.beta * self.total + (1 - self.beta) * self.logs[-1]
+        running = self.total / (1 - self.beta ** len(self.logs))
         self.best = min(self.best, running)
-        return self.count > MIN_POINTS and running > EXPLODED * self.best > 0
+        rise = running - self.best
+        return len(self.logs) >= MIN_POINTS and rise > math.log(EXPLODED) and rise > 6 * self._scatter()
+
+    def _scatter(self) -> float:
+        """Standard deviation of the running mean, from the median jump between neighbours."""
+        single = 1.4826 * float(np.median(np.abs(np.diff(self.logs)))) / math.sqrt(2)
+        return single * math.sqrt((1 - self.beta) / (1 + self.beta))
 
 
 def _number(loss: float | Tensor) -> float:

@@ -30,7 +30,8 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     if curve.suggestion is not None:
         ax.axvline(curve.suggestion, color=ORANGE, linewidth=2)
     if curve.smoothed:
-        low, start = float(np.min(curve.smoothed)), float(np.max(curve.smoothed[: len(curve.smoothed) // 2 + 1]))
+        low = float(np.min(curve.smoothed))
+        start = float(np.max(curve.smoothed[: len(curve.smoothed) // 2 + 1]))
         margin = max(start - low, 1e-3 * abs(start), 1e-9)
         ax.set_ylim(low - 0.2 * margin, start + 0.5 * margin)
     ax.set_xlabel("learning rate")

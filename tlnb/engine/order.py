@@ -1,4 +1,4 @@
-"""The order of the samples: a function of seed, stage and epoch, so that any place in it can be gone back to."""
+"""The order of the samples: a function of seed, stage and epoch, so any place in it can be found again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def seed_for(*numbers: int) -> int:
-    """One seed from several numbers, such as session seed, stage and epoch; neighbours give unrelated seeds."""
+    """One seed from several numbers (session seed, stage, epoch); neighbours give unrelated seeds."""
     digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
     return int.from_bytes(digest[:6], "big")
 

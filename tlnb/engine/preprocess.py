@@ -97,7 +97,8 @@ class Preprocess:
         """One line for people."""
         mean, std = (", ".join(f"{v:.3g}" for v in values) for values in (self.mean, self.std))
         how = f"resize {self.resize}, centre crop" if self.resize else "resize"
-        return f"{self.channels}×{self.size[0]}×{self.size[1]} ({how}, {self.interpolation}), mean {mean}, std {std}"
+        shape = f"{self.channels}×{self.size[0]}×{self.size[1]}"
+        return f"{shape} ({how}, {self.interpolation}), mean {mean}, std {std}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

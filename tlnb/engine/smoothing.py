@@ -7,44 +7,53 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-BETA = 0.8
-CLEAR = 4.0  # a fall counts when it is this many times the noise left in the smoothed curve
+BETA = 0.8  # a step nine away counts about a seventh of one's own
+CEILING = 1.5  # losses above this many times the first ones count as an explosion
+CLEAR = 6.0  # a fall counts when it is this many times the noise left in the smoothed curve
 
 
 def smooth(losses: Floats, beta: float = BETA) -> Floats:
-    """Exponential mean with bias correction, once from each side, averaged.
+    """Exponential mean over both neighbours, bias corrected: point j counts ``beta ** |i - j|`` for point i.
 
-    From one side alone the mean lags by ``beta / (1 - beta)`` steps, and a suggestion read off it is as many
-    rates too high; the mean from the other side lags by as many steps the other way.
+    The usual mean over the past alone lags by ``beta / (1 - beta)`` steps, and a suggestion read off it is as
+    many rates too high. Losses are cut at 1.5 times the median of the first ones before they are averaged, so
+    that an explosion does not leak into the valley before it.
     """
-    return (_running(losses, beta) + _running(losses[::-1], beta)[::-1]) / 2
+    if not len(losses):
+        return losses
+    cut = np.minimum(losses, CEILING * np.median(losses[: start_length(len(losses))]))
+    weights = _weights(len(losses), beta)
+    return np.asarray(weights @ cut)
 
 
-def _running(losses: Floats, beta: float) -> Floats:
-    means, total, weight = np.empty(len(losses)), 0.0, 0.0
-    for i, loss in enumerate(losses):
-        total, weight = beta * total + (1 - beta) * loss, beta * weight + (1 - beta)
-        means[i] = total / weight
-    return means
+def start_length(points: int) -> int:
+    """How many points at the left end stand for the loss before anything is learned."""
+    return max(4, points // 5)
 
 
-def noise(losses: Floats, smoothed: Floats, beta: float = BETA) -> float:
+def _weights(points: int, beta: float) -> Floats:
+    at = np.arange(points)
+    weights = beta ** np.abs(at[:, None] - at[None, :])
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def noise(losses: Floats, beta: float = BETA) -> float:
     """Standard deviation of the noise that is left in the smoothed curve.
 
-    The scatter of single losses is taken from the differences of neighbours (median absolute deviation, so that
-    an explosion at the end does not count); the two-sided mean shrinks it by a known factor.
+    The scatter of single losses is taken from the differences of neighbours up to the lowest point (median
+    absolute deviation, which a steep piece or a spike hardly moves); averaging shrinks it by a known factor.
     """
-    if len(losses) < 3:
+    end = max(start_length(len(losses)), int(np.argmin(losses)) + 1)
+    differences = np.diff(losses[:end])
+    if len(differences) < 2:
         return 0.0
-    differences = np.diff(losses)
     scatter = 1.4826 * float(np.median(np.abs(differences - np.median(differences)))) / np.sqrt(2)
-    lags = np.arange(-200, 201)
-    weights = (1 - beta) / 2 * beta ** np.abs(lags)
-    weights[200] *= 2
-    return scatter * float(np.sqrt(np.sum(weights**2)))
+    middle = _weights(len(losses), beta)[len(losses) // 2]
+    return scatter * float(np.sqrt(np.sum(middle**2)))
 
 
 def clear_fall(losses: Floats, smoothed: Floats) -> bool:
-    """Whether the smoothed loss falls, somewhere, by more than its noise can explain."""
-    fall = float(np.max(np.maximum.accumulate(smoothed) - smoothed))
-    return fall > CLEAR * noise(losses, smoothed) and fall > 1e-6 * float(np.max(np.abs(smoothed)))
+    """Whether the smoothed loss falls below its start by more than noise, or rounding, can explain."""
+    start = float(np.median(smoothed[: start_length(len(smoothed))]))
+    fall = start - float(np.min(smoothed))
+    return fall > CLEAR * noise(losses) and fall > 1e-4 * abs(start)

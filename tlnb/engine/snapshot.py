@@ -32,18 +32,19 @@ def transaction(
 ) -> Transaction:
     """A ``with`` block after which model, optimizer, scaler and random states are what they were before it.
 
-    Put back are: every parameter and buffer (into the same tensor objects), ``.grad`` (``None`` stays ``None``),
-    ``requires_grad``, the train/eval flag of each module, the optimizer's state, groups and defaults (a fresh
-    optimizer is fresh again), the ``GradScaler`` with its half-done steps, and the random states of torch on the
-    CPU and on each CUDA and MPS device, of numpy's global generator and of Python's ``random``. It makes no
-    difference whether the block ends, raises or is interrupted; exceptions pass through.
+    Put back are: every parameter and buffer (into the same tensor objects), ``.grad`` (``None`` stays
+    ``None``), ``requires_grad``, the train/eval flag of each module, the optimizer's state, groups and
+    defaults (a fresh optimizer is fresh again), the ``GradScaler`` with its half-done steps, and the random
+    states of torch on the CPU and on each CUDA and MPS device, of numpy's global generator and of Python's
+    ``random``. It makes no difference whether the block ends, raises or is interrupted; exceptions pass
+    through.
 
     Args:
         model: the network; parameters that only the optimizer holds are kept too.
         optimizer: the optimizer that the trial steps.
         scaler: a ``torch.amp.GradScaler``.
-        trainable_only: copy only the parameters with ``requires_grad`` (and all buffers). Right where the trial
-            cannot write to frozen weights; saves the memory of a second body.
+        trainable_only: copy only the parameters with ``requires_grad`` (and all buffers). Right where the
+            trial cannot write to frozen weights; saves the memory of a second body.
         generators: torch generators of your own, such as the one that shuffles the data.
 
     The copies stand on the tensors' own devices and cost their memory once. A frozen weight changed inside a

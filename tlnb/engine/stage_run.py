@@ -114,8 +114,8 @@ class Patience:
 class FrozenDigest:
     """The digest of the frozen layers, taken anew only where a tensor was written to.
 
-    torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest at
-    the end of a stage is always taken from the bytes.
+    torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest
+    at the end of a stage is always taken from the bytes.
     """
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):

@@ -1,7 +1,8 @@
 """Rules that read a learning rate off the curve of a range test.
 
-Each rule takes the rates (ascending) and the smoothed losses as numpy arrays of one length and gives a rate, or
-``None`` where the curve does not answer. ``None`` is an answer: a flat curve says nothing about a rate.
+Each rule takes the rates (ascending, evenly spaced in their logarithm) and the smoothed losses as numpy
+arrays of one length and gives a rate, or ``None`` where the curve does not answer. ``None`` is an answer: a
+flat curve says nothing about a rate.
 """
 
 from __future__ import annotations
@@ -11,86 +12,134 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tlnb.engine.smoothing import start_length
+
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats], "float | None"]
 
-MIN_POINTS = 8  # fewer points than this are no curve
+MIN_POINTS = 10  # fewer points than this are no curve
+FLAT = 1e-4  # a fall smaller than this part of the loss is none
+
+
+def basin(rates: Floats, losses: Floats) -> float | None:
+    """The middle of the valley's floor, in the logarithm of the rate.
+
+    The floor begins where four fifths of the fall are done and ends at the last rate before a tenth of it is
+    lost again, or at the end of the sweep.
+    """
+    log, losses = _finite(rates, losses)
+    if not _falls(losses):
+        return None
+    low = int(np.argmin(losses))
+    fall = _start(losses) - losses[low]
+    first = int(np.argmax(losses <= losses[low] + 0.2 * fall))
+    last = _last_before_rise(losses, 0.1 * fall)
+    return float(np.exp((log[first] + log[last]) / 2))
+
+
+def valley(rates: Floats, losses: Floats) -> float | None:
+    """The middle of the longest descent, in the logarithm of the rate.
+
+    fastai's documentation describes its rule of this name so: find the longest valley of the curve and take a
+    point well inside it. Here a descent is a stretch on which the loss falls and never climbs back by more
+    than a tenth of what it has fallen. It begins where the first tenth of the fall is done, since the flat
+    start of the curve is no descent, and ends where the last tenth begins, since the floor is none either.
+    The longest is the one that falls farthest.
+    """
+    log, losses = _finite(rates, losses)
+    if not _falls(losses):
+        return None
+    top, low = _deepest_descent(losses)
+    fall = losses[top] - losses[low]
+    stretch = losses[top : low + 1]
+    first = top + int(np.argmax(stretch <= losses[top] - 0.1 * fall))
+    last = top + int(np.argmax(stretch <= losses[low] + 0.1 * fall))
+    return float(np.exp((log[first] + log[last]) / 2))
 
 
 def steepest(rates: Floats, losses: Floats) -> float | None:
     """The rate at which the loss falls fastest against the logarithm of the rate (Smith, arXiv 1506.01186).
 
-    The slope is taken between neighbours; the place of its minimum is refined by the parabola through three
-    slopes, so that it does not jump from one sampled rate to the next.
-    """
-    log, losses = _until_lowest(rates, losses)
-    if len(log) < MIN_POINTS:
-        return None
-    slope = np.gradient(losses, log)
-    at = int(np.argmin(slope))
-    return float(np.exp(_parabola(log, slope, at))) if slope[at] < 0 else None
-
-
-def valley(rates: Floats, losses: Floats) -> float | None:
-    """The middle of the longest descent.
-
-    fastai's documentation describes its rule of this name as: find the longest valley of the curve and take a
-    point well inside it. Here a descent is a stretch on which the loss falls and never climbs back by more than
-    a tenth of what it has fallen; it begins where the first tenth of the fall is done, so that the flat start of
-    the curve does not count, and ends at its lowest point. The middle is meant in the logarithm of the rate.
+    The place is refined by the parabola through the three lowest slopes, so that it does not jump from one
+    sampled rate to the next.
     """
     log, losses = _finite(rates, losses)
-    if len(log) < MIN_POINTS:
+    if not _falls(losses):
         return None
-    first, last = _longest_descent(log, losses)
-    return None if last <= first else float(np.exp((log[first] + log[last]) / 2))
+    slope = np.gradient(losses, log)[: int(np.argmin(losses)) + 1]
+    return float(np.exp(_parabola(log, slope, int(np.argmin(slope)))))
 
 
 def minimum(rates: Floats, losses: Floats) -> float | None:
-    """A tenth of the rate at which the loss is lowest (the older rule of fastai's courses)."""
-    log, losses = _until_lowest(rates, losses)
-    return float(np.exp(log[-1]) / 10) if len(log) >= MIN_POINTS else None
+    """A tenth of the rate at which the loss is lowest: the cautious rule of fastai's courses."""
+    log, losses = _finite(rates, losses)
+    return float(np.exp(log[int(np.argmin(losses))]) / 10) if _falls(losses) else None
 
 
-RULES: dict[str, Rule] = {"valley": valley, "steepest": steepest, "minimum": minimum}
-DEFAULT_RULE = "valley"
+def brink(rates: Floats, losses: Floats) -> float | None:
+    """A fifth of the last rate before the loss rises above its lowest by a tenth of its start.
+
+    It asks where training breaks, not where it gains, and so has an answer for a network that is trained
+    already, whose loss has nowhere to fall. ``None`` where the loss never rises.
+    """
+    log, losses = _finite(rates, losses)
+    if len(losses) < MIN_POINTS:
+        return None
+    last = _last_before_rise(losses, 0.1 * abs(_start(losses)))
+    return float(np.exp(log[last]) / 5) if last < len(losses) - 1 else None
+
+
+RULES: dict[str, Rule] = {
+    "basin": basin,
+    "valley": valley,
+    "steepest": steepest,
+    "minimum": minimum,
+    "brink": brink,
+}
+DEFAULT_RULE = "basin"
 
 
 def _finite(rates: Floats, losses: Floats) -> tuple[Floats, Floats]:
     """Logarithms of the rates, and the losses, up to the first loss that is not finite."""
     bad = np.flatnonzero(~np.isfinite(losses))
     end = int(bad[0]) if len(bad) else len(losses)
-    return np.log(rates[:end]), np.asarray(losses[:end], dtype=np.float64)
+    return np.log(np.asarray(rates[:end], dtype=np.float64)), np.asarray(losses[:end], dtype=np.float64)
 
 
-def _until_lowest(rates: Floats, losses: Floats) -> tuple[Floats, Floats]:
-    log, losses = _finite(rates, losses)
-    end = int(np.argmin(losses)) + 1 if len(losses) else 0
-    return log[:end], losses[:end]
+def _start(losses: Floats) -> float:
+    return float(np.median(losses[: start_length(len(losses))]))
 
 
-def _longest_descent(log: Floats, losses: Floats) -> tuple[int, int]:
-    best, start = (0, 0), 0
-    while start < len(losses) - 1:
-        top, low = start, start
-        for i in range(start + 1, len(losses)):
-            if losses[i] >= losses[top] and low == top:
-                top = low = i
-            elif losses[i] < losses[low]:
-                low = i
-            elif losses[i] - losses[low] > 0.1 * (losses[top] - losses[low]):
-                break
-        begun = losses[top] - 0.1 * (losses[top] - losses[low])
-        first = top + int(np.argmax(losses[top : low + 1] <= begun))
-        if low > top and losses[top] - losses[low] > losses[best[0]] - losses[best[1]]:
-            best = (first, low)
-        start = max(low, start + 1)
+def _falls(losses: Floats) -> bool:
+    if len(losses) < MIN_POINTS:
+        return False
+    start = _start(losses)
+    return start - float(np.min(losses)) > FLAT * abs(start)
+
+
+def _last_before_rise(losses: Floats, rise: float) -> int:
+    """Index of the last point, right of the lowest, before the loss is ``rise`` above the lowest."""
+    low = int(np.argmin(losses))
+    risen = np.flatnonzero(losses[low:] > losses[low] + rise)
+    return low + int(risen[0]) - 1 if len(risen) else len(losses) - 1
+
+
+def _deepest_descent(losses: Floats) -> tuple[int, int]:
+    """(top, low) of the descent that falls farthest without climbing back by a tenth of its fall."""
+    best, top, low = (0, 0), 0, 0
+    for i in range(1, len(losses)):
+        if losses[i] <= losses[low]:
+            low = i
+        elif losses[i] - losses[low] > 0.1 * (losses[top] - losses[low]):
+            top = low = i
+        if losses[top] - losses[low] > losses[best[0]] - losses[best[1]]:
+            best = (top, low)
     return best
 
 
 def _parabola(x: Floats, y: Floats, at: int) -> float:
     """Where the parabola through the points at-1, at, at+1 (evenly spaced) is lowest; ``x[at]`` at an end."""
-    if not 0 < at < len(x) - 1:
+    if not 0 < at < len(y) - 1:
         return float(x[at])
     left, middle, right = y[at - 1 : at + 2]
     bend = left - 2 * middle + right

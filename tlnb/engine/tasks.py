@@ -35,7 +35,7 @@ class Classification:
 
 
 def scores_of(output: object) -> Tensor:
-    """The class scores in what a network returns: itself, or the main one of several (Inception, GoogLeNet)."""
+    """The class scores in what a network returns: itself, or the main one of several (Inception)."""
     if isinstance(output, Tensor):
         return output
     first = output[0] if isinstance(output, tuple | list) else getattr(output, "logits", None)

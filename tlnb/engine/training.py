@@ -194,14 +194,15 @@ class StageTrainer:
         """Mean loss and figure on the validation samples, in test mode."""
         self.set_modes(training=False)
         samples, device = self.route.valid, self.route.device
-        loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
+        loss = torch.zeros((), device=device)
+        right = torch.zeros((), dtype=torch.int64, device=device)
         for indices in torch.arange(len(samples)).split(EVALUATION_BATCH):
             targets = samples.targets[indices].to(device)
             with self._precision():
                 scores = scores_of(self.route.forward(samples.batch(indices).to(device)))
             loss += self.task.loss(scores.float(), targets) * len(indices)
             right += self.task.right(scores, targets)
-        return (loss / len(samples)).item(), (right / len(samples)).item()
+        return loss.item() / len(samples), right.item() / len(samples)
 
     def record(self, rate: float, train_loss: float, seconds: float, digest: str) -> EpochRecord:
         """The epoch that has just ended, measured."""
