@@ -139,12 +139,13 @@ class Watch:
 
     def exploded(self, loss: float) -> bool:
         """Take in one finite loss; True when the loss has left its best behind (not in the first 10)."""
-        if loss <= 0:  # the loss of a training step of one's own may be anything; then only NaN ends the
-            sweep return False
+        if loss <= 0:
+            return False  # a step of the user's own may give any loss; then only NaN ends the sweep
         self.logs.append(math.log(loss))
         self.total = self.beta * self.total + (1 - self.beta) * self.logs[-1]
         running = self.total / (1 - self.beta ** len(self.logs))
-        self.best = min(self.best, running)
+        if len(self.logs) >= MIN_POINTS // 2:  # the mean of the first few is as wild as a single loss
+            self.best = min(self.best, running)
         rise = running - self.best
         return len(self.logs) >= MIN_POINTS and rise > math.log(EXPLODED) and rise > 6 * self._scatter()
 
