@@ -20,6 +20,8 @@ from tlnb.errors import BadArguments, TrainingError, did_you_mean
 OnStep = Callable[[int, int, float, float], None]
 
 EXPLODED = 4.0  # the sweep ends when the running loss is this many times the best
+USUAL = 8.0  # and this many standard deviations of its usual jumps above it
+WARM_UP = 20  # steps in which the usual jumps of the loss are learned; only NaN ends the sweep then
 BLOCK = 10  # steps between two readings on an accelerator, where each reading waits for the device
 
 
@@ -130,7 +132,7 @@ class Watch:
 
     It compares the running geometric mean (exponential, bias corrected) with its best so far. A network that
     is trained already has a loss near zero that jumps by factors from batch to batch: four times the best
-    counts only where it is also six standard deviations of the usual jumps away.
+    counts only where it is also far outside the usual jumps.
     """
 
     def __init__(self, beta: float = 0.7):
@@ -138,7 +140,7 @@ class Watch:
         self.logs: list[float] = []
 
     def exploded(self, loss: float) -> bool:
-        """Take in one finite loss; True when the loss has left its best behind (not in the first 10)."""
+        """Take in one finite loss; True when the loss has left its best behind (not in the first 20)."""
         if loss <= 0:
             return False  # a step of the user's own may give any loss; then only NaN ends the sweep
         self.logs.append(math.log(loss))
@@ -147,7 +149,7 @@ class Watch:
         if len(self.logs) >= MIN_POINTS // 2:  # the mean of the first few is as wild as a single loss
             self.best = min(self.best, running)
         rise = running - self.best
-        return len(self.logs) >= MIN_POINTS and rise > math.log(EXPLODED) and rise > 6 * self._scatter()
+        return len(self.logs) >= WARM_UP and rise > math.log(EXPLODED) and rise > USUAL * self._scatter()
 
     def _scatter(self) -> float:
         """Standard deviation of the running mean, from the median jump between neighbours."""

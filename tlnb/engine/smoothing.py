@@ -9,7 +9,7 @@ Floats = NDArray[np.float64]
 
 BETA = 0.8  # a step nine away counts about a seventh of one's own
 CEILING = 1.5  # losses above this many times the first ones count as an explosion
-CLEAR = 6.0  # a fall counts when it is this many times the noise left in the smoothed curve
+CLEAR = 5.0  # a fall counts when it is this many times the noise left in the smoothed curve
 
 
 def smooth(losses: Floats, beta: float = BETA) -> Floats:
