@@ -105,7 +105,7 @@ class StageTrainer:
 
     # ---------------------------------------------------------------- the range test
 
-    def find_rate(self, stop: StopRequest | None = None, **settings) -> LRCurve:  # type: ignore[no-untyped-def]
+    def find_rate(self, stop: StopRequest | None = None, /, **settings) -> LRCurve:  # type: ignore[no-untyped-def]
         """The range test on this stage's layers; leaves no trace (see ``lr_finder.range_test`` for settings).
 
         Raises:
