@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-WIDTH = 68
+WIDTH = 67  # of an epoch's line
 _COLUMNS = "{:>9}  {:>8}  {:>11}  {:>11}  {:>10}  {:>8}"
 
 
@@ -145,7 +145,7 @@ def _new_bar(steps: int, prefix: str) -> Any:
 
     bar = ConsoleProgressBar(range(steps), total=steps)
     # No longer than the line that is written over it.
-    bar.cols, bar.length, bar.prefix = WIDTH - 1, WIDTH, prefix.rjust(9)
+    bar.cols, bar.length, bar.prefix = WIDTH, WIDTH, prefix.rjust(9)
     bar.update(0)
     return bar
 

@@ -25,7 +25,7 @@ def load(shell: Any) -> None:
     if NAME not in shell.user_ns:
         shell.user_ns[NAME] = magics.session if magics.started else magics.stand_in
     elif not (is_session(held) or is_stand_in(held)):
-        print(
+        default_listener(shell).on_message(
             f"tlnb: {NAME} is a variable of yours ({type(held).__name__}) and stays so; the magics work, "
             f"and after `del {NAME}` the next one puts the session there"
         )

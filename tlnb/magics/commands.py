@@ -17,7 +17,7 @@ _ADDRESS = Argument("layers", _LAYERS, "which layers; commas join several: 2:4,7
 
 _ADDRESSES = """Layers are numbered from 0 in the order in which data flows. An address is a number (3, -1), a
 range (0:5 is 0 to 4, -1: is the last), a name or a prefix of names (layer3, layer1.0), a glob (features.*),
-or one of body, head, all, none; commas join several. Layers that the address does not hit stay as they are."""
+or one of body, head, all, none; commas join several. Layers that it does not hit stay as they are."""
 
 
 def _stage_options(*names: str) -> tuple[Option, ...]:

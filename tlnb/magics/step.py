@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import linecache
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any
 
 from tlnb.errors import BadArguments, TrainingError
@@ -67,32 +67,26 @@ class UsualStep:
         return "training step: the usual one"
 
 
-def _compile(source: str) -> Any:
+def _compile(source: str) -> CodeType:
     try:
-        body = ast.parse(source, _FILE)
-        if not _sets_loss(body):
-            raise BadArguments(
-                "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)"
-            )
-        module = ast.fix_missing_locations(ast.Module([_function(body.body)], []))
-        code = compile(module, _FILE, "exec")
+        module = ast.Module([_function(ast.parse(source, _FILE).body)], [])
+        code = compile(ast.fix_missing_locations(module), _FILE, "exec")
     except SyntaxError as error:
         text = (error.text or "").strip()
         shown = f": {text!r}" if text else ""
         raise BadArguments(f"%%tl_step: line {error.lineno}: {error.msg}{shown}") from None
-    return next(const for const in code.co_consts if hasattr(const, "co_code"))
+    body = next(const for const in code.co_consts if isinstance(const, CodeType))
+    # The compiler knows what the body sets itself; a loss of the notebook or of an inner function is not it.
+    if "loss" not in body.co_varnames + body.co_cellvars:
+        raise BadArguments("%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)")
+    return body
 
 
 def _function(body: list[ast.stmt]) -> ast.FunctionDef:
     # A tree, not indented text, so that line numbers and strings of several lines stay right.
-    give = ast.Return(ast.Name("loss", ast.Load()))
+    give: ast.stmt = ast.Return(ast.Name("loss", ast.Load()))
     arguments = ast.arguments([], [ast.arg(name) for name in _NAMES], None, [], [], None, [])
     function = ast.parse(f"def {_NAME}(): pass").body[0]
     assert isinstance(function, ast.FunctionDef)
-    function.args, function.body = arguments, [*body, ast.copy_location(give, body[-1])]
+    function.args, function.body = arguments, [*body, ast.copy_location(give, body[-1]) if body else give]
     return function
-
-
-def _sets_loss(body: ast.Module) -> bool:
-    names = (node for node in ast.walk(body) if isinstance(node, ast.Name))
-    return any(name.id == "loss" and isinstance(name.ctx, ast.Store) for name in names)

@@ -74,7 +74,8 @@ def choice(*words: str) -> Kind:
             raise ValueError
         return str(value).lower()
 
-    return Kind("one of " + ", ".join(words), read, "|".join(words), choices=words)
+    takes = "one of " + ", ".join(words) if words[1:] else f"the word {words[0]}"
+    return Kind(takes, read, "|".join(words), choices=words)
 
 
 def stage_key(name: str, key: Key) -> Kind:
