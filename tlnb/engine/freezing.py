@@ -66,7 +66,7 @@ def trainable_parameters(model: nn.Module, layer: Layer) -> list[nn.Parameter]:
 
 def state_of(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> list[tuple[str, Tensor]]:
     """Every weight and buffer of these layers with its name, also buffers that are never saved."""
-    tensors = dict(model.named_parameters(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
     names = [n for i in sorted(indexes) for n in (*layers[i].parameter_names, *layers[i].buffer_names)]
     return [(name, tensors[name]) for name in names]

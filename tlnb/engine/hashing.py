@@ -15,5 +15,5 @@ def tensors_digest(named: Iterable[tuple[str, Tensor]], note: str = "") -> str:
     for name, tensor in named:
         flat = tensor.detach().cpu().contiguous()
         sha.update(f"{name}:{flat.dtype}:{tuple(flat.shape)};".encode())
-        sha.update(memoryview(flat.reshape(-1).view(torch.uint8).numpy()))
+        sha.update(flat.reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()

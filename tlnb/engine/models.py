@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,9 @@ import torch
 import torchvision
 from torch import nn
 
+from tlnb.assets import WEIGHTS
 from tlnb.engine import weights as files
+from tlnb.engine.convnet5 import convnet5
 from tlnb.engine.head import find_head, outputs_of
 from tlnb.engine.preprocess import Preprocess
 from tlnb.errors import ModelError, WeightsError, did_you_mean
@@ -89,23 +92,25 @@ def load_model(
 
 
 def _convnet5(name: str, weights: str | None, say: Callable[[str], None]) -> LoadedModel:
-    from tlnb import assets
-    from tlnb.engine.convnet5 import convnet5
-
-    model = convnet5(num_classes=len(assets.classes()))
-    label = "random"
+    about = files.metadata(WEIGHTS)
+    classes = tuple(json.loads(about["classes"]))
+    model = convnet5(num_classes=len(classes))
+    categories: tuple[str, ...] | None = classes
     if weights is None:
-        files.load_into(model, files.read_weights(assets.WEIGHTS), "convnet5's own weights")
-        label = "glyphs (ship with tlnb)"
-    elif weights != NO_WEIGHTS:
+        files.load_into(model, files.read_weights(WEIGHTS), "convnet5's own file")
+        label = f"glyphs, version {about['version']} (ship with tlnb)"
+    elif weights == NO_WEIGHTS:
+        label, categories = "random", None
+    else:
         files.load_into(model, _from_file(weights, ()), weights)
         label = weights
-    return LoadedModel(model, name, label, assets.preprocess(), assets.classes(), find_head(model))
+    preprocess = Preprocess.from_dict(json.loads(about["preprocess"]))
+    return LoadedModel(model, name, label, preprocess, categories, find_head(model))
 
 
 def _torchvision(name: str, weights: str | None, say: Callable[[str], None]) -> LoadedModel:
     entries = torchvision.models.get_model_weights(name)
-    default = entries.DEFAULT  # type: ignore[attr-defined]
+    default = entries.DEFAULT
     options: dict[str, Any] = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
     model = torchvision.models.get_model(name, weights=None, **options)
     chosen, label, categories = default, "random", None

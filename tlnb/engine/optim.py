@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ def make_optimizer(model: nn.Module, layers: LayerMap, stage: Stage) -> torch.op
         groups.append({"params": parameters, "layer": index, "name": layers[index].name, "ratio": ratio})
     momentum = USUAL_MOMENTUM if stage.momentum is None else stage.momentum
     weight_decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
-    usual = {"lr": 0.0, "weight_decay": weight_decay, "fused": _can_fuse(model)}
+    usual: dict[str, Any] = {"lr": 0.0, "weight_decay": weight_decay, "fused": _can_fuse(model)}
     if stage.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=momentum, **usual)
     return torch.optim.AdamW(groups, betas=(momentum, 0.999), **usual)

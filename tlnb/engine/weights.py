@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -41,6 +41,12 @@ def read_weights(path: str | Path) -> StateDict:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
     return state
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says about itself; empty where it says nothing."""
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def _safe_torch_load(path: Path) -> StateDict:

@@ -1,0 +1,22 @@
+"""The session: one model, its data, its plan and its history. Magics and widgets act on it alone.
+
+Each part of what it can do stands in a file of its own: ``network`` (load, head, layers, freeze),
+``datasets``, ``train`` (find a rate, train, run a plan) and ``standing`` (status, history); ``state`` is what
+they share.
+"""
+
+from __future__ import annotations
+
+from tlnb.session.datasets import Datasets
+from tlnb.session.standing import Standing
+from tlnb.session.train import Training
+
+__all__ = ["Session"]
+
+
+class Session(Datasets, Training, Standing):
+    """One model, its data, its plan and its history.
+
+    Args:
+        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …).
+    """

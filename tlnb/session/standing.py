@@ -1,0 +1,41 @@
+"""Where a session stands, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from tlnb.answers import Lines
+from tlnb.engine.history import History, show_metric, spans
+from tlnb.session.state import State
+
+FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
+
+
+class Standing(State):
+    """History and status."""
+
+    @property
+    def history(self) -> History:
+        """Every epoch of every stage since the model was loaded."""
+        return self._history
+
+    def status(self) -> Lines:
+        """Where the session stands."""
+        return Lines(*self._status())
+
+    def _status(self) -> Iterable[str]:
+        yield f"model    {self._loaded}" if self._loaded else "model    none; %tl_load convnet5 loads one"
+        yield f"data     {self._data}" if self._data else "data     none; %tl_data digits names some"
+        if self._layers is not None:
+            frozen = self._frozen_indexes()
+            yield f"layers   {len(self._layers)}; frozen {spans(frozen)}; {self.layers.summary}"
+            yield f"         {FROZEN_MEANS}"
+        if len(self._history):
+            last = self._history[-1]
+            yield (
+                f"trained  {len(self._history.stages)} stages, {len(self._history)} epochs; "
+                f"{last.metric_name} {show_metric(last)}"
+            )
+        yield f"device   {self.device}, {torch.get_num_threads()} threads"

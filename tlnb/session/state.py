@@ -1,0 +1,96 @@
+"""What a session holds, and what each of its parts may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+import traitlets
+from torch import nn
+
+from tlnb.answers import LayerTable
+from tlnb.engine import data, freezing, models
+from tlnb.engine.history import History
+from tlnb.engine.layers import LayerMap
+from tlnb.engine.samples import Samples
+from tlnb.engine.training import Step
+from tlnb.errors import ModelError, NotReady
+
+
+class State(traitlets.HasTraits):
+    """The state of a session: widgets are views of it, magics and methods change it.
+
+    Attributes:
+        frozen: for each layer, whether it stays fixed; setting it changes the model at once.
+        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a method that one
+            lacks is left out.
+        old_head: the head that came with the weights, kept to measure what is forgotten.
+        device: where training runs.
+    """
+
+    frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
+
+    def __init__(self, listeners: Iterable[object] = ()):
+        super().__init__()
+        self.listeners = list(listeners)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.old_head: nn.Module | None = None
+        self._history = History()
+        self._loaded: models.LoadedModel | None = None
+        self._layers: LayerMap | None = None
+        self._data: data.Data | None = None
+        self._samples: tuple[Samples, Samples] | None = None
+        self._step: Step | None = None
+
+    @traitlets.validate("frozen")
+    def _check_frozen(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
+        flags = tuple(map(bool, proposal["value"]))
+        if self._layers is not None and len(flags) != len(self._layers):
+            count = len(self._layers)
+            raise ModelError(f"frozen takes one flag for each of the {count} layers, not {len(flags)}")
+        return flags
+
+    @traitlets.observe("frozen")
+    def _apply_frozen(self, change: object = None) -> None:
+        if self._loaded is not None and self._layers is not None:
+            freezing.apply(self._loaded.model, self._layers, self._frozen_indexes())
+
+    def _accept_layers(self, layers: LayerMap, frozen: Iterable[bool]) -> None:
+        self._layers = layers
+        self.frozen = tuple(frozen)
+        self._apply_frozen()
+
+    def _frozen_indexes(self) -> tuple[int, ...]:
+        return tuple(i for i, fixed in enumerate(self.frozen) if fixed)
+
+    def _emit(self, event: str, *what: Any) -> None:
+        for listener in self.listeners:
+            method = getattr(listener, event, None)
+            if method is not None:
+                method(*what)
+
+    @property
+    def layers(self) -> LayerTable:
+        """The layers as they are now."""
+        return LayerTable(self._need_layers(), self.frozen)
+
+    def _need_model(self) -> models.LoadedModel:
+        if self._loaded is None:
+            raise NotReady("no model yet; load one first, such as: %tl_load convnet5")
+        return self._loaded
+
+    def _need_layers(self) -> LayerMap:
+        self._need_model()
+        assert self._layers is not None
+        return self._layers
+
+    def _need_data(self) -> data.Data:
+        if self._data is None:
+            raise NotReady("no data yet; name some first, such as: %tl_data digits")
+        return self._data
+
+    def _need_ready(self) -> LayerMap:
+        layers = self._need_layers()
+        self._need_data()
+        return layers
