@@ -91,7 +91,7 @@ def test_the_value_of_an_option_can_be_a_variable() -> None:
 
 
 def test_an_unknown_variable_names_the_nearest() -> None:
-    with pytest.raises(BadArguments, match="^there is no variable 'modle'; did you mean 'model'\\?$"):
+    with pytest.raises(BadArguments, match=r"^there is no variable 'modle'; did you mean 'model'\?$"):
         value_of(split_line("$modle")[0], {"model": 1, "_modle": 2})
 
 

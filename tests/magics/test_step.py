@@ -49,7 +49,10 @@ WRONG = [
     ("a = model(x)", "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)"),
     ("print(loss)", "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)"),
     ("", "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)"),
-    ("def f():\n    loss = 1", "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)"),
+    (
+        "def f():\n    loss = 1",
+        "%%tl_step: the body never sets loss; set it: loss = F.cross_entropy(model(x), y)",
+    ),
 ]
 
 
@@ -74,7 +77,10 @@ NO_LOSS = [
     ("if x.sum() < 0:\n    loss = x.sum()", "the step of %%tl_step did not set loss for this batch"),
     ("loss = 2.0", "the step of %%tl_step set loss to a float; it must be a tensor of one number"),
     ("loss = None", "the step of %%tl_step set loss to a NoneType; it must be a tensor of one number"),
-    ("loss = x", "the step of %%tl_step set loss to a Tensor of shape (4, 3); it must be a tensor of one number"),
+    (
+        "loss = x",
+        "the step of %%tl_step set loss to a Tensor of shape (4, 3); it must be a tensor of one number",
+    ),
 ]
 
 

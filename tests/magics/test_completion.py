@@ -1,0 +1,136 @@
+"""What Tab offers, asked through IPython's completer as a terminal and a kernel ask it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from IPython.core.completer import provisionalcompleter
+
+import tlnb
+
+OPTIONS = ["--valid", "--size", "--batch", "--per-class", "--seed"]
+KEYS = [
+    "epochs", "lr", "decay", "batch", "optimizer", "schedule", "momentum", "weight_decay", "smoothing",
+    "patience", "precision", "bn",
+]  # fmt: skip
+LAYERS = ["body", "head", "all", "none"]
+
+OFFERS = [
+    ("%tl_load convnet", ["convnet5"]),
+    ("%tl_load resnet1", ["resnet101", "resnet152", "resnet18"]),
+    ("%tl_load resnet18 --w", ["--weights"]),
+    ("%tl_load resnet18 --weights n", ["none"]),
+    ("%tl_load resnet18 --weights=n", ["none"]),
+    ("%tl_data ", ["digits", "glyphs"]),
+    ("%tl_data di", ["digits"]),
+    ("%tl_data digits --", OPTIONS),
+    ("%tl_data digits --valid 0.2 --", OPTIONS[1:]),
+    ("%tl_data --valid 0.2 gl", ["glyphs"]),
+    ("%tl_data digits --valid $sh", ["$share", "$shape"]),
+    ("%tl_head m", ["mlp:"]),
+    ("%tl_freeze ", LAYERS),
+    ("%tl_freeze b", ["body"]),
+    ("%tl_freeze 0:2,he", ["head"]),
+    ("tl_freeze h", ["head"]),
+    ("%tl_step o", ["off"]),
+    ("curve = %tl_lr --rule v", ["valley"]),
+    ("%tl_train ", KEYS),
+    ("%tl_train epochs 3 l", ["lr"]),
+    ("%tl_train epochs=3 p", ["patience", "precision"]),
+    ("%tl_train optimizer ", ["adamw", "sgd"]),
+    ("%tl_train optimizer=s", ["sgd"]),
+    ("%tl_train schedule ", ["one-cycle", "cosine", "constant"]),
+    ("%tl_train schedule co", ["cosine", "constant"]),
+    ("%tl_train --op", ["--optimizer"]),
+    ("%tl_train lr ", ["auto"]),
+    ("%%tl_train ba", ["batch"]),
+    ("%%tl_train\n", ["freeze", "unfreeze", "train"]),
+    ("%%tl_train\nfreeze b", ["body"]),
+    ("%%tl_train\nfreeze body epochs 3\nun", ["unfreeze"]),
+    ("%%tl_train\nfreeze 0:3, he", ["head"]),
+    ("%%tl_train batch 32\nunfreeze all  epochs 2  sch", ["schedule"]),
+    ("%%tl_train\nunfreeze all epochs=2 schedule=c", ["cosine", "constant"]),
+]
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["jedi", "plain"])
+def shell(request: pytest.FixtureRequest) -> Any:
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
+    one = InteractiveShell(config=Config(HistoryManager={"enabled": False}))
+    one.Completer.use_jedi = request.param
+    one.Completer.jedi_compute_type_timeout = 2000
+    tlnb.load_ipython_extension(one)
+    one.user_ns.update(share=0.2, shape=(1, 2))
+    return one
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, since names of files are offered too."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def offered(shell: Any, text: str) -> list[tuple[str, str]]:
+    """(text before the cursor that stays, offered word) pairs, as a front end shows them."""
+    with provisionalcompleter():
+        return [(text[: found.start], found.text) for found in shell.Completer.completions(text, len(text))]
+
+
+@pytest.mark.parametrize(("text", "words"), OFFERS)
+def test_offers(shell: Any, text: str, words: list[str]) -> None:
+    found = offered(shell, text)
+    assert [word for _, word in found] == words
+    # What stays and what is offered make a text that goes on from what was typed.
+    assert all((kept + word).startswith(text) for kept, word in found)
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
+@pytest.mark.parametrize(("text", "words"), OFFERS)
+def test_the_older_interface_offers_the_same(shell: Any, text: str, words: list[str]) -> None:
+    if "\n" not in text:
+        kept, found = shell.complete("", text, len(text))
+        assert found == words
+        assert text.endswith(kept)
+
+
+@pytest.mark.parametrize(
+    "text", ["%tl_data 'my pic", "%tl_status ", "%tl_data digits gl", "%tl_lr x", "x = 3 # %tl"]
+)
+def test_nothing_of_ours_is_offered(shell: Any, text: str) -> None:
+    words = {word for _, word in offered(shell, text)}
+    assert not words & {"body", "head", *OPTIONS, *KEYS, "digits", "glyphs", "convnet5"}
+
+
+def test_python_is_completed_as_before(shell: Any) -> None:
+    assert ("", "share") in offered(shell, "sha")
+    assert ("", "%tl_freeze") in offered(shell, "%tl_fr")
+
+
+def test_a_file_can_be_completed_as_weights(shell: Any, folder: Path) -> None:
+    (folder / "net.safetensors").touch()
+    assert ("%tl_load resnet18 --weights ", "net.safetensors") in offered(
+        shell, "%tl_load resnet18 --weights ne"
+    )
+    assert {word for _, word in offered(shell, "%tl_load resnet18 --weights n")} == {
+        "none",
+        "net.safetensors",
+    }
+
+
+def test_tl_is_completed_before_its_first_use(shell: Any) -> None:
+    words = {word for _, word in offered(shell, "tl.")}
+    assert {".find_lr", ".freeze", ".train"} <= words or {"find_lr", "freeze", "train"} <= words
+
+
+def test_layers_are_offered_by_name_once_there_is_a_network(shell: Any) -> None:
+    shell.run_cell("%tl_load convnet5").raise_error()
+    names = [row.name for row in shell.user_ns["tl"].layers]
+    assert [word for _, word in offered(shell, "%tl_freeze ")] == LAYERS + names
+    start = names[0][:2]
+    expected = [name for name in names if name.startswith(start)]
+    assert [word for _, word in offered(shell, f"%%tl_train\ntrain {start}")] == expected
