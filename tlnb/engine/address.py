@@ -21,17 +21,18 @@ def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
     """The layers that an address hits.
 
     Args:
-        text: one or more of these with commas between: a number (``3``, ``-1``), a range as in Python (``0:5``,
-            ``-1:``, ``:3``, ``::2``), the name of a layer or the first part of one up to a dot (``layer3``), a
-            glob (``features.*``), ``body``, ``head``, ``all``, ``none``. Calls in Python may also give an int,
-            a slice, a range or a sequence of these.
+        text: one or more of these with commas between: a number (``3``, ``-1``), a range as in Python
+            (``0:5``, ``-1:``, ``:3``, ``::2``), the name of a layer or the first part of one up to a dot
+            (``layer3``), a glob (``features.*``), ``body``, ``head``, ``all``, ``none``. Calls in Python may
+            also give an int, a slice, a range or a sequence of these.
         layers: the layers of the model.
 
     Returns:
         Layer numbers from 0, sorted, each once. Only ``none`` gives an empty answer.
 
     Raises:
-        AddressError: a part of the address hits nothing; one line, with the nearest right word and the layers.
+        AddressError: a part of the address hits nothing; one line, with the nearest right word and the
+            layers.
 
     Example:
         >>> select("0:2, -1", layers)      # of eight layers
@@ -49,7 +50,9 @@ def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
 
 def _select_object(value: Any, layers: LayerMap) -> Sequence[int]:
     if isinstance(value, bool) or value is None:
-        raise AddressError(f"{value!r} is no layer address; write for example 'all' or 'none'{_listing(layers)}")
+        raise AddressError(
+            f"{value!r} is no layer address; write for example 'all' or 'none'{_listing(layers)}"
+        )
     if isinstance(value, slice):
         ends = ("" if end is None else str(end) for end in (value.start, value.stop))
         step = "" if value.step is None else f":{value.step}"
@@ -88,7 +91,7 @@ def _select_range(word: str, match: re.Match[str], layers: LayerMap) -> Sequence
 
 def _select_name(word: str, layers: LayerMap) -> Sequence[int]:
     if any(mark in word for mark in "*?["):
-        found = [layer.index for layer in layers if any(fnmatchcase(part, word) for part in _dotted(layer.name))]
+        found = [i for i, name in enumerate(layers.names) if any(fnmatchcase(n, word) for n in _dotted(name))]
     else:
         found = [i for i, n in enumerate(layers.names) if n == word or n.startswith(word + ".")]
     if found:
@@ -96,10 +99,12 @@ def _select_name(word: str, layers: LayerMap) -> Sequence[int]:
     holders = layers.holders(word)
     if holders:
         which = layers.describe(holders)
-        raise AddressError(f"{word!r} lies inside {which}; layers are whole, so name {_whole(holders, layers)}")
+        raise AddressError(
+            f"{word!r} lies inside {which}; layers are whole, so name {_whole(holders, layers)}"
+        )
     options = [*WORDS, *layers.names, *_prefixes(layers.names)]
     near = nearest(word, options)
-    meant = f"; did you mean {near!r}?" if near else ""
+    meant = f" (nearest: {near!r})" if near else ""
     raise AddressError(f"no layer {word!r}{meant}{_listing(layers)}")
 
 
@@ -119,7 +124,7 @@ def _prefixes(names: Sequence[str]) -> list[str]:
 
 
 def _listing(layers: LayerMap) -> str:
-    """``; layers are 0-7: 0 features.0, 1 features.3, ...``, with the middle left out where there are many."""
+    """``; layers are 0-7: 0 features.0, 1 features.3, ...``; of many the middle is left out."""
     words = [f"{layer.index} {layer.name}" for layer in layers]
     if len(words) > 12:
         words = [*words[:6], "...", *words[-3:]]

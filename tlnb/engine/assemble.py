@@ -41,6 +41,7 @@ class Assembly:
         self.traces, self.bounds, self.places = traces, bounds, places
         self.twins, self.back = twins, {train: test for test, train in twins.items()}
         self.starts, self.train_starts = starts, train_starts
+        self.parallel = traces.test.keys() == traces.train.keys()
 
     def prefix(self, cut: int) -> fx.Graph:
         """The graph of layers 0..cut-1 in test mode; its answer is the value that crosses."""
@@ -76,6 +77,7 @@ class _Copy:
 
     def __init__(self, plan: Assembly):
         self.plan = plan
+        self.flows = (plan.traces.test, plan.traces.train)
         self.graph = fx.Graph()
         self.input = self.graph.placeholder("x")
         self.env: dict[fx.Node, fx.Node] = {}
@@ -86,11 +88,16 @@ class _Copy:
         self.env = dict.fromkeys(self.plan.bounds[cut], self.input)
 
     def value(self, node: fx.Node) -> Any:
-        """The new node for a traced one; weights and batch sizes are read anew, a finished result is None."""
-        if node not in self.env and node.op == "get_attr":
-            self.env[node] = self.graph.node_copy(node)
-        elif node not in self.env and is_batch_size(node):
+        """The new node for a traced one.
+
+        Weights, batch sizes and what depends on them alone are read anew; a finished result is None.
+        """
+        if node in self.env:
+            return self.env[node]
+        if is_batch_size(node):
             self.env[node] = self.graph.call_method("size", (self.input, 0))
+        elif node.op == "get_attr" or any(node in flow.free for flow in self.flows):
+            self.env[node] = self.graph.node_copy(node, self.value)
         return self.env.get(node)
 
     def span(self, first: int, last: int | None, *, training: bool, frozen: Collection[int]) -> None:
@@ -110,9 +117,6 @@ class _Copy:
             self.env.update(dict.fromkeys(plan.bounds[last], crossing))
 
     def _in_test_mode(self, node: fx.Node, place: int, frozen: Collection[int]) -> fx.Node:
-        """The twin in the test graph where the node's layer is frozen and the twin can stand for it."""
+        """The twin in the test graph for a node of a frozen layer, if both graphs differ in constants only."""
         layer = bisect_right(self.plan.train_starts, place) - 1
-        twin = self.plan.back.get(node)
-        if layer not in frozen or twin is None or not all(n in self.env for n in twin.all_input_nodes):
-            return node
-        return twin
+        return self.plan.back[node] if self.plan.parallel and layer in frozen else node

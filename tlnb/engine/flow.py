@@ -22,18 +22,27 @@ class Flow:
         self.nodes: list[fx.Node] = list(graph.nodes)
         self.index = {node: i for i, node in enumerate(self.nodes)}
         self.last_use = {n: max((self.index[user] for user in n.users), default=-1) for n in self.nodes}
+        self.free: set[fx.Node] = set()
+        for node in self.nodes:
+            if is_batch_size(node) or (_is_fixed(node) and all(n in self.free for n in node.all_input_nodes)):
+                self.free.add(node)
+
+    def keys(self) -> list[str]:
+        """For each node the work it does, without its arguments."""
+        return [f"{node.op} {node.target}" for node in self.nodes]
 
     def live(self, position: int) -> list[fx.Node]:
-        """Values made before ``position`` and used at or after it. Weights and buffers are at hand anywhere."""
+        """Values made before ``position`` and used at or after it, without weights and buffers."""
         return [n for n in self.nodes[:position] if n.op != "get_attr" and self.last_use[n] >= position]
 
     def crossing(self, position: int, *, results: bool = False) -> list[fx.Node]:
         """The live values that a cut at ``position`` has to hand on.
 
-        A batch size can be read again from what crosses. With ``results`` a value that is only part of the
-        answer (an auxiliary head that ended before the cut) is left out too.
+        What depends on the batch size alone (the first state of a recurrent layer) can be made again from
+        what crosses. With ``results`` a value that is only part of the answer (an auxiliary head that ended
+        before the cut) is left out too.
         """
-        live = [n for n in self.live(position) if not is_batch_size(n)]
+        live = [n for n in self.live(position) if n not in self.free]
         if results:
             live = [n for n in live if not self._only_answered(n, position)]
         return live
@@ -42,13 +51,13 @@ class Flow:
         return all(is_answer(user) for user in node.users if self.index[user] >= position)
 
     def weighted(self, modules: Mapping[str, nn.Module]) -> set[fx.Node]:
-        """The nodes whose value depends on a weight of the model."""
+        """The nodes whose value depends on a weight of the model; a shape does not."""
         found: set[fx.Node] = set()
         for node in self.nodes:
             own = node.op == "get_attr" or (
                 node.op == "call_module" and any(True for _ in modules[str(node.target)].parameters())
             )
-            if own or any(source in found for source in node.all_input_nodes):
+            if not reads_shape(node) and (own or any(source in found for source in node.all_input_nodes)):
                 found.add(node)
         return found
 
@@ -72,6 +81,13 @@ def is_answer(node: fx.Node) -> bool:
     return made and all(is_answer(user) for user in node.users)
 
 
+def reads_shape(node: fx.Node) -> bool:
+    """Whether the node reads the shape of a tensor or a length of it: ``x.shape``, ``x.size(1)``."""
+    if node.op == "call_method":
+        return node.target == "size"
+    return node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
+
+
 def is_batch_size(node: fx.Node) -> bool:
     """Whether the node reads dimension 0 of a tensor: ``x.size(0)``, ``x.shape[0]``."""
     if node.op == "call_method" and node.target == "size":
@@ -79,10 +95,13 @@ def is_batch_size(node: fx.Node) -> bool:
     if node.op != "call_function" or node.target is not operator.getitem or node.args[1] != 0:
         return False
     source = node.args[0]
-    if not isinstance(source, fx.Node):
-        return False
-    whole_size = source.op == "call_method" and source.target == "size" and len(source.args) == 1
-    return whole_size or (source.op == "call_function" and source.target is getattr and source.args[1] == "shape")
+    return isinstance(source, fx.Node) and reads_shape(source) and not is_batch_size(source)
+
+
+def _is_fixed(node: fx.Node) -> bool:
+    """Whether the node computes something from its inputs alone: no input, no module, nothing random."""
+    random = any(word in str(node.target) for word in ("rand", "normal", "bernoulli", "dropout"))
+    return node.op in ("call_function", "call_method") and not random and not str(node.target).endswith("_")
 
 
 def single_tensor(nodes: Collection[fx.Node], seen: Mapping[fx.Node, Seen]) -> fx.Node | None:

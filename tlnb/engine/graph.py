@@ -9,7 +9,7 @@ from difflib import SequenceMatcher
 from torch import fx
 
 from tlnb.engine.assemble import Assembly
-from tlnb.engine.flow import Flow, is_batch_size, single_tensor
+from tlnb.engine.flow import Flow, is_batch_size, reads_shape, single_tensor
 from tlnb.engine.parts import Prefix, Tail
 from tlnb.engine.reading import Traces
 from tlnb.engine.tracing import own_name
@@ -19,8 +19,8 @@ from tlnb.errors import ModelError
 class Graph:
     """A model as a graph that can be cut between layers.
 
-    Both parts share the sub-modules of the model and copy nothing. ``tail(prefix(x))`` is ``model(x)`` bit for
-    bit in test mode, and in training too as long as the prefix is frozen.
+    Both parts share the sub-modules of the model and copy nothing. ``tail(prefix(x))`` is ``model(x)`` bit
+    for bit in test mode, and in training too as long as the prefix is frozen.
 
     Args:
         traces: the graphs of the model.
@@ -40,7 +40,7 @@ class Graph:
 
     @property
     def cuts(self) -> tuple[int, ...]:
-        """The possible cuts in rising order. Cut k has layers 0..k-1 before it; 0 (nothing before it) is always one."""
+        """The possible cuts in rising order. Cut k has layers 0..k-1 before it; 0 is always one."""
         return tuple(self._bounds)
 
     def split(self, cut: int) -> tuple[Prefix, Tail]:
@@ -50,7 +50,8 @@ class Graph:
             cut: one of ``cuts``; layers 0..cut-1 go into the prefix.
 
         Returns:
-            The prefix (always in test mode) and the tail (training or test mode by its own ``training`` flag).
+            The prefix (always in test mode) and the tail (training or test mode by its own ``training``
+            flag).
 
         Raises:
             ModelError: there is no clean cut at this place.
@@ -73,10 +74,12 @@ class Graph:
         assembly = self._assembly()
         test = assembly.tail(cut, training=False)
         same = self.traces.train is self.traces.test
-        return Tail(self.traces.holder, test, test if same else assembly.tail(cut, training=True, frozen=frozen))
+        return Tail(
+            self.traces.holder, test, test if same else assembly.tail(cut, training=True, frozen=frozen)
+        )
 
     def only_in_training(self) -> list[tuple[str, int]]:
-        """Modules that run in training alone (auxiliary heads), each with the layer in whose span they stand."""
+        """Modules that run in training alone (auxiliary heads), each with the layer it stands in."""
         if self.traces.train is self.traces.test:
             return []
         run = {node.target for node in self.traces.test.nodes if node.op == "call_module"}
@@ -123,16 +126,21 @@ class Graph:
         return Bound(start, place, node, crossing[0])
 
     def _batch_sizes_hold(self, start: int) -> bool:
-        """Whether each batch size that is alive at ``start`` was read from a tensor with the samples in front."""
-        sizes = [n for n in self.traces.test.live(start) if is_batch_size(n)]
-        for size in sizes:
-            source = size.all_input_nodes[0]
-            if self.traces.seen[source].shape is None and source.all_input_nodes:
-                source = source.all_input_nodes[0]
-            shape = self.traces.seen[source].shape
-            if not shape or shape[0] != self.traces.batch:
+        """Whether each batch size needed after ``start`` was read from a tensor with samples in front."""
+        test = self.traces.test
+        ahead = [node for node in test.live(start) if node in test.free]
+        while ahead:
+            node = ahead.pop()
+            if not is_batch_size(node):
+                ahead.extend(n for n in node.all_input_nodes if n in test.free)
+            elif not self._has_samples(node.all_input_nodes[0]):
                 return False
         return True
+
+    def _has_samples(self, source: fx.Node) -> bool:
+        tensor = source.all_input_nodes[0] if reads_shape(source) else source
+        shape = self.traces.seen[tensor].shape
+        return bool(shape) and shape[0] == self.traces.batch
 
 
 class Bound:
@@ -144,14 +152,16 @@ class Bound:
     @classmethod
     def at_input(cls, traces: Traces) -> Bound:
         """The cut with nothing before it."""
-        inputs = [next(n for n in flow.nodes if n.op == "placeholder") for flow in (traces.test, traces.train)]
+        inputs = [
+            next(n for n in flow.nodes if n.op == "placeholder") for flow in (traces.test, traces.train)
+        ]
         return cls(1, 1, inputs[0], inputs[1])
 
 
 def _twins(test: Flow, train: Flow) -> dict[fx.Node, fx.Node]:
     """For nodes of the test graph the node of the training graph that does the same work."""
-    if test is train:
-        return {node: node for node in test.nodes}
-    keys = [[f"{n.op} {n.target}" for n in flow.nodes] for flow in (test, train)]
+    keys = [flow.keys() for flow in (test, train)]
+    if keys[0] == keys[1]:
+        return dict(zip(test.nodes, train.nodes, strict=True))
     blocks = SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
     return {test.nodes[b.a + i]: train.nodes[b.b + i] for b in blocks for i in range(b.size)}

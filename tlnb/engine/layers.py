@@ -14,6 +14,9 @@ from tlnb.engine.reading import Reading, read
 from tlnb.engine.spans import Owners, Span, find_spans, is_under
 from tlnb.errors import ModelError, did_you_mean
 
+ONE_LAYER = "no cut: the network is a single layer"
+NO_PLACE = "no cut: at no place does a single tensor carry all that the rest of the network needs"
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -52,7 +55,11 @@ class LayerMap(Sequence[Layer]):
     """
 
     def __init__(
-        self, layers: Iterable[Layer], head: Sequence[int], graph: Graph | None = None, note: str | None = None
+        self,
+        layers: Iterable[Layer],
+        head: Sequence[int],
+        graph: Graph | None = None,
+        note: str | None = None,
     ):
         self._layers = tuple(layers)
         self.head = tuple(head)
@@ -79,7 +86,7 @@ class LayerMap(Sequence[Layer]):
         return tuple(layer.name for layer in self._layers)
 
     def holders(self, name: str) -> tuple[int, ...]:
-        """The layers that hold the module, weight or buffer ``name``, or parts of it; empty if there is none."""
+        """The layers that hold the module, weight or buffer ``name``, or parts of it."""
         return tuple(
             layer.index
             for layer in self._layers
@@ -91,7 +98,7 @@ class LayerMap(Sequence[Layer]):
         )
 
     def describe(self, indexes: Iterable[int]) -> str:
-        """Layers in words: ``layers 0–4 (features.0 … features.12)``, ``layer 7 (classifier.6)``, ``no layers``."""
+        """Layers in words: ``layers 0–4 (features.0 … features.12)``, ``layer 7 (classifier.6)``."""
         chosen = sorted(set(indexes))
         if not chosen:
             return "no layers"
@@ -114,10 +121,11 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
     """The layers of a model, and the graph in which it can be cut.
 
     The walk goes from the root down through containers and through modules that hold more than half of the
-    weights. Each weight-bearing module that it meets starts a layer if the graph before it is clean: one value
-    that depends on weights is alive. Else it joins the layer before it. Norms, activations, pooling, dropout and
-    loose weights belong to the layer in whose span of the graph they stand: from its start to just before the
-    next start. An auxiliary head that only runs in training belongs to the layer it branches off from.
+    weights. Each weight-bearing module that it meets starts a layer if the graph before it is clean: one
+    value that depends on weights is alive. Else it joins the layer before it. Norms, activations, pooling,
+    dropout and loose weights belong to the layer in whose span of the graph they stand: from its start to
+    just before the next start. An auxiliary head that only runs in training belongs to the layer it branches
+    off from.
 
     The example runs at most three times, in test mode and without gradients, with two samples; weights,
     buffers, gradients, modes and random states are as before.
@@ -125,7 +133,8 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
     Args:
         model: any module that answers ``model(x)``.
         example: a batch of input (B, ...), on the device of the model.
-        head: name of the module that answers the task; all layers under it are the head. None: the last layer.
+        head: name of the module that answers the task; all layers under it are the head. None: the last
+            layer.
 
     Returns:
         The layers. ``graph`` is None, and ``note`` says why, where the model cannot be cut.
@@ -146,11 +155,13 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
     layers = _describe_layers(model, reading, spans, owners)
     note = reading.note
     if graph is not None and graph.cuts == (0,):
-        graph, note = None, "no cut: at no place does a single tensor carry all that the rest of the network needs"
+        graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
     return LayerMap(layers, _head_layers(layers, head), graph, note)
 
 
-def _describe_layers(model: nn.Module, reading: Reading, spans: Sequence[Span], owners: Owners) -> list[Layer]:
+def _describe_layers(
+    model: nn.Module, reading: Reading, spans: Sequence[Span], owners: Owners
+) -> list[Layer]:
     modules = dict(model.named_modules())
     parameters: list[list[tuple[str, int]]] = [[] for _ in spans]
     for name, parameter in model.named_parameters():

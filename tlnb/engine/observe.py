@@ -15,7 +15,7 @@ from tlnb.engine.tracing import Holder, flags
 
 @dataclass(frozen=True)
 class Seen:
-    """What a node of the graph gave: the shape of a tensor (with the batch dimension), or None and the type."""
+    """What a node of the graph gave: its shape (B, ...) if it is a tensor, and its type."""
 
     shape: tuple[int, ...] | None
     type: type
@@ -36,8 +36,13 @@ def quiet(model: nn.Module) -> Iterator[None]:
 
 
 def few(example: torch.Tensor) -> torch.Tensor:
-    """Two samples of the batch (one sample is taken twice): enough to tell the batch dimension from others."""
+    """Two samples of the batch (a single one is taken twice), to know the batch dimension."""
     return example[:2] if len(example) > 1 else torch.cat([example, example])
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """The shape of a tensor; None for anything else, and for a nested tensor, which has no one shape."""
+    return tuple(value.shape) if isinstance(value, torch.Tensor) and not value.is_nested else None
 
 
 class _Watcher(fx.Interpreter):
@@ -49,8 +54,7 @@ class _Watcher(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        shape = tuple(value.shape) if isinstance(value, torch.Tensor) else None
-        self.seen[n] = Seen(shape, type(value))
+        self.seen[n] = Seen(shape_of(value), type(value))
         return value
 
 
@@ -62,7 +66,9 @@ def watch_graph(holder: Holder, graph: fx.Graph, x: torch.Tensor) -> tuple[dict[
     return watcher.seen, answer
 
 
-def watch_calls(model: nn.Module, names: Collection[str], x: torch.Tensor) -> list[tuple[str, tuple[int, ...] | None]]:
+def watch_calls(
+    model: nn.Module, names: Collection[str], x: torch.Tensor
+) -> list[tuple[str, tuple[int, ...] | None]]:
     """The named modules in the order in which ``model(x)`` calls them, each with the shape of its answer."""
     calls: list[tuple[str, tuple[int, ...] | None]] = []
     modules = dict(model.named_modules())
@@ -76,8 +82,8 @@ def watch_calls(model: nn.Module, names: Collection[str], x: torch.Tensor) -> li
 
         def after(module: nn.Module, args: Any, answer: Any) -> None:
             first = answer[0] if isinstance(answer, (tuple, list)) and answer else answer
-            if slots and isinstance(first, torch.Tensor):
-                calls[slots.pop()] = (name, tuple(first.shape))
+            if slots:
+                calls[slots.pop()] = (name, shape_of(first))
 
         return before, after
 
@@ -96,7 +102,7 @@ def watch_calls(model: nn.Module, names: Collection[str], x: torch.Tensor) -> li
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two answers hold the same bits; for tensors without content (device ``meta``) the same shapes."""
+    """Whether two answers hold the same numbers; on the device ``meta`` the same shapes."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         if a.shape != b.shape or a.dtype != b.dtype:
             return False

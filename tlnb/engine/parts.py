@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import torch
 from torch import fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.engine.tracing import Holder, own_name
 
@@ -14,10 +15,10 @@ from tlnb.engine.tracing import Holder, own_name
 class Part(nn.Module):
     """A view of some layers of a model.
 
-    ``parameters()`` and ``buffers()`` list the model's own tensors under the model's own names, as far as this
-    part uses them. It holds none itself: ``state_dict()`` is empty, ``to()`` moves nothing, ``train()`` and
-    ``eval()`` set the flag of the part alone and leave the modules in it as they are. A module of the model that
-    is moved, loaded or put in another mode is so here too.
+    ``parameters()`` and ``buffers()`` list the model's own tensors under the model's own names, as far as
+    this part uses them. It holds none itself: ``state_dict()`` is empty, ``to()`` moves nothing, ``train()``
+    and ``eval()`` set the flag of the part alone and leave the modules in it as they are. A module of the
+    model that is moved, loaded or put in another mode is so here too.
     """
 
     def __init__(self, holder: Holder, graph: fx.Graph):
@@ -27,7 +28,7 @@ class Part(nn.Module):
         self._run = _compile(graph)
 
     def graph_module(self) -> fx.GraphModule:
-        """The part as a ``torch.fx.GraphModule`` with the shared modules in it, for passes that rewrite graphs."""
+        """The part in test mode as a ``GraphModule`` of the shared modules, for passes that rewrite it."""
         return fx.GraphModule(self._holder[0], self.graph)
 
     def shared_modules(self) -> dict[str, nn.Module]:
@@ -40,21 +41,19 @@ class Part(nn.Module):
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]:
         """The model's parameters that this part uses, under their names in the model."""
-        return self._used("named_parameters", nn.Parameter, prefix)
+        return self._used("named_parameters", prefix)
 
     def named_buffers(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, torch.Tensor]]:
         """The model's buffers that this part uses, under their names in the model."""
-        return self._used("named_buffers", torch.Tensor, prefix)
+        return self._used("named_buffers", prefix)
 
-    def _used(self, method: str, kind: type, prefix: str) -> Iterator[Any]:
-        seen: set[int] = set()
+    def _used(self, method: str, prefix: str) -> Iterator[Any]:
         loose = {own_name(str(n.target)) for n in self.graph.nodes if n.op == "get_attr"}
         inside = {id(t) for m in self.shared_modules().values() for _, t in getattr(m, method)()}
         for name, tensor in getattr(self._holder[0].model, method)():
-            if (id(tensor) in inside or name in loose) and id(tensor) not in seen and isinstance(tensor, kind):
-                seen.add(id(tensor))
+            if id(tensor) in inside or name in loose:
                 yield (f"{prefix}.{name}" if prefix else name), tensor
 
     def train(self, mode: bool = True) -> Self:
@@ -95,6 +94,9 @@ class Tail(Part):
         self.train_graph = train
         self._run_train = self._run if train is test else _compile(train)
         self._keeps_input: dict[bool, bool] = {}
+        # Dropout that works in place writes in training alone, so no look at a single call can tell.
+        parts = (part for module in self.shared_modules().values() for part in module.modules())
+        self._always_copy = any(isinstance(part, _DropoutNd) and part.inplace for part in parts)
 
     def forward(self, x: torch.Tensor) -> Any:
         """The model's answer, from the tensor ``x`` that crosses the cut."""
@@ -106,7 +108,7 @@ class Tail(Part):
             return run(self._holder[0], x)
         copy = x.clone()
         answer = run(self._holder[0], copy)
-        if not copy.is_inference():
+        if not (copy.is_inference() or self._always_copy):
             self._keeps_input[self.training] = copy._version == 0
         return answer
 

@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from tlnb.engine.flow import Flow, single_tensor
-from tlnb.engine.observe import Seen, few, quiet, same, watch_calls, watch_graph
+from tlnb.engine.observe import Seen, few, quiet, same, shape_of, watch_calls, watch_graph
 from tlnb.engine.spans import Step, is_under
 from tlnb.engine.tracing import Holder, Untraceable, innermost, own_name, takes_one_input, trace
 from tlnb.engine.walk import opened_modules, whole_modules
@@ -80,7 +80,7 @@ def read(model: nn.Module, example: torch.Tensor) -> Reading:
     except Untraceable as reason:
         calls = watch_calls(model, [name for name, _ in whole_modules(model, opened)], x)
         steps = [Step(name, call=True, shape=shape) for name, shape in calls]
-        return Reading(steps, None, f"no cut: {reason}, so it trains the ordinary way", _shape(answer))
+        return Reading(steps, None, f"no cut: {reason}, so it trains the ordinary way", shape_of(answer))
 
 
 def _answer(model: nn.Module, x: torch.Tensor) -> Any:
@@ -94,10 +94,6 @@ def _answer(model: nn.Module, x: torch.Tensor) -> Any:
         ) from error
 
 
-def _shape(answer: Any) -> tuple[int, ...] | None:
-    return tuple(answer.shape) if isinstance(answer, torch.Tensor) else None
-
-
 def _read_graph(model: nn.Module, x: torch.Tensor, opened: set[str], answer: Any) -> Reading:
     if not takes_one_input(model):
         raise Untraceable("it takes more than one input")
@@ -106,16 +102,18 @@ def _read_graph(model: nn.Module, x: torch.Tensor, opened: set[str], answer: Any
     try:
         seen, copied = watch_graph(holder, graph, x)
     except Exception as error:
-        raise Untraceable("its traced graph does not run") from error
+        raise Untraceable("a traced copy of its forward does not run") from error
     if not same(answer, copied):
-        raise Untraceable("its forward depends on more than its input, so the traced graph answers otherwise")
+        raise Untraceable("a traced copy of its forward gives other numbers")
     test = Flow(graph)
     train = Flow(trace(holder, reached, training=True)[0])
     traces = Traces(holder, test, test if train.same_as(test) else train, seen, len(x))
-    return Reading(_steps(model, x, traces, opened, reached), traces, None, _shape(answer))
+    return Reading(_steps(model, x, traces, opened, reached), traces, None, shape_of(answer))
 
 
-def _steps(model: nn.Module, x: torch.Tensor, traces: Traces, opened: set[str], reached: set[str]) -> list[Step]:
+def _steps(
+    model: nn.Module, x: torch.Tensor, traces: Traces, opened: set[str], reached: set[str]
+) -> list[Step]:
     closed = opened - reached
     inside = [name for name, _ in whole_modules(model, opened) if any(is_under(name, c) for c in closed)]
     calls = watch_calls(model, inside, x) if inside else []
@@ -138,5 +136,6 @@ def _steps(model: nn.Module, x: torch.Tensor, traces: Traces, opened: set[str], 
 def _inner_steps(name: str, calls: Calls, clean: bool, position: int) -> list[Step]:
     """The calls inside a module that could not be traced; layers may start there, cuts may not."""
     own = [(path, shape) for path, shape in calls if is_under(path, name)]
-    first = Step(name, clean=clean, position=position)
-    return [first, *(Step(p, call=True, clean=clean, position=position, shape=s) for p, s in own)]
+    if not own:
+        return [Step(name, call=True, clean=clean, position=position)]
+    return [Step(path, call=True, clean=clean, position=position, shape=shape) for path, shape in own]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
-from tlnb.engine.walk import starts_layer
+from tlnb.engine.walk import is_container, starts_layer
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def find_spans(steps: Sequence[Step], model: nn.Module, head: str | None) -> lis
     """Divide the steps into layers.
 
     A step that calls a module with a weight matrix starts a layer where that is clean. What comes before the
-    first start belongs to the first layer. The head starts with its first step, so that a norm or a dropout in
-    front of its weights is not taken for the end of the body. Layers between two calls of one module with
+    first start belongs to the first layer. The head starts with its first step, so that a norm or a dropout
+    in front of its weights is not taken for the end of the body. Layers between two calls of one module with
     weights become one, for they cannot be frozen apart.
     """
     modules = dict(model.named_modules())
@@ -65,7 +65,22 @@ def find_spans(steps: Sequence[Step], model: nn.Module, head: str | None) -> lis
     starts = [(0 if k == 0 else i, name) for k, (i, name) in enumerate(starts)]
     starts = _merge_repeats(starts, steps, modules)
     stops = [i for i, _ in starts[1:]] + [len(steps)]
-    return [Span(name, i, stop) for (i, name), stop in zip(starts, stops, strict=True)]
+    spans = [Span(name, i, stop) for (i, name), stop in zip(starts, stops, strict=True)]
+    calls = [i for i, step in enumerate(steps) if step.call and step.path in starters]
+    return [replace(span, name=_whole_name(span, steps, calls, modules)) for span in spans]
+
+
+def _whole_name(
+    span: Span, steps: Sequence[Step], calls: Sequence[int], modules: dict[str, nn.Module]
+) -> str:
+    """The outermost module that starts the span and lies in it with two or more heavy parts, or its own."""
+    parts = span.name.split(".")
+    for parent in (".".join(parts[:k]) for k in range(1, len(parts))):
+        inside = [i for i in calls if is_under(steps[i].path, parent)]
+        whole = all(span.start <= i < span.stop for i in inside)
+        if whole and len({steps[i].path for i in inside}) > 1 and not is_container(modules[parent]):
+            return parent
+    return span.name
 
 
 def _start_head_early(
@@ -102,8 +117,8 @@ class Owners:
     """Which layer each weight, buffer and module belongs to.
 
     A tied weight belongs to the first layer that uses it. What never runs in test mode (an auxiliary head, a
-    module that is left over) goes by ``extra``, the layer where training runs it, or else to the layer of what
-    was registered before it.
+    module that is left over) goes by ``extra``, the layer where training runs it, or else to the first layer
+    of the module that holds it, or of what was registered before it.
 
     Args:
         model: the model.
@@ -113,7 +128,11 @@ class Owners:
     """
 
     def __init__(
-        self, model: nn.Module, steps: Sequence[Step], spans: Sequence[Span], extra: Iterable[tuple[str, int]] = ()
+        self,
+        model: nn.Module,
+        steps: Sequence[Step],
+        spans: Sequence[Span],
+        extra: Iterable[tuple[str, int]] = (),
     ):
         self.model = model
         self.modules = dict(model.named_modules())
@@ -145,8 +164,9 @@ class Owners:
     def _place_rest(self) -> None:
         layer = 0
         for name, module in self.modules.items():
-            layer = max(self.module_layers.get(name, {layer}))
-            for key, tensor in (*module._parameters.items(), *module._buffers.items()):
+            inside = [min(layers) for part, layers in self.module_layers.items() if is_under(part, name)]
+            layer = min(inside, default=layer)
+            for tensor in (*module._parameters.values(), *module._buffers.values()):
                 if tensor is not None:
                     layer = self.tensor_layer.setdefault(self.names[id(tensor)], layer)
             if not any(module.children()):

@@ -24,7 +24,7 @@ class Untraceable(Exception):
 
 
 class Holder(nn.Module):
-    """Calls the model with one input, and holds the constants that tracing finds, so that the model stays clean."""
+    """Calls the model with one input, and keeps the constants that tracing finds in its stead."""
 
     def __init__(self, model: nn.Module):
         super().__init__()

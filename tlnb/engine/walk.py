@@ -1,8 +1,9 @@
 """Which modules are opened, and which of them start a layer.
 
-The walk goes from the root down through containers and through any module that holds more than half of the
-weights. What it does not open (a block, a convolution, an attention layer) is whole: it stays one node of the
-graph, so it goes on obeying ``train()`` and ``eval()`` of its own.
+The walk goes from the root down through containers, through any module that holds more than half of the
+weights, and through any module around a stack of like blocks (a stage). What it does not open (a block, a
+convolution, an attention layer) is whole: it stays one node of the graph, so it goes on obeying ``train()``
+and ``eval()`` of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ SCALES = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.PReLU)
 
 
 def is_container(module: nn.Module) -> bool:
-    """Whether the module only holds others: a Sequential, ModuleList or ModuleDict without a forward of its own.
+    """Whether the module is a Sequential, ModuleList or ModuleDict without a forward of its own.
 
     A subclass of Sequential around one weight-bearing module (torchvision's ``Conv2dNormActivation``) is a
     named unit, not a container; a subclass with another forward is a block.
@@ -47,13 +48,24 @@ def is_container(module: nn.Module) -> bool:
 
 
 def starts_layer(module: nn.Module) -> bool:
-    """Whether the module has a weight matrix somewhere, so that it is more than a norm, an activation or a scale."""
+    """Whether the module has a weight matrix: it is more than a norm, an activation or a scale."""
     if isinstance(module, SCALES):
         return False
     if any(isinstance(part, MAPS) for part in module.modules()):
         return True
     scaled = {id(p) for part in module.modules() if isinstance(part, SCALES) for p in part.parameters()}
     return any(p.numel() > max(p.shape, default=1) for p in module.parameters() if id(p) not in scaled)
+
+
+def holds_stack(module: nn.Module) -> bool:
+    """Whether the module wraps a stack: a container of two or more composite blocks of one class."""
+    return any(is_container(child) and _is_stack(child) for child in module.children())
+
+
+def _is_stack(container: nn.Module) -> bool:
+    blocks = [child for child in container.children() if starts_layer(child)]
+    composite = all(any(b.children()) and not isinstance(b, nn.Sequential) for b in blocks)
+    return len(blocks) > 1 and len({type(b) for b in blocks}) == 1 and composite
 
 
 def opened_modules(model: nn.Module) -> set[str]:
@@ -70,7 +82,8 @@ def opened_modules(model: nn.Module) -> set[str]:
     def opens(module: nn.Module) -> bool:
         if isinstance(module, WHOLE) or not any(module.children()) or _is_scripted(module):
             return False
-        return is_container(module) or sum(p.numel() for p in module.parameters()) > half
+        heavy = sum(p.numel() for p in module.parameters()) > half
+        return heavy or is_container(module) or holds_stack(module)
 
     opened: set[str] = set()
 

@@ -1,0 +1,68 @@
+"""The classification architectures of torchvision, built small or without storage, for tests that go through all."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+import torchvision.models as tv
+from torch import nn
+from torchvision.models import regnet
+
+NAMES = tuple(sorted(tv.list_models(module=tv)))
+WITH_NUMBERS = frozenset(
+    (
+        "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+        "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
+        "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32",
+    )
+    if "TLNB_ALL_NUMBERS" not in os.environ
+    else NAMES
+)  # fmt: skip
+"""One network of each family is run with numbers; the others on the device ``meta``, where shapes are checked.
+``TLNB_ALL_NUMBERS=1`` runs all with numbers, which takes some 20 minutes and 6 GB."""
+
+
+@contextmanager
+def _meta():
+    # RegNet computes its widths with small tensors, which need numbers.
+    make = regnet.BlockParams.from_init_params.__func__
+
+    def with_numbers(cls, *args, **kwargs):
+        with torch.device("cpu"):
+            return make(cls, *args, **kwargs)
+
+    patch = mock.patch.object(regnet.BlockParams, "from_init_params", classmethod(with_numbers))
+    with patch, torch.device("meta"):
+        yield
+
+
+def _options(name: str) -> dict[str, object]:
+    return {"init_weights": False} if name.startswith(("googlenet", "inception")) else {}
+
+
+def _size(name: str) -> int:
+    if name.startswith(("vit", "maxvit")):
+        return 224  # fixed by the position embedding or the windows
+    if name.startswith("inception"):
+        return 299  # its auxiliary head needs the full size in training
+    return 64
+
+
+def on_meta(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """The network and an example of two images, without storage."""
+    with _meta():
+        model = tv.get_model(name, weights=None, **_options(name))
+        return model, torch.empty(2, 3, _size(name), _size(name))
+
+
+def real(name: str, size: int | None = None) -> tuple[nn.Module, torch.Tensor]:
+    """The network with seeded random weights and two seeded images."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = tv.get_model(name, weights=None, **_options(name))
+        size = size or _size(name)
+        return model, torch.randn(2, 3, size, size)
+
