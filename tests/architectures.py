@@ -1,4 +1,4 @@
-"""The classification architectures of torchvision, built small or without storage, for tests that go through all."""
+"""The classification architectures of torchvision, with numbers or without storage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WITH_NUMBERS = frozenset(
     if "TLNB_ALL_NUMBERS" not in os.environ
     else NAMES
 )  # fmt: skip
-"""One network of each family is run with numbers; the others on the device ``meta``, where shapes are checked.
+"""One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
 ``TLNB_ALL_NUMBERS=1`` runs all with numbers, which takes some 20 minutes and 6 GB."""
 
 
@@ -65,4 +65,3 @@ def real(name: str, size: int | None = None) -> tuple[nn.Module, torch.Tensor]:
         model = tv.get_model(name, weights=None, **_options(name))
         size = size or _size(name)
         return model, torch.randn(2, 3, size, size)
-

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from tlnb.engine.flow import Flow, is_batch_size
+from tlnb.engine.flow import Flow, is_answer, is_batch_size
 from tlnb.engine.reading import Traces
 
 Pair = tuple[fx.Node, fx.Node]
@@ -90,13 +90,14 @@ class _Copy:
     def value(self, node: fx.Node) -> Any:
         """The new node for a traced one.
 
-        Weights, batch sizes and what depends on them alone are read anew; a finished result is None.
+        Weights, batch sizes, what depends on them alone, and the named tuple of an answer are made anew; a
+        result that was finished before the cut is None.
         """
         if node in self.env:
             return self.env[node]
         if is_batch_size(node):
             self.env[node] = self.graph.call_method("size", (self.input, 0))
-        elif node.op == "get_attr" or any(node in flow.free for flow in self.flows):
+        elif node.op == "get_attr" or is_answer(node) or any(node in flow.free for flow in self.flows):
             self.env[node] = self.graph.node_copy(node, self.value)
         return self.env.get(node)
 
@@ -117,6 +118,6 @@ class _Copy:
             self.env.update(dict.fromkeys(plan.bounds[last], crossing))
 
     def _in_test_mode(self, node: fx.Node, place: int, frozen: Collection[int]) -> fx.Node:
-        """The twin in the test graph for a node of a frozen layer, if both graphs differ in constants only."""
+        """The twin in the test graph for a node of a frozen layer, if the graphs differ in constants only."""
         layer = bisect_right(self.plan.train_starts, place) - 1
         return self.plan.back[node] if self.plan.parallel and layer in frozen else node
