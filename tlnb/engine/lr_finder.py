@@ -86,7 +86,7 @@ def judge(
 
 def _rates(start: float, stop: float, steps: int, rule: str) -> list[float]:
     if rule not in RULES:
-        raise BadArguments(f"no rule {rule!r}{did_you_mean(rule, RULES)}; rules: {', '.join(RULES)}")
+        raise BadArguments(f"no rule {rule!r}{did_you_mean(rule, RULES) or '.'} Rules: {', '.join(RULES)}")
     for name, value in (("start", start), ("stop", stop)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise BadArguments(f"{name} must be a rate above 0, such as 1e-5, not {value!r}")

@@ -35,7 +35,7 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     if curve.rates:
         ax.plot(curve.rates, curve.losses, color=BLUE, alpha=0.3, linewidth=1, zorder=2)
         ax.plot(curve.rates, curve.smoothed, color=BLUE, linewidth=2.2, zorder=3)
-        ax.set_xlim(curve.rates[0], curve.rates[-1])
+        ax.margins(x=0.01)
         ax.set_ylim(*_limits(curve))
         _mark_suggestion(curve, ax)
         _mark_others(curve, ax)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 BETA = 0.8  # a step nine away counts about a seventh of one's own
-CEILING = 1.5  # losses above this many times the first ones count as an explosion
+CEILING = 2.0  # losses above this many times the first ones count as an explosion
 CLEAR = 5.0  # a fall counts when it is this many times the noise left in the smoothed curve
 
 
@@ -16,7 +16,7 @@ def smooth(losses: Floats, beta: float = BETA) -> Floats:
     """Exponential mean over both neighbours, bias corrected: point j counts ``beta ** |i - j|`` for point i.
 
     The usual mean over the past alone lags by ``beta / (1 - beta)`` steps, and a suggestion read off it is as
-    many rates too high. Losses are cut at 1.5 times the median of the first ones before they are averaged, so
+    many rates too high. Losses are cut at twice the median of the first ones before they are averaged, so
     that an explosion does not leak into the valley before it.
     """
     if not len(losses):
@@ -29,6 +29,12 @@ def smooth(losses: Floats, beta: float = BETA) -> Floats:
 def start_length(points: int) -> int:
     """How many points at the left end stand for the loss before anything is learned."""
     return max(4, points // 5)
+
+
+def start_level(losses: Floats) -> float:
+    """The loss before anything is learned: the median of the first points, none right of the lowest."""
+    low = int(np.argmin(losses))
+    return float(np.median(losses[: min(start_length(len(losses)), low + 1)]))
 
 
 def _weights(points: int, beta: float) -> Floats:
@@ -54,6 +60,6 @@ def noise(losses: Floats, beta: float = BETA) -> float:
 
 def clear_fall(losses: Floats, smoothed: Floats) -> bool:
     """Whether the smoothed loss falls below its start by more than noise, or rounding, can explain."""
-    start = float(np.median(smoothed[: start_length(len(smoothed))]))
+    start = start_level(smoothed)
     fall = start - float(np.min(smoothed))
     return fall > CLEAR * noise(losses) and fall > 1e-4 * abs(start)

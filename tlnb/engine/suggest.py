@@ -12,12 +12,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.engine.smoothing import start_length
+from tlnb.engine.smoothing import start_level
 
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats], "float | None"]
 
 MIN_POINTS = 10  # fewer points than this are no curve
+BUMP = 3.0  # a rise counts as one when it is this many times the range of the first third of the curve
 FLAT = 1e-4  # a fall smaller than this part of the loss is none
 
 
@@ -31,7 +32,7 @@ def basin(rates: Floats, losses: Floats) -> float | None:
     if not _falls(losses):
         return None
     low = int(np.argmin(losses))
-    fall = _start(losses) - losses[low]
+    fall = start_level(losses) - losses[low]
     first = int(np.argmax(losses <= losses[low] + 0.2 * fall))
     last = _last_before_rise(losses, 0.1 * fall)
     return float(np.exp((log[first] + log[last]) / 2))
@@ -80,12 +81,14 @@ def brink(rates: Floats, losses: Floats) -> float | None:
     """A fifth of the last rate before the loss rises above its lowest by a tenth of its start.
 
     It asks where training breaks, not where it gains, and so has an answer for a network that is trained
-    already, whose loss has nowhere to fall. ``None`` where the loss never rises.
+    already, whose loss has nowhere to fall. The rise must also stand out from the ups and downs of the first third.
+    ``None`` where the loss never rises.
     """
     log, losses = _finite(rates, losses)
     if len(losses) < MIN_POINTS:
         return None
-    last = _last_before_rise(losses, 0.1 * abs(_start(losses)))
+    usual = float(np.ptp(losses[: len(losses) // 3]))
+    last = _last_before_rise(losses, max(0.1 * abs(start_level(losses)), BUMP * usual))
     return float(np.exp(log[last]) / 5) if last < len(losses) - 1 else None
 
 
@@ -106,14 +109,10 @@ def _finite(rates: Floats, losses: Floats) -> tuple[Floats, Floats]:
     return np.log(np.asarray(rates[:end], dtype=np.float64)), np.asarray(losses[:end], dtype=np.float64)
 
 
-def _start(losses: Floats) -> float:
-    return float(np.median(losses[: start_length(len(losses))]))
-
-
 def _falls(losses: Floats) -> bool:
     if len(losses) < MIN_POINTS:
         return False
-    start = _start(losses)
+    start = start_level(losses)
     return start - float(np.min(losses)) > FLAT * abs(start)
 
 
