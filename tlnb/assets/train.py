@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -172,7 +172,8 @@ def save(model: nn.Module, figures: Figures, folder: Path) -> None:
     weights, card = folder / "convnet5.safetensors", folder / "MODEL_CARD.md"
     state = {name: value.contiguous() for name, value in model.state_dict().items()}
     partial = weights.with_suffix(".partial")
-    save_file(state, partial, metadata=metadata(figures))
+    # save_file makes a file that only its owner may read; an installed package is read by everyone.
+    partial.write_bytes(to_bytes(state, metadata=metadata(figures)))
     os.replace(partial, weights)
     partial = card.with_suffix(".partial")
     partial.write_text(write_card(figures, VERSION), encoding="utf-8")
