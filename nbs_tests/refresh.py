@@ -20,7 +20,9 @@ def refresh(path: Path) -> None:
     """Run one notebook and write it back. An error that no tag expects is raised, and nothing is written."""
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
-    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": path.parent}}).execute()
+    NotebookClient(
+        notebook, timeout=600, coalesce_streams=True, resources={"metadata": {"path": path.parent}}
+    ).execute()
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()

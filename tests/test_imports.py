@@ -20,17 +20,15 @@ FORBIDDEN = {
     "errors.py": {"tlnb", "torch", *FRONT_ENDS},
     "engine": {"tlnb.session", "tlnb.progress", "traitlets", *FRONT_ENDS},
     "assets": {"tlnb.session", "tlnb.progress", *FRONT_ENDS},
-    "session.py": FRONT_ENDS,
+    "session": FRONT_ENDS,
     "progress.py": {"tlnb.session", "tlnb.magics", "tlnb.widgets", "ipywidgets"},
-    "widgets": {"tlnb.magics"},
 }
-NEVER_PRINT = ("engine", "session.py", "magics", "widgets", "errors.py")
+NEVER_PRINT = ("engine", "session", "magics", "errors.py")
 # The name that is imported -> the name that is installed.
 DEPENDENCIES = {
     "IPython": "ipython",
     "PIL": "pillow",
     "fastprogress": "fastprogress",
-    "ipywidgets": "ipywidgets",
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "safetensors": "safetensors",

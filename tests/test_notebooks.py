@@ -9,6 +9,8 @@ from typing import Any
 import nbformat
 import pytest
 
+from tlnb import errors
+
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "nbs_tests").glob("*.ipynb")])
 MUST_FAIL = re.compile(r"test-.*-fail-")
@@ -58,6 +60,15 @@ def test_holds_no_error_that_is_not_expected(path: Path) -> None:
         expected = "raises-exception" in cell.metadata.get("tags", [])
         assert expected or not any(output.output_type == "error" for output in cell.outputs), cell.source
         assert not any(output.get("name") == "stderr" for output in cell.outputs), cell.source
+
+
+@every_notebook
+def test_errors_of_tlnb_are_one_line(path: Path) -> None:
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            if output.output_type == "error" and hasattr(errors, output.ename):
+                assert output.traceback == [f"{output.ename}: {output.evalue}"]
+                assert "\n" not in output.evalue
 
 
 @every_notebook

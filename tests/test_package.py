@@ -56,4 +56,6 @@ def test_carries_the_default_model_and_its_card() -> None:
     assets = resources.files("tlnb") / "assets"
     weights = (assets / "convnet5.safetensors").read_bytes()
     assert 1e6 < len(weights) <= 5e6
-    assert "unseen fonts" in (assets / "MODEL_CARD.md").read_text(encoding="utf-8")
+    card = (assets / "MODEL_CARD.md").read_text(encoding="utf-8")
+    for topic in ("Data", "Training", "Accuracy"):
+        assert f"\n## {topic}\n" in card
