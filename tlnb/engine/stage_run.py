@@ -56,12 +56,12 @@ def run_stage(trainer: StageTrainer, result: StageResult, stop: StopRequest, emi
 def _found_rate(trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit) -> float:
     result.curve = trainer.find_rate(stop)
     emit("on_curve", result.curve)
-    if result.curve.suggestion is None:
+    if result.curve.rate is None:
         raise TrainingError(
             f"stage {trainer.number}: the range test found no rate ({result.curve.reason}); "
             "give one, such as: lr 1e-3"
         )
-    return result.curve.suggestion
+    return result.curve.rate
 
 
 def _epochs(

@@ -7,6 +7,9 @@ they share.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from tlnb.progress import LineProgress
 from tlnb.session.datasets import Datasets
 from tlnb.session.standing import Standing
 from tlnb.session.train import Training
@@ -18,5 +21,9 @@ class Session(Datasets, Training, Standing):
     """One model, its data, its plan and its history.
 
     Args:
-        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …).
+        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a line an epoch is
+            written where none are given, and nothing for an empty list.
     """
+
+    def __init__(self, listeners: Iterable[object] | None = None):
+        super().__init__([LineProgress()] if listeners is None else listeners)
