@@ -47,7 +47,7 @@ class Recurrent(nn.Module):
     def forward(self, tokens):
         hidden = self.embedding(tokens)
         batch, _, _ = hidden.shape
-        zero = torch.zeros(2, batch, 16)
+        zero = torch.zeros(2, batch, 16).to(tokens.device)
         out, (state, _) = self.rnn(hidden, (zero, zero))
         return self.classifier(out[:, -1] + state[-1])
 

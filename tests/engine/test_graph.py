@@ -38,7 +38,7 @@ def test_both_parts_together_are_the_model_in_test_mode(make, example):
     model = make().eval()
     graph = graph_of(model, example)
     with torch.no_grad():
-        # Another batch size than the two samples that were traced with, and a single sample.
+        # Another batch size than the samples that were looked at, and a single sample.
         for batch in (example, example[:1]):
             expected = model(batch)
             for cut in graph.cuts:

@@ -269,7 +269,7 @@ def state(model):
 
 
 def test_an_example_that_does_not_fit_is_one_line():
-    with pytest.raises(ModelError, match=r"cannot run on a batch of shape \(2, 3, 8, 8\)") as raised:
+    with pytest.raises(ModelError, match=r"cannot run on a batch of shape \(3, 3, 8, 8\)") as raised:
         find_layers(small(), torch.zeros(5, 3, 8, 8))
     assert "\n" not in str(raised.value)
 

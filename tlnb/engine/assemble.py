@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import fx
 
-from tlnb.engine.flow import Flow, is_answer, is_batch_size
+from tlnb.engine.flow import Flow, is_answer, is_batch_size, reads_device
 from tlnb.engine.reading import Traces
 
 Pair = tuple[fx.Node, fx.Node]
@@ -43,10 +43,11 @@ class Assembly:
         self.starts, self.train_starts = starts, train_starts
         self.parallel = traces.test.keys() == traces.train.keys()
 
-    def prefix(self, cut: int) -> fx.Graph:
-        """The graph of layers 0..cut-1 in test mode; its answer is the value that crosses."""
+    def prefix(self, cut: int, start: int = 0) -> fx.Graph:
+        """The graph of layers start..cut-1 in test mode; its answer is the value that crosses at ``cut``."""
         copy = _Copy(self)
-        for first, last in self._spans(0):
+        copy.bind(start)
+        for first, last in self._spans(start):
             if last is not None and last <= cut:
                 copy.span(first, last, training=False, frozen=())
         copy.graph.output(copy.env[self.bounds[cut][0]])
@@ -90,13 +91,15 @@ class _Copy:
     def value(self, node: fx.Node) -> Any:
         """The new node for a traced one.
 
-        Weights, batch sizes, what depends on them alone, and the named tuple of an answer are made anew; a
-        result that was finished before the cut is None.
+        Weights, batch sizes, devices, what depends on them alone, and the named tuple of an answer are made
+        anew; a result that was finished before the cut is None.
         """
         if node in self.env:
             return self.env[node]
         if is_batch_size(node):
             self.env[node] = self.graph.call_method("size", (self.input, 0))
+        elif reads_device(node):
+            self.env[node] = self.graph.call_function(getattr, (self.input, "device"))
         elif node.op == "get_attr" or is_answer(node) or any(node in flow.free for flow in self.flows):
             self.env[node] = self.graph.node_copy(node, self.value)
         return self.env.get(node)
@@ -110,7 +113,7 @@ class _Copy:
             node = flow.nodes[place]
             source = self._in_test_mode(node, place, frozen) if training else node
             twin = plan.back.get(node) if training else plan.twins.get(node)
-            self.env[node] = self.graph.node_copy(source, self.value)  # type: ignore[arg-type]
+            self.env[node] = self.graph.node_copy(source, self.value)
             if twin is not None:
                 self.env[twin] = self.env[node]
         if last is not None:

@@ -24,7 +24,11 @@ class Flow:
         self.last_use = {n: max((self.index[user] for user in n.users), default=-1) for n in self.nodes}
         self.free: set[fx.Node] = set()
         for node in self.nodes:
-            if is_batch_size(node) or (_is_fixed(node) and all(n in self.free for n in node.all_input_nodes)):
+            if (
+                is_batch_size(node)
+                or reads_device(node)
+                or (_is_fixed(node) and all(n in self.free for n in node.all_input_nodes))
+            ):
                 self.free.add(node)
 
     def keys(self) -> list[str]:
@@ -38,9 +42,9 @@ class Flow:
     def crossing(self, position: int, *, results: bool = False) -> list[fx.Node]:
         """The live values that a cut at ``position`` has to hand on.
 
-        What depends on the batch size alone (the first state of a recurrent layer) can be made again from
-        what crosses. With ``results`` a value that is only part of the answer (an auxiliary head that ended
-        before the cut) is left out too.
+        What depends on batch size and device alone (the first state of a recurrent layer) can be made again
+        from what crosses. With ``results`` a value that is only part of the answer (an auxiliary head that
+        ended before the cut) is left out too.
         """
         live = [n for n in self.live(position) if n not in self.free]
         if results:
@@ -83,19 +87,26 @@ def is_answer(node: fx.Node) -> bool:
 
 def reads_shape(node: fx.Node) -> bool:
     """Whether the node reads the shape of a tensor or a length of it: ``x.shape``, ``x.size(1)``."""
-    if node.op == "call_method":
-        return node.target == "size"
-    return node.op == "call_function" and node.target is getattr and node.args[1] == "shape"
+    return _reads(node, "shape") or (node.op == "call_method" and node.target == "size")
+
+
+def reads_device(node: fx.Node) -> bool:
+    """Whether the node is ``x.device``."""
+    return _reads(node, "device")
 
 
 def is_batch_size(node: fx.Node) -> bool:
     """Whether the node reads dimension 0 of a tensor: ``x.size(0)``, ``x.shape[0]``."""
     if node.op == "call_method" and node.target == "size":
         return node.args[1:] == (0,)
-    if node.op != "call_function" or node.target is not operator.getitem or node.args[1] != 0:
+    if node.op != "call_function" or node.target is not operator.getitem or node.args[1:] != (0,):
         return False
     source = node.args[0]
     return isinstance(source, fx.Node) and reads_shape(source) and not is_batch_size(source)
+
+
+def _reads(node: fx.Node, attribute: str) -> bool:
+    return node.op == "call_function" and node.target is getattr and node.args[1:] == (attribute,)
 
 
 def _is_fixed(node: fx.Node) -> bool:

@@ -59,6 +59,17 @@ class Graph:
         self._check(cut)
         return Prefix(self.traces.holder, self._assembly().prefix(cut)), self.tail(cut)
 
+    def segment(self, start: int, cut: int) -> Prefix:
+        """Layers start..cut-1, always in test mode: from what crosses at ``start`` to what crosses at
+        ``cut``.
+
+        Raises:
+            ModelError: there is no clean cut at one of these places.
+        """
+        self._check(start)
+        self._check(cut)
+        return Prefix(self.traces.holder, self._assembly().prefix(cut, start))
+
     def tail(self, cut: int, frozen: Collection[int] = ()) -> Tail:
         """The part from layer ``cut`` on.
 
@@ -140,7 +151,7 @@ class Graph:
     def _has_samples(self, source: fx.Node) -> bool:
         tensor = source.all_input_nodes[0] if reads_shape(source) else source
         shape = self.traces.seen[tensor].shape
-        return bool(shape) and shape[0] == self.traces.batch
+        return shape is not None and shape[:1] == (self.traces.batch,)
 
 
 class Bound:

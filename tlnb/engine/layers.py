@@ -127,7 +127,7 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
     just before the next start. An auxiliary head that only runs in training belongs to the layer it branches
     off from.
 
-    The example runs at most three times, in test mode and without gradients, with two samples; weights,
+    The example runs at most three times, in test mode and without gradients, with three samples; weights,
     buffers, gradients, modes and random states are as before.
 
     Args:

@@ -36,8 +36,8 @@ def quiet(model: nn.Module) -> Iterator[None]:
 
 
 def few(example: torch.Tensor) -> torch.Tensor:
-    """Two samples of the batch (a single one is taken twice), to know the batch dimension."""
-    return example[:2] if len(example) > 1 else torch.cat([example, example])
+    """Three samples of the batch (repeated if there are fewer), to know the batch dimension from others."""
+    return torch.cat([example] * 3)[:3] if len(example) < 3 else example[:3]
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
