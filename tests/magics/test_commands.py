@@ -8,9 +8,10 @@ import pytest
 
 from tlnb.engine.plan import VERBS
 from tlnb.engine.stage import KEYS
+from tlnb.engine.suggest import DEFAULT_RULE
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
-from tlnb.magics.commands import COMMANDS, TRAIN
+from tlnb.magics.commands import COMMANDS, LR, TRAIN
 from tlnb.magics.help import help_text
 from tlnb.session import Session
 
@@ -46,6 +47,12 @@ def test_the_defaults_in_the_help_are_those_of_the_session(command: Command) -> 
         said = option.default
         if said.replace(".", "").replace("e-", "").isdigit():
             assert float(said) == defaults[option.keyword]
+
+
+def test_the_default_rule_in_the_help_is_that_of_the_engine() -> None:
+    rule = LR.option("rule")
+    assert rule is not None
+    assert rule.default == DEFAULT_RULE
 
 
 def test_the_cell_form_takes_the_keys_too() -> None:

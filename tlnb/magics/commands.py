@@ -141,7 +141,10 @@ LR = Command(
     "Find a learning rate by a range test; nothing is changed by it.",
     options=(
         Option(
-            "rule", text("a rule", "RULE", source="rules"), "how the rate is read off the curve", "valley"
+            "rule",
+            text("the name of a rule", "RULE", source="rules"),
+            "how the rate is read off the curve",
+            "basin",
         ),
         Option("start", number(0), "the first rate", "1e-7"),
         Option("stop", number(0), "the last rate", "10"),
