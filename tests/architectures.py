@@ -22,7 +22,7 @@ WITH_NUMBERS = frozenset(
     else NAMES
 )  # fmt: skip
 """One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
-``TLNB_ALL_NUMBERS=1`` runs all with numbers, which takes some 20 minutes and 6 GB."""
+``TLNB_ALL_NUMBERS=1`` runs all with numbers; that takes minutes and gigabytes."""
 
 
 @contextmanager

@@ -236,6 +236,14 @@ def test_a_part_as_graph_module():
     assert torch.equal(module(images), prefix(images))
 
 
+def test_a_segment_leads_from_one_cut_to_another():
+    model = small().eval()
+    graph = graph_of(model, torch.zeros(3, 1, 8, 8))
+    images = torch.randn(4, 1, 8, 8)
+    first, both = graph.split(1)[0], graph.split(3)[0]
+    assert torch.equal(graph.segment(1, 3)(first(images)), both(images))
+
+
 def test_a_place_without_a_clean_cut_is_refused():
     graph = graph_of(Outer(), VECTORS)
     with pytest.raises(ModelError, match=r"no clean cut before layer 2; cuts are 0, 1, 4"):

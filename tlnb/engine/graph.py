@@ -60,8 +60,7 @@ class Graph:
         return Prefix(self.traces.holder, self._assembly().prefix(cut)), self.tail(cut)
 
     def segment(self, start: int, cut: int) -> Prefix:
-        """Layers start..cut-1, always in test mode: from what crosses at ``start`` to what crosses at
-        ``cut``.
+        """Layers start..cut-1 in test mode: takes what crosses at ``start``, gives what crosses at ``cut``.
 
         Raises:
             ModelError: there is no clean cut at one of these places.
