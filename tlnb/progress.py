@@ -48,22 +48,27 @@ class LineProgress(Listener):
     """
 
     def __init__(self, write: Callable[[str], Any] = print, show: Callable[[Any], Any] | None = None) -> None:
-        self._write = write
-        self._show = show
+        self.write = write
+        self.show = show
         self._headed = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is as made without arguments, so that a better one for a shell may take its place."""
+        return type(self) is LineProgress and self.write is print and self.show is None
 
     def on_curve(self, curve: Any) -> None:
         """Show the curve, as a picture where that can be seen."""
-        if self._show is not None:
-            self._show(curve)
+        if self.show is not None:
+            self.show(curve)
         else:
-            self._write(repr(curve))
+            self.write(repr(curve))
 
     def on_stage_start(
         self, stage_number: int, stage_count: int, description: str, epochs: int, steps_per_epoch: int
     ) -> None:
         """Write the heading of the stage."""
-        self._write(f"stage {stage_number}/{stage_count}  {description}")
+        self.write(f"stage {stage_number}/{stage_count}  {description}")
         self._headed = False
 
     def on_epoch(self, record: Any) -> None:
@@ -71,18 +76,18 @@ class LineProgress(Listener):
         if not self._headed:
             # Not with the stage: its curve, which comes between, would part the names from the figures.
             names = ("epoch", "rate", "train loss", "valid loss", record.metric_name, "seconds")
-            self._write(_COLUMNS.format(*names))
+            self.write(_COLUMNS.format(*names))
             self._headed = True
-        self._write(epoch_line(record))
+        self.write(epoch_line(record))
 
     def on_stage_end(self, result: Any) -> None:
         """Say how the stage ended, where that was not the usual way."""
         if result.note:
-            self._write(f"stage {result.number} {result.note}")
+            self.write(f"stage {result.number} {result.note}")
 
     def on_message(self, text: str) -> None:
         """Write the message."""
-        self._write(text)
+        self.write(text)
 
 
 class BarProgress(LineProgress):

@@ -11,6 +11,7 @@ import pytest
 import tlnb
 from tlnb.errors import NotReady
 from tlnb.magics.commands import COMMANDS
+from tlnb.progress import LineProgress
 from tlnb.session import Session
 
 
@@ -119,6 +120,19 @@ def test_a_session_that_the_user_makes_is_used(loaded: Any) -> None:
     mine.step = len
     assert loaded.run("%tl_step") is len
     assert len(mine.listeners) == 1
+
+
+def test_only_plain_lines_give_way_to_the_shells_listener(loaded: Any) -> None:
+    said: list[str] = []
+    own, plain = LineProgress(write=said.append), LineProgress()
+    mine = loaded.user_ns["tl"] = Session([own, plain])
+    loaded.run("%tl_step")
+    kept, other = mine.listeners
+    assert kept is own
+    assert other is not plain
+    silent = loaded.user_ns["tl"] = Session([])
+    loaded.run("%tl_step")
+    assert silent.listeners == []
 
 
 def test_what_a_magic_returns_can_be_kept(shell: Any, tl: Any) -> None:

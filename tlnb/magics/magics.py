@@ -13,6 +13,7 @@ from tlnb.magics.command import Command
 from tlnb.magics.commands import COMMANDS
 from tlnb.magics.help import help_text
 from tlnb.magics.lazy import LazySession, is_session, is_stand_in
+from tlnb.progress import LineProgress
 
 NAME = "tl"
 
@@ -50,7 +51,7 @@ class TlMagics(Magics):
         elif self._session is None:
             from tlnb.session import Session
 
-            self._adopt(Session())
+            self._adopt(Session())  # its plain lines give way to what suits the shell
         if is_stand_in(held):
             namespace[NAME] = self._session
         return self._session
@@ -98,8 +99,10 @@ class TlMagics(Magics):
         return UsualStep() if self.session.step is None else self.session.step
 
     def _adopt(self, session: Any) -> None:
-        if not session.listeners:
-            session.listeners.append(self._listener())
+        session.listeners[:] = [
+            self._listener() if isinstance(listener, LineProgress) and listener.is_plain else listener
+            for listener in session.listeners
+        ]
         self._session = session
 
     @property
