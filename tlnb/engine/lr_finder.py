@@ -20,8 +20,9 @@ from tlnb.errors import BadArguments, TrainingError, did_you_mean
 OnStep = Callable[[int, int, float, float], None]
 
 EXPLODED = 4.0  # the sweep ends when the running loss is this many times the best
-USUAL = 8.0  # and this many standard deviations of its usual jumps above it
-WARM_UP = 20  # steps in which the usual jumps of the loss are learned; only NaN ends the sweep then
+QUICK, SLOW = 0.7, 0.9  # weights of the past in the two running means
+LAST, BEFORE = 3, 20  # so many losses in a row above so many before them
+STEPS = 100  # rates in a sweep
 BLOCK = 10  # steps between two readings on an accelerator, where each reading waits for the device
 
 
@@ -31,7 +32,7 @@ def range_test(
     *,
     start: float = 1e-7,
     stop: float = 10.0,
-    steps: int = 100,
+    steps: int = STEPS,
     rule: str = DEFAULT_RULE,
     ratios: dict[str, float] | None = None,
     on_step: OnStep | None = None,
@@ -130,31 +131,28 @@ def _sweep(
 class Watch:
     """Follows the loss through a sweep and says when it has exploded.
 
-    It compares the running geometric mean (exponential, bias corrected) with its best so far. A network that
-    is trained already has a loss near zero that jumps by factors from batch to batch: four times the best
-    counts only where it is also far outside the usual jumps.
+    The quick running mean must be four times the best of the slow one (both exponential and bias corrected). The
+    loss of a network that is trained already jumps by more than that from batch to batch, nearly nothing here and
+    a bad one there; so the last three losses must also lie above all of the twenty before them.
     """
 
-    def __init__(self, beta: float = 0.7):
-        self.beta, self.total, self.best = beta, 0.0, math.inf
-        self.logs: list[float] = []
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.quick, self.slow = 0.0, 0.0
+        self.best = math.inf
 
     def exploded(self, loss: float) -> bool:
-        """Take in one finite loss; True when the loss has left its best behind (not in the first 20)."""
-        if loss <= 0:
-            return False  # a step of the user's own may give any loss; then only NaN ends the sweep
-        self.logs.append(math.log(loss))
-        self.total = self.beta * self.total + (1 - self.beta) * self.logs[-1]
-        running = self.total / (1 - self.beta ** len(self.logs))
-        if len(self.logs) >= MIN_POINTS // 2:  # the mean of the first few is as wild as a single loss
-            self.best = min(self.best, running)
-        rise = running - self.best
-        return len(self.logs) >= WARM_UP and rise > math.log(EXPLODED) and rise > USUAL * self._scatter()
-
-    def _scatter(self) -> float:
-        """Standard deviation of the running mean, from the median jump between neighbours."""
-        single = 1.4826 * float(np.median(np.abs(np.diff(self.logs)))) / math.sqrt(2)
-        return single * math.sqrt((1 - self.beta) / (1 + self.beta))
+        """Take in one finite loss; True when the loss has left its best behind (not in the first 13)."""
+        self.losses.append(loss)
+        self.quick = QUICK * self.quick + (1 - QUICK) * loss
+        self.slow = SLOW * self.slow + (1 - SLOW) * loss
+        count = len(self.losses)
+        if count < MIN_POINTS + LAST:
+            return False
+        self.best = min(self.best, self.slow / (1 - SLOW**count))
+        above = min(self.losses[-LAST:]) > max(self.losses[-LAST - BEFORE : -LAST])
+        # Losses of zero and below, from a training step of the user's own, are no base for a factor.
+        return above and self.quick / (1 - QUICK**count) > EXPLODED * self.best > 0
 
 
 def _number(loss: float | Tensor) -> float:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from itertools import chain, count
+from itertools import cycle
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine import freezing, lr_finder, optim
+from tlnb.engine import freezing, lr_finder, optim, precision
 from tlnb.engine.history import EpochRecord
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.lr_curve import LRCurve
@@ -37,12 +39,17 @@ class Route:
         valid: samples to measure on.
         forward: from a batch of those samples to class scores.
         device: where it runs.
+        note: what it leaves out, in one line; empty where it is the whole way.
     """
 
     train: Samples
     valid: Samples
     forward: nn.Module
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    note: str = ""
+
+
+Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
 
 
 class Diverged(Exception):
@@ -63,6 +70,7 @@ class StageTrainer:
         task: loss and figure.
         step: the user's own training step, in place of the task's loss on the network's scores.
         bn: ``frozen`` leaves the statistics of every BatchNorm layer alone.
+        shortcut: makes a shorter route with the same answers, see :meth:`take_shortcut`.
 
     Raises:
         TrainingError: trainable parameters and the optimizer's are not the same set.
@@ -81,11 +89,13 @@ class StageTrainer:
         task: Classification,
         step: Step | None = None,
         bn: str = "train",
+        shortcut: Shortcut | None = None,
     ):
         self.model, self.layers, self.stage, self.route = model, layers, stage, route
         self.number, self.batch, self.seed, self.task = number, batch, seed, task
-        self.bn = bn
+        self.bn, self._shortcut = bn, shortcut
         self._step = step or self._usual_step
+        self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
         freezing.check_same_parameters(model, self.optimizer)
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
@@ -103,29 +113,65 @@ class StageTrainer:
         """Each trained layer's share of the rate, by name."""
         return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
 
+    def take_shortcut(self, say: Callable[[str], None], tick: Callable[[int, int], None]) -> None:
+        """Go over to the shorter route, if there is one; what it needs is computed now.
+
+        Args:
+            say: told in one line what is computed.
+            tick: called as ``tick(done, total)`` meanwhile; what it raises passes through.
+        """
+        if self._shortcut is not None:
+            self.route = self._shortcut(say, tick)
+            self._shortcut = None
+            self._modes.clear()
+
     # ---------------------------------------------------------------- the range test
 
-    def find_rate(self, stop: StopRequest | None = None, /, **settings) -> LRCurve:  # type: ignore[no-untyped-def]
-        """The range test on this stage's layers; leaves no trace (see ``lr_finder.range_test`` for settings).
+    def find_rate(self, request: StopRequest | None = None, **settings: Any) -> LRCurve:
+        """The range test on this stage's layers; leaves no trace.
+
+        Single losses say more about which samples a batch happens to hold than about the rate. So each loss is
+        paired with the loss of the same batch, under the same dropout, before the sweep: the curve shows
+        ``loss(w, batch) - loss(w0, batch)`` plus the mean of ``loss(w0, .)``, a control variate that costs one
+        forward pass a batch.
+
+        Args:
+            request: read at each step.
+            settings: of the sweep, see ``lr_finder.range_test``.
 
         Raises:
             Stopped: a stop was asked for.
         """
-        order = chain.from_iterable(
-            batches(len(self.route.train), self.batch, self.seed, self.number, -1 - sweep)
-            for sweep in count()
-        )
+        order = batches(len(self.route.train), self.batch, self.seed, self.number, -1)
+        order = order[: settings.get("steps", lr_finder.STEPS)]
         with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
-            torch.manual_seed(seed_for(self.seed, self.number, -1))
             self.set_modes(training=True)
-            ratios = self.ratios if self.stage.decay != 1.0 else None
+            before = self._losses(order, request)
+            usual, turn = sum(before) / len(before), cycle(range(len(order)))
+
+            def step() -> Tensor:
+                at = next(turn)
+                torch.manual_seed(seed_for(self.seed, self.number, at))
+                return self.train_step(order[at]) - before[at] + usual
+
             return lr_finder.range_test(
-                lambda: self.train_step(next(order)),
+                step,
                 lambda rate: optim.set_rate(self.optimizer, rate),
-                ratios=ratios,
-                on_step=lambda *_: stop.check() if stop else None,
+                ratios=self.ratios if self.stage.decay != 1.0 else None,
+                on_step=lambda *_: request.check() if request else None,
                 **settings,
             )
+
+    @torch.no_grad()
+    def _losses(self, order: Sequence[Tensor], request: StopRequest | None) -> list[Tensor]:
+        """The training loss of each batch with the weights as they are."""
+        losses = []
+        for at, indices in enumerate(order):
+            if request:
+                request.check()
+            torch.manual_seed(seed_for(self.seed, self.number, at))
+            losses.append(self._loss(indices).detach())
+        return losses
 
     # ---------------------------------------------------------------- an epoch
 
@@ -139,11 +185,12 @@ class StageTrainer:
         self.set_modes(training=True)
         order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
         total = torch.zeros((), device=self.route.device)
-        for done, indices in enumerate(order):
+        train = self.route.train.view(self.number, self.epoch)
+        for done, (indices, inputs) in enumerate(zip(order, train.stream(order), strict=True)):
             stop.check()
             now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
-            loss = self.train_step(indices, probe=self.steps_done == 0)
+            loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
             # Reading the loss makes an accelerator wait, so there it is read once an epoch.
             if loss.device.type == "cpu" and not math.isfinite(loss.item()):
                 raise Diverged(self._where(loss, now, done + 1))
@@ -156,16 +203,15 @@ class StageTrainer:
         self.epoch += 1
         return mean
 
-    def train_step(self, indices: Tensor, probe: bool = False) -> Tensor:
+    def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
         """One optimizer step on these samples; the loss before it, detached.
 
         Args:
             indices: int64 of shape (B,).
+            inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
-        inputs = self.route.train.batch(indices).to(self.route.device, non_blocking=True)
-        targets = self.targets[indices.to(self.targets.device)]
-        loss = self._step(self.route.forward, inputs, targets)
+        loss = self._loss(indices, inputs)
         loss.backward()
         if probe:
             freezing.check_gradients(self.model)
@@ -173,14 +219,23 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss.detach()
 
+    def _loss(self, indices: Tensor, inputs: Tensor | None = None) -> Tensor:
+        if inputs is None:
+            inputs = self.route.train.view(self.number, self.epoch).batch(indices)
+        inputs = inputs.to(self.route.device, non_blocking=True)
+        targets = self.targets[indices.to(self.targets.device)]
+        return self._step(self.route.forward, inputs, targets)
+
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
             return self.task.loss(scores_of(forward(inputs)), targets, self.stage.smoothing)
 
-    def _precision(self) -> torch.autocast:
-        device = self.route.device.type
-        wanted = self.stage.precision == "bf16" or (self.stage.precision == "auto" and device == "cuda")
-        return torch.autocast(device, dtype=torch.bfloat16, enabled=wanted)
+    def _precision(self) -> AbstractContextManager[object]:
+        device = self.route.device
+        auto = self.stage.precision == "auto" and precision.fast_bfloat16(device)
+        if not (auto or self.stage.precision == "bf16"):
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
 
     def _where(self, loss: Tensor, rate: float, step: int) -> str:
         return (
@@ -196,10 +251,11 @@ class StageTrainer:
         samples, device = self.route.valid, self.route.device
         loss = torch.zeros((), device=device)
         right = torch.zeros((), dtype=torch.int64, device=device)
-        for indices in torch.arange(len(samples)).split(EVALUATION_BATCH):
+        order = torch.arange(len(samples)).split(EVALUATION_BATCH)
+        for indices, inputs in zip(order, samples.stream(order), strict=True):
             targets = samples.targets[indices].to(device)
             with self._precision():
-                scores = scores_of(self.route.forward(samples.batch(indices).to(device)))
+                scores = scores_of(self.route.forward(inputs.to(device, non_blocking=True)))
             loss += self.task.loss(scores.float(), targets) * len(indices)
             right += self.task.right(scores, targets)
         return loss.item() / len(samples), right.item() / len(samples)
@@ -216,15 +272,24 @@ class StageTrainer:
 
     def set_modes(self, *, training: bool) -> None:
         """Train or test mode for the whole model; frozen layers in test mode always."""
-        frozen = self.stage.frozen
-        freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
+        if training in self._modes:
+            for module, flag in self._modes[training]:
+                module.training = flag
+        else:
+            frozen = self.stage.frozen
+            freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
+            # The flags are the same in every epoch; walking through the names of the model again is not needed.
+            self._modes[training] = [(module, module.training) for module in self.model.modules()]
         if self.route.forward is not self.model:
             self.route.forward.train(training)
 
 
-def copies_of_trainable(model: nn.Module) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each tensor that training may change, with a copy of it."""
-    for tensor in chain((p for p in model.parameters() if p.requires_grad), model.buffers()):
+def copies_of_trainable(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train."""
+    trained = [layer.index for layer in layers if layer.index not in frozen]
+    for _, tensor in freezing.state_of(model, layers, trained):
         yield tensor, tensor.detach().clone()
 
 
