@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tlnb.engine.lr_curve import LRCurve
-from tlnb.engine.lr_finder import range_test
+from tlnb.engine.lr_finder import judge, range_test
 from tlnb.engine.snapshot import transaction
 from tlnb.engine.suggest import DEFAULT_RULE, RULES
 from tlnb.errors import BadArguments, TrainingError
@@ -188,13 +188,31 @@ def test_an_explosion_ends_the_sweep_and_the_suggestion_lies_left_of_it():
     assert all(1e-4 < rate < 0.5 for rate in curve.suggestions.values())
 
 
-def test_a_falling_loss_is_no_explosion_and_jumps_near_zero_are_none():
+def test_a_falling_loss_is_no_explosion():
     curve, *_ = made_up(np.geomspace(5, 1e-4, 100).tolist())
     assert len(curve.losses) == 100
     assert curve.reason == "reached 1.0e+01"
+
+
+@pytest.mark.parametrize("low", [0.0, 0.3])
+def test_a_trained_networks_loss_jumps_by_factors_and_does_not_end_the_sweep(low):
+    """Losses around 0.1 with bad batches, and where ``low`` > 0 batches of nearly no loss at all."""
     rng = np.random.default_rng(0)
-    lengths = [len(made_up((0.01 * np.exp(rng.standard_normal(100))).tolist())[0].losses) for _ in range(50)]
-    assert np.mean(np.array(lengths) == 100) > 0.9
+    whole = 0
+    for _ in range(100):
+        losses = 0.1 * np.exp(0.8 * rng.standard_normal(100))
+        losses = np.where(rng.random(100) < low, 10 ** rng.uniform(-6, -2, 100), losses)
+        whole += len(made_up(losses.tolist())[0].losses) == 100
+    assert whole > 90
+
+
+def test_where_noise_hides_the_brink_the_end_of_the_sweep_tells_it():
+    rng = np.random.default_rng(0)
+    losses = 0.1 * np.exp(1.5 * rng.standard_normal(100)) * np.where(LOG > -1, np.exp(8 * (LOG + 1)), 1)
+    curve, *_ = made_up(losses.tolist())
+    assert judge(list(curve.rates), list(curve.losses), rule="basin").rate is None, "the noise does hide it"
+    assert curve.suggestion is None
+    assert 0.1 / 10 < curve.rate < 1 / 10
 
 
 def test_a_flat_noisy_loss_gives_no_suggestion_and_says_so():

@@ -60,25 +60,41 @@ def range_test(
         TrainingError: ``step`` returned something that is not one number.
     """
     rates = _rates(start, stop, steps, rule)
-    losses, reason = _sweep(step, set_rate, rates, on_step)
-    return judge(rates[: len(losses)], losses, rule=rule, ratios=ratios, reason=reason)
+    losses, reason, whole = _sweep(step, set_rate, rates, on_step)
+    broke = None if whole or not losses else rates[len(losses) - 1]
+    return judge(rates[: len(losses)], losses, rule=rule, ratios=ratios, reason=reason, broke=broke)
 
 
 def judge(
-    rates: list[float], losses: list[float], *, rule: str, ratios: dict[str, float] | None, reason: str
+    rates: list[float],
+    losses: list[float],
+    *,
+    rule: str,
+    ratios: dict[str, float] | None = None,
+    reason: str = "",
+    broke: float | None = None,
 ) -> LRCurve:
-    """The curve with what each rule says about it; ``reason`` says why the sweep ended."""
+    """The curve with what each rule says about it.
+
+    Args:
+        rates, losses: the sweep; losses are finite.
+        rule, ratios: as in :func:`range_test`.
+        reason: why the sweep ended.
+        broke: the last rate before the loss exploded or was not finite; ``None`` if the sweep went through.
+    """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     smoothed = smooth(y)
     suggestions: dict[str, float | None] = dict.fromkeys(RULES)
     if len(y) < MIN_POINTS:
         reason = f"{reason}; too few rates before that"
-    elif clear_fall(y, smoothed):
-        suggestions = {name: suggest(x, smoothed) for name, suggest in RULES.items()}
     else:
-        # Only this rule asks nothing about a fall.
-        suggestions["brink"] = brink(x, smoothed)
-        if rule != "brink":
+        falls = clear_fall(y, smoothed)
+        if falls:
+            suggestions = {name: suggest(x, smoothed) for name, suggest in RULES.items()}
+        # This rule asks nothing about a fall. It may miss a rise that is small beside the noise; the end of
+        # the sweep is then all that is known, and it comes a few steps later than the brink.
+        suggestions["brink"] = brink(x, smoothed) or (broke / 10 if broke else None)
+        if not falls and suggestions[rule] is None:
             reason = "the loss never fell by more than its noise"
     return LRCurve(
         tuple(rates), tuple(losses), tuple(smoothed.tolist()), rule, suggestions, reason, dict(ratios or {})
@@ -103,8 +119,8 @@ def _sweep(
     set_rate: Callable[[float], None],
     rates: list[float],
     on_step: OnStep | None,
-) -> tuple[list[float], str]:
-    """The finite losses, one a rate from the first, and why there are no more."""
+) -> tuple[list[float], str, bool]:
+    """The finite losses, one a rate from the first; why there are no more; whether the sweep went through."""
     losses: list[float] = []
     waiting: list[float | Tensor] = []
     watch = Watch()
@@ -118,22 +134,22 @@ def _sweep(
         for value in map(_number, waiting):
             k = len(losses)
             if not math.isfinite(value):
-                return losses, f"stopped at {rates[k]:.1e}: the loss was {value}"
+                return losses, f"stopped at {rates[k]:.1e}: the loss was {value}", False
             losses.append(value)
             if on_step is not None:
                 on_step(k, len(rates), rates[k], value)
             if watch.exploded(value):
-                return losses, f"stopped at {rates[k]:.1e}: the loss exploded"
+                return losses, f"stopped at {rates[k]:.1e}: the loss exploded", False
         waiting.clear()
-    return losses, f"reached {rates[-1]:.1e}"
+    return losses, f"reached {rates[-1]:.1e}", True
 
 
 class Watch:
     """Follows the loss through a sweep and says when it has exploded.
 
-    The quick running mean must be four times the best of the slow one (both exponential and bias corrected). The
-    loss of a network that is trained already jumps by more than that from batch to batch, nearly nothing here and
-    a bad one there; so the last three losses must also lie above all of the twenty before them.
+    The quick running mean must be four times the best of the slow one (both exponential and bias corrected).
+    The loss of a network that is trained already jumps by more than that from batch to batch, nearly nothing
+    here and a bad one there; so the last three losses must also lie above all of the twenty before them.
     """
 
     def __init__(self) -> None:
