@@ -1,90 +1,33 @@
-"""Data as a user names it, split and ready to be fitted to a network."""
+"""Naming data: find what the user means, read it, split it, and keep equal samples apart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from html import escape
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.samples import ImageSamples, Samples
+from tlnb.engine.augment import check_augment
+from tlnb.engine.collections import Collection
+from tlnb.engine.dataset import Data
+from tlnb.engine.printable import few, printable
+from tlnb.engine.sources import hugging_face, objects, torchvision_sets
+from tlnb.engine.sources.builtin import BUILTIN
+from tlnb.engine.sources.folder import read_folder
+from tlnb.engine.sources.found import CLASSES, LABELS, REGRESSION, TARGETS, Ask, Found
+from tlnb.engine.sources.table import read_table
 from tlnb.engine.splits import first_per_class, split
-from tlnb.engine.table import Table
+from tlnb.engine.tasks import Classification, MultiLabel, Regression, Task
 from tlnb.errors import DataError, did_you_mean
 
-GLYPHS_PER_CLASS = 100
+__all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
 
-
-@dataclass
-class Pictures:
-    """Images in memory before they are fitted to a network.
-
-    Args:
-        images: uint8 of shape (N, C, H, W).
-        targets: int64 of shape (N,).
-    """
-
-    images: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def subset(self, indices: Tensor) -> Pictures:
-        """These samples only."""
-        return Pictures(self.images[indices], self.targets[indices])
-
-    def prepare(self, preprocess: Preprocess) -> Samples:
-        """Samples at the size and in the colours that the network takes."""
-        return ImageSamples(preprocess.fit(self.images).contiguous(), self.targets, preprocess)
-
-
-@dataclass
-class Data:
-    """A data set with its split.
-
-    Attributes:
-        name: what the user called it.
-        classes: class names in the order of the targets.
-        train: samples to learn from.
-        valid: samples to measure on.
-        batch: samples a step, unless a stage says otherwise.
-        seed: of the split, and of the training that follows.
-        size: side of the training images in pixels; None for the network's own.
-        notes: what the user should know about how it was read.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    train: Pictures
-    valid: Pictures
-    batch: int = 64
-    seed: int = 0
-    size: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def counts(self) -> Table:
-        """Training and validation samples of each class."""
-        train, valid = (
-            torch.bincount(p.targets, minlength=len(self.classes)) for p in (self.train, self.valid)
-        )
-        rows = [(c, int(t), int(v)) for c, t, v in zip(self.classes, train, valid, strict=True)]
-        return Table(("class", "train", "valid"), rows)
-
-    def __repr__(self) -> str:
-        per_class = torch.bincount(self.train.targets, minlength=len(self.classes))
-        lines = [
-            f"{self.name}: {len(self.train):,} training and {len(self.valid):,} validation samples "
-            f"in {len(self.classes)} classes ({_few(self.classes)}), "
-            f"{int(per_class.min())} to {int(per_class.max())} a class to train on"
-        ]
-        return "\n".join(lines + self.notes)
-
-    def _repr_html_(self) -> str:
-        text = "<br>".join(escape(line) for line in repr(self).splitlines())
-        return f"<div>{text}<details><summary>classes</summary>{self.counts()._repr_html_()}</details></div>"
+BALANCES = ("weights", "samples")
+SOURCES = tuple(BUILTIN)
+BATCH = 64
 
 
 def load_data(
@@ -92,60 +35,190 @@ def load_data(
     *,
     valid: float = 0.2,
     per_class: int | None = None,
-    batch: int = 64,
+    batch: int | None = None,
     seed: int = 0,
     size: int | None = None,
+    augment: object = "none",
+    balance: str | None = None,
+    target: str | None = None,
+    strict: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Data:
     """Read a data set and split it.
 
     Args:
-        source: ``digits`` or ``glyphs``.
-        valid: share of the samples to validate on.
+        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label,
+            ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
+            data set, or a pair (train, valid) of such.
+        valid: share of the samples to validate on, where the source has no split of its own.
         per_class: at most this many training samples of each class.
-        batch: samples a step.
+        batch: samples a step; None for 64, or what a DataLoader says.
         seed: of the split and of the choice that ``per_class`` makes.
         size: side of the training images in pixels; None for the network's own.
+        augment: preset or v2 transform for the training pictures.
+        balance: ``weights`` of the classes in the loss, ``samples`` of small classes repeated, or None.
+        target: ``classes``, ``labels`` or ``regression``; None to be told by how the targets look.
+        strict: a file that cannot be used is an error, not left out.
+        progress: told how many of how many files are looked at.
 
     Raises:
-        DataError: an unknown source or an impossible split.
+        DataError: an unknown source, an impossible split or option, or, when strict, a bad file.
     """
-    if not isinstance(source, str) or source not in SOURCES:
-        raise DataError(
-            f"no data {source!r}{did_you_mean(str(source), SOURCES)}; there are {', '.join(SOURCES)}"
-        )
-    if per_class is not None and per_class < 1:
-        raise DataError(f"--per-class takes a whole number from 1 up, not {per_class}")
-    for option, number in (("--batch", batch), ("--size", size)):
+    _check_options(valid, per_class, batch, size, augment, balance, target)
+    found = _find(source, Ask(seed, target, progress))
+    if strict and found.problems:
+        path, reason = found.problems[0]
+        raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
+    _fits(found, per_class, balance)
+    train, held = _parts(found, valid, seed)
+    if per_class is not None:
+        kept = first_per_class(train.targets, torch.arange(len(train)), per_class, seed)
+        train = train.subset(kept)
+    if len(train) < 2 or not len(held):
+        raise DataError(f"{len(train)} training and {len(held)} validation samples are too few")
+    task = _task(found, train, held, balance)
+    return Data(
+        _name(source), found.classes, train, held, batch or found.batch or BATCH, seed, size, found.notes,
+        task, augment, balance, found.problems,
+    )  # fmt: skip
+
+
+def _check_options(
+    valid: float, per_class: int | None, batch: int | None, size: int | None, augment: object,
+    balance: str | None, target: str | None,
+) -> None:  # fmt: skip
+    if not 0 < valid < 1:
+        raise DataError(f"--valid takes a share between 0 and 1, not {valid}")
+    for option, number in (("--per-class", per_class), ("--batch", batch), ("--size", size)):
         if number is not None and number < 1:
             raise DataError(f"{option} takes a whole number from 1 up, not {number}")
-    pictures, classes = SOURCES[source](seed)
-    train, held = split(pictures.targets, valid, seed)
-    if per_class is not None:
-        train = first_per_class(pictures.targets, train, per_class, seed)
-    return Data(source, classes, pictures.subset(train), pictures.subset(held), batch, seed, size)
+    for option, word, words in (("--balance", balance, BALANCES), ("--target", target, TARGETS)):
+        if word is not None and word not in words:
+            raise DataError(f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(word, words)}")
+    check_augment(augment)
 
 
-def _digits(seed: int) -> tuple[Pictures, tuple[str, ...]]:
-    """scikit-learn's 1,797 handwritten digits, 8×8 pixels of 0..16 (Alpaydin and Kaynak 1998)."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
-    return Pictures(images, torch.from_numpy(digits.target).long()), tuple(map(str, digits.target_names))
-
-
-def _glyphs(seed: int) -> tuple[Pictures, tuple[str, ...]]:
-    """Letters drawn now from matplotlib's fonts: the task that ``convnet5`` was trained on."""
-    from tlnb.engine import glyphs
-
-    images, targets = glyphs.draw(GLYPHS_PER_CLASS * len(glyphs.CLASSES), seed=seed)
-    return Pictures(images, targets), glyphs.CLASSES
+def _find(source: object, ask: Ask) -> Found:
+    if isinstance(source, str) and source in BUILTIN:
+        return BUILTIN[source](ask)
+    if isinstance(source, str) and source.startswith("torchvision/"):
+        return torchvision_sets.read(source, ask)
+    if isinstance(source, str | os.PathLike):
+        return _find_path(os.fspath(source), ask)
+    if hugging_face.is_one(source):
+        return hugging_face.read(source, ask)
+    return objects.read(source, ask)
 
 
-SOURCES = {"digits": _digits, "glyphs": _glyphs}
+def _find_path(text: str, ask: Ask) -> Found:
+    if "\0" in text:
+        raise DataError("a path cannot hold a zero byte")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return read_folder(path, ask)
+    if path.is_file():
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return read_table(path, ask)
+        what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
+            "a folder of class folders or a CSV of path and label is"
+        )  # fmt: skip
+        raise DataError(f"{printable(text)!r} cannot be read as data; {what}")
+    hint = did_you_mean(text, SOURCES) or _beside(path)
+    raise DataError(f"no data {printable(text)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, a CSV or $name")
 
 
-def _few(names: tuple[str, ...], most: int = 8) -> str:
-    if len(names) <= most:
-        return ", ".join(names)
-    return ", ".join(names[: most - 1]) + f", … {names[-1]}"
+def _beside(path: Path) -> str:
+    """The nearest name in the folder where the path should have been."""
+    try:
+        names = {printable(str(path.with_name(name))): None for name in os.listdir(path.parent)}
+    except OSError:
+        return ""
+    return did_you_mean(printable(str(path)), names)
+
+
+def _name(source: object) -> str:
+    if isinstance(source, str | os.PathLike):
+        return printable(os.fspath(source))
+    if isinstance(source, tuple | list):
+        return f"({', '.join(type(part).__name__ for part in source)})"
+    return type(source).__name__
+
+
+def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
+    """Refuse options that mean nothing for what is learned."""
+    if found.kind != CLASSES and per_class is not None:
+        raise DataError("--per-class needs one class a sample")
+    if found.kind == REGRESSION and balance is not None:
+        raise DataError("--balance needs classes; these targets are measured values")
+    if found.kind == LABELS and balance == "samples":
+        raise DataError("--balance samples needs one class a sample; --balance weights works for labels")
+
+
+def _parts(found: Found, valid: float, seed: int) -> tuple[Collection, Collection]:
+    digests = found.train.digests()
+    if found.valid is not None:
+        note = _leak(found.train, found.valid)
+        found.notes += [note] if note else []
+        return found.train, found.valid
+    found.notes += _repeats(found, digests)
+    train, held = split(found.train.targets, valid, seed, digests=digests, classes=found.classes)
+    return found.train.subset(train), found.train.subset(held)
+
+
+def _repeats(found: Found, digests: Sequence[bytes | None] | None) -> list[str]:
+    """What to say about samples that are equal: that they are kept together, and where their targets differ."""
+    first: dict[bytes, int] = {}
+    pairs = [(first[d], i) for i, d in enumerate(digests or ()) if d and first.setdefault(d, i) != i]
+    if not pairs:
+        return []
+    notes = [f"{len(pairs)} samples are byte-equal to others; equal ones stay on one side of the split"]
+    targets, name = found.train.targets, found.train.name
+    torn = [(a, b) for a, b in pairs if not torch.equal(targets[a], targets[b])]
+    if torn:
+        a, b = torn[0]
+        names = f"{printable(name(a))} and {printable(name(b))}"
+        notes.append(f"{len(torn)} equal samples have different targets, such as {names}")
+    return notes
+
+
+def _leak(train: Collection, valid: Collection) -> str:
+    """What to say about validation samples that are equal to training samples, in the user's own split."""
+    ours, theirs = train.digests(), valid.digests()
+    if ours is None or theirs is None:
+        return ""
+    known = {digest: index for index, digest in enumerate(ours) if digest}
+    pairs = [(index, known[digest]) for index, digest in enumerate(theirs) if digest in known]
+    if not pairs:
+        return ""
+    shown = tuple(f"{printable(valid.name(v))} = {printable(train.name(t))}" for v, t in pairs[:3])
+    more = ", …" if len(pairs) > 3 else ""
+    return (
+        f"{len(pairs)} validation samples are byte-equal to training samples, so the figure is too good: "
+        f"{few(shown)}{more}"
+    )
+
+
+def _task(found: Found, train: Collection, held: Collection, balance: str | None) -> Task:
+    if found.kind == REGRESSION:
+        task = Regression.of(train.targets)
+        for part in (train, held):
+            part.targets = task.standardised(part.targets)
+        return task
+    weighted = balance == "weights"
+    if found.kind == LABELS:
+        return MultiLabel(weights=_label_weights(train.targets) if weighted else None)
+    return Classification(weights=_class_weights(train.targets, len(found.classes)) if weighted else None)
+
+
+def _class_weights(targets: Tensor, classes: int) -> tuple[float, ...]:
+    """Inverse to the frequency of each class; the mean over the samples is 1."""
+    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
+    return tuple((len(targets) / (classes * counts)).tolist())
+
+
+def _label_weights(targets: Tensor) -> tuple[float, ...]:
+    """How many samples lack a label for each that has it."""
+    have = targets.sum(0).clamp(min=1)
+    return tuple(((len(targets) - have) / have).clamp(min=1e-3).tolist())
+
+
