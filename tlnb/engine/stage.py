@@ -12,6 +12,7 @@ from tlnb.errors import PlanError, did_you_mean
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16", "auto")
+AUGMENTS = ("none", "light", "standard", "strong")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,11 @@ KEYS: dict[str, Key] = {
     "patience": Key(
         "whole", "end the stage after this many epochs without a better validation loss", least=1
     ),
+    "augment": Key("choice", "random changes to the training images; none overrides the data's", AUGMENTS),
     "precision": Key("choice", "number format of the layers that train", PRECISIONS),
+    "views": Key(
+        "whole", "keep so many augmented views of each image and take them in turn; 0 for new ones each epoch"
+    ),
 }
 
 
@@ -76,7 +81,10 @@ class Stage:
         weight_decay: None for the optimizer's usual value (0.01 for AdamW, 0 for SGD).
         smoothing: label smoothing (Szegedy et al. 2016), 0 for none.
         patience: epochs without a better validation loss before the stage ends; None for never.
+        augment: one of ``AUGMENTS``, in place of the data's own; None for that.
         precision: one of ``PRECISIONS``.
+        views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
+            ``views``. 0 for new ones in each epoch.
     """
 
     text: str
@@ -91,7 +99,9 @@ class Stage:
     weight_decay: float | None = None
     smoothing: float = 0.0
     patience: int | None = None
+    augment: str | None = None
     precision: str = "fp32"
+    views: int = 0
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def run_stage(trainer: StageTrainer, result: StageResult, stop: StopRequest, emi
     result.digest_before = result.digest_after = proof.value
     try:
         with own_random_state(seed_for(trainer.seed, trainer.number)):
+            trainer.take_shortcut(lambda text: emit("on_message", text), lambda *_: stop.check())
             result.rate = trainer.stage.lr or _found_rate(trainer, result, stop, emit)
             _epochs(trainer, result, proof, stop, emit)
     except Stopped:
@@ -84,7 +85,7 @@ def _epoch(
 ) -> EpochRecord | None:
     """The record of one epoch, or None where the loss diverged and the epoch was undone."""
     began = time.perf_counter()
-    good = list(copies_of_trainable(trainer.model))
+    good = list(copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen))
     try:
         loss = trainer.train_epoch(result.rate, stop, lambda *at: emit("on_batch", *at))
     except Diverged as trouble:
@@ -120,6 +121,7 @@ class FrozenDigest:
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
         self._of = (model, layers, frozen)
+        self._tensors = [tensor for _, tensor in freezing.state_of(*self._of)]
         self.value = self.taken_anew()
 
     def now(self) -> str:
@@ -135,7 +137,7 @@ class FrozenDigest:
         return self.value
 
     def _counts(self) -> list[tuple[int, int]]:
-        return [(tensor.data_ptr(), tensor._version) for _, tensor in freezing.state_of(*self._of)]
+        return [(tensor.data_ptr(), tensor._version) for tensor in self._tensors]
 
 
 @contextmanager

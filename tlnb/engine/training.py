@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine import freezing, lr_finder, optim, precision
+from tlnb.engine.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.history import EpochRecord
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.lr_curve import LRCurve
@@ -23,7 +24,7 @@ from tlnb.engine.schedule import factor
 from tlnb.engine.snapshot import transaction
 from tlnb.engine.stage import Stage
 from tlnb.engine.stopping import StopRequest
-from tlnb.engine.tasks import Classification, scores_of
+from tlnb.engine.tasks import Task, scores_of
 from tlnb.errors import TrainingError
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -86,7 +87,7 @@ class StageTrainer:
         number: int,
         batch: int,
         seed: int,
-        task: Classification,
+        task: Task,
         step: Step | None = None,
         bn: str = "train",
         shortcut: Shortcut | None = None,
@@ -228,7 +229,11 @@ class StageTrainer:
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
-            return self.task.loss(scores_of(forward(inputs)), targets, self.stage.smoothing)
+            output = forward(inputs)
+            loss = self.task.loss(scores_of(output), targets, self.stage.smoothing)
+            for scores in auxiliary_scores(output, self.model):
+                loss = loss + AUXILIARY_WEIGHT * self.task.loss(scores, targets, self.stage.smoothing)
+            return loss
 
     def _precision(self) -> AbstractContextManager[object]:
         device = self.route.device
@@ -250,15 +255,15 @@ class StageTrainer:
         self.set_modes(training=False)
         samples, device = self.route.valid, self.route.device
         loss = torch.zeros((), device=device)
-        right = torch.zeros((), dtype=torch.int64, device=device)
+        meter = self.task.meter(device)
         order = torch.arange(len(samples)).split(EVALUATION_BATCH)
         for indices, inputs in zip(order, samples.stream(order), strict=True):
             targets = samples.targets[indices].to(device)
             with self._precision():
                 scores = scores_of(self.route.forward(inputs.to(device, non_blocking=True)))
             loss += self.task.loss(scores.float(), targets) * len(indices)
-            right += self.task.right(scores, targets)
-        return loss.item() / len(samples), right.item() / len(samples)
+            meter.update(scores, targets)
+        return loss.item() / len(samples), meter.value()
 
     def record(self, rate: float, train_loss: float, seconds: float, digest: str) -> EpochRecord:
         """The epoch that has just ended, measured."""

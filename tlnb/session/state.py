@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 import traitlets
-from torch import nn
 
 from tlnb.answers import LayerTable
 from tlnb.engine import data, freezing, models
+from tlnb.engine.feature_cache import FeatureCache
 from tlnb.engine.history import History
+from tlnb.engine.home import home
 from tlnb.engine.layers import LayerMap
+from tlnb.engine.route import Routes
 from tlnb.engine.samples import Samples
 from tlnb.engine.training import Step
 from tlnb.errors import ModelError, NotReady
@@ -25,7 +27,6 @@ class State(traitlets.HasTraits):
         frozen: for each layer, whether it stays fixed; setting it changes the model at once.
         listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a method that one
             lacks is left out.
-        old_head: the head that came with the weights, kept to measure what is forgotten.
         device: where training runs.
     """
 
@@ -35,13 +36,13 @@ class State(traitlets.HasTraits):
         super().__init__()
         self.listeners = list(listeners)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.old_head: nn.Module | None = None
         self._history = History()
         self._loaded: models.LoadedModel | None = None
         self._layers: LayerMap | None = None
         self._data: data.Data | None = None
         self._samples: tuple[Samples, Samples] | None = None
         self._step: Step | None = None
+        self._routes = Routes(FeatureCache(home() / "features"))
 
     @traitlets.validate("frozen")
     def _check_frozen(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
@@ -81,8 +82,12 @@ class State(traitlets.HasTraits):
         return self._loaded
 
     def _need_layers(self) -> LayerMap:
-        self._need_model()
-        assert self._layers is not None
+        loaded = self._need_model()
+        if self._layers is None:
+            raise NotReady(
+                f"what {loaded.name} takes is not known yet; name data (%tl_data), "
+                "or load it again and say what one sample looks like, such as: --input 1,28,28"
+            )
         return self._layers
 
     def _need_data(self) -> data.Data:
