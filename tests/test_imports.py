@@ -38,7 +38,7 @@ DEPENDENCIES = {
     "torchvision": "torchvision",
     "traitlets": "traitlets",
 }
-OPTIONAL: set[str] = set()  # imported inside a function that says in words what to install
+OPTIONAL = {"timm", "huggingface_hub"}  # imported inside a function that says in words what to install
 
 
 def files(part: str) -> list[Path]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from tlnb.engine.auxiliary import is_auxiliary
 from tlnb.errors import ModelError
 
 _MLP = re.compile(r"mlp:\d+(,\d+)*")
@@ -26,7 +27,7 @@ def find_head(model: nn.Module) -> str:
     candidates = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d) and not re.match(r"(.*\.)?aux", name, re.I)
+        if isinstance(module, nn.Linear | nn.Conv2d) and not is_auxiliary(name)
     ]
     if not candidates:
         raise ModelError("this model ends in no linear or convolution layer that a head could replace")

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
 import re
 import warnings
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
+from tlnb.engine.matching import match
+from tlnb.engine.unwrap import StateDict, unwrap
 from tlnb.errors import WeightsError
 
-StateDict = dict[str, Tensor]
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""Endings of files that hold weights."""
+
+_SCALAR = np.float64(0).__reduce__()[0]
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy before 2 wrote it
+]
+"""What training scripts put beside the weights and what runs no code: their options, and figures of numpy."""
 
 
 def read_weights(path: str | Path) -> StateDict:
     """A state dict from a safetensors file, or from a ``.pth`` by torch's safe loader.
 
     Raises:
-        WeightsError: no such file, not a state dict, or a file that would need to run code to load.
+        WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
+    """
+    return read_wrapped(path)[0]
+
+
+def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
+    """The state dict in a file, and the keys under which it was found, in words (empty: at the top).
+
+    Raises:
+        WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise WeightsError(f"no weights file {str(path)!r}")
+    found = unwrap(_read(path))
+    if found is None:
+        raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
+    return found
+
+
+def _read(path: Path) -> object:
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else _safe_torch_load(path)
+        return load_file(path) if path.suffix == ".safetensors" else _safe_torch_load(path)
     except SafetensorError as error:
         raise WeightsError(f"{path.name} is not a sound safetensors file: {error}") from None
     except Exception as error:
@@ -38,19 +71,19 @@ def read_weights(path: str | Path) -> StateDict:
             f"{path.name} cannot be loaded safely ({reason}); tlnb never runs code from a file: "
             "save the state dict alone, as safetensors or with torch.save(model.state_dict(), ...)"
         ) from None
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
-    return state
 
 
 def metadata(path: str | Path) -> dict[str, str]:
-    """What a safetensors file says about itself; empty where it says nothing."""
-    with safe_open(path, "pt") as file:
-        return file.metadata() or {}
+    """What a safetensors file says about itself; empty where it says nothing, or is another kind of file."""
+    try:
+        with safe_open(Path(path).expanduser(), "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return {}
 
 
-def _safe_torch_load(path: Path) -> StateDict:
-    with warnings.catch_warnings():
+def _safe_torch_load(path: Path) -> object:
+    with warnings.catch_warnings(), torch.serialization.safe_globals(PLAIN):
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -71,13 +104,15 @@ def download(url: str, say: Callable[[str], None]) -> StateDict:
         say(f"downloading {name} to {cached.parent}")
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
+            # It writes to a temporary file and moves that, so an interrupt leaves nothing half done.
             torch.hub.download_url_to_file(url, str(cached), hash_prefix=_hash_in(name), progress=False)
-        except (URLError, OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, HTTPException, ValueError) as error:
             cause = getattr(error, "reason", None) or error
             raise WeightsError(
                 f"cannot download {name} ({cause}); put that file into {cached.parent}, "
                 "or give it with --weights FILE, or take random weights with --weights none"
             ) from None
+    _check_hash(cached)
     return read_weights(cached)
 
 
@@ -86,22 +121,28 @@ def _hash_in(name: str) -> str | None:
     return found.group(1) if found else None
 
 
+def _check_hash(path: Path) -> None:
+    """What lies in the cache may have been cut off or exchanged since it was downloaded."""
+    expected = _hash_in(path.name)
+    if expected is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 starts with {found[:8]}, not {expected}; "
+            "delete it and load again"
+        )
+
+
 def load_into(model: nn.Module, state: StateDict, source: str) -> None:
-    """Put a state dict into a model; every name and shape must fit.
+    """Put a state dict into a model; every name and shape must fit, old spellings and prefixes aside.
 
     Raises:
         WeightsError: says how many names are missing, unexpected or of another shape, and the first of each.
             The model has not changed then.
     """
-    own = model.state_dict()
-    missing = [n for n in own if n not in state and not n.endswith("num_batches_tracked")]
-    unexpected = [n for n in state if n not in own]
-    reshaped = [n for n in own if n in state and own[n].shape != state[n].shape]
-    problems = [
-        f"{len(names)} {word} (such as {names[0]})"
-        for names, word in ((missing, "missing"), (unexpected, "unexpected"), (reshaped, "of another shape"))
-        if names
-    ]
-    if problems:
-        raise WeightsError(f"{source} does not fit this model: names {', '.join(problems)}")
-    model.load_state_dict(state, strict=False)
+    found = match({name: tuple(t.shape) for name, t in model.state_dict().items()}, state)
+    if found.missing or found.unexpected or found.reshaped:
+        raise WeightsError(f"{source} does not fit this model: {found.describe()}")
+    found.put_into(model)

@@ -1,83 +1,114 @@
-"""The network of a session: loading it, its head, its layers, and what is frozen."""
+"""The network of a session: loading it, its layers, and what is frozen."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
-from tlnb.answers import Change, Lines
-from tlnb.engine import address, data, head, models
+from tlnb.answers import Change
+from tlnb.engine import address, models, own_model, renewal
 from tlnb.engine.history import History
-from tlnb.engine.layers import LayerMap, find_layers
-from tlnb.engine.order import seed_for
-from tlnb.session.state import State
+from tlnb.engine.layers import LayerMap
+from tlnb.engine.loaded import LoadedModel
+from tlnb.errors import ModelError
+from tlnb.session.heads import Heads
 
 
-class Network(State):
-    """Load a network, give it a head, freeze and unfreeze its layers."""
+class Network(Heads):
+    """Load a network, freeze and unfreeze its layers."""
 
-    def load(self, model: str, *, weights: str | None = None) -> models.LoadedModel:
+    def load(
+        self,
+        model: object,
+        *,
+        weights: str | None = None,
+        arch: str | None = None,
+        input: str | Iterable[int] | None = None,
+        layers_from: object = None,
+    ) -> LoadedModel:
         """Load a trained network; the session starts anew with it, the data stays.
 
         Args:
-            model: ``convnet5`` or the name of a torchvision classification model.
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
+                weights, or an ``nn.Module``.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
+            arch: for a file, its architecture; None to find it by names and shapes.
+            input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
+            layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
+                biases. None keeps all.
 
         Raises:
-            ModelError, WeightsError: nothing has changed then.
+            ModelError, WeightsError, AddressError: nothing has changed then.
         """
-        loaded = models.load_model(model, weights=weights, say=lambda text: self._emit("on_message", text))
+        loaded = self._read(model, weights, arch, input)
         layers = self._find_layers(loaded)
-        self._loaded, self._history, self.old_head = loaded, History(), None
-        self._accept_layers(layers, frozen=[False] * len(layers))
-        if self._data is not None:
-            self._fit_data(self._data)
-        loaded.model.to(self.device)
+        if layers_from is not None:
+            self._renew(loaded, layers, layers_from)
+        with self._all_or_nothing():
+            self._start_with(loaded, layers)
+            if self._data is not None:
+                self._fit_data(self._data)
+            loaded.model.to(self.device)
         return loaded
 
-    def head(self, spec: str = "linear") -> Lines:
-        """Put a new head on the network, sized by the data: He normal weights, zero biases.
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Where something goes wrong inside, the network of before is the session's again."""
+        names = ("_loaded", "_history", "_layers", "_tasks", "_task", "_came_with", "_samples")
+        before, frozen = {name: getattr(self, name) for name in names}, self.frozen
+        try:
+            yield
+        except BaseException:
+            for name, value in before.items():
+                setattr(self, name, value)
+            self.frozen = frozen
+            raise
 
-        Args:
-            spec: ``linear`` or ``mlp:512,256``.
+    def _read(
+        self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None
+    ) -> LoadedModel:
+        if isinstance(model, str):
+            if shape is not None:
+                raise ModelError(
+                    "--input is for a module of your own ($name); the input of a named one is known"
+                )
+            return models.load_model(
+                model, weights=weights, arch=arch, say=lambda text: self._emit("on_message", text)
+            )
+        for option, value in (("--weights", weights), ("--arch", arch)):
+            if value is not None:
+                raise ModelError(
+                    f"{option} is for a network that is loaded by name; a module has its weights"
+                )
+        loaded = own_model.adopt(model, _shape(shape))
+        loaded.model.eval()
+        return loaded
 
-        Raises:
-            NotReady: no model or no data yet.
-            ModelError: an unknown spec.
-        """
-        loaded, source = self._need_model(), self._need_data()
-        self._new_head(spec, source)
-        count = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
-        return Lines(
-            f"new head {spec} at {loaded.head}: {len(source.classes)} classes, {count:,} parameters, "
-            "He normal weights, zero biases"
+    def _renew(self, loaded: LoadedModel, layers: LayerMap | None, where: object) -> None:
+        if layers is None:
+            raise ModelError("--layers-from needs the layers; say what a sample looks like: --input 1,28,28")
+        kept = address.select(where, layers)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            fresh = loaded.fresh().state_dict() if loaded.fresh else {}
+            renewal.renew(loaded.model, layers, kept, fresh=fresh)
+        loaded.tell(
+            f"kept: {layers.describe(kept)}; all other layers are new: He normal weights, zero biases"
         )
+        if not set(layers.head) <= set(kept):
+            loaded.categories, loaded.task = None, f"{loaded.name} (new)"
 
-    def _fit_data(self, source: data.Data) -> None:
-        loaded = self._need_model()
-        preprocess = loaded.preprocess if source.size is None else loaded.preprocess.at(source.size)
-        samples = source.train.prepare(preprocess), source.valid.prepare(preprocess)
-        if loaded.categories != source.classes:
-            self._new_head("linear", source)
-        self._samples = samples
-
-    def _new_head(self, spec: str, source: data.Data) -> None:
-        loaded = self._need_model()
-        old = loaded.model.get_submodule(loaded.head)
-        generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
-        new = head.new_head(old, spec, len(source.classes), generator)
-        body = [self.frozen[i] for i in self._need_layers().body]
-        head.replace(loaded.model, loaded.head, new)
-        if self.old_head is None:
-            self.old_head = old
-        loaded.categories = source.classes
-        layers = self._find_layers(loaded)
-        self._accept_layers(layers, frozen=[*body, *[False] * len(layers.head)])
-
-    def _find_layers(self, loaded: models.LoadedModel) -> LayerMap:
-        device = next(loaded.model.parameters()).device
-        shape = (1, loaded.preprocess.channels, *loaded.preprocess.size)
-        return find_layers(loaded.model, torch.zeros(shape, device=device), head=loaded.head)
+    def _start_with(self, loaded: LoadedModel, layers: LayerMap | None) -> None:
+        self._loaded, self._history, self._layers = loaded, History(), None
+        self._tasks, self._task, self._came_with, self._samples = {}, "", None, None
+        self._first_task(loaded)
+        if layers is None:
+            self.frozen = ()
+        else:
+            self._accept_layers(layers, self._own_flags(loaded, layers))
 
     @property
     def model(self) -> nn.Module:
@@ -107,3 +138,17 @@ class Network(State):
         hit = address.select(where, layers)
         self.frozen = tuple(value if i in hit else old for i, old in enumerate(self.frozen))
         return Change(verb, hit, layers, self.layers)
+
+
+def _shape(text: str | Iterable[int] | None) -> tuple[int, ...] | None:
+    """``"1,28,28"`` as numbers."""
+    if text is None:
+        return None
+    try:
+        parts = text.replace("×", ",").replace("x", ",").split(",") if isinstance(text, str) else text
+        shape = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise ModelError(f"--input takes the shape of one sample, such as 1,28,28; not {text!r}")
+    return shape

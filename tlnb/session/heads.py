@@ -1,0 +1,228 @@
+"""The heads of a session: one for each task, all on the same body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from tlnb.answers import Lines
+from tlnb.engine import head as heads
+from tlnb.engine.data import Data
+from tlnb.engine.layers import LayerMap, find_layers
+from tlnb.engine.loaded import Input, LoadedModel
+from tlnb.engine.order import seed_for
+from tlnb.engine.own_model import find_own_head
+from tlnb.engine.preprocess import Preprocess
+from tlnb.engine.samples import Samples
+from tlnb.errors import ModelError, did_you_mean
+from tlnb.session.state import State
+from tlnb.session.task import Task
+
+
+class Heads(State):
+    """Give the network a head, switch between its tasks, fit it to data.
+
+    Args:
+        listeners: see ``State``.
+    """
+
+    def __init__(self, listeners: Iterable[object] = ()):
+        super().__init__(listeners)
+        self._tasks: dict[str, Task] = {}
+        self._task = ""
+        self._came_with: nn.Module | None = None
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The head of each task, by the task's name."""
+        return {task.name: task.head for task in self._tasks.values()}
+
+    @property
+    def task(self) -> str:
+        """Name of the task whose head is on the network; empty before anything is loaded."""
+        return self._task
+
+    @property
+    def old_head(self) -> nn.Module | None:
+        """The head that came with the weights, once another one stands in its place."""
+        return self._came_with if self._loaded is not None and self._came_with is not self._head() else None
+
+    def head(self, spec: str | None = None, *, task: str | None = None) -> Lines:
+        """Put a new head on the network, sized by the data; or put the head of another task back.
+
+        Args:
+            spec: ``linear`` (the default) or ``mlp:512,256``: He normal weights, zero biases.
+            task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
+                head, classes and data back.
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: an unknown spec, or no such task to go back to.
+        """
+        loaded = self._need_model()
+        if task is not None and spec is None and task in self._tasks:
+            return self._switch(self._tasks[task])
+        if task is not None and self._data is None:
+            known = ", ".join(self._tasks) or "none"
+            raise ModelError(f"no task {task!r}{did_you_mean(task, self._tasks)}; tasks so far: {known}")
+        source = self._need_data()
+        self._new_head(spec or "linear", source, task or self._name_for(source))
+        self._tasks[self._task].samples = self._samples
+        count = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
+        return Lines(
+            f"new head {spec or 'linear'} at {loaded.head} for the task {self._task}: "
+            f"{len(source.classes)} classes, {count:,} parameters, He normal weights, zero biases"
+        )
+
+    def _switch(self, task: Task) -> Lines:
+        """Put a task's head, classes and data back."""
+        if task.name != self._task:
+            self._put(task)
+            self._data, self._samples = task.data, task.samples
+            if task.samples is not None:
+                self._see(self._need_model(), task.samples[0])
+        data = f"data {task.data.name}" if task.data else "no data named for it yet"
+        classes = f"{len(task.classes)} classes" if task.classes else f"{self._need_model().outputs} outputs"
+        return Lines(f"task {task.name}: its head is on the network again ({classes}), {data}")
+
+    def _put(self, task: Task) -> None:
+        """Set the heads of a task into the network, and find the layers anew."""
+        loaded, layers = self._need_model(), self._layers
+        body = [self.frozen[i] for i in layers.body] if layers else []
+        before = loaded.model.get_submodule(loaded.head)
+        sides = {name: loaded.model.get_submodule(name) for name in task.side_heads}
+        places = {loaded.head: task.head, **task.side_heads}
+        try:
+            for place, module in places.items():
+                heads.replace(loaded.model, place, module)
+            found = self._find_layers(loaded)
+        except BaseException:
+            for place, module in {loaded.head: before, **sides}.items():
+                heads.replace(loaded.model, place, module)
+            raise
+        loaded.categories = task.classes
+        self._tasks[task.name] = task
+        self._task = task.name
+        if found is not None:
+            flags = (body + [False] * len(found.body))[: len(found.body)]
+            self._accept_layers(found, self._spread(found, flags))
+
+    @staticmethod
+    def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:
+        """Flags of the body at its layers; heads train."""
+        flags = [False] * len(layers)
+        for index, fixed in zip(layers.body, body, strict=True):
+            flags[index] = fixed
+        return flags
+
+    def _new_head(self, spec: str, source: Data, name: str) -> None:
+        loaded = self._need_model()
+        if not loaded.head:
+            raise ModelError(
+                f"{loaded.name} ends in no linear or convolution layer that a head could replace; "
+                "give it one output for each class itself"
+            )
+        generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
+        outputs = len(source.classes)
+        fresh = heads.new_head(loaded.model.get_submodule(loaded.head), spec, outputs, generator)
+        sides = {
+            place: heads.new_head(loaded.model.get_submodule(place), "linear", outputs, generator)
+            for place in loaded.side_heads
+        }
+        self._put(Task(name, fresh, sides, source.classes, source))
+
+    def _name_for(self, source: Data) -> str:
+        """The name of the task that a new head for this data is for."""
+        first = self._tasks.get(source.name)
+        kept = first is not None and first.head is self._came_with and self._need_model().trained
+        return f"{source.name} (new)" if kept else source.name
+
+    def _fit_data(self, source: Data) -> None:
+        """Fit samples, layers and head to data; nothing has changed where that fails."""
+        loaded = self._need_model()
+        before = loaded.preprocess, loaded.input, loaded.head
+        try:
+            preprocess = self._preprocess_for(loaded, source)
+            samples = source.samples(preprocess, lambda text: self._emit("on_message", text))
+            if loaded.own:
+                loaded.preprocess = preprocess
+            self._see(loaded, samples[0])
+            self._fit_head(loaded, source)
+        except BaseException:
+            loaded.preprocess, loaded.input, loaded.head = before
+            raise
+        self._samples = samples
+        task = self._tasks[self._task]
+        task.data, task.samples = source, samples
+
+    @staticmethod
+    def _preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
+        if source.size is not None:
+            return loaded.preprocess.at(source.size)
+        images = getattr(source.train, "images", None)
+        if loaded.any_size and images is not None:
+            return loaded.preprocess.at(tuple(images.shape[-2:]))
+        return loaded.preprocess
+
+    def _see(self, loaded: LoadedModel, samples: Samples) -> None:
+        """Find the layers anew where the samples have another shape than was known."""
+        seen = Input.of(samples.batch(torch.arange(min(2, len(samples)))))
+        if seen == loaded.input and self._layers is not None:
+            return
+        loaded.input = seen
+        if loaded.own:
+            find_own_head(loaded)
+        found = self._find_layers(loaded)
+        assert found is not None
+        known = list(self.frozen) if self._layers is not None and len(self._layers) == len(found) else None
+        self._accept_layers(found, known or self._own_flags(loaded, found))
+        if not self._tasks:
+            self._first_task(loaded)
+
+    def _fit_head(self, loaded: LoadedModel, source: Data) -> None:
+        if loaded.categories == source.classes:
+            return
+        known = self._tasks.get(source.name)
+        if known is not None and known.classes == source.classes:
+            self._put(known)
+        elif loaded.categories is None and loaded.trained and loaded.outputs == len(source.classes):
+            loaded.categories = self._tasks[self._task].classes = source.classes
+            self._emit(
+                "on_message",
+                f"the head has {loaded.outputs} outputs already and stays; %tl_head linear makes a new one",
+            )
+        else:
+            self._new_head("linear", source, self._name_for(source))
+
+    def _first_task(self, loaded: LoadedModel) -> None:
+        """The task that the head came with."""
+        model = loaded.model
+        sides = {place: model.get_submodule(place) for place in loaded.side_heads}
+        self._came_with = model.get_submodule(loaded.head) if loaded.head else None
+        self._task = loaded.task
+        head = self._came_with or nn.Identity()
+        self._tasks = {loaded.task: Task(loaded.task, head, sides, loaded.categories)}
+
+    def _head(self) -> nn.Module | None:
+        loaded = self._need_model()
+        return loaded.model.get_submodule(loaded.head) if loaded.head else None
+
+    def _find_layers(self, loaded: LoadedModel) -> LayerMap | None:
+        """The layers; None while the input is not known."""
+        if loaded.input is None:
+            return None
+        device = next(loaded.model.parameters()).device
+        return find_layers(loaded.model, loaded.input.example(device), head=loaded.head or None)
+
+    @staticmethod
+    def _own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:
+        """Which layers a user's own module has frozen already; none of a named network."""
+        flags = dict(loaded.model.named_parameters())
+        return [
+            loaded.own
+            and bool(layer.parameter_names)
+            and not any(flags[name].requires_grad for name in layer.parameter_names)
+            for layer in layers
+        ]
