@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 WIDTH = 67  # of an epoch's line
+_MANY_FILES = 5000  # looked at in a fraction of a second
 _COLUMNS = "{:>9}  {:>8}  {:>11}  {:>11}  {:>10}  {:>8}"
 
 
@@ -33,6 +34,9 @@ class Listener:
 
     def on_run_end(self, run: Any) -> None:
         """All stages have ended (``Run``)."""
+
+    def on_check(self, done: int, total: int) -> None:
+        """Files of the data that was named were looked at: ``done`` of ``total``."""
 
     def on_message(self, text: str) -> None:
         """Something the user should know, in one line."""
@@ -117,6 +121,17 @@ class BarProgress(LineProgress):
             self._bar = _new_bar(steps, f"{self._epoch}/{self._epochs}")
         if step < steps:  # at its last step fastprogress would end the bar; measuring is still to come
             self._bar.update(step)
+
+    def on_check(self, done: int, total: int) -> None:
+        """Move a bar for the files that are looked at; the few files of a small folder need none."""
+        if total < _MANY_FILES:
+            return
+        if self._bar is None:
+            self._bar = _new_bar(total, "checking")
+        if done < total:
+            self._bar.update(done)
+        else:
+            self._clear()
 
     def on_curve(self, curve: Any) -> None:
         """Take the bar away and show the curve."""

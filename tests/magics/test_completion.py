@@ -9,12 +9,14 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 import tlnb
+from tlnb.engine.sources.published import NAMES
+from tlnb.magics.commands import TRAIN
 
-OPTIONS = ["--valid", "--size", "--batch", "--per-class", "--seed"]
-KEYS = [
-    "epochs", "lr", "decay", "batch", "optimizer", "schedule", "momentum", "weight_decay", "smoothing",
-    "patience", "precision", "bn",
+OPTIONS = [
+    "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target", "--strict", "--show", "--seed",
 ]  # fmt: skip
+DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]
+KEYS = [option.name for option in TRAIN.options if option.kind]
 LAYERS = ["body", "head", "all", "none"]
 
 OFFERS = [
@@ -23,8 +25,11 @@ OFFERS = [
     ("%tl_load resnet18 --w", ["--weights"]),
     ("%tl_load resnet18 --weights n", ["none"]),
     ("%tl_load resnet18 --weights=n", ["none"]),
-    ("%tl_data ", ["digits", "glyphs"]),
+    ("%tl_data ", DATA),
     ("%tl_data di", ["digits"]),
+    ("%tl_data torchvision/CIFAR", ["torchvision/CIFAR10", "torchvision/CIFAR100"]),
+    ("%tl_data digits --augment st", ["standard", "strong"]),
+    ("%tl_data digits --balance ", ["weights", "samples"]),
     ("%tl_data digits --", OPTIONS),
     ("%tl_data digits --valid 0.2 --", OPTIONS[1:]),
     ("%tl_data --valid 0.2 gl", ["glyphs"]),

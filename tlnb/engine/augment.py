@@ -15,7 +15,10 @@ NONE = "none"
 
 def _light(size: tuple[int, int]) -> list[nn.Module]:
     # No mirror image and little movement: right for letters, digits and scans too.
-    return [v2.RandomAffine(8, translate=(0.06, 0.06), scale=(0.92, 1.08)), v2.CenterCrop(size)]
+    move = v2.RandomAffine(
+        8, translate=(0.06, 0.06), scale=(0.92, 1.08), interpolation=v2.InterpolationMode.BILINEAR
+    )
+    return [move, v2.CenterCrop(size)]
 
 
 def _standard(size: tuple[int, int]) -> list[nn.Module]:
@@ -32,7 +35,7 @@ def _strong(size: tuple[int, int]) -> list[nn.Module]:
     return [
         v2.RandomResizedCrop(size, scale=(0.2, 1.0), antialias=True),
         v2.RandomHorizontalFlip(),
-        v2.TrivialAugmentWide(),
+        v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR),
         v2.RandomErasing(p=0.25),
     ]
 

@@ -23,7 +23,7 @@ class EpochRecord:
         rate: the stage's learning rate, of its last layer.
         train_loss: mean over the training samples, while the weights moved.
         valid_loss: mean over the validation samples, after the epoch.
-        accuracy: the figure of the task on the validation samples, 0..1 for accuracy.
+        accuracy: the figure of the task on the validation samples; larger is better, 1 is best.
         seconds: wall-clock time with validation.
         digest: SHA-256 of the frozen layers after the epoch; empty where none is frozen.
         metric_name: what ``accuracy`` holds.
@@ -113,7 +113,7 @@ class StageResult:
 
 
 STAGE_HEADERS = (
-    "stage", "line", "trains", "rate", "epochs", "valid loss", "accuracy", "seconds", "frozen layers",
+    "stage", "line", "trains", "rate", "epochs", "valid loss", "{figure}", "seconds", "frozen layers",
 )  # fmt: skip
 
 
@@ -142,7 +142,7 @@ class Run:
     @property
     def table(self) -> Table:
         """One line a stage."""
-        return Table(STAGE_HEADERS, [s.row() for s in self.stages], self._caption())
+        return Table(_headers(STAGE_HEADERS, self.records), [s.row() for s in self.stages], self._caption())
 
     def _caption(self) -> str:
         last = self.records[-1] if self.records else None
@@ -180,7 +180,7 @@ class History(Sequence[EpochRecord]):
     def table(self) -> Table:
         """One line an epoch."""
         headers = (
-            "stage", "epoch", "trains", "rate", "train loss", "valid loss", "accuracy", "seconds", "frozen",
+            "stage", "epoch", "trains", "rate", "train loss", "valid loss", "{figure}", "seconds", "frozen",
         )  # fmt: skip
         rows = [
             (
@@ -189,13 +189,19 @@ class History(Sequence[EpochRecord]):
             )
             for r in self
         ]  # fmt: skip
-        return Table(headers, rows)
+        return Table(_headers(headers, self.records), rows)
 
     def __repr__(self) -> str:
         return repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_() if len(self) else f"<p>{self!r}</p>"
+
+
+def _headers(headers: Sequence[str], records: Sequence[EpochRecord]) -> tuple[str, ...]:
+    """The headers with the name of the figure; several names where the data changed between the stages."""
+    names = list(dict.fromkeys(record.metric_name for record in records)) or ["accuracy"]
+    return tuple(header.format(figure=" / ".join(names)) for header in headers)
 
 
 def show_metric(record: EpochRecord) -> str:

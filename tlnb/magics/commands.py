@@ -5,9 +5,13 @@ A new command is an entry here and a method of the session; it needs no code of 
 
 from __future__ import annotations
 
-from tlnb.engine.stage import KEYS
+from tlnb.engine.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
-from tlnb.magics.values import choice, number, stage_key, text, whole
+from tlnb.magics.values import choice, number, stage_key, text, whole, word_or_object
+
+# Words of the engine's options, written out because reading them there would load torch; a test holds them equal.
+BALANCES = ("weights", "samples")
+TARGETS = ("classes", "labels", "regression")
 
 _LAYERS = text(
     "layers such as 0:5, -1:, layer3, features.*, body, head, all or none", "LAYERS", source="layers"
@@ -62,20 +66,45 @@ DATA = Command(
     arguments=(
         Argument(
             "source",
-            text("digits or glyphs", "SOURCE", source="data"),
-            "digits (1,797 real handwritten digits) or glyphs (drawn letters); both ship with tlnb",
+            word_or_object(
+                "digits, glyphs, a folder, a CSV, torchvision/NAME or $name", "SOURCE", source="data", files=True
+            ),
+            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a CSV, torchvision/NAME "
+            "or $name; nothing for the data that is named",
+            required=False,
         ),
     ),
     options=(
         Option("valid", number(0, 1), "share of the samples that is kept for measuring", "0.2"),
         Option("size", whole(1), "height and width of the pictures, in pixels", "what the network takes"),
-        Option("batch", whole(1), "samples in a step", "64"),
+        Option("batch", whole(1), "samples in a step", "64, or what a DataLoader says"),
         Option("per-class", whole(1), "use only so many training samples of each class", "all"),
+        Option(
+            "augment",
+            word_or_object("none, light, standard, strong or $name", "PRESET", *AUGMENTS),
+            "random changes to training pictures: none, light (small moves; right for letters), standard "
+            "(crops, mirror images, light), strong, or $name for a v2 transform",
+            "none",
+        ),
+        Option("balance", choice(*BALANCES), "even out classes: weights in the loss, or samples repeated", "off"),
+        Option("target", choice(*TARGETS), "what the targets are", "told by how they look"),
+        Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
+        Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
     ),
-    details="A network that knows other classes than the data's gets a new linear head.",
+    details="""A folder holds a folder of pictures for each class, or such folders below train and val (valid,
+test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or several columns
+of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors or arrays, a
+Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such. Every file is looked at;
+what cannot be used is listed with the reason and left out. A network that knows other classes than the data's gets
+a new linear head.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
+        ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
+        ("%tl_data birds.csv --target regression", "a table of path and measured value"),
+        ("%tl_data torchvision/CIFAR10", "downloaded once, then kept"),
+        ("%tl_data $share --batch 32", "what the variable share holds"),
+        ("%tl_data --show", "look at the pictures that are trained on"),
         ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
         ("%tl_data digits --valid $share", "the value of the variable share"),
     ),

@@ -170,6 +170,12 @@ def _models() -> Iterable[str]:
     return names()
 
 
+def _data() -> Iterable[str]:
+    from tlnb.engine.sources.published import NAMES
+
+    return ("digits", "glyphs", *(f"torchvision/{name}" for name in NAMES))
+
+
 def _rules() -> Iterable[str]:
     from tlnb.engine.suggest import RULES
 
@@ -178,7 +184,7 @@ def _rules() -> Iterable[str]:
 
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
-    "data": lambda: ("digits", "glyphs"),
+    "data": _data,
     "weights": lambda: ("none",),
     "heads": lambda: ("linear", "mlp:"),
     "rules": _rules,

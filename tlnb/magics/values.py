@@ -78,6 +78,17 @@ def choice(*words: str) -> Kind:
     return Kind(takes, read, "|".join(words), choices=words)
 
 
+def word_or_object(takes: str, sign: str, *choices: str, source: str = "", files: bool = False) -> Kind:
+    """A word, or a variable that holds any object; what it may be is the session's to say."""
+
+    def read(value: Any) -> object:
+        if value is None:
+            raise TypeError
+        return value
+
+    return Kind(takes, read, sign, choices=choices, source=source, files=files)
+
+
 def stage_key(name: str, key: Key) -> Kind:
     """A setting of a stage; it is read by the engine, so a plan and a magic line take the same."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tlnb.engine import data
+from tlnb.engine.grid import PictureGrid, picture_grid
+from tlnb.errors import DataError
 from tlnb.session.network import Network
 
 
@@ -11,29 +13,69 @@ class Datasets(Network):
 
     def data(
         self,
-        source: object,
+        source: object = None,
         *,
         valid: float = 0.2,
         size: int | None = None,
-        batch: int = 64,
+        batch: int | None = None,
         per_class: int | None = None,
+        augment: object = "none",
+        balance: str | None = None,
+        target: str | None = None,
+        strict: bool = False,
+        show: bool = False,
         seed: int = 0,
-    ) -> data.Data:
+    ) -> data.Data | PictureGrid:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
-            source: ``digits`` or ``glyphs``.
-            valid: share of the samples to validate on.
+            source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
+                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                None for the data that is named already; the other settings but ``show`` then stay too.
+            valid: share of the samples to validate on, where the source has no split of its own.
             size: side of the training images in pixels, where it is not the network's own.
-            batch: samples a step.
+            batch: samples a step; None for 64, or what a DataLoader says.
             per_class: at most this many training samples of each class.
+            augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
+            balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.
+            target: ``classes``, ``labels`` or ``regression``, where it cannot be told by the targets.
+            strict: a file that cannot be used is an error.
+            show: answer with a grid of training pictures, see :meth:`show_batch`.
             seed: of the split, the new head, the order of samples and dropout.
 
         Raises:
+            NotReady: no source, and no data named before.
             DataError: nothing has changed then.
         """
-        fresh = data.load_data(source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size)
+        if source is None:
+            named = self._need_data()
+            return self.show_batch() if show else named
+        fresh = data.load_data(
+            source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size, augment=augment,
+            balance=balance, target=target, strict=strict, progress=lambda *at: self._emit("on_check", *at),
+        )  # fmt: skip
         if self._loaded is not None:
             self._fit_data(fresh)
         self._data = fresh
-        return fresh
+        if not show:
+            return fresh
+        grid = self.show_batch()
+        grid.text = f"{fresh!r}\n{grid.text}"
+        return grid
+
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
+        """Training pictures as the network sees them, augmentation included.
+
+        Args:
+            count: how many.
+            epoch: whose order and random changes.
+
+        Raises:
+            NotReady: no model or no data yet.
+            DataError: the data holds no pictures.
+        """
+        self._need_model()
+        source = self._need_data()
+        if self._samples is None:
+            raise DataError("the data is not fitted to the network yet")
+        return picture_grid(source, self._samples[0], count, epoch)

@@ -15,14 +15,9 @@ from torchvision import datasets
 
 from tlnb.engine.sources import objects
 from tlnb.engine.sources.found import Ask, Found
+from tlnb.engine.sources.published import NAMES
 from tlnb.errors import DataError, did_you_mean
 
-# Those with one class a picture, a published download, and arguments that say which part is meant.
-NAMES = (
-    "CIFAR10", "CIFAR100", "Caltech101", "Country211", "DTD", "EMNIST", "EuroSAT", "FGVCAircraft",
-    "FashionMNIST", "Flowers102", "Food101", "GTSRB", "KMNIST", "MNIST", "OxfordIIITPet", "QMNIST",
-    "RenderedSST2", "STL10", "SVHN", "SUN397", "USPS",
-)  # fmt: skip
 _TRAIN, _VALID = ("train", "trainval"), ("val", "valid", "test")
 
 
