@@ -64,7 +64,7 @@ def test_valley_takes_the_deeper_of_two_descents_and_bridges_a_bump():
 def test_brink_keeps_away_from_the_explosion_and_needs_no_fall():
     flat = 0.05 + 3 / (1 + np.exp(-(np.log10(RATES) + 1) / 0.02))
     found = suggest.brink(RATES, flat)
-    assert 0.1 / 5 / 2 < found < 0.1 / 5
+    assert 0.1 / 10 / 2 < found < 0.1 / 10
     assert suggest.basin(RATES, np.minimum(flat, 0.05)) is None
     assert suggest.brink(RATES, sigmoid(-3)) is None, "it never rises"
 

@@ -93,7 +93,7 @@ def judge(
             suggestions = {name: suggest(x, smoothed) for name, suggest in RULES.items()}
         # This rule asks nothing about a fall. It may miss a rise that is small beside the noise; the end of
         # the sweep is then all that is known, and it comes a few steps later than the brink.
-        suggestions["brink"] = brink(x, smoothed) or (broke / 10 if broke else None)
+        suggestions["brink"] = brink(x, smoothed) or (broke / 20 if broke else None)
         if not falls and suggestions[rule] is None:
             reason = "the loss never fell by more than its noise"
     return LRCurve(

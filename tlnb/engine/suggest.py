@@ -84,7 +84,7 @@ def minimum(rates: Floats, losses: Floats) -> float | None:
 
 
 def brink(rates: Floats, losses: Floats) -> float | None:
-    """A fifth of the last rate before the loss rises above its lowest by a tenth of its start.
+    """A tenth of the last rate before the loss rises above its lowest by a tenth of its start.
 
     It asks where training breaks, not where it gains, and so has an answer for a network that is trained
     already, whose loss has nowhere to fall. The rise must stand out from the ups and downs of the first
@@ -95,7 +95,7 @@ def brink(rates: Floats, losses: Floats) -> float | None:
         return None
     usual = float(np.ptp(losses[: len(losses) // 3]))
     last = _last_before_rise(losses, max(0.1 * abs(start_level(losses)), BUMP * usual))
-    return float(np.exp(log[last]) / 5) if last < len(losses) - 1 else None
+    return float(np.exp(log[last]) / 10) if last < len(losses) - 1 else None
 
 
 RULES: dict[str, Rule] = {
