@@ -155,6 +155,7 @@ def _open(path: Path, *, decode: bool) -> str:
                 frames = getattr(image, "n_frames", 1)
                 if decode:
                     image.seek(0)
+                    image.load()
                     in_colour(image, 3)
     except BadPicture:
         raise

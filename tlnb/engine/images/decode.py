@@ -108,14 +108,19 @@ def _resized(
     rows, columns = preprocess.size
     if height < rows or width < columns:  # a crop wider than the picture: torchvision fills with black
         resized = image.resize((width, height), method)
-        left, top = round((width - columns) / 2), round((height - rows) / 2)
+        left, top = _margin(width, columns), _margin(height, rows)
         return resized.crop((left, top, left + columns, top + rows))
     # Resize and crop in one: only the pixels that stay are computed. Pillow looks beyond the box for its
     # filter, so the result is that of a crop after the resize.
-    top, left = round((height - rows) / 2), round((width - columns) / 2)
+    top, left = _margin(height, rows), _margin(width, columns)
     x, y = image.width / width, image.height / height
     box = (left * x, top * y, (left + columns) * x, (top + rows) * y)
     return image.resize((columns, rows), method, box=box)
+
+
+def _margin(have: int, want: int) -> int:
+    """Where a centre crop begins; torchvision rounds to even where it cuts, and down where it fills."""
+    return round((have - want) / 2) if have >= want else -((want - have) // 2)
 
 
 def in_colour(image: Image.Image, channels: int) -> Image.Image:

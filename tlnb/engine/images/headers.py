@@ -70,8 +70,15 @@ def _other(head: bytes) -> str:
     for sign, what in _OTHERS.items():
         if start.startswith(sign) or start.lower().startswith(sign.lower()):
             return f"{what}, not a picture"
-    text = all(byte >= 32 or byte in b"\t\r\n" for byte in head[:256])
-    return "text, not a picture" if text else "not a kind of picture that can be read"
+    return "text, not a picture" if _is_text(start[:256]) else "not a kind of picture that can be read"
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = start.decode()
+    except UnicodeDecodeError as error:  # a letter may be cut in two at the end
+        text = start[: error.start].decode() if error.start > len(start) - 4 else "\0"
+    return all(letter.isprintable() or letter.isspace() for letter in text)
 
 
 def check_size(width: int, height: int) -> None:
