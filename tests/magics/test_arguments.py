@@ -22,6 +22,7 @@ CALLS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("%tl_head", "head", (), {}),
     ("%tl_head mlp:512,256", "head", ("mlp:512,256",), {}),
     ("%tl_head mlp:512, 256", "head", ("mlp:512,256",), {}),
+    ("%tl_train epochs 2 --no-cache", "train", (), {"epochs": 2, "cache": False}),
     ("%tl_freeze 0:5 # note", "freeze", ("0:5",), {}),
     ("%tl_freeze 2:4, 7", "freeze", ("2:4,7",), {}),
     ("%tl_freeze re:^layer{2}$", "freeze", ("re:^layer{2}$",), {}),

@@ -16,7 +16,7 @@ OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target", "--strict", "--show", "--seed",
 ]  # fmt: skip
 DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]
-KEYS = [option.name for option in TRAIN.options if option.kind]
+KEYS = [option.name for option in TRAIN.options]
 LAYERS = ["body", "head", "all", "none"]
 
 OFFERS = [

@@ -93,3 +93,13 @@ class FeatureSamples(Samples):
     def fingerprint(self) -> str:
         """The key of the features."""
         return self.features.key
+
+
+def show_bytes(count: int) -> str:
+    """``1.5 MB``."""
+    size: float = count
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError("the last unit takes any size")

@@ -67,6 +67,8 @@ class StageResult:
         seconds: wall-clock time, the range test included.
         note: how it ended, where that was not the usual way.
         stopped: the user stopped it.
+        shortcut: how the frozen first part was left out, in one line; empty where the whole network ran.
+        saved: seconds that this saved, what it cost taken off.
         records: its epochs.
     """
 
@@ -81,6 +83,8 @@ class StageResult:
     seconds: float = 0.0
     note: str = ""
     stopped: bool = False
+    shortcut: str = ""
+    saved: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)
 
     @property
@@ -147,7 +151,13 @@ class Run:
     def _caption(self) -> str:
         last = self.records[-1] if self.records else None
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
-        return f"{'stopped' if self.stopped else 'done'}: {end}, {sum(s.seconds for s in self.stages):.1f} s"
+        words = [
+            f"{'stopped' if self.stopped else 'done'}: {end}, {sum(s.seconds for s in self.stages):.1f} s"
+        ]
+        if any(s.shortcut for s in self.stages):
+            saved = max(sum(s.saved for s in self.stages), 0.0)
+            words.append(f"keeping the features of frozen layers saved {saved:.1f} s")
+        return "; ".join(words)
 
     def __repr__(self) -> str:
         return repr(self.table)

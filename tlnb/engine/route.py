@@ -12,7 +12,7 @@ from tlnb.engine import precision, prefix
 from tlnb.engine.dropout import draws_by_place
 from tlnb.engine.feature_cache import FeatureCache, Slot
 from tlnb.engine.feature_key import digests, features_key
-from tlnb.engine.feature_samples import Features, FeatureSamples
+from tlnb.engine.feature_samples import Features, FeatureSamples, show_bytes
 from tlnb.engine.graph import Graph
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.samples import Samples
@@ -77,8 +77,12 @@ class Routes:
         tail = layers.graph.tail(cut, frozen=wish.frozen)
         work = _Work(self, layers.graph, cuts, cut, device, say, tick)
         work.channels_last = not draws_by_place(tail, layers, cut, model, device)
+        before = self.cache.saved - self.cache.spent
         train, valid = (work.behind_cut(part, wish.views) for part in samples)
-        return Route(train, valid, tail, device, note=work.note(train, layers))
+        return Route(
+            train, valid, tail, device, work.note(train, layers),
+            saved=lambda: self.cache.saved - self.cache.spent - before,
+        )  # fmt: skip
 
 
 class _Work:
@@ -94,6 +98,7 @@ class _Work:
         self._form = f"{routes.form} {native} {device.type}"
         self._digests = digests(graph, cuts)
         self._dtype: torch.dtype | None = None
+        self._trials: dict[tuple[int, ...], prefix.Trial] = {}
         self.channels_last = True
 
     def behind_cut(self, samples: Samples, views: int) -> Samples:
@@ -127,8 +132,7 @@ class _Work:
         start = max((k for k in self.cuts if k < missing[0] and found[k] is not None), default=0)
         known = found.get(start)
         source = FeatureSamples(known, samples.targets, self.device) if known else samples
-        form = {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(known.rows.dtype if known else self._dtype)  # type: ignore[arg-type]
-        trial = prefix.try_out(self.graph, start, missing, source, self.device, form or self.form)
+        trial = self._trial(start, missing, source, known.rows.dtype if known else self._dtype)
         self._dtype = trial.dtype
         before = known.seconds if known else 0.0
         slots = self._slots(len(samples), missing, trial, before, frozenset(keys.values()))
@@ -148,6 +152,19 @@ class _Work:
         for k, slot, took in zip(missing, slots, seconds, strict=True):
             if slot is not None:
                 self.cache.add(keys[k], slot, before + took, channels_last=True)
+
+    def _trial(
+        self, start: int, cuts: Sequence[int], samples: Samples, dtype: torch.dtype | None
+    ) -> prefix.Trial:
+        """The parts to run; made once where validation follows training from the same place."""
+        place = (start, *cuts)
+        if place not in self._trials:
+            # What is known already is gone on with in its own format.
+            form = (
+                {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(dtype, self.form) if dtype else self.form
+            )
+            self._trials[place] = prefix.try_out(self.graph, start, cuts, samples, self.device, form)
+        return self._trials[place]
 
     def _slots(
         self, count: int, cuts: Sequence[int], trial: prefix.Trial, before: float, keep: frozenset[str]
@@ -205,13 +222,3 @@ class ViewSamples(Samples):
     def fingerprint(self) -> str:
         """Of all views."""
         return " ".join(view.fingerprint() for view in self.views)
-
-
-def show_bytes(count: int) -> str:
-    """``1.5 MB``."""
-    size: float = count
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000 or unit == "GB":
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    raise AssertionError("the last unit takes any size")

@@ -49,6 +49,7 @@ def run_stage(trainer: StageTrainer, result: StageResult, stop: StopRequest, emi
         result.stopped, result.note = True, "stopped"
     finally:
         trainer.model.eval()
+        result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
         result.digest_after = proof.taken_anew()
         result.seconds = time.perf_counter() - began
     promise_kept(result.digest_before, result.digest_after, result.frozen_names)

@@ -41,6 +41,7 @@ class Route:
         forward: from a batch of those samples to class scores.
         device: where it runs.
         note: what it leaves out, in one line; empty where it is the whole way.
+        saved: seconds that this has saved so far, what it cost taken off.
     """
 
     train: Samples
@@ -48,6 +49,7 @@ class Route:
     forward: nn.Module
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     note: str = ""
+    saved: Callable[[], float] = lambda: 0.0
 
 
 Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
@@ -283,7 +285,7 @@ class StageTrainer:
         else:
             frozen = self.stage.frozen
             freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
-            # The flags are the same in every epoch; walking through the names of the model again is not needed.
+            # The flags are the same in every epoch; there is no need to walk through all names again.
             self._modes[training] = [(module, module.training) for module in self.model.modules()]
         if self.route.forward is not self.model:
             self.route.forward.train(training)

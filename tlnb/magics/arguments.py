@@ -64,7 +64,7 @@ def _option_value(option: Option, label: str, value: Word | None, namespace: Map
     if option.kind is None:
         if value is not None:
             raise BadArguments(f"{label} takes no value, not {value.text!r}")
-        return True
+        return option.flag
     assert value is not None  # _option has seen to it
     return read_value(option.kind, label, value_of(value, namespace))
 

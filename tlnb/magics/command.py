@@ -37,7 +37,8 @@ class Option:
 
     Args:
         name: as the user writes it, without dashes; ``per-class`` becomes the keyword ``per_class``.
-        kind: what it takes; None for a flag, which passes ``True``.
+        kind: what it takes; None for a flag, which passes ``True``. The flag ``no-cache`` passes ``False`` to
+            the keyword ``cache``.
         help: one sentence.
         default: what holds without it, in words.
     """
@@ -50,7 +51,13 @@ class Option:
     @property
     def keyword(self) -> str:
         """The keyword argument of the session's method."""
-        return self.name.replace("-", "_")
+        name = self.name.removeprefix("no-") if self.kind is None else self.name
+        return name.replace("-", "_")
+
+    @property
+    def flag(self) -> bool:
+        """What a flag passes."""
+        return not self.name.startswith("no-")
 
 
 @dataclass(frozen=True)

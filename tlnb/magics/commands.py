@@ -31,6 +31,10 @@ def _stage_options(*names: str) -> tuple[Option, ...]:
     )
 
 
+_NO_CACHE = Option(
+    "no-cache", None, "run frozen layers in every step, not once over the samples; the result is the same"
+)
+
 LOAD = Command(
     "tl_load",
     "load",
@@ -179,6 +183,7 @@ LR = Command(
         Option("stop", number(0), "the last rate", "10"),
         Option("steps", whole(2), "how many rates are tried", "100"),
         *_stage_options("decay", "batch", "optimizer", "momentum", "weight_decay", "smoothing"),
+        _NO_CACHE,
     ),
     details="""The rate grows from step to step, and the loss is noted (Smith 2017). The curve shows the loss,
 the suggestion, and the answers of the other rules. A suggestion of None means that the curve has no place to
@@ -201,6 +206,7 @@ TRAIN = Command(
             "frozen leaves the statistics of BatchNorm layers alone where they train, too",
             "train",
         ),
+        _NO_CACHE,
     ),
     bare=True,
     cell="run",

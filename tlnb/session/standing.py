@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 
 from tlnb.answers import Lines
+from tlnb.engine.feature_samples import show_bytes
 from tlnb.engine.history import History, show_metric, spans
 from tlnb.session.state import State
 
@@ -38,4 +39,14 @@ class Standing(State):
                 f"trained  {len(self._history.stages)} stages, {len(self._history)} epochs; "
                 f"{last.metric_name} {show_metric(last)}"
             )
+        yield from self._cached()
         yield f"device   {self.device}, {torch.get_num_threads()} threads"
+
+    def _cached(self) -> Iterable[str]:
+        """What is kept of frozen first parts, and what that saved."""
+        cache = self._routes.cache
+        held = {place: cache.bytes(place) for place in ("device", "memory", "file")}
+        if any(held.values()):
+            places = ", ".join(f"{show_bytes(size)} in {place}" for place, size in held.items() if size)
+            saved = max(cache.saved - cache.spent, 0.0)
+            yield f"features {places} of frozen first parts; saved {saved:.1f} s"
