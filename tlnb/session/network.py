@@ -44,7 +44,9 @@ class Network(Heads):
             ModelError, WeightsError, AddressError: nothing has changed then.
         """
         loaded = self._read(model, weights, arch, input)
-        layers = self._find_layers(loaded)
+        # Where data is there already, its samples show what the network will see.
+        later = self._data is not None and layers_from is None
+        layers = None if later else self._find_layers(loaded)
         if layers_from is not None:
             self._renew(loaded, layers, layers_from)
         with self._all_or_nothing():
