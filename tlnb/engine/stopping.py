@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_PAUSE_STEP = 0.1  # seconds
+
 
 class Stopped(Exception):
     """Raised inside the engine at a safe edge after a stop was asked for."""
 
 
 class StopRequest:
-    """Set by the stop button of Jupyter, Ctrl-C, or ``ask``.
+    """Set by the stop button of Jupyter, Ctrl-C, or ``ask``; any thread may ask.
 
     Attributes:
         asked: True once somebody asked.
@@ -22,13 +24,31 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self._going = threading.Event()
+        self._going.set()
+
+    @property
+    def paused(self) -> bool:
+        """Whether work waits at the next safe edge."""
+        return not self._going.is_set()
 
     def ask(self) -> None:
-        """Ask for a stop at the next safe edge."""
+        """Ask for a stop at the next safe edge; a pause ends by it."""
         self.asked = True
 
+    def pause(self) -> None:
+        """Let work wait at the next safe edge, until ``go_on`` or ``ask``."""
+        self._going.clear()
+
+    def go_on(self) -> None:
+        """End a pause."""
+        self._going.set()
+
     def check(self) -> None:
-        """Raise ``Stopped`` where a stop was asked for."""
+        """Wait while there is a pause; raise ``Stopped`` where a stop was asked for."""
+        # Not one long wait: a signal handler sets ``asked`` but must not touch the lock inside an Event.
+        while not self.asked and not self._going.wait(_PAUSE_STEP):
+            pass
         if self.asked:
             raise Stopped
 

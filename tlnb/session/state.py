@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from tlnb.engine.home import home
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.route import Routes
 from tlnb.engine.samples import Samples
+from tlnb.engine.stopping import StopRequest
 from tlnb.engine.training import Step
 from tlnb.errors import ModelError, NotReady
 
@@ -28,12 +31,18 @@ class State(traitlets.HasTraits):
         listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a method that one
             lacks is left out.
         device: where training runs.
+        busy: what the session is doing in words, such as ``training``; empty while it is at rest.
+        stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
     """
 
     frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
 
+    busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
+
     def __init__(self, listeners: Iterable[object] = ()):
         super().__init__()
+        self.stop_request: StopRequest | None = None
+        self._worker: int | None = None  # the thread that works
         self.listeners = list(listeners)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._history = History()
@@ -46,6 +55,7 @@ class State(traitlets.HasTraits):
 
     @traitlets.validate("frozen")
     def _check_frozen(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
+        self._need_rest("layers can be frozen or unfrozen")
         flags = tuple(map(bool, proposal["value"]))
         if self._layers is not None and len(flags) != len(self._layers):
             count = len(self._layers)
@@ -64,6 +74,31 @@ class State(traitlets.HasTraits):
 
     def _frozen_indexes(self) -> tuple[int, ...]:
         return tuple(i for i, fixed in enumerate(self.frozen) if fixed)
+
+    def _need_rest(self, wish: str) -> None:
+        """Refuse what would disturb a run, when it comes from another thread, such as a click in a widget.
+
+        Raises:
+            NotReady: the session is working in another thread.
+        """
+        if self._worker not in (None, threading.get_ident()):
+            raise NotReady(f"{self.busy} is under way; {wish} when it has ended, or after a Stop")
+
+    @contextmanager
+    def _working(self, what: str, stop: StopRequest | None = None) -> Iterator[None]:
+        """Say what is done meanwhile, and keep other threads from changing the session.
+
+        Raises:
+            NotReady: another thread works already.
+        """
+        self._need_rest("this can be done")
+        before = self._worker, self.stop_request, self.busy
+        self._worker, self.stop_request = threading.get_ident(), stop or self.stop_request
+        self.busy = what
+        try:
+            yield
+        finally:
+            self._worker, self.stop_request, self.busy = before
 
     def _emit(self, event: str, *what: Any) -> None:
         for listener in self.listeners:

@@ -62,7 +62,7 @@ class Training(State):
             {"rule": rule} if rule else {}
         )
         trainer = self._trainer(stage, "train", (stage,) if cache else None)
-        with own_random_state(0):
+        with self._working("a range test"), own_random_state(0):
             trainer.take_shortcut(lambda text: self._emit("on_message", text), lambda *_: None)
             return trainer.find_rate(**settings)
 
@@ -115,7 +115,7 @@ class Training(State):
         if bn not in BN_MODES:
             raise TrainingError(f"--bn takes {' or '.join(BN_MODES)}, not {bn!r}")
         stages, run, stop = list(stages), Run(), StopRequest()
-        with stop.on_interrupt():
+        with self._working("training", stop), stop.on_interrupt():
             for position, stage in enumerate(stages, start=1):
                 coming = stages[position - 1 :] if cache else None
                 self._run_stage(stage, (position, len(stages)), bn, coming, run, stop)
