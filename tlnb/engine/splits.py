@@ -43,10 +43,13 @@ def split(
     if strata is not None:
         strata = strata[first]
         _check_two(targets, strata, classes)
+        # A small share of few samples still takes one of each class.
+        least = len(np.unique(strata))
+        size: float = least if valid * len(first) < least else valid
+    else:
+        size = valid
     try:
-        train, _ = train_test_split(
-            np.arange(len(first)), test_size=valid, stratify=strata, random_state=seed
-        )
+        train, _ = train_test_split(np.arange(len(first)), test_size=size, stratify=strata, random_state=seed)
     except ValueError as error:
         raise DataError(f"cannot split {len(targets)} samples with --valid {valid}: {error}") from None
     trains = np.isin(group, train)

@@ -53,10 +53,11 @@ def read(source: str, ask: Ask) -> Found:
 
 def _choices(maker: Any) -> list[dict[str, Any]]:
     """The arguments that ask for training and validation; one without any for a set in one piece."""
+    if maker is datasets.EMNIST:  # its split says which classes
+        return [{"split": "balanced", "train": True}, {"split": "balanced", "train": False}]
     parameters = inspect.signature(maker).parameters
     if "train" in parameters:
-        extra = {"split": "balanced"} if "split" in parameters and maker is datasets.EMNIST else {}
-        return [{"train": True, **extra}, {"train": False, **extra}]
+        return [{"train": True}, {"train": False}]
     if "split" in parameters:
         allowed = _splits(maker)
         held = next(name for name in _VALID if name in allowed)

@@ -1,0 +1,313 @@
+"""Data out of variables: tensors, arrays, Datasets, DataLoaders, Hugging Face sets, torchvision sets."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from pictures import drawing
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from torchvision.transforms import v2
+
+from tlnb.engine.data import load_data
+from tlnb.engine.preprocess import Preprocess
+from tlnb.engine.sources import torchvision_sets
+from tlnb.engine.tasks import Classification, MultiLabel, Regression
+from tlnb.errors import DataError
+
+SMALL = Preprocess(3, (8, 8), None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+PIXELS = torch.arange(20 * 3 * 8 * 8).reshape(20, 3, 8, 8).remainder(251).to(torch.uint8)
+CLASSES = torch.arange(20) % 2
+
+
+def everything(data, preprocess=SMALL):
+    train, valid = data.samples(preprocess)
+    parts = [(part.batch(torch.arange(len(part))), part.targets) for part in (train, valid)]
+    return tuple(torch.cat(both) for both in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        PIXELS, PIXELS.numpy(), PIXELS.permute(0, 2, 3, 1).contiguous(), PIXELS.permute(0, 2, 3, 1).numpy(),
+        PIXELS.float() / 255, PIXELS.double().numpy() / 255,
+    ],
+    ids=["tensor", "array", "tensor NHWC", "array NHWC", "float", "double"],
+)  # fmt: skip
+def test_pictures_in_memory(pictures):
+    inputs, targets = everything(load_data((pictures, CLASSES)))
+    expected = (PIXELS.float() / 255).sum((1, 2, 3)).sort().values
+    torch.testing.assert_close(inputs.sum((1, 2, 3)).sort().values, expected)
+    assert torch.bincount(targets).tolist() == [10, 10]
+
+
+def test_grey_arrays_and_words():
+    data = load_data((PIXELS[:, 0].numpy(), np.array(["cat", "dog"] * 10)))
+    assert data.classes == ("cat", "dog")
+    assert everything(data)[0].shape == (20, 3, 8, 8)
+
+
+def test_normalised_pictures_are_not_normalised_twice():
+    inputs = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    data = load_data((inputs, CLASSES))
+    assert "taken as normalised already" in repr(data)
+    found, _ = everything(data, Preprocess(3, (8, 8), None))
+    assert torch.equal(found.sum((1, 2, 3)).sort().values, inputs.sum((1, 2, 3)).sort().values)
+
+
+def test_rows_of_numbers_go_to_the_network_as_they_are():
+    tokens = torch.arange(200).reshape(20, 10)
+    found, _ = everything(load_data((tokens, CLASSES)))
+    assert found.dtype == torch.int64
+    assert sorted(found[:, 0].tolist()) == tokens[:, 0].tolist()
+
+
+def test_targets_of_all_kinds():
+    assert isinstance(load_data((PIXELS, CLASSES)).task, Classification)
+    assert isinstance(load_data((PIXELS, torch.rand(20))).task, Regression)
+    several = torch.stack([CLASSES, 1 - CLASSES, CLASSES], 1)
+    assert isinstance(load_data((PIXELS, several)).task, MultiLabel)
+    assert load_data((PIXELS, CLASSES), target="regression").classes == ("value",)
+    assert load_data((PIXELS, several[:, :2]), target="classes").classes == ("0", "1")
+    assert load_data((PIXELS, CLASSES * 7 + 3)).classes == ("3", "10")
+    assert load_data((PIXELS, CLASSES.float())).classes == ("0", "1")
+
+
+def test_equal_rows_stay_on_one_side():
+    twice = torch.cat([PIXELS, PIXELS])
+    data = load_data((twice, torch.cat([CLASSES, CLASSES])))
+    sides = [{p.numpy().tobytes() for p in part.images} for part in (data.train, data.valid)]
+    assert not sides[0] & sides[1]
+
+
+def test_pairs_are_training_and_validation():
+    pair = ((PIXELS[:12], CLASSES[:12]), (PIXELS[12:], CLASSES[12:]))
+    sets = tuple(TensorDataset(*part) for part in pair)
+    loaders = tuple(DataLoader(part, batch_size=5) for part in sets)
+    for source in (pair, sets, loaders, {"train": sets[0], "valid": sets[1]}):
+        data = load_data(source)
+        assert (len(data.train), len(data.valid)) == (12, 8)
+        assert torch.equal(data.train.targets, CLASSES[:12])
+    assert load_data(loaders).batch == 5
+    assert load_data(loaders, batch=3).batch == 3
+    assert load_data(sets).batch == 64
+
+
+class Drawings(Dataset):
+    """Pillow pictures, optionally transformed."""
+
+    classes = ("plain", "fancy")
+
+    def __init__(self, transform=None, count=12):
+        self.transform, self.count = transform, count
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        picture = drawing(index)
+        return (self.transform(picture) if self.transform else picture), index % 2
+
+
+def test_a_dataset_of_pictures_is_prepared_for_the_network():
+    for transform in (None, v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])):
+        data = load_data(Drawings(transform))
+        assert data.classes == ("plain", "fancy")
+        inputs, targets = everything(data, Preprocess(3, (16, 16), None))
+        assert inputs.shape == (12, 3, 16, 16)
+        assert inputs.min() < 0
+        assert torch.bincount(targets).tolist() == [6, 6]
+
+
+def test_parts_of_a_dataset_keep_its_classes():
+    parts = random_split(Drawings(), [8, 4], torch.Generator().manual_seed(0))
+    data = load_data(tuple(parts))
+    assert data.classes == ("plain", "fancy")
+    assert data.valid.targets.tolist() == [i % 2 for i in parts[1].indices]
+    assert len(load_data(Subset(Drawings(), range(8))).train) == 6
+
+
+def test_a_pipeline_that_normalises_is_taken_as_it_is():
+    pipeline = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.1] * 3)])
+    data = load_data(Drawings(pipeline))
+    assert "its own pipeline makes the inputs" in repr(data)
+    inputs, _ = everything(data, Preprocess(3, (16, 16), None))
+    assert inputs.shape == (12, 3, 32, 40)
+    expected = sorted(float(pipeline(drawing(i)).sum()) for i in range(12))
+    assert sorted(inputs.sum((1, 2, 3)).tolist()) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_random_pipeline_follows_seed_view_and_index():
+    pipeline = v2.Compose([v2.ToImage(), v2.RandomCrop(16), v2.ToDtype(torch.float32, scale=True)])
+    train, _ = load_data(Drawings(pipeline), seed=1).samples(SMALL)
+    assert train.random
+    some = torch.tensor([3, 1])
+    first = train.view(1, 0).batch(some)
+    torch.manual_seed(99)
+    assert torch.equal(first, train.view(1, 0).batch(some))
+    assert torch.equal(first.flip(0), train.view(1, 0).batch(some.flip(0)))
+    assert not torch.equal(first, train.view(1, 1).batch(some))
+
+
+def test_a_loader_of_texts_of_different_length():
+    class Texts(Dataset):
+        def __len__(self):
+            return 10
+
+        def __getitem__(self, index):
+            return list(range(index % 4 + 1)), index % 2
+
+    def collate(items):
+        width = max(len(tokens) for tokens, _ in items)
+        tokens = torch.tensor([row + [0] * (width - len(row)) for row, _ in items])
+        return tokens, torch.tensor([target for _, target in items])
+
+    train, _ = load_data(DataLoader(Texts(), batch_size=4, collate_fn=collate)).samples(SMALL)
+    batch = train.batch(torch.arange(len(train)))
+    assert batch.shape == (8, 4)
+    assert train.fingerprint() == train.fingerprint()
+
+
+class Endless(IterableDataset):
+    """No numbers."""
+
+    def __iter__(self):
+        return iter(())
+
+
+class Nameless(Dataset):
+    """Items without targets."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return torch.zeros(3)
+
+
+ERRORS = [
+    (Endless(), "has no numbered samples"),
+    (DataLoader(Endless()), "has no numbered samples"),
+    (Nameless(), r"must be \(input, target\), not Tensor"),
+    ((PIXELS, CLASSES[:5]), "X has 20 samples and y has 5"),
+    ((PIXELS[:0], CLASSES[:0]), "hold no samples"),
+    ((torch.full((20, 3), float("nan")), CLASSES), "not finite"),
+    ((np.array([["a", "b"]] * 20), CLASSES), "numbers are needed"),
+    (42, "data cannot be a int"),
+    ((1, 2, 3), "data cannot be a tuple of 3"),
+    (None, "data cannot be a NoneType"),
+    (torch.nn.Linear(2, 2), "data cannot be a Linear"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), ERRORS, ids=lambda v: v if isinstance(v, str) else "")
+def test_what_is_no_data_is_one_line(source, message):
+    with pytest.raises(DataError, match=message) as caught:
+        load_data(source)
+    assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- Hugging Face, by its looks
+
+
+class Image:
+    """A feature of that name."""
+
+
+class ClassLabel:
+    """A feature of that name."""
+
+    names = ("ham", "egg")
+
+
+class HubSet:
+    """What a Hugging Face data set can do."""
+
+    def __init__(self, count, **features):
+        self.count, self.features = count, features or {"image": Image(), "label": ClassLabel()}
+        self.column_names = list(self.features)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, key):
+        if isinstance(key, str):
+            return [row % 2 for row in range(self.count)]
+        return {"image": drawing(key), "label": key % 2}
+
+
+def test_a_hugging_face_set_by_its_columns():
+    data = load_data(HubSet(10))
+    assert data.classes == ("ham", "egg")
+    assert everything(data)[0].shape == (10, 3, 8, 8)
+    data = load_data({"train": HubSet(8), "test": HubSet(4)})
+    assert (len(data.train), len(data.valid)) == (8, 4)
+    assert "measured on test" in repr(data)
+
+
+def test_a_hugging_face_set_without_pictures_says_what_it_has():
+    with pytest.raises(DataError, match=r"no column with a picture \(type Image\); it has label: ClassLabel"):
+        load_data(HubSet(4, label=ClassLabel()))
+    with pytest.raises(DataError, match="splits dev, but none called train"):
+        load_data({"dev": HubSet(4)})
+
+
+# ---------------------------------------------------------------- torchvision
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path))
+    return tmp_path / "datasets"
+
+
+def small_mnist(folder, count):
+    """A copy of MNIST's files with few pictures, in its own format."""
+    folder.mkdir(parents=True)
+    for part, some in (("train", count), ("t10k", count // 2)):
+        pixels = (np.arange(some * 784) % 256).astype(np.uint8)
+        heads = {
+            "images-idx3-ubyte": struct.pack(">IIII", 2051, some, 28, 28) + pixels.tobytes(),
+            "labels-idx1-ubyte": struct.pack(">II", 2049, some) + bytes(i % 10 for i in range(some)),
+        }
+        for name, content in heads.items():
+            (folder / f"{part}-{name}").write_bytes(content)
+            (folder / f"{part}-{name}.gz").write_bytes(gzip.compress(content))
+
+
+def test_a_copy_that_is_there_needs_no_network(cache):
+    small_mnist(cache / "MNIST" / "raw", 40)
+    data = load_data("torchvision/MNIST")
+    assert (len(data.train), len(data.valid)) == (40, 20)
+    assert data.classes[3] == "3 - three"
+    assert everything(data)[0].shape == (60, 3, 8, 8)
+
+
+def test_a_download_that_fails_names_what_is_missing_and_where(cache, monkeypatch):
+    def refuse(*anything, **options):
+        raise OSError("no network here")
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    for name, file in (("CIFAR10", "cifar-10-python.tar.gz"), ("MNIST", "train-images-idx3-ubyte.gz")):
+        with pytest.raises(DataError) as caught:
+            load_data(f"torchvision/{name}")
+        text = str(caught.value)
+        assert f"torchvision/{name} is not in {cache}" in text
+        assert file in text
+        assert "\n" not in text
+
+
+def test_an_unknown_name_gets_the_nearest():
+    with pytest.raises(DataError, match="did you mean 'torchvision/CIFAR10'"):
+        load_data("torchvision/CIFAR1O")
+
+
+@pytest.mark.parametrize("name", torchvision_sets.NAMES)
+def test_every_name_can_be_asked_for_its_parts(name, cache):
+    maker = getattr(torchvision_sets.datasets, name)
+    for choice in torchvision_sets._choices(maker):
+        with pytest.raises((RuntimeError, FileNotFoundError)):  # not there; anything else is a wrong argument
+            maker(root=str(cache), download=False, **choice)
