@@ -3,6 +3,7 @@
 TlnbError                 base: one line in a notebook, a full traceback in plain Python
 ├── ModelError            no such model, or a model that cannot be used as asked
 ├── WeightsError          weights that are missing, unsafe or do not fit
+├── CheckpointError       a checkpoint that cannot be written, read or used
 ├── DataError             data that cannot be found, read or split
 ├── AddressError          a layer address that hits nothing
 ├── PlanError             a stage line that cannot be understood
@@ -31,6 +32,10 @@ class ModelError(TlnbError):
 
 class WeightsError(TlnbError):
     """Weights that are missing, unsafe to load or of another shape."""
+
+
+class CheckpointError(TlnbError):
+    """A checkpoint that cannot be written, read or used."""
 
 
 class DataError(TlnbError):

@@ -67,6 +67,7 @@ class StageResult:
         seconds: wall-clock time, the range test included.
         note: how it ended, where that was not the usual way.
         stopped: the user stopped it.
+        diverged: a loss was not finite, and the last good epoch was put back.
         shortcut: how the frozen first part was left out, in one line; empty where the whole network ran.
         saved: seconds that this saved, what it cost taken off.
         records: its epochs.
@@ -83,6 +84,7 @@ class StageResult:
     seconds: float = 0.0
     note: str = ""
     stopped: bool = False
+    diverged: bool = False
     shortcut: str = ""
     saved: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)

@@ -48,6 +48,7 @@ KEYS: dict[str, Key] = {
     "lr": Key("rate", "learning rate of the last layer; auto runs the range test first"),
     "decay": Key("positive", "each earlier layer learns this many times slower", least=1.0),
     "batch": Key("whole", "images in a step", least=1),
+    "micro": Key("whole", "images that pass the network at a time; their gradients are added up", least=1),
     "optimizer": Key("choice", "update rule", OPTIMIZERS),
     "schedule": Key("choice", "how the rate moves during the stage", SCHEDULES),
     "momentum": Key("fraction", "momentum (SGD) or first beta (AdamW)"),
@@ -75,6 +76,7 @@ class Stage:
         lr: learning rate of the last trainable layer, or None to find it by a range test.
         decay: rate of a layer divided by the rate of the layer before it.
         batch: samples a step; None for the data's own batch size.
+        micro: samples that pass the network at a time, their gradients added up to the batch; None for all.
         optimizer: one of ``OPTIMIZERS``.
         schedule: one of ``SCHEDULES``.
         momentum: SGD momentum or AdamW's first beta; None for the optimizer's usual value (0.9).
@@ -93,6 +95,7 @@ class Stage:
     lr: float | None = None
     decay: float = 1.0
     batch: int | None = None
+    micro: int | None = None
     optimizer: str = "adamw"
     schedule: str = "one-cycle"
     momentum: float | None = None

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from tlnb.engine import freezing
+from tlnb.engine.best import Best
 from tlnb.engine.history import EpochRecord, StageResult
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.order import seed_for
+from tlnb.engine.progress_state import Progress, affordable, capture, restore
 from tlnb.engine.stopping import Stopped, StopRequest
 from tlnb.engine.training import Diverged, StageTrainer, copies_of_trainable, promise_kept, put_back
 from tlnb.errors import TrainingError
@@ -22,7 +26,36 @@ from tlnb.errors import TrainingError
 Emit = Callable[..., None]
 
 
-def run_stage(trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit) -> None:
+class Watch(Protocol):
+    """Told where a stage stands, so that it can be saved; asks for a copy of its state only where it saves."""
+
+    def on_edge(self, capture: Callable[[], Progress]) -> None:
+        """A batch has ended."""
+
+    def on_measured(self, capture: Callable[[], Progress]) -> None:
+        """An epoch has ended and was measured; its record is in the stage's result."""
+
+
+class Unwatched:
+    """A watch that saves nothing."""
+
+    def on_edge(self, capture: Callable[[], Progress]) -> None:
+        """Do nothing."""
+
+    def on_measured(self, capture: Callable[[], Progress]) -> None:
+        """Do nothing."""
+
+
+def run_stage(
+    trainer: StageTrainer,
+    result: StageResult,
+    stop: StopRequest,
+    emit: Emit,
+    *,
+    resume: Progress | None = None,
+    watch: Watch | None = None,
+    keep_best: bool = False,
+) -> Progress | None:
     """Find the rate where it is ``auto``, train, measure each epoch, and prove that frozen means frozen.
 
     What happens is written into ``result`` as it happens, so that nothing is lost on the way out. Afterwards
@@ -30,70 +63,162 @@ def run_stage(trainer: StageTrainer, result: StageResult, stop: StopRequest, emi
 
     Args:
         trainer: the stage.
-        result: filled in.
+        result: filled in; with ``resume``, what was filled in before.
         stop: read at each batch edge.
         emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
+        resume: where the stage was left; the network has its weights of then.
+        watch: told at each edge.
+        keep_best: end with the weights of the epoch with the lowest validation loss.
+
+    Returns:
+        Where it was left, to be given to ``resume``; None where it ended, or never came to its first batch.
 
     Raises:
         TrainingError: the range test found no rate, or a frozen layer changed.
     """
-    began = time.perf_counter()
-    proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
-    result.digest_before = result.digest_after = proof.value
-    try:
-        with own_random_state(seed_for(trainer.seed, trainer.number)):
-            trainer.take_shortcut(lambda text: emit("on_message", text), lambda *_: stop.check())
-            result.rate = trainer.stage.lr or _found_rate(trainer, result, stop, emit)
-            _epochs(trainer, result, proof, stop, emit)
-    except Stopped:
-        result.stopped, result.note = True, "stopped"
-    finally:
-        trainer.model.eval()
-        result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
-        result.digest_after = proof.taken_anew()
-        result.seconds = time.perf_counter() - began
-    promise_kept(result.digest_before, result.digest_after, result.frozen_names)
+    run = _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best)
+    run.whole(resume)
+    return run.left
 
 
-def _found_rate(trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit) -> float:
-    result.curve = trainer.find_rate(stop)
-    emit("on_curve", result.curve)
-    if result.curve.rate is None:
-        raise TrainingError(
-            f"stage {trainer.number}: the range test found no rate ({result.curve.reason}); "
-            "give one, such as: lr 1e-3"
-        )
-    return result.curve.rate
+class _StageRun:
+    """The stage that is under way."""
 
+    def __init__(
+        self, trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit, watch: Watch,
+        keep_best: bool,
+    ):  # fmt: skip
+        self.trainer, self.result, self.stop, self.emit, self.watch = trainer, result, stop, emit, watch
+        self.proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
+        self.patience = Patience(trainer.stage.patience)
+        self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
+        self.began, self.before = time.perf_counter(), result.seconds
+        self.left: Progress | None = None
 
-def _epochs(
-    trainer: StageTrainer, result: StageResult, proof: FrozenDigest, stop: StopRequest, emit: Emit
-) -> None:
-    patience = Patience(trainer.stage.patience)
-    while trainer.epoch < trainer.stage.epochs:
-        record = _epoch(trainer, result, proof, stop, emit)
-        if record is None:
-            return
-        result.records.append(record)
-        emit("on_epoch", record)
-        if patience.ends(record.valid_loss):
-            result.note = f"ended early: no better validation loss for {trainer.stage.patience} epochs"
-            return
+    def whole(self, resume: Progress | None) -> None:
+        """From the range test, or from where the stage was left, to its end."""
+        trainer, result = self.trainer, self.result
+        result.digest_before = result.digest_after = self.proof.value
+        result.stopped, result.note, result.diverged = False, "", False
+        self.left = resume
+        try:
+            with own_random_state(seed_for(trainer.seed, trainer.number)):
+                try:
+                    self._to_the_end(resume)
+                except Stopped:
+                    result.stopped, result.note = True, "stopped"
+                    self.left = self._capture() if self._under_way else self.left
+        finally:
+            trainer.model.eval()
+            result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
+            result.digest_after = self.proof.taken_anew()
+            self._clock()
+        promise_kept(result.digest_before, result.digest_after, result.frozen_names)
 
+    _under_way = False
 
-def _epoch(
-    trainer: StageTrainer, result: StageResult, proof: FrozenDigest, stop: StopRequest, emit: Emit
-) -> EpochRecord | None:
-    """The record of one epoch, or None where the loss diverged and the epoch was undone."""
-    began = time.perf_counter()
-    good = list(copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen))
-    try:
-        loss = trainer.train_epoch(result.rate, stop, lambda *at: emit("on_batch", *at))
-    except Diverged as trouble:
-        put_back(good)
-        result.note = f"{trouble}; the weights are those before that epoch"
-        return None
-    return trainer.record(result.rate, loss, time.perf_counter() - began, proof.now())
+    def _to_the_end(self, resume: Progress | None) -> None:
+        trainer, result = self.trainer, self.result
+        trainer.take_shortcut(lambda text: self.emit("on_message", text), lambda *_: self.stop.check())
+        if resume is None:
+            result.rate = trainer.stage.lr or self._found_rate()
+        else:
+            result.rate = resume.rate
+            restore(trainer, resume)
+            self._restore(resume)
+        self._under_way = True
+        self._epochs()
+        self.left = None if not result.diverged else self.left
+        if self.best is not None and self.best.put_back():
+            self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
+        if trainer.micro != trainer.stage.micro:
+            self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
+
+    def _found_rate(self) -> float:
+        self.result.curve = curve = self.trainer.find_rate(self.stop)
+        self.emit("on_curve", curve)
+        if curve.rate is None:
+            raise TrainingError(
+                f"stage {self.trainer.number}: the range test found no rate ({curve.reason}); "
+                "give one, such as: lr 1e-3"
+            )
+        return curve.rate
+
+    def _epochs(self) -> None:
+        trainer = self.trainer
+        while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
+            record = self._epoch()
+            if record is None:
+                return
+            self.result.records.append(record)
+            self._clock()
+            self.emit("on_epoch", record)
+            ended = self.patience.ends(record.valid_loss)
+            if self.best is not None:
+                self.best.take(record.valid_loss, record.epoch)
+            if ended:
+                self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
+                return
+            if trainer.epoch < trainer.stage.epochs:
+                self.watch.on_measured(self._capture)
+
+    def _epoch(self) -> EpochRecord | None:
+        """The record of one epoch, or None where the loss diverged and the epoch was undone.
+
+        Whatever else breaks it off (a second press on the stop button, an error in a step of the user's)
+        undoes it too: in the middle of a step the weights are neither those of before nor those of after.
+        """
+        trainer, began = self.trainer, time.perf_counter()
+        good = list(copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen))
+        start = self._capture() if affordable(trainer) else None
+        try:
+            loss = trainer.unmeasured
+            if loss is None:
+                loss = trainer.train_epoch(self.result.rate, self.stop, self._on_batch)
+            seconds = time.perf_counter() - began
+            record = trainer.record(self.result.rate, loss, seconds, self.proof.now(), self.stop)
+            if not math.isfinite(record.valid_loss):
+                raise Diverged(
+                    f"the validation loss became {record.valid_loss} after epoch {record.epoch}, "
+                    f"at the rate {self.result.rate:.1e}"
+                )
+            return record
+        except Stopped:
+            raise
+        except Diverged as trouble:
+            put_back(good)
+            self.left, self.result.diverged = start, True
+            self._say(f"{trouble}; the weights are those before that epoch")
+            return None
+        except BaseException:
+            put_back(good)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            self.left = start
+            raise
+
+    def _on_batch(self, step: int, steps: int) -> None:
+        self.emit("on_batch", step, steps)
+        self.watch.on_edge(self._capture)
+
+    def _capture(self) -> Progress:
+        self._clock()
+        progress = capture(self.trainer, self.result.rate)
+        progress.best_loss, progress.waited = self.patience.best, self.patience.waited
+        if self.best is not None:
+            progress.best_epoch, progress.best = self.best.epoch, self.best.copies
+        return progress
+
+    def _restore(self, progress: Progress) -> None:
+        self.patience.best, self.patience.waited = progress.best_loss, progress.waited
+        if self.best is not None:
+            loss = next((r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf)
+            self.best.load(progress.best_epoch, loss, progress.best)
+
+    def _clock(self) -> None:
+        self.result.seconds = self.before + time.perf_counter() - self.began
+
+    def _say(self, note: str) -> None:
+        self.result.note = f"{self.result.note}; {note}" if self.result.note else note
 
 
 class Patience:

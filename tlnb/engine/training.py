@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine import freezing, lr_finder, optim, precision
+from tlnb.engine import freezing, lr_finder, micro, optim, precision
 from tlnb.engine.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.history import EpochRecord
 from tlnb.engine.layers import LayerMap
@@ -103,7 +104,12 @@ class StageTrainer:
         freezing.check_same_parameters(model, self.optimizer)
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
         self.epoch = 0
+        self.done = 0  # batches of the epoch under way
+        self.total: Tensor | None = None  # sum of their losses
+        self.unmeasured: float | None = None  # training loss of an epoch that ended but was not measured
         self.steps_done = 0
+        self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
+        self._evaluation_batch = EVALUATION_BATCH
         self.targets = route.train.targets.to(route.device)
 
     @property
@@ -173,13 +179,18 @@ class StageTrainer:
             if request:
                 request.check()
             torch.manual_seed(seed_for(self.seed, self.number, at))
-            losses.append(self._loss(indices).detach())
+            losses.append(
+                micro.within_memory(
+                    partial(self._in_pieces, indices, None, lambda loss: None),
+                    partial(self._halve, len(indices)),
+                )
+            )
         return losses
 
     # ---------------------------------------------------------------- an epoch
 
     def train_epoch(self, rate: float, stop: StopRequest, on_batch: Callable[[int, int], None]) -> float:
-        """Train one epoch; the mean training loss.
+        """Train one epoch, from the batch where it was left; the mean training loss.
 
         Raises:
             Stopped: at the edge of a batch, after a stop was asked for.
@@ -187,40 +198,71 @@ class StageTrainer:
         """
         self.set_modes(training=True)
         order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
-        total = torch.zeros((), device=self.route.device)
+        total = torch.zeros((), device=self.route.device) if self.total is None else self.total
         train = self.route.train.view(self.number, self.epoch)
-        for done, (indices, inputs) in enumerate(zip(order, train.stream(order), strict=True)):
+        rest = order[self.done :]
+        for indices, inputs in zip(rest, train.stream(rest), strict=True):
             stop.check()
             now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
             loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
             # Reading the loss makes an accelerator wait, so there it is read once an epoch.
             if loss.device.type == "cpu" and not math.isfinite(loss.item()):
-                raise Diverged(self._where(loss, now, done + 1))
-            total += loss * len(indices)
+                raise Diverged(self._where(loss, now, self.done + 1))
+            self.total = total = total + loss * len(indices)
             self.steps_done += 1
-            on_batch(done + 1, len(order))
+            self.done += 1
+            on_batch(self.done, len(order))
         mean = (total / len(self.route.train)).item()
         if not math.isfinite(mean):
-            raise Diverged(self._where(total, now, len(order)))
-        self.epoch += 1
+            raise Diverged(self._where(total, rate, len(order)))
+        self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
         return mean
 
     def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
         """One optimizer step on these samples; the loss before it, detached.
+
+        Where memory runs out, the samples pass the network in pieces, half as large each time, and their
+        gradients are added up. The step is that of the whole batch, but for BatchNorm, which sees a piece at
+        a time, and dropout, which draws other numbers.
 
         Args:
             indices: int64 of shape (B,).
             inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
-        loss = self._loss(indices, inputs)
-        loss.backward()
+        loss = micro.within_memory(
+            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
+            lambda: self._halve(len(indices)),
+        )
         if probe:
             freezing.check_gradients(self.model)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return loss.detach()
+        return loss
+
+    def _in_pieces(self, indices: Tensor, inputs: Tensor | None, use: Callable[[Tensor], None]) -> Tensor:
+        """The mean loss of a batch, detached; ``use`` is given each piece's share of it."""
+        if self.micro is None or len(indices) <= self.micro:
+            loss = self._loss(indices, inputs)
+            use(loss)
+            return loss.detach()
+        pieces = list(indices.split(self.micro))
+        parts = inputs.split(self.micro) if inputs is not None else [None] * len(pieces)
+        total = torch.zeros((), device=self.route.device)
+        weights = micro.shares(self.task, self.targets, pieces)
+        for piece, part, weight in zip(pieces, parts, weights, strict=True):
+            loss = self._loss(piece, part) * weight
+            use(loss)
+            total = total + loss.detach()
+        return total
+
+    def _halve(self, batch: int) -> bool:
+        """Go over to pieces of half the size; False where they are single samples already."""
+        self.optimizer.zero_grad(set_to_none=True)
+        size = min(self.micro or batch, batch)
+        self.micro = max(size // 2, 1)
+        return size > 1
 
     def _loss(self, indices: Tensor, inputs: Tensor | None = None) -> Tensor:
         if inputs is None:
@@ -252,14 +294,23 @@ class StageTrainer:
     # ---------------------------------------------------------------- measuring
 
     @torch.no_grad()
-    def evaluate(self) -> tuple[float, float]:
-        """Mean loss and figure on the validation samples, in test mode."""
+    def evaluate(self, stop: StopRequest | None = None) -> tuple[float, float]:
+        """Mean loss and figure on the validation samples, in test mode.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile.
+        """
         self.set_modes(training=False)
+        return micro.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
+
+    def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
         samples, device = self.route.valid, self.route.device
         loss = torch.zeros((), device=device)
         meter = self.task.meter(device)
-        order = torch.arange(len(samples)).split(EVALUATION_BATCH)
+        order = torch.arange(len(samples)).split(self._evaluation_batch)
         for indices, inputs in zip(order, samples.stream(order), strict=True):
+            if stop:
+                stop.check()
             targets = samples.targets[indices].to(device)
             with self._precision():
                 scores = scores_of(self.route.forward(inputs.to(device, non_blocking=True)))
@@ -267,10 +318,22 @@ class StageTrainer:
             meter.update(scores, targets)
         return loss.item() / len(samples), meter.value()
 
-    def record(self, rate: float, train_loss: float, seconds: float, digest: str) -> EpochRecord:
-        """The epoch that has just ended, measured."""
+    def _halve_evaluation(self) -> bool:
+        size = min(self._evaluation_batch, len(self.route.valid))
+        self._evaluation_batch = max(size // 2, 1)
+        return size > 1
+
+    def record(
+        self, rate: float, train_loss: float, seconds: float, digest: str, stop: StopRequest | None = None
+    ) -> EpochRecord:
+        """The epoch that has just ended, measured.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile; the epoch is still to be measured then.
+        """
         began = time.perf_counter()
-        valid_loss, accuracy = self.evaluate()
+        valid_loss, accuracy = self.evaluate(stop)
+        self.unmeasured = None
         seconds += time.perf_counter() - began
         return EpochRecord(
             self.number, self.epoch, self.stage.epochs, self.trained, rate, train_loss, valid_loss, accuracy,
