@@ -146,10 +146,10 @@ def test_a_wrong_word_is_one_clear_line_and_changes_nothing(ready, line, kind, w
 
 def test_training_before_data_says_what_to_do(shell):
     shell.run("%load_ext tlnb")
-    with pytest.raises(Exception, match="no model yet; load one first, such as: %tl_load convnet5$"):
+    with pytest.raises(Exception, match=r"no model yet; load one first, such as: %tl_load convnet5$"):
         shell.run("%tl_train")
     shell.run("%tl_load convnet5")
-    with pytest.raises(Exception, match="no data yet; name some first, such as: %tl_data digits"):
+    with pytest.raises(Exception, match=r"no data yet; name some first, such as: %tl_data digits"):
         shell.run("%tl_train")
 
 
