@@ -96,7 +96,7 @@ class _Work:
         self.cuts, self.cut, self.say, self.tick = cuts, cut, say, tick
         native = precision.native_bfloat16(device)
         self._form = f"{routes.form} {native} {device.type}"
-        self._digests = digests(graph, cuts)
+        self._digests = digests(graph, [k for k in graph.cuts if 0 < k <= cuts[-1]])
         self._dtype: torch.dtype | None = None
         self._trials: dict[tuple[int, ...], prefix.Trial] = {}
         self.channels_last = True
@@ -116,21 +116,19 @@ class _Work:
 
     def _kept(self, samples: Samples) -> Samples:
         fingerprint = samples.fingerprint()
-        keys = {k: features_key(self._digests[k], fingerprint, self._form, k) for k in self.cuts}
-        found = {k: self.cache.find(key) for k, key in keys.items()}
-        if found[self.cut] is None:
-            self._compute(samples, keys, found)
+        keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
+        if self.cache.find(keys[self.cut]) is None:
+            self._compute(samples, keys)
         features = self.cache.find(keys[self.cut])
         if features is not None:
             self._dtype = features.rows.dtype
             return FeatureSamples(features, samples.targets, self.device, channels_last=self.channels_last)
         return self._passing(samples, self._dtype or torch.float32)
 
-    def _compute(self, samples: Samples, keys: dict[int, str], found: dict[int, Features | None]) -> None:
+    def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
         """Run the samples, or their features at an earlier cut, up to the last cut that is missing."""
-        missing = [k for k in self.cuts if found[k] is None]
-        start = max((k for k in self.cuts if k < missing[0] and found[k] is not None), default=0)
-        known = found.get(start)
+        missing = [k for k in self.cuts if self.cache.find(keys[k]) is None]
+        start, known = self._nearest(missing[0], keys)
         source = FeatureSamples(known, samples.targets, self.device) if known else samples
         trial = self._trial(start, missing, source, known.rows.dtype if known else self._dtype)
         self._dtype = trial.dtype
@@ -152,6 +150,14 @@ class _Work:
         for k, slot, took in zip(missing, slots, seconds, strict=True):
             if slot is not None:
                 self.cache.add(keys[k], slot, before + took, channels_last=True)
+
+    def _nearest(self, cut: int, keys: dict[int, str]) -> tuple[int, Features | None]:
+        """The last cut before this one whose features are known, and they; the images if there is none."""
+        for k in sorted((k for k in keys if k < cut), reverse=True):
+            known = self.cache.find(keys[k])
+            if known is not None:
+                return k, known
+        return 0, None
 
     def _trial(
         self, start: int, cuts: Sequence[int], samples: Samples, dtype: torch.dtype | None
