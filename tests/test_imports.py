@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "tlnb"
-FRONT_ENDS = {"IPython", "ipykernel", "ipywidgets", "fastprogress", "tlnb.magics", "tlnb.widgets"}
+FRONT_ENDS = {
+    "IPython", "anywidget", "ipykernel", "ipywidgets", "fastprogress", "tlnb.magics", "tlnb.widgets",
+}  # fmt: skip
 # What the files of one part never import. The part is a folder or a file.
 FORBIDDEN = {
     "errors.py": {"tlnb", "torch", *FRONT_ENDS},
@@ -28,6 +30,7 @@ NEVER_PRINT = ("engine", "session", "magics", "errors.py")
 DEPENDENCIES = {
     "IPython": "ipython",
     "PIL": "pillow",
+    "anywidget": "anywidget",
     "fastprogress": "fastprogress",
     "matplotlib": "matplotlib",
     "numpy": "numpy",

@@ -8,6 +8,7 @@ from tlnb.magics.completion import TlCompleter
 from tlnb.magics.lazy import is_session, is_stand_in
 from tlnb.magics.magics import NAME, TlMagics
 from tlnb.progress import default_listener
+from tlnb.widgets.showing import Showing
 
 _MATCHER = TlCompleter.match.__qualname__
 
@@ -19,6 +20,8 @@ def load(shell: Any) -> None:
     """
     magics = _known(shell) or TlMagics(shell, lambda: default_listener(shell))
     shell.register_magics(magics)
+    magics.showing = magics.showing or Showing(shell, lambda: magics.session, lambda: magics.started)
+    magics.showing.install()
     _remove_matcher(shell)
     shell.Completer.custom_matchers.append(TlCompleter(magics).match)
     held = shell.user_ns.get(NAME)
@@ -39,6 +42,7 @@ def unload(shell: Any) -> None:
     for kind, forms in magics.magics.items():
         for name in forms:
             shell.magics_manager.magics[kind].pop(name, None)
+    magics.showing.remove()
     _remove_matcher(shell)
 
 

@@ -30,6 +30,7 @@ class TlMagics(Magics):
         super().__init__(shell)
         self._listener = listener
         self._session: Any = None
+        self.showing: Any = None  # how answers come into a notebook with their views
         self.stand_in = LazySession(lambda: self.session)
 
     @property
@@ -69,6 +70,10 @@ class TlMagics(Magics):
             return [layer.name for layer in self.session.layers]
         except NotReady:
             return []
+
+    def task_names(self) -> list[str]:
+        """The names of the tasks whose heads are kept, or none where no session was made."""
+        return list(self.session.heads) if self.started else []
 
     def run(self, command: Command, line: str, body: str | None = None) -> Any:
         """Parse one line, with the body of the cell where there is one, and make the call.

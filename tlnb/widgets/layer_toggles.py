@@ -1,0 +1,161 @@
+"""The layers of a session as a strip of toggles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import traitlets
+
+from tlnb.engine.cost import best_cut, forward_flops, relative_cost
+from tlnb.engine.history import spans
+from tlnb.engine.layers import LayerMap
+from tlnb.errors import BadArguments
+from tlnb.session import Session
+from tlnb.widgets.view import View, script
+
+PRESETS = ("head", "third", "all", "none")
+_flops: WeakKeyDictionary[LayerMap, tuple[int, ...]] = WeakKeyDictionary()
+
+
+class LayerToggles(View):
+    """A strip with a box for each layer: click, drag, presets, keys. It shows ``session.frozen``.
+
+    Args:
+        session: whose layers.
+
+    Raises:
+        NotReady: no model is loaded.
+    """
+
+    _esm = script("layer_toggles.js", "layer_toggles.view.js")
+    layers = traitlets.List().tag(sync=True)
+    frozen = traitlets.List().tag(sync=True)
+    summary = traitlets.Unicode().tag(sync=True)
+    magic = traitlets.Unicode(help="the last change as a magic").tag(sync=True)
+
+    def __init__(self, session: Session):
+        super().__init__(session, **state_of(session))
+        session.observe(self._refresh, "frozen")
+
+    def actions(self) -> Mapping[str, Callable[..., object]]:
+        """Set a range; take a preset."""
+        return {"set": self.set_range, "preset": self.preset}
+
+    def set_range(self, low: int, high: int, frozen: bool) -> None:
+        """Freeze or thaw layers ``low`` to ``high``, both included.
+
+        Raises:
+            BadArguments: no such layers.
+            NotReady: the session is training.
+        """
+        if not 0 <= low <= high < len(self.layers):
+            raise BadArguments(f"there are layers 0 to {len(self.layers) - 1}; not {low} to {high}")
+        change(self.session, "freeze" if frozen else "unfreeze", address_of(low, high))
+        self.magic = f"%tl_{'freeze' if frozen else 'unfreeze'} {address_of(low, high)}"
+
+    def preset(self, name: str) -> None:
+        """Train the head only, the last third, all or none.
+
+        Raises:
+            BadArguments: no such preset.
+            NotReady: the session is training.
+        """
+        lines = preset_lines(name, len(self.layers))
+        for line in lines:
+            verb, _, where = line.removeprefix("%tl_").partition(" ")
+            change(self.session, verb, where)
+        self.magic = "\n".join(lines)
+
+    def _refresh(self, _: object = None) -> None:
+        state = state_of(self.session)
+        with self.hold_sync():  # one message, so that the page never sees half of it
+            self.set_trait("layers", state["layers"])
+            self.frozen, self.summary = state["frozen"], state["summary"]
+
+
+def change(session: Session, verb: str, where: str) -> None:
+    """``session.freeze(where)`` or ``session.unfreeze(where)``."""
+    {"freeze": session.freeze, "unfreeze": session.unfreeze}[verb](where)
+
+
+def address_of(low: int, high: int) -> str:
+    """The address of layers ``low`` to ``high``, both included: ``3`` or ``0:5``."""
+    return str(low) if low == high else f"{low}:{high + 1}"
+
+
+def preset_lines(name: str, count: int) -> list[str]:
+    """A preset as magics.
+
+    Raises:
+        BadArguments: no such preset.
+    """
+    third = max(1, round(count / 3))
+    lines = {
+        "head": ["%tl_freeze body", "%tl_unfreeze head"],
+        "third": ["%tl_freeze all", f"%tl_unfreeze -{third}:"],
+        "all": ["%tl_unfreeze all"],
+        "none": ["%tl_freeze all"],
+    }
+    if name not in lines:
+        raise BadArguments(f"no preset {name!r}; presets: {', '.join(PRESETS)}")
+    return lines[name]
+
+
+def state_of(session: Session) -> dict[str, Any]:
+    """What the strip shows: the layers as plain values, their state, and the line below.
+
+    Raises:
+        NotReady: no model is loaded.
+    """
+    rows = session.layers
+    keys = ("name", "kind", "shape", "parameters", "head")
+    return {
+        "layers": [{key: getattr(row, key) for key in keys} for row in rows],
+        "frozen": list(session.frozen),
+        "summary": summary_of(session),
+    }
+
+
+def summary_of(session: Session) -> str:
+    """How much trains, where the cut is, and what an epoch costs."""
+    table, layers = session.layers, session._need_layers()
+    share = table.trainable_parameters / max(table.parameters, 1)
+    words = [f"{table.summary} ({100 * share:.0f} %)"]
+    if all(session.frozen):
+        return f"{words[0]}: nothing would train"
+    cut = best_cut(layers, session.frozen)
+    if cut:
+        words.append(f"layers {spans(range(cut))} run once, then training starts behind the cut at {cut}")
+    elif layers.note:
+        words.append(layers.note)
+    else:
+        words.append("no frozen layers at the front, so no cut")
+    words.append(f"an epoch costs about {_cost(session, cut)} of one that trains all")
+    return " · ".join(words)
+
+
+def _cost(session: Session, cut: int) -> str:
+    layers = session._need_layers()
+    if layers not in _flops:
+        _flops[layers] = forward_flops(session.model, layers, _example(session))
+    share = 100 * relative_cost(_flops[layers], session.frozen, cut)
+    return f"{share:.0f} %" if share >= 1 else "less than 1 %"
+
+
+def _example(session: Session) -> Any:
+    import torch
+
+    if session._samples is not None:
+        example = session._samples[0].batch(torch.tensor([0]))
+    else:
+        entry = session._need_model().input
+        assert entry is not None  # layers are known only where the input is
+        example = entry.example()
+    return example.to(session.device)
+
+
+def frozen_runs(frozen: Sequence[bool]) -> str:
+    """Numbers of the frozen layers in words."""
+    return spans([i for i, fixed in enumerate(frozen) if fixed]) or "none"

@@ -1,0 +1,110 @@
+// Shared by every view. Names of layers, classes and files reach the page as text nodes alone.
+const SVG = "http://www.w3.org/2000/svg";
+
+/** An element with attributes and children; a string child becomes a text node. */
+function make(tag, attributes = {}, ...children) {
+  return fill(document.createElement(tag), attributes, children);
+}
+
+/** The same for SVG. */
+function draw(tag, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, tag), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Put text into an element only where it differs, so that nothing flickers. */
+function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** What comes from a click: sent with a number, answered by the kernel, with a word while it waits. */
+class Wire {
+  constructor(model, status) {
+    this.model = model;
+    this.status = status;
+    this.sent = 0;
+    this.timer = null;
+    this.heard = (message) => {
+      if (message && message.done === this.sent) this.settle();
+    };
+    model.on("msg:custom", this.heard);
+    this.shown = () => this.show();
+    model.on("change:error", this.shown);
+    this.show();
+  }
+
+  send(action, values = {}) {
+    this.sent += 1;
+    this.model.send({ do: action, id: this.sent, ...values });
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.show("waiting: the kernel takes this up when the running cell has ended"), 700);
+  }
+
+  settle() {
+    clearTimeout(this.timer);
+    this.timer = null;
+    this.show();
+  }
+
+  show(waiting = "") {
+    const error = this.model.get("error");
+    this.status.classList.toggle("tlnb-error", Boolean(error) && !waiting);
+    say(this.status, waiting || error);
+    this.status.hidden = !this.status.textContent;
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    this.model.off("msg:custom", this.heard);
+    this.model.off("change:error", this.shown);
+  }
+}
+
+/** The line for errors and for waiting, which a screen reader speaks. */
+function statusLine() {
+  return make("div", { class: "tlnb-status", role: "status", "aria-live": "polite", hidden: "" });
+}
+
+function button(label, onclick, attributes = {}) {
+  return make("button", { class: "tlnb-button", type: "button", onclick, ...attributes }, label);
+}
+
+/** Follow traits until the view goes away. */
+function follow(model, names, redraw) {
+  for (const name of names) model.on(`change:${name}`, redraw);
+  return () => names.forEach((name) => model.off(`change:${name}`, redraw));
+}
+
+let serial = 0;
+function fresh(prefix) {
+  serial += 1;
+  return `tlnb-${prefix}-${serial}-${Math.random().toString(36).slice(2, 8)}`;
+}
+
+const number = new Intl.NumberFormat("en-GB");
+const rate = (value) => Number(value).toExponential(1).replace("e+", "e").replace(/e(-?)(\d)$/, "e$10$2");
+const percent = (value) => `${(100 * value).toFixed(1)} %`;
+
+function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
+  return `${(seconds / 3600).toFixed(1)} h`;
+}
+
+/** A snowflake or a flame, drawn, since not every machine has such letters. */
+function icon(frozen) {
+  const shape = frozen
+    ? "M8 1v14M1.9 4.5l12.2 7M14.1 4.5l-12.2 7M6 2.2l2 2 2-2M6 13.8l2-2 2 2M1.9 7.2l2.6-.7-.7-2.6M14.1 8.8l-2.6.7.7 2.6M14.1 7.2l-2.6-.7.7-2.6M1.9 8.8l2.6.7-.7 2.6"
+    : "M8 15c-3 0-5-2-5-4.700 0-2.300 1.600-3.500 2.300-5.300.5 1.200.9 1.700 1.700 2.200C7 5 7.600 2.800 9 1c.2 3 4 5 4 9.300 0 2.700-2 4.700-5 4.700z";
+  return draw("svg", { class: "tlnb-icon", viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" },
+    draw("path", frozen ? { d: shape, fill: "none", stroke: "currentColor", "stroke-width": 1.2 } : { d: shape, fill: "currentColor" }));
+}

@@ -1,0 +1,174 @@
+// The layers of a network as a strip in data order: a box a layer, ice where frozen and warm where it trains.
+const FLOOR = 26; // pixels; narrower boxes cannot be hit
+const PRESETS = [["head", "Head only"], ["third", "Last third"], ["all", "All train"], ["none", "All frozen"]];
+
+/** A strip of toggles; used by the view of its own and by the panel. */
+class Strip {
+  constructor(model, wire) {
+    this.model = model;
+    this.wire = wire;
+    this.active = 0; // the box that Tab reaches
+    this.anchor = null; // where a shift-click's range starts
+    this.drag = null;
+    this.boxes = [];
+    this.bar = make("div", { class: "tlnb-strip", role: "group", "aria-label": "Layers of the network, in the order in which data flows",
+      onkeydown: (event) => this.key(event), onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
+      onpointerup: (event) => this.release(event), onpointercancel: () => this.cancel() });
+    this.detail = make("div", { class: "tlnb-detail", "aria-hidden": "true" });
+    this.summary = make("div", { class: "tlnb-summary", "aria-live": "polite" });
+    this.magic = make("code", { class: "tlnb-magic" });
+    this.presets = make("div", { class: "tlnb-row", role: "group", "aria-label": "Presets" },
+      ...PRESETS.map(([name, label]) => button(label, () => this.wire.send("preset", { name }))),
+      make("span", { class: "tlnb-legend" }, icon(true), " frozen", icon(false), " trains"));
+    this.element = make("div", { class: "tlnb-toggles" }, this.bar, this.detail, this.presets, this.summary, this.magic);
+    this.size = new ResizeObserver(() => this.widths());
+    this.size.observe(this.bar);
+    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["frozen", "summary", "magic", "busy"], () => this.update())];
+    this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
+    this.build();
+  }
+
+  build() {
+    this.layers = this.model.get("layers");
+    this.active = Math.min(this.active, Math.max(this.layers.length - 1, 0));
+    this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "switch", "data-index": i,
+      onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
+    make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
+    this.bar.replaceChildren(...this.boxes);
+    this.widths();
+    this.update();
+  }
+
+  widths() {
+    const room = this.bar.clientWidth;
+    const count = this.layers.length;
+    if (!room || !count || (room === this.room && count === this.counted)) return;
+    [this.room, this.counted] = [room, count];
+    const gap = 3;
+    const total = this.layers.reduce((sum, layer) => sum + layer.parameters, 0) || 1;
+    const free = room - count * (FLOOR + gap);
+    const rows = free < 0;
+    this.bar.classList.toggle("tlnb-wrapped", rows);
+    const most = Math.max(...this.layers.map((layer) => layer.parameters), 1);
+    this.boxes.forEach((box, i) => {
+      const share = rows ? (this.layers[i].parameters / most) * FLOOR * 1.5 : (this.layers[i].parameters / total) * free;
+      const width = Math.floor(FLOOR + share);
+      box.style.flexBasis = `${width}px`;
+      box.classList.toggle("tlnb-wide", width > 64);
+    });
+  }
+
+  update() {
+    const frozen = this.model.get("frozen");
+    const busy = this.model.get("busy");
+    this.boxes.forEach((box, i) => {
+      const layer = this.layers[i];
+      const fixed = Boolean(frozen[i]);
+      if (box.dataset.frozen !== String(fixed)) {
+        box.dataset.frozen = String(fixed);
+        box.firstChild.replaceChildren(icon(fixed));
+      }
+      box.setAttribute("aria-checked", String(!fixed));
+      box.setAttribute("aria-disabled", String(Boolean(busy)));
+      box.setAttribute("aria-label", this.words(i));
+      box.title = this.words(i);
+      box.tabIndex = i === this.active ? 0 : -1;
+      box.classList.toggle("tlnb-head", layer.head);
+    });
+    this.bar.classList.toggle("tlnb-busy", Boolean(busy));
+    for (const preset of this.presets.querySelectorAll("button")) preset.disabled = Boolean(busy);
+    say(this.summary, this.model.get("summary"));
+    say(this.magic, this.model.get("magic"));
+    this.magic.hidden = !this.model.get("magic");
+    this.describe(this.active, true);
+  }
+
+  words(i) {
+    const layer = this.layers[i];
+    const state = this.model.get("frozen")[i] ? "frozen" : "trains";
+    const output = layer.shape ? `output ${layer.shape.join("×")}, ` : "";
+    return `layer ${i}, ${layer.name}${layer.head ? " (head)" : ""}, ${layer.kind}, ${output}${number.format(layer.parameters)} parameters, ${state}`;
+  }
+
+  describe(i, quiet = false) {
+    const words = this.layers.length ? this.words(i) : "no layers yet";
+    say(this.detail, quiet && !this.bar.contains(this.bar.ownerDocument.activeElement) ? "click a layer to freeze or thaw it; drag or shift-click for a range" : words);
+  }
+
+  reach(i) {
+    this.active = i;
+    this.boxes.forEach((box, j) => { box.tabIndex = i === j ? 0 : -1; });
+  }
+
+  /** Freeze or thaw the boxes between two, both included. */
+  set(from, to, frozen) {
+    const [low, high] = from < to ? [from, to] : [to, from];
+    this.wire.send("set", { low, high, frozen });
+  }
+
+  at(event) {
+    const under = this.bar.getRootNode().elementFromPoint(event.clientX, event.clientY);
+    const box = under && under.closest(".tlnb-layer");
+    return box && this.bar.contains(box) ? Number(box.dataset.index) : null;
+  }
+
+  press(event) {
+    const i = this.at(event);
+    if (event.button !== 0 || i === null) return;
+    event.preventDefault();
+    this.boxes[i].focus({ preventScroll: true });
+    this.bar.setPointerCapture(event.pointerId);
+    this.drag = { from: event.shiftKey && this.anchor !== null ? this.anchor : i, to: i, shift: event.shiftKey && this.anchor !== null };
+    this.mark();
+  }
+
+  move(event) {
+    if (!this.drag) return;
+    const i = this.at(event);
+    if (i !== null && i !== this.drag.to) {
+      this.drag.to = i;
+      this.describe(i);
+      this.mark();
+    }
+  }
+
+  release() {
+    if (!this.drag) return;
+    const { from, to, shift } = this.drag;
+    const frozen = this.model.get("frozen");
+    // A range takes the state that its first box gets; after a shift-click that box has it already.
+    this.set(from, to, shift ? Boolean(frozen[from]) : !frozen[from]);
+    if (!shift) this.anchor = from;
+    this.cancel();
+  }
+
+  cancel() {
+    this.drag = null;
+    this.mark();
+  }
+
+  mark() {
+    const { from, to } = this.drag || { from: 1, to: 0, none: true };
+    const [low, high] = this.drag ? [Math.min(from, to), Math.max(from, to)] : [1, 0];
+    this.boxes.forEach((box, i) => box.classList.toggle("tlnb-marked", i >= low && i <= high));
+  }
+
+  key(event) {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const last = this.boxes.length - 1;
+    let to = this.active;
+    if (step) to = Math.min(Math.max(to + step, 0), last);
+    else if (event.key === "Home") to = 0;
+    else if (event.key === "End") to = last;
+    else if (event.key === " " || event.key === "Enter") {
+      this.anchor = this.active;
+      this.set(this.active, this.active, !this.model.get("frozen")[this.active]);
+    } else return;
+    event.preventDefault();
+    event.stopPropagation(); // JupyterLab would move to another cell
+    if (to !== this.active) {
+      if (event.shiftKey) this.set(this.active, to, Boolean(this.model.get("frozen")[this.active]));
+      this.boxes[to].focus();
+    }
+  }
+}
