@@ -69,7 +69,10 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "empty.jpg": (b"", "empty"),
     "empty.png": (b"", "empty"),
     "zeros.jpg": (bytes(500), "only zero bytes"),
-    "noise.jpg": (np.random.default_rng(0).integers(128, 256, 900, np.uint8).tobytes(), "not a kind of picture"),
+    "noise.jpg": (
+        np.random.default_rng(0).integers(128, 256, 900, np.uint8).tobytes(),
+        "not a kind of picture",
+    ),
     "text.jpg": (b"this is not a picture\n", "text, not a picture"),
     "page.jpg": (b"<!DOCTYPE html><html>404 Not Found</html>", "a web page"),
     "page.png": (b"\n  <html><body>login</body></html>", "a web page"),
@@ -116,7 +119,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 def odd_but_right() -> dict[str, bytes]:
     """Pictures of unusual kinds that must come out right: name -> bytes."""
     base = drawing(7, (60, 48))
-    deep = Image.fromarray((np.asarray(base.convert("L")).astype(np.uint16) * 257))
+    deep = Image.fromarray(np.asarray(base.convert("L")).astype(np.uint16) * 257)
     frames = [drawing(n, (60, 48)) for n in (8, 9, 10)]
     exif = Image.Exif()
     exif[0x0112] = 6

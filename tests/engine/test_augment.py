@@ -127,9 +127,10 @@ def test_every_way_to_draw_follows_the_stream():
         empty = torch.empty(3)
         return torch.cat(
             [
-                torch.rand(3), torch.randn(3), torch.randint(9, (3,)), torch.randperm(9), torch.rand_like(empty),
-                torch.randn_like(empty), empty.clone().uniform_(), empty.clone().normal_(), torch.normal(0.0, 1.0, (3,)),
-                torch.bernoulli(torch.full((9,), 0.5)), torch.multinomial(torch.ones(9), 3).float(),
+                torch.rand(3), torch.randn(3), torch.randint(9, (3,)), torch.randperm(9),
+                torch.rand_like(empty), torch.randn_like(empty), empty.clone().uniform_(),
+                empty.clone().normal_(), torch.normal(0.0, 1.0, (3,)), torch.bernoulli(torch.full((9,), 0.5)),
+                torch.multinomial(torch.ones(9), 3).float(),
             ]
         )  # fmt: skip
 

@@ -70,7 +70,7 @@ def named(tmp_path_factory):
 
 
 def test_each_broken_file_of_the_folder_is_listed(named):
-    listed = {path: reason for path, reason in named.problems}
+    listed = dict(named.problems)
     assert len(BROKEN) >= 40
     for name, (_, reason) in BROKEN.items():
         assert reason in listed[f"ants/{name}"]

@@ -105,7 +105,11 @@ def test_cmyk_and_grey_have_the_right_colours(tmp_path):
     assert difference(decoded(tmp_path, red, "JPEG")[:, 28, 28], torch.tensor([220, 30, 40])).max() <= 6
     grey = decoded(tmp_path, Image.new("L", (64, 64), 90))
     assert (grey == 90).all()
-    assert decoded(tmp_path, drawing(6), preprocess=Preprocess(1, (20, 20), None, (0.5,), (0.5,))).shape == (1, 20, 20)
+    assert decoded(tmp_path, drawing(6), preprocess=Preprocess(1, (20, 20), None, (0.5,), (0.5,))).shape == (
+        1,
+        20,
+        20,
+    )
 
 
 def test_floating_point_is_read_within_its_range_and_refused_beyond(tmp_path):

@@ -26,7 +26,9 @@ def test_class_folders_are_split_in_proportion_and_the_same_next_time(tmp_path):
     assert one.classes == ("a", "b", "c")
     assert torch.bincount(one.valid.targets).tolist() == [2, 2, 2]
     assert names(one.valid) == names(same.valid) != names(other.valid)
-    assert sorted(names(one.train) + names(one.valid)) == sorted(f"{c}/{i}.jpg" for c in "abc" for i in range(10))
+    assert sorted(names(one.train) + names(one.valid)) == sorted(
+        f"{c}/{i}.jpg" for c in "abc" for i in range(10)
+    )
     for part in (one.train, one.valid):
         assert all(name.startswith(one.classes[t]) for name, t in zip(names(part), part.targets, strict=True))
 
@@ -130,7 +132,10 @@ ERRORS = [
     ([], "no pictures in"),
     (["0.jpg", "1.jpg"], "holds 2 pictures but no class folders"),
     (["cats/0.jpg", "cats/1.jpg"], "two classes or more are needed"),
-    (["cats/0.jpg", "cats/1.jpg", "dogs/0.jpg"], "class 'dogs' has one sample; a split needs two in each class"),
+    (
+        ["cats/0.jpg", "cats/1.jpg", "dogs/0.jpg"],
+        "class 'dogs' has one sample; a split needs two in each class",
+    ),
 ]
 
 
@@ -164,7 +169,7 @@ def test_a_class_without_training_pictures_is_left_out_and_said(tmp_path):
 
 def test_a_misspelt_path_gets_the_nearest(tmp_path):
     (tmp_path / "pictures").mkdir()
-    with pytest.raises(DataError, match="did you mean '.*/pictures'"):
+    with pytest.raises(DataError, match=r"did you mean '.*/pictures'"):
         load_data(tmp_path / "pictres")
     with pytest.raises(DataError, match="did you mean 'digits'"):
         load_data("digit")

@@ -131,7 +131,9 @@ def test_parts_of_a_dataset_keep_its_classes():
 
 
 def test_a_pipeline_that_normalises_is_taken_as_it_is():
-    pipeline = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.1] * 3)])
+    pipeline = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.1] * 3)]
+    )
     data = load_data(Drawings(pipeline))
     assert "its own pipeline makes the inputs" in repr(data)
     inputs, _ = everything(data, Preprocess(3, (16, 16), None))

@@ -100,7 +100,9 @@ def test_paths_that_lead_nowhere_or_out_are_listed(folder):
     (folder.parent / "secret.jpg").write_bytes(JPEG)
     (folder / "link.jpg").symlink_to(folder.parent / "secret.jpg")
     astray = ["../secret.jpg", str(folder.parent / "secret.jpg"), "link.jpg", "pictures/none.jpg", "pictures"]
-    data = load_data(table(folder, rows(word) + [(path, "owl") for path in astray] + [("pictures/1.jpg", "")]))
+    data = load_data(
+        table(folder, rows(word) + [(path, "owl") for path in astray] + [("pictures/1.jpg", "")])
+    )
     reasons = dict(data.problems)
     assert all("leads out of the folder" in reasons[path] for path in astray[:3])
     assert reasons["pictures/none.jpg"] == "no such file"

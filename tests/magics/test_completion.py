@@ -13,7 +13,8 @@ from tlnb.engine.sources.published import NAMES
 from tlnb.magics.commands import TRAIN
 
 OPTIONS = [
-    "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target", "--strict", "--show", "--seed",
+    "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target", "--strict",
+    "--show", "--seed",
 ]  # fmt: skip
 DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]
 KEYS = [option.name for option in TRAIN.options]

@@ -22,7 +22,7 @@ def _light(size: tuple[int, int]) -> list[nn.Module]:
 
 
 def _standard(size: tuple[int, int]) -> list[nn.Module]:
-    # A crop of at least a third of the picture, as fastai and timm fine-tune; training from nothing takes 8 %.
+    # A crop of at least a third of the picture, as fastai fine-tunes; training from nothing takes 8 %.
     return [
         v2.RandomResizedCrop(size, scale=(0.35, 1.0), antialias=True),
         v2.RandomHorizontalFlip(),

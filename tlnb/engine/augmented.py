@@ -59,7 +59,8 @@ class AugmentedSamples(PictureSamples):
             changed = self.transform(picture)
         if not isinstance(changed, Tensor) or changed.dim() != 3:
             raise DataError(
-                f"the augmentation made a {type(changed).__name__} of a picture; it must give a tensor (C, H, W)"
+                f"the augmentation made a {type(changed).__name__} of a picture; "
+                "it must give a tensor (C, H, W)"
             )
         if not changed.is_floating_point() and changed.dtype != torch.uint8:
             raise DataError(f"the augmentation gives {changed.dtype}; uint8 or floating point is needed")

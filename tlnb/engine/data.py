@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -124,7 +123,10 @@ def _find_path(text: str, ask: Ask) -> Found:
         )  # fmt: skip
         raise DataError(f"{printable(text)!r} cannot be read as data; {what}")
     hint = did_you_mean(text, SOURCES) or _beside(path)
-    raise DataError(f"no data {printable(text)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, a CSV or $name")
+    raise DataError(
+        f"no data {printable(text)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
+        "a CSV or $name"
+    )
 
 
 def _beside(path: Path) -> str:
@@ -166,7 +168,7 @@ def _parts(found: Found, valid: float, seed: int) -> tuple[Collection, Collectio
 
 
 def _repeats(found: Found, digests: Sequence[bytes | None] | None) -> list[str]:
-    """What to say about samples that are equal: that they are kept together, and where their targets differ."""
+    """What to say about equal samples: that they are kept together, and where their targets differ."""
     first: dict[bytes, int] = {}
     pairs = [(first[d], i) for i, d in enumerate(digests or ()) if d and first.setdefault(d, i) != i]
     if not pairs:
@@ -220,5 +222,3 @@ def _label_weights(targets: Tensor) -> tuple[float, ...]:
     """How many samples lack a label for each that has it."""
     have = targets.sum(0).clamp(min=1)
     return tuple(((len(targets) - have) / have).clamp(min=1e-3).tolist())
-
-

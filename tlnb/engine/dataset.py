@@ -84,7 +84,9 @@ class Data:
         if isinstance(self.task, (Classification, MultiLabel)):
             rows = [
                 (name, int(t), int(v))
-                for name, t, v in zip(self.classes, *map(self._per_class, (self.train, self.valid)), strict=True)
+                for name, t, v in zip(
+                    self.classes, *map(self._per_class, (self.train, self.valid)), strict=True
+                )
             ]
             return Table(("class", "train", "valid"), rows)
         answers = self.task.answers(self.train.targets)
@@ -104,11 +106,15 @@ class Data:
         if isinstance(self.task, Classification):
             per_class = self._per_class(self.train)
             low, high = int(per_class.min()), int(per_class.max())
-            lines = [f"{head} in {len(self.classes)} classes ({few(self.classes)}), {low} to {high} a class to train on"]
+            lines = [
+                f"{head} in {len(self.classes)} classes ({few(self.classes)}), "
+                f"{low} to {high} a class to train on"
+            ]
             if high >= UNEVEN * max(low, 1) and self.balance is None:
                 names = [self.classes[int(i)] for i in (per_class.argmin(), per_class.argmax())]
                 lines.append(
-                    f"uneven classes: {low} of {names[0]}, {high} of {names[1]}; --balance weights evens them out"
+                    f"uneven classes: {low} of {names[0]}, {high} of {names[1]}; "
+                    "--balance weights evens them out"
                 )
         elif isinstance(self.task, MultiLabel):
             lines = [f"{head}, {len(self.classes)} labels ({few(self.classes)}), any number of them a sample"]

@@ -19,8 +19,8 @@ from tlnb.engine.store import PixelStore
 class DecodedSamples(PictureSamples):
     """Pictures from a reader, decoded in threads ahead of training, kept in memory where they fit.
 
-    A picture that turns out broken only now is reported, and the next sound one with the same target stands in
-    for it, so that a batch keeps its size and no target is wrong.
+    A picture that turns out broken only now is reported, and the next sound one with the same target stands
+    in for it, so that a batch keeps its size and no target is wrong.
 
     Args:
         reader: gives the pictures.
@@ -90,14 +90,14 @@ class DecodedSamples(PictureSamples):
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Batches decoded ahead of the one who trains on them."""
-        # Once every picture is in memory there is nothing to do ahead; and another's data set is called in the
-        # thread of the one who trains, as it would be without tlnb.
+        # Once every picture is in memory there is nothing to do ahead; and another's data set is called in
+        # the thread of the one who trains, as it would be without tlnb.
         if self.store.kept >= self._different or not self.reader.threads:
             return super().stream(batches)
         return ahead(self.batch, batches)
 
     def fingerprint(self) -> str:
-        """Over the content of the files, targets, and preprocessing; lets go of pictures that have changed."""
+        """Over contents, targets and preprocessing; lets go of pictures that have changed."""
         for store in (self.store, self._whole):
             if store is not None:
                 store.refresh()

@@ -78,7 +78,8 @@ class PictureGrid:
 
         text = "<br>".join(escape(line) for line in self.text.splitlines())
         picture = base64.b64encode(self._repr_png_()).decode()
-        return f'<div>{text}</div><img alt="{escape(", ".join(self.titles))}" src="data:image/png;base64,{picture}">'
+        titles = escape(", ".join(self.titles))
+        return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">'
 
 
 def picture_grid(data: Data, samples: Samples, count: int = 12, epoch: int = 0) -> PictureGrid:

@@ -43,14 +43,17 @@ def _container() -> int:
         return sys.maxsize
 
 
+_SIZES = ("total", "free", "page_total", "page_free", "virtual", "virtual_free", "more")
+
+
 class _MemoryStatus(ctypes.Structure):
     """MEMORYSTATUSEX of the Windows API."""
 
     _fields_ = (
         ("length", ctypes.c_ulong),
         ("load", ctypes.c_ulong),
-        *((name, ctypes.c_ulonglong) for name in "total free page_total page_free virtual virtual_free more".split()),
-    )  # fmt: skip
+        *((name, ctypes.c_ulonglong) for name in _SIZES),
+    )
 
 
 def _windows() -> int:

@@ -46,5 +46,5 @@ class _OwnStream(TorchFunctionMode):
 
 
 def own_stream(seed: int) -> TorchFunctionMode:
-    """A context in which what is drawn on the CPU in this thread follows ``seed``; the global stream rests."""
+    """A context in which what is drawn on the CPU in this thread follows ``seed`` alone."""
     return _OwnStream(torch.Generator().manual_seed(seed))

@@ -9,7 +9,8 @@ from tlnb.engine.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
 from tlnb.magics.values import choice, number, stage_key, text, whole, word_or_object
 
-# Words of the engine's options, written out because reading them there would load torch; a test holds them equal.
+# Words of the engine's options, written out because reading them there would load torch; a test holds them
+# equal.
 BALANCES = ("weights", "samples")
 TARGETS = ("classes", "labels", "regression")
 
@@ -42,8 +43,11 @@ LOAD = Command(
     arguments=(
         Argument(
             "model",
-            text("the name of a model", "MODEL", source="models"),
-            "convnet5 (ships with tlnb), or a classification model of torchvision",
+            word_or_object(
+                "the name of a model, a file of weights or $name", "MODEL", source="models", files=True
+            ),
+            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, a file of weights, "
+            "or a variable with an nn.Module",
         ),
     ),
     options=(
@@ -53,13 +57,37 @@ LOAD = Command(
             "which weights: an entry of the model's weights, a file, or none for random ones",
             "the best that are published",
         ),
+        Option(
+            "arch",
+            text("the name of an architecture", "NAME", source="models"),
+            "for a file of weights: which architecture they belong to",
+            "found by names and shapes",
+        ),
+        Option(
+            "input",
+            word_or_object("the shape of one sample, such as 1,28,28", "SHAPE"),
+            "for a variable: the shape of one sample",
+            "guessed, then told by the data",
+        ),
+        Option(
+            "layers-from",
+            _LAYERS,
+            "these layers keep their weights; all others get He normal weights and zero biases",
+            "all",
+        ),
     ),
     details="""The pictures that it is shown later are prepared in the way its weights ask for. Where weights
-cannot be downloaded, one line names the file that is missing; give it by --weights FILE.""",
+cannot be downloaded, one line names the file that is missing; give it by --weights FILE. A file may be
+safetensors or a .pth of a state dict, also as training scripts wrap it; it is never run as code. What did not
+fit is listed, and a head of another size is built to the file's size.""",
     examples=(
         ("%tl_load convnet5", "the network that ships with tlnb"),
         ("%tl_load resnet18 --weights none", "the architecture alone, with random weights"),
         ('%tl_load resnet18 --weights "my files/resnet18.pth"', "weights from a file"),
+        ("%tl_load best.pth", "the same, the architecture found by the file's names and shapes"),
+        ("%tl_load timm/convnext_atto", "a network of timm (pip install 'tlnb[timm]')"),
+        ("%tl_load $net --input 1,28,28", "your own module"),
+        ("%tl_load convnet5 --layers-from 0:5", "the five convolutions; the linear layers are new"),
     ),
 )
 
@@ -71,10 +99,13 @@ DATA = Command(
         Argument(
             "source",
             word_or_object(
-                "digits, glyphs, a folder, a CSV, torchvision/NAME or $name", "SOURCE", source="data", files=True
+                "digits, glyphs, a folder, a CSV, torchvision/NAME or $name",
+                "SOURCE",
+                source="data",
+                files=True,
             ),
-            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a CSV, torchvision/NAME "
-            "or $name; nothing for the data that is named",
+            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a CSV, "
+            "torchvision/NAME or $name; nothing for the data that is named",
             required=False,
         ),
     ),
@@ -90,18 +121,20 @@ DATA = Command(
             "(crops, mirror images, light), strong, or $name for a v2 transform",
             "none",
         ),
-        Option("balance", choice(*BALANCES), "even out classes: weights in the loss, or samples repeated", "off"),
+        Option(
+            "balance", choice(*BALANCES), "even out classes: weights in the loss, or samples repeated", "off"
+        ),
         Option("target", choice(*TARGETS), "what the targets are", "told by how they look"),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
     ),
     details="""A folder holds a folder of pictures for each class, or such folders below train and val (valid,
-test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or several columns
-of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors or arrays, a
-Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such. Every file is looked at;
-what cannot be used is listed with the reason and left out. A network that knows other classes than the data's gets
-a new linear head.""",
+test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or several
+columns of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors
+or arrays, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such. Every file is
+looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
+than the data's gets a new linear head.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
@@ -117,7 +150,7 @@ a new linear head.""",
 HEAD = Command(
     "tl_head",
     "head",
-    "Put a new head on the network, sized by the data.",
+    "Put a new head on the network, sized by the data, or the head of another task back.",
     arguments=(
         Argument(
             "spec",
@@ -127,10 +160,20 @@ HEAD = Command(
             several=True,
         ),
     ),
-    details="Weights are He (Kaiming) normal, biases zero. The old head is kept aside.",
+    options=(
+        Option(
+            "task",
+            text("the name of a task", "NAME", source="tasks"),
+            "the task that the head is for; alone, it puts the head, classes and data of that task back",
+            "the name of the data",
+        ),
+    ),
+    details="""Weights are He (Kaiming) normal, biases zero. The heads of all tasks are kept, the one that came
+with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
         ("%tl_head mlp:512,256", "two hidden layers before it"),
+        ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )
 
@@ -243,6 +286,14 @@ one function: tlnb calls it for each batch, then takes the gradient of loss and 
     ),
 )
 
+TASKS = Command(
+    "tl_tasks",
+    "tasks",
+    "Show the tasks whose heads share the body, each measured on its own validation samples as they are now.",
+    details="A task comes with its data: %tl_data makes a new head where the classes are not those it knows.",
+    examples=(("%tl_tasks", "classes, data, loss and accuracy of each task"),),
+)
+
 STATUS = Command(
     "tl_status",
     "status",
@@ -260,5 +311,5 @@ HISTORY = Command(
 
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (LOAD, DATA, HEAD, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY)
+    for command in (LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY)
 }

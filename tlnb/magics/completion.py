@@ -126,6 +126,10 @@ class TlCompleter:
     def _value(self, kind: Kind, fragment: str) -> Offer:
         if kind.source == "layers":
             return self._layers(fragment)
+        if kind.source == "models" and fragment.startswith("timm/"):
+            return Offer(fragment, _timm_models(), "model")
+        if kind.source == "tasks":
+            return Offer(fragment, tuple(self._magics.task_names()), "task")
         words = kind.choices or SOURCES.get(kind.source, tuple)()
         return Offer(fragment, tuple(words), kind.source or "value", kind.files)
 
@@ -166,6 +170,13 @@ def _taken(command: Command, words: Iterable[Word]) -> int:
 
 def _models() -> Iterable[str]:
     from tlnb.engine.models import names
+    from tlnb.engine.timm_models import PREFIX, installed
+
+    return (*names(), *((PREFIX,) if installed() else ()))
+
+
+def _timm_models() -> tuple[str, ...]:
+    from tlnb.engine.timm_models import names  # imports timm, so only once its prefix is typed
 
     return names()
 

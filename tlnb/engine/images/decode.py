@@ -1,10 +1,10 @@
 """From a picture file to pixels at the size that a network takes.
 
-Pillow does it, not torchvision.io. Measured (torch 2.15, torchvision 0.29, Pillow 13; one thread, resize to 256
-and crop of 224 included): photos of 320 px take 2.2 ms with Pillow and 2.1 ms with torchvision.io, photos of
-12 megapixels 18 ms and 66 ms, because Pillow can ask the JPEG decoder for a half, a quarter or an eighth of the
-size (draft mode). Pillow also reads every other kind, knows palettes, CMYK and orientation, and lets go of
-Python's lock while it decodes and resizes.
+Pillow does it, not torchvision.io. Measured (torch 2.15, torchvision 0.29, Pillow 13; one thread, resize to
+256 and crop of 224 included): photos of 320 px take 2.2 ms with Pillow and 2.1 ms with torchvision.io, photos
+of 12 megapixels 18 ms and 66 ms, because Pillow can ask the JPEG decoder for a half, a quarter or an eighth
+of the size (draft mode). Pillow also reads every other kind, knows palettes, CMYK and orientation, and lets
+go of Python's lock while it decodes and resizes.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ def _target(preprocess: Preprocess, height: int, width: int) -> tuple[int, int]:
     return int(preprocess.resize * height / shorter), int(preprocess.resize * width / shorter)
 
 
-def _resized(
-    image: Image.Image, preprocess: Preprocess, target: tuple[int, int], whole: bool
-) -> Image.Image:
+def _resized(image: Image.Image, preprocess: Preprocess, target: tuple[int, int], whole: bool) -> Image.Image:
     method = _FILTERS[preprocess.interpolation]
     height, width = target
     if whole:

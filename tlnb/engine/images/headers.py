@@ -28,7 +28,8 @@ SUFFIXES = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffi
 _OTHERS = {
     b"<!DOCTYPE": "a web page", b"<!doctype": "a web page", b"<html": "a web page", b"<svg": "an SVG drawing",
     b"<?xml": "an XML file", b"%PDF": "a PDF", b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive",
-    b"\x00\x00\x01\x00": "an icon", b"8BPS": "a Photoshop file", b"version https://git-lfs": "a Git LFS pointer",
+    b"\x00\x00\x01\x00": "an icon", b"8BPS": "a Photoshop file",
+    b"version https://git-lfs": "a Git LFS pointer",
 }  # fmt: skip
 
 
@@ -133,7 +134,9 @@ def _check_frame(marker: int, content: bytes) -> None:
         raise BadPicture("cut off in its header")
     bits, height, width, _ = struct.unpack(">BHHB", content)
     if marker > 0xC2 or bits != 8:
-        raise BadPicture("a JPEG of a rare kind (lossless, arithmetic or 12 bits), which Pillow does not read")
+        raise BadPicture(
+            "a JPEG of a rare kind (lossless, arithmetic or 12 bits), which Pillow does not read"
+        )
     check_size(width, height)
 
 

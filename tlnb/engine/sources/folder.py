@@ -32,7 +32,11 @@ def read_folder(root: Path, ask: Ask) -> Found:
         raise DataError(f"class folders hold one class a picture; --target {ask.target} needs a CSV")
     problems: list[Problem] = []
     parts, notes = _split_folders(root)
-    listed = [(name, label, part) for part, top in enumerate(parts) for name, label in _pictures(top, root, problems)]
+    listed = [
+        (name, label, part)
+        for part, top in enumerate(parts)
+        for name, label in _pictures(top, root, problems)
+    ]
     if not listed:
         raise DataError(_nothing(root, problems))
     names = [name for name, _, _ in listed]
@@ -67,7 +71,9 @@ def remarks(found: object) -> list[str]:
 def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
     """The folders of the parts: one, or training and validation."""
     below = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    train, valid, test = (next((below[n] for n in names if n in below), None) for names in (TRAIN, VALID, TEST))
+    train, valid, test = (
+        next((below[n] for n in names if n in below), None) for names in (TRAIN, VALID, TEST)
+    )
     if train is None:
         return [root], []
     others = [name for name in below if not is_hidden(name) and name not in (*TRAIN, *VALID, *TEST)]
@@ -120,7 +126,8 @@ def _nothing(root: Path, problems: list[Problem]) -> str:
     if loose:
         return f"{_shown(root)} holds {loose} pictures but no class folders; put those of each class into one"
     if problems:
-        return f"no usable picture in {_shown(root)}; the first of {len(problems)}: {problems[0].path}: {problems[0].reason}"
+        first = f"{problems[0].path}: {problems[0].reason}"
+        return f"no usable picture in {_shown(root)}; the first of {len(problems)}: {first}"
     return f"no pictures in {_shown(root)}; it should hold a folder of pictures for each class"
 
 

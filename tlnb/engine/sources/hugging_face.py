@@ -40,7 +40,9 @@ def read(source: Any, ask: Ask) -> Found:
     if isinstance(source, Mapping):
         names = [next((name for name in group if name in source), None) for group in (_TRAIN, _VALID)]
         if names[0] is None:
-            raise DataError(f"the data set has the splits {', '.join(map(str, source))}, but none called train")
+            raise DataError(
+                f"the data set has the splits {', '.join(map(str, source))}, but none called train"
+            )
         parts = [source[name] for name in names if name is not None]
         if names[1] == "test":
             notes.append("measured on test, as there is no validation split")
@@ -80,5 +82,3 @@ def _reader(part: Any, column: str) -> ItemReader:
         return part[number][column]
 
     return ItemReader(len(part), item)
-
-

@@ -55,7 +55,9 @@ def _array(part: Any) -> np.ndarray:
         try:
             array = np.asarray([np.asarray(p) if isinstance(p, Tensor) else p for p in part])
         except ValueError:
-            raise DataError("the targets are lists of different lengths; give a row of 0 and 1 each") from None
+            raise DataError(
+                "the targets are lists of different lengths; give a row of 0 and 1 each"
+            ) from None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim not in (1, 2) or array.dtype.kind not in "biufUSO":
@@ -82,7 +84,9 @@ def _classes(array: np.ndarray, names: Sequence[str] | None) -> tuple[tuple[str,
         array = array.astype(np.int64)
     if names is not None and array.dtype.kind in "iub":
         if array.min() < 0 or array.max() >= len(names):
-            raise DataError(f"class numbers from {array.min()} to {array.max()}, but {len(names)} class names")
+            raise DataError(
+                f"class numbers from {array.min()} to {array.max()}, but {len(names)} class names"
+            )
         return tuple(map(printable, map(str, names))), array.astype(np.int64)
     values = _in_order(array)
     codes = {value: code for code, value in enumerate(values)}

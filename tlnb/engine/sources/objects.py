@@ -18,7 +18,10 @@ from tlnb.engine.sources.found import Ask, Found
 from tlnb.engine.sources.labels import encode
 from tlnb.errors import DataError
 
-_KINDS = "(X, y) tensors or arrays, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of these"
+_KINDS = (
+    "(X, y) tensors or arrays, a Dataset, a DataLoader, a Hugging Face data set, "
+    "or a pair (train, valid) of these"
+)
 _PROBES = 8  # items read twice to see whether they are random
 _RANDOM = ("Random", "Jitter", "AutoAugment", "AugMix", "TrivialAugment", "RandAugment")
 
@@ -126,7 +129,7 @@ def collection_of(inputs: Any) -> tuple[Callable[[Tensor], Collection], list[str
         tensor = tensor.float()
         if not torch.isfinite(tensor).all():
             raise DataError("X holds values that are not finite")
-    if pictures is not None and 0 <= tensor.min() and tensor.max() <= 1:
+    if pictures is not None and tensor.min() >= 0 and tensor.max() <= 1:
         return lambda targets: Pictures(pictures.float(), targets), []
     notes = []
     if pictures is not None and pictures.is_floating_point():

@@ -113,7 +113,9 @@ def _columns(rows: list[list[str]], file: Path) -> Sheet:
     split = next((lowered.index(name) for name in _SPLITS if name in lowered), None)
     labels = [column for column in range(width) if column not in (path, split)]
     if not labels or not body:
-        raise DataError(f"{printable(file.name)!r} holds no labels; a path and a label in each row are needed")
+        raise DataError(
+            f"{printable(file.name)!r} holds no labels; a path and a label in each row are needed"
+        )
     return Sheet(
         [row[path] for row in body],
         [[row[column] for column in labels] for row in body],
@@ -166,7 +168,9 @@ def _names(sheet: Sheet) -> list[str] | None:
 def _split(found: Found, everything: ReadPictures, words: list[str]) -> None:
     unknown = set(words) - {*TRAIN, *VALID, *TEST}
     if unknown:
-        raise DataError(f"the split column holds {printable(min(unknown))!r}; train, valid and test are known")
+        raise DataError(
+            f"the split column holds {printable(min(unknown))!r}; train, valid and test are known"
+        )
     held = VALID if any(word in VALID for word in words) else TEST
     parts = [
         torch.tensor([i for i, word in enumerate(words) if word in names], dtype=torch.int64)
