@@ -43,14 +43,18 @@ CALLS: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
 ]
 
 ERRORS = [
-    ("%tl_load", "%tl_load: model missing: the name of a model; usage: %tl_load MODEL [--OPTION VALUE ...]"),
+    (
+        "%tl_load",
+        "%tl_load: model missing: the name of a model, a file of weights or $name; "
+        "usage: %tl_load MODEL [--OPTION VALUE ...]",
+    ),
     ("%tl_load a b", "%tl_load: 'b' is one word too many; usage: %tl_load MODEL [--OPTION VALUE ...]"),
     (
         "%tl_load resnet18 weights=none",
         "%tl_load: 'weights=none' is one word too many; did you mean '--weights=none'?",
     ),
     ("%tl_load $nam", "%tl_load: there is no variable 'nam'; did you mean 'name'?"),
-    ("%tl_load $net", "%tl_load: model takes the name of a model, not a dict"),
+    ("%tl_load a --weights $net", "%tl_load: --weights takes an entry, a file or none, not a dict"),
     ("%tl_load 'my net", "%tl_load: the quote ' before 'my net' is never closed"),
     ("%tl_load a --weights", "%tl_load: --weights needs a value: an entry, a file or none"),
     ("%tl_load a --weights --weights", "%tl_load: --weights needs a value: an entry, a file or none"),

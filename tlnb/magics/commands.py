@@ -46,8 +46,8 @@ LOAD = Command(
             word_or_object(
                 "the name of a model, a file of weights or $name", "MODEL", source="models", files=True
             ),
-            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, a file of weights, "
-            "or a variable with an nn.Module",
+            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, a file of "
+            "weights, or a variable with an nn.Module",
         ),
     ),
     options=(
@@ -168,8 +168,8 @@ HEAD = Command(
             "the name of the data",
         ),
     ),
-    details="""Weights are He (Kaiming) normal, biases zero. The heads of all tasks are kept, the one that came
-with the weights too; they share the body.""",
+    details="""Weights are He (Kaiming) normal, biases zero. The heads of all tasks are kept, the one that
+came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
         ("%tl_head mlp:512,256", "two hidden layers before it"),

@@ -12,10 +12,12 @@ from tlnb.engine import head as heads
 from tlnb.engine.data import Data
 from tlnb.engine.layers import LayerMap, find_layers
 from tlnb.engine.loaded import Input, LoadedModel
+from tlnb.engine.measuring import measure
 from tlnb.engine.order import seed_for
 from tlnb.engine.own_model import find_own_head
 from tlnb.engine.preprocess import Preprocess
 from tlnb.engine.samples import Samples
+from tlnb.engine.table import Table
 from tlnb.errors import ModelError, did_you_mean
 from tlnb.session.state import State
 from tlnb.session.task import Task
@@ -76,6 +78,38 @@ class Heads(State):
             f"{len(source.classes)} classes, {count:,} parameters, He normal weights, zero biases"
         )
 
+    def tasks(self) -> Table:
+        """Every task with its classes and data, measured now on its own validation samples.
+
+        Raises:
+            NotReady: no model yet.
+        """
+        loaded, active = self._need_model(), self._task
+        rows = []
+        try:
+            for task in self._tasks.values():
+                self._set_heads(task)
+                rows.append(self._measured(loaded, task, active))
+        finally:
+            if active:
+                self._set_heads(self._tasks[active])
+        return Table(("task", "classes", "data", "loss", "figure", ""), rows, align="<><>><")
+
+    def _measured(self, loaded: LoadedModel, task: Task, active: str) -> tuple[str, ...]:
+        classes = str(len(task.classes)) if task.classes else "-"
+        here = "on the network" if task.name == active else ""
+        if task.data is None or task.samples is None:
+            return task.name, classes, "-", "-", "-", here
+        loss, figure = measure(loaded.model, task.samples[1], task.data.task, self.device)
+        return (
+            task.name,
+            classes,
+            task.data.name,
+            f"{loss:.4f}",
+            f"{task.data.task.metric} {figure:.3f}",
+            here,
+        )
+
     def _switch(self, task: Task) -> Lines:
         """Put a task's head, classes and data back."""
         if task.name != self._task:
@@ -91,15 +125,11 @@ class Heads(State):
         """Set the heads of a task into the network, and find the layers anew."""
         loaded, layers = self._need_model(), self._layers
         body = [self.frozen[i] for i in layers.body] if layers else []
-        before = loaded.model.get_submodule(loaded.head)
-        sides = {name: loaded.model.get_submodule(name) for name in task.side_heads}
-        places = {loaded.head: task.head, **task.side_heads}
+        before = self._set_heads(task)
         try:
-            for place, module in places.items():
-                heads.replace(loaded.model, place, module)
             found = self._find_layers(loaded)
         except BaseException:
-            for place, module in {loaded.head: before, **sides}.items():
+            for place, module in before.items():
                 heads.replace(loaded.model, place, module)
             raise
         loaded.categories = task.classes
@@ -108,6 +138,14 @@ class Heads(State):
         if found is not None:
             flags = (body + [False] * len(found.body))[: len(found.body)]
             self._accept_layers(found, self._spread(found, flags))
+
+    def _set_heads(self, task: Task) -> dict[str, nn.Module]:
+        """Put the heads of a task into the network; what was there, by place."""
+        loaded = self._need_model()
+        places = {loaded.head: task.head, **task.side_heads} if loaded.head else {}
+        for module in places.values():
+            module.to(self.device)
+        return {place: heads.replace(loaded.model, place, module) for place, module in places.items()}
 
     @staticmethod
     def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:
