@@ -7,7 +7,8 @@ import os
 import pytest
 import torch
 from architectures import WITH_NUMBERS, real
-from networks import blobs, small
+from lively import lively
+from networks import blobs
 from torch import nn
 from torchvision.models import VisionTransformer
 
@@ -115,16 +116,6 @@ def test_the_second_half_trains_as_without_the_cache(name):
     )
 
 
-def lively():
-    """``small`` with norms that let something through: a dead channel sits on the kink of its ReLU."""
-    model = small()
-    generator = torch.Generator().manual_seed(3)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.normal_(module.bias, 0.5, 0.5, generator=generator)
-    return model
-
-
 @pytest.mark.parametrize("frozen", [(0,), (0, 1), (0, 1, 2), (0, 2)])
 def test_dropout_and_batch_norm_behind_the_cut_draw_and_move_as_without_the_cache(frozen):
     make = lambda: (lively(), torch.zeros(1, 1, 8, 8))  # noqa: E731
@@ -182,14 +173,14 @@ def test_a_batch_norm_whose_input_is_seen_elsewhere_stays():
 
 
 def test_the_cut_is_the_last_clean_one_behind_frozen_layers():
-    layers = find_layers(small(), torch.zeros(1, 1, 8, 8))
+    layers = find_layers(lively(), torch.zeros(1, 1, 8, 8))
     assert [cut_for(layers, frozen) for frozen in [(), (1, 2), (0,), (0, 1), (0, 1, 2), (0, 2)]] == [
         0, 0, 1, 2, 3, 1,
     ]  # fmt: skip
 
 
 def test_cuts_ahead_leave_out_what_an_earlier_stage_trains():
-    layers = find_layers(small(), torch.zeros(1, 1, 8, 8))
+    layers = find_layers(lively(), torch.zeros(1, 1, 8, 8))
     assert cuts_ahead(layers, (0, 1, 2), [(0, 1), (0,), ()]) == [1, 2, 3]
     assert cuts_ahead(layers, (0,), [(0, 1, 2)]) == [1]
     assert cuts_ahead(layers, (), [(0, 1, 2)]) == []
@@ -215,7 +206,7 @@ def route_of(routes, model, frozen, samples, coming=(), **options):
 
 
 def test_one_pass_records_every_cut_that_the_plan_will_need():
-    model, train, valid = small(), counted(blobs()), counted(blobs(30, seed=1))
+    model, train, valid = lively(), counted(blobs()), counted(blobs(30, seed=1))
     routes = Routes(FeatureCache())
     route_of(routes, model, (0, 1, 2), (train, valid), coming=[(0, 1), (0,)])
     once = train.asked
@@ -229,7 +220,7 @@ def test_one_pass_records_every_cut_that_the_plan_will_need():
 
 
 def test_features_are_pushed_on_to_a_later_cut():
-    model, train, valid = small(), counted(blobs()), counted(blobs(30, seed=1))
+    model, train, valid = lively(), counted(blobs()), counted(blobs(30, seed=1))
     routes = Routes(FeatureCache())
     route_of(routes, model, (0,), (train, valid))
     once = train.asked
@@ -241,7 +232,7 @@ def test_features_are_pushed_on_to_a_later_cut():
 
 
 def test_an_interrupted_pass_keeps_nothing_and_the_next_one_starts_anew():
-    model, samples = small(), (blobs(), blobs(30, seed=1))
+    model, samples = lively(), (blobs(), blobs(30, seed=1))
     routes, layers = Routes(FeatureCache()), find_layers(model, torch.zeros(1, 1, 8, 8))
 
     def stop(done, total):
@@ -277,7 +268,7 @@ def noisy() -> Noisy:
 
 
 def test_random_samples_run_through_the_frozen_part_in_each_epoch():
-    model = small()
+    model = lively()
     route = route_of(Routes(FeatureCache()), model, (0, 1), (noisy(), blobs(30, seed=1)))
     assert isinstance(route.train, PassingSamples)
     assert isinstance(route.valid, FeatureSamples)
@@ -290,7 +281,7 @@ def test_random_samples_run_through_the_frozen_part_in_each_epoch():
 
 
 def test_kept_views_are_taken_in_turn():
-    model, samples = small(), noisy()
+    model, samples = lively(), noisy()
     route = route_of(Routes(FeatureCache()), model, (0, 1), (samples, blobs(30, seed=1)), views=2)
     prefix = find_layers(model, torch.zeros(1, 1, 8, 8)).graph.split(2)[0]
     everything = torch.arange(90)
@@ -316,7 +307,7 @@ def test_without_a_clean_cut_the_whole_network_runs():
 
 
 def test_bfloat16_features_name_the_same_classes():
-    model, samples = small(), (blobs(), blobs(30, seed=1))
+    model, samples = lively(), (blobs(), blobs(30, seed=1))
     route = route_of(Routes(FeatureCache(), form="bf16"), model, (0, 1), samples)
     assert route.train.features.rows.dtype == torch.bfloat16
     assert route.train.batch(torch.arange(4)).dtype == torch.float32
@@ -330,7 +321,7 @@ def test_bfloat16_features_name_the_same_classes():
 
 
 def test_saved_seconds_grow_with_each_use():
-    model, samples = small(), (blobs(), blobs(30, seed=1))
+    model, samples = lively(), (blobs(), blobs(30, seed=1))
     routes = Routes(FeatureCache())
     route = route_of(routes, model, (0, 1), samples)
     before = route.saved()

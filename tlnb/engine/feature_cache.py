@@ -46,6 +46,7 @@ class FeatureCache:
         self.memory = memory
         self.entries: dict[str, Features] = {}  # the one used last comes last
         self.spent = 0.0
+        self._promised = 0  # bytes of main memory in slots that are being filled
         self._saved_before = 0.0
 
     @property
@@ -85,6 +86,7 @@ class FeatureCache:
         if size <= _device_budget(device):
             return Slot(torch.empty(shape, dtype=dtype, device=device), "device")
         if self._fits(size, keep):
+            self._promised += size
             return Slot(torch.empty(shape, dtype=dtype), "memory")
         folder = self.folder
         try:
@@ -98,6 +100,7 @@ class FeatureCache:
     def add(self, key: str, slot: Slot, seconds: float, *, channels_last: bool) -> Features:
         """Keep a slot that has been filled."""
         entry = Features(key, slot.rows, seconds, slot.place, channels_last)
+        self._settle(slot)
         if slot.mapped is not None and self.folder is not None:
             entry.release = slot.mapped.release
             self.folder.keep(key, slot.mapped, seconds=seconds, channels_last=channels_last)
@@ -109,6 +112,7 @@ class FeatureCache:
 
     def discard(self, slot: Slot) -> None:
         """Give up a slot that was not filled to the end."""
+        self._settle(slot)
         if slot.mapped is not None and self.folder is not None:
             self.folder.discard(slot.mapped)
 
@@ -117,9 +121,13 @@ class FeatureCache:
         self._saved_before = self.saved
         self.entries.clear()
 
+    def _settle(self, slot: Slot) -> None:
+        if slot.place == "memory":
+            self._promised -= slot.rows.nbytes
+
     def _fits(self, size: int, keep: frozenset[str]) -> bool:
         """Whether main memory has room, after those used longest ago have gone."""
-        held = self.bytes("memory")
+        held = self.bytes("memory") + self._promised
         budget = self.memory if self.memory is not None else int(SHARE * free_bytes()) + held
         if size > budget:
             return False

@@ -128,14 +128,25 @@ class _Work:
     def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
         """Run the samples, or their features at an earlier cut, up to the last cut that is missing."""
         missing = [k for k in self.cuts if self.cache.find(keys[k]) is None]
+        keep = {keys[k] for k in self.cuts}
         start, known = self._nearest(missing[0], keys)
+        if known and not self._compute_from(start, known, missing, samples, keys, keep | {known.key}):
+            known = None  # both do not fit at once: from the images then
+        if known is None:
+            self._compute_from(0, None, missing, samples, keys, keep)
+
+    def _compute_from(
+        self, start: int, known: Features | None, missing: list[int], samples: Samples, keys: dict[int, str],
+        keep: set[str],
+    ) -> bool:  # fmt: skip
+        """Go on from ``known`` at the cut ``start``, or from the images; False where there is no room."""
         source = FeatureSamples(known, samples.targets, self.device) if known else samples
         trial = self._trial(start, missing, source, known.rows.dtype if known else self._dtype)
         self._dtype = trial.dtype
         before = known.seconds if known else 0.0
-        slots = self._slots(len(samples), missing, trial, before, frozenset(keys.values()))
+        slots = self._slots(len(samples), missing, trial, before, frozenset(keep))
         if slots[missing.index(self.cut)] is None:
-            return
+            return False
         if trial.seconds[-1] * len(samples) > WORTH_SAYING:
             self.say(self._announcement(start, missing, len(samples)))
         try:
@@ -150,6 +161,7 @@ class _Work:
         for k, slot, took in zip(missing, slots, seconds, strict=True):
             if slot is not None:
                 self.cache.add(keys[k], slot, before + took, channels_last=True)
+        return True
 
     def _nearest(self, cut: int, keys: dict[int, str]) -> tuple[int, Features | None]:
         """The last cut before this one whose features are known, and they; the images if there is none."""
@@ -184,7 +196,9 @@ class _Work:
             dtype = trial.dtype if exact.is_floating_point else exact
             cost = before + trial.seconds[i] * count
             slots[k] = self.cache.slot((count, *packed), dtype, cost, self.device, keep)
-        return [slots[k] for k in cuts]
+            if slots[self.cut] is None:
+                break  # what this stage itself needs has no room
+        return [slots.get(k) for k in cuts]
 
     def _announcement(self, start: int, cuts: Sequence[int], count: int) -> str:
         layers = f"layers {start}–{cuts[-1] - 1}" if cuts[-1] - start > 1 else f"layer {start}"
