@@ -136,3 +136,28 @@ def test_data_in_a_folder_is_the_same_whether_kept_or_not(tmp_path, monkeypatch)
     kept = data.samples(PRESET)[0].batch(torch.arange(9))
     monkeypatch.setattr("tlnb.engine.store.picture_budget", lambda: 0)
     assert torch.equal(kept, data.samples(PRESET)[0].batch(torch.arange(9)))
+
+
+def test_training_and_validation_share_one_budget(tmp_path):
+    train, valid = load_data(class_folders(tmp_path / "data")).samples(PRESET)
+    for part in (train, valid):
+        part.batch(torch.arange(len(part)))
+    assert train.store is valid.store
+    assert train.store.held == 12 * 3 * 16 * 16
+
+
+def test_a_broken_picture_is_told_once_and_used_again_when_it_is_mended(reader):
+    told = []
+    found = DecodedSamples(
+        reader, torch.arange(12), torch.arange(12) // 6, PRESET, on_broken=lambda *what: told.append(what)
+    )
+    sound = reader.path(3).read_bytes()
+    reader.path(3).write_bytes(sound[:150])
+    for _ in range(3):
+        found.batch(torch.arange(12))
+        found.fingerprint()
+    assert [name for name, _ in told] == ["cats/3.jpg"]
+    assert torch.equal(*found.batch(torch.tensor([3, 4])))
+    reader.path(3).write_bytes(sound)
+    found.fingerprint()
+    assert not torch.equal(*found.batch(torch.tensor([3, 4])))

@@ -12,6 +12,7 @@ import torch
 from tlnb.engine.augment import describe
 from tlnb.engine.augmented import augmented
 from tlnb.engine.collections import Collection
+from tlnb.engine.decoded import DecodedSamples
 from tlnb.engine.images.check import Problem
 from tlnb.engine.preprocess import Preprocess
 from tlnb.engine.printable import few, printable
@@ -40,6 +41,7 @@ class Data:
         task: loss, figure, and what scores mean.
         augment: preset or transform for the training pictures.
         balance: ``weights``, ``samples`` or None.
+        asked: the arguments by which it can be read again; None where an object was among them.
         problems: files that are not used, with the reason; files that turn out broken later join it.
     """
 
@@ -55,6 +57,7 @@ class Data:
     augment: Any = "none"
     balance: str | None = None
     problems: list[Problem] = field(default_factory=list)
+    asked: dict[str, Any] | None = None
 
     def samples(
         self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
@@ -76,8 +79,10 @@ class Data:
         train = self.train
         if self.balance == "samples":
             train = train.subset(repeated_to_balance(train.targets))
-        samples = augmented(train.prepare(preprocess, on_broken), self.augment, self.seed)
-        return samples, self.valid.prepare(preprocess, on_broken)
+        plain, held = (part.prepare(preprocess, on_broken) for part in (train, self.valid))
+        if isinstance(plain, DecodedSamples) and isinstance(held, DecodedSamples):
+            held.share(plain)
+        return augmented(plain, self.augment, self.seed), held
 
     def counts(self) -> Table:
         """Training and validation samples of each class or label, or the range of each value."""

@@ -45,10 +45,14 @@ class DecodedSamples(PictureSamples):
         self._options = {"budget": budget, "on_broken": on_broken}
         self.store = self._new_store(whole=False)
         self._whole: PixelStore | None = None
-        self._different = len(rows.unique())
 
     def _new_store(self, *, whole: bool) -> PixelStore:
         return PixelStore(self.reader, self.preprocess, whole=whole, **self._options)  # type: ignore[arg-type]
+
+    def share(self, other: DecodedSamples) -> None:
+        """Keep pictures together with samples of the same reader and size, so that the budget is one."""
+        if other.reader is self.reader and other.preprocess == self.preprocess:
+            self.store = other.store
 
     def pixels(self, indices: Tensor) -> Tensor:
         """Pictures at training size: (B, C, H, W)."""
@@ -92,7 +96,7 @@ class DecodedSamples(PictureSamples):
         """Batches decoded ahead of the one who trains on them."""
         # Once every picture is in memory there is nothing to do ahead; and another's data set is called in
         # the thread of the one who trains, as it would be without tlnb.
-        if self.store.kept >= self._different or not self.reader.threads:
+        if self.store.has(self.rows) or not self.reader.threads:
             return super().stream(batches)
         return ahead(self.batch, batches)
 

@@ -63,10 +63,9 @@ class PixelStore:
             height, width = self.preprocess.resize, self.preprocess.resize * 3 // 2
         return torch.Size((channels, height, width))
 
-    @property
-    def kept(self) -> int:
-        """Pictures in memory."""
-        return len(self._kept)
+    def has(self, numbers: Tensor) -> bool:
+        """Whether all of these are in memory."""
+        return len(self._kept) > 0 and all(number in self._kept for number in numbers.tolist())
 
     @property
     def held(self) -> int:
@@ -94,11 +93,11 @@ class PixelStore:
     def _read(self, number: int) -> Tensor | None:
         if number in self.broken:
             return None
-        stamp = self.reader.stamps([number])[0] if self.keeps else None
+        stamp = self.reader.stamps([number])[0]
         try:
             picture = self.reader.read(number, self.preprocess, whole=self.whole)
         except BadPicture as trouble:
-            self.broken[number] = str(trouble)
+            self.broken[number], self._stamps[number] = str(trouble), stamp
             self.on_broken(self.reader.name(number), str(trouble))
             return None
         if self.keeps:
@@ -114,4 +113,7 @@ class PixelStore:
         for number, stamp in zip(numbers, self.reader.stamps(numbers), strict=True):
             if stamp != self._stamps[number]:
                 del self._kept[number]
-        self.broken.clear()
+        mended = list(self.broken)
+        for number, stamp in zip(mended, self.reader.stamps(mended), strict=True):
+            if stamp != self._stamps[number]:
+                del self.broken[number]
