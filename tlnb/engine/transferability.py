@@ -1,0 +1,91 @@
+"""How well fixed features tell the new classes apart: scores from features and labels alone, no training."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ROUNDS = 50
+
+
+def one_hot(targets: Tensor) -> Tensor:
+    """Targets as columns: (n, classes) of 0 and 1 for classes; floating-point targets as they are, 2-D."""
+    if targets.is_floating_point():
+        return targets.double().reshape(len(targets), -1)
+    return functional.one_hot(targets, int(targets.max()) + 1).double()
+
+
+def logme(features: Tensor, targets: Tensor) -> float:
+    """Logarithm of maximum evidence (You et al. 2021, "LogME", algorithm 1 with its fixed-point iteration).
+
+    For each class a Bayesian linear regression ``y = F w + noise`` with prior ``w ~ N(0, 1/alpha)`` and noise
+    ``N(0, 1/beta)``; the evidence is maximised over alpha and beta:
+
+    ``n/2 log beta + d/2 log alpha - n/2 log 2 pi - beta/2 |Fm - y|^2 - alpha/2 m'm - 1/2 log|A|``,
+    ``A = alpha I + beta F'F``, ``m = beta A^-1 F'y``; then divided by n, and the mean over classes taken.
+
+    Args:
+        features: (n, d).
+        targets: int64 (n,), or floating point (n,) or (n, outputs).
+    """
+    f, y = features.double(), one_hot(targets)
+    y = y[:, y.abs().sum(0) > 0]
+    u, s, _ = torch.linalg.svd(f, full_matrices=False)
+    squares = s.square()
+    along = (u.T @ y).square()  # (r, classes)
+    beside = (y.square().sum(0) - along.sum(0)).clamp(min=0)
+    scores = [_evidence(squares, along[:, c], float(beside[c]), f.shape) for c in range(y.shape[1])]
+    return sum(scores) / len(scores)
+
+
+def _evidence(squares: Tensor, along: Tensor, beside: float, shape: torch.Size) -> float:
+    """Largest evidence of one column, divided by the number of samples."""
+    n, d = shape
+    alpha, beta, m2, residual = 1.0, 1.0, 0.0, 0.0
+    for _ in range(ROUNDS):
+        ratio = alpha / beta
+        gamma = float((squares / (squares + ratio)).sum())
+        m2 = float((squares * along / (squares + ratio).square()).sum())
+        residual = float((along / (1 + squares / ratio).square()).sum()) + beside
+        before = ratio
+        alpha, beta = gamma / (m2 + 1e-12), (n - gamma) / (residual + 1e-12)
+        if abs(alpha / beta - before) <= 1e-3 * before:
+            break
+    ratio = alpha / beta
+    m2 = float((squares * along / (squares + ratio).square()).sum())
+    residual = float((along / (1 + squares / ratio).square()).sum()) + beside
+    log_det = float((alpha + beta * squares).log().sum()) + (d - len(squares)) * math.log(alpha)
+    evidence = n * math.log(beta) + d * math.log(alpha) - n * math.log(2 * math.pi)
+    return (evidence - beta * residual - alpha * m2 - log_det) / 2 / n
+
+
+def h_score(features: Tensor, targets: Tensor, *, shrink: bool = True) -> float:
+    """``tr(cov(f)^-1 cov(E[f | y]))`` (Bao et al. 2019); larger is better, at most classes - 1.
+
+    With few samples cov(f) has no inverse; it is then shrunk towards a multiple of the identity (Ledoit and
+    Wolf 2004) and the score multiplied by ``1 - shrinkage``, as in Ibrahim et al. 2021.
+
+    Args:
+        features: (n, d).
+        targets: int64 of shape (n,).
+        shrink: False for the plain formula, with a pseudo-inverse.
+    """
+    f = features.double()
+    f = f - f.mean(0)
+    counts = torch.bincount(targets).double()
+    present = counts > 0
+    sums = torch.zeros(len(counts), f.shape[1], dtype=f.dtype).index_add_(0, targets, f)
+    means = sums[present] / counts[present, None]
+    weighted = means * (counts[present, None] / len(f)).sqrt()  # cov(E[f|y]) = weighted' weighted
+    if not shrink:
+        inverse = torch.linalg.pinv(f.T @ f / len(f), hermitian=True)
+        return float(torch.einsum("kd,de,ke->", weighted, inverse, weighted))
+    from sklearn.covariance import ledoit_wolf
+
+    covariance, shrinkage = ledoit_wolf(f.numpy(), assume_centered=True)
+    scale = float(covariance.trace()) / len(covariance)
+    fixed = torch.from_numpy(covariance) + 1e-10 * max(scale, 1e-300) * torch.eye(f.shape[1], dtype=f.dtype)
+    return (1 - float(shrinkage)) * float((weighted * torch.linalg.solve(fixed, weighted.T).T).sum())
