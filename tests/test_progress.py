@@ -117,3 +117,15 @@ def test_live_is_where_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not live()
     assert type(default_listener()) is LineProgress
     assert live(kernel({"cellId": "a"}))
+
+
+def test_a_bar_for_many_files_and_none_for_few(capsys: pytest.CaptureFixture[str]) -> None:
+    listener = BarProgress()
+    for done in (4, 12):
+        listener.on_check(done, 12)
+    assert capsys.readouterr().out == ""
+    for done in range(0, 100_001, 20_000):
+        listener.on_check(done, 100_000)
+    out = capsys.readouterr().out
+    assert "checking" in out
+    assert as_seen(out).strip() == ""

@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 import torch
 from pictures import drawing
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    WeightedRandomSampler,
+    random_split,
+)
 from torchvision.transforms import v2
 
 from tlnb.engine.data import load_data
@@ -94,6 +102,14 @@ def test_pairs_are_training_and_validation():
     assert load_data(loaders).batch == 5
     assert load_data(loaders, batch=3).batch == 3
     assert load_data(sets).batch == 64
+
+
+def test_a_sampler_of_ones_own_is_not_used_and_that_is_said():
+    sampler = WeightedRandomSampler(torch.ones(20), 5)
+    data = load_data(DataLoader(TensorDataset(PIXELS, CLASSES), sampler=sampler))
+    assert len(data.train) + len(data.valid) == 20
+    assert "its WeightedRandomSampler is not used" in repr(data)
+    assert "not used" not in repr(load_data(DataLoader(TensorDataset(PIXELS, CLASSES), shuffle=True)))
 
 
 class Drawings(Dataset):

@@ -9,7 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Subset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    default_collate,
+)
 
 from tlnb.engine.collections import Collection, Items, Pictures, ReadPictures, Rows
 from tlnb.engine.random_streams import own_stream
@@ -164,10 +171,15 @@ def _as_pictures(tensor: Tensor) -> Tensor | None:
 
 
 def _dataset(source: Any, ask: Ask) -> _Part:
-    batch, collate = None, default_collate
+    batch, collate, notes = None, default_collate, []
     if isinstance(source, DataLoader):
         if isinstance(source.dataset, IterableDataset):
             raise DataError("an IterableDataset has no numbered samples; give a map-style Dataset or tensors")
+        if type(source.sampler) not in (SequentialSampler, RandomSampler):
+            notes.append(
+                f"its {type(source.sampler).__name__} is not used: tlnb takes every sample once an epoch; "
+                "--balance evens out classes"
+            )
         batch, collate, source = source.batch_size, source.collate_fn, source.dataset
     count = len(source)
     if not count:
@@ -176,6 +188,7 @@ def _dataset(source: Any, ask: Ask) -> _Part:
     if len(getattr(source, "tensors", ())) == 2 and collate is default_collate:  # TensorDataset
         part = _arrays(*source.tensors)
         part.batch = batch
+        part.notes += notes
         return part
     targets = _targets(source, ask)
     names = _attribute(source, "classes")
@@ -183,8 +196,8 @@ def _dataset(source: Any, ask: Ask) -> _Part:
     rows = torch.arange(count)
     if collate is default_collate and not random and _is_picture(first[0]):
         reader = ItemReader(count, lambda number: source[number][0])
-        return _Part(targets, lambda t: ReadPictures(reader, t, rows), names, batch)
-    notes = ["its own pipeline makes the inputs: they go to the network as they come"]
+        return _Part(targets, lambda t: ReadPictures(reader, t, rows), names, batch, notes)
+    notes += ["its own pipeline makes the inputs: they go to the network as they come"]
     if random:
         notes.append("its items are random: each epoch reads them anew")
     make = lambda t: Items(source.__getitem__, t, rows, collate, random, ask.seed)  # noqa: E731
