@@ -28,7 +28,9 @@ class Best:
         """Keep the weights as they are now, if no epoch before had so low a validation loss."""
         if loss < self.loss:
             self.loss, self.epoch = loss, epoch
-            self.copies = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors.items()}
+            self.copies = {
+                name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors.items()
+            }
 
     def put_back(self) -> bool:
         """Give the network the weights of the best epoch; False where there is none."""

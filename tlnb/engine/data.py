@@ -76,10 +76,24 @@ def load_data(
     if len(train) < 2 or not len(held):
         raise DataError(f"{len(train)} training and {len(held)} validation samples are too few")
     task = _task(found, train, held, balance)
+    asked = {
+        "source": source, "valid": valid, "size": size, "batch": batch, "per_class": per_class,
+        "augment": augment, "balance": balance, "target": target, "strict": strict, "seed": seed,
+    }  # fmt: skip
     return Data(
         _name(source), found.classes, train, held, batch or found.batch or BATCH, seed, size, found.notes,
-        task, augment, balance, found.problems,
+        task, augment, balance, found.problems, _plain(asked),
     )  # fmt: skip
+
+
+def _plain(asked: dict[str, Any]) -> dict[str, Any] | None:
+    """The arguments as plain values, a path as one that holds from any folder; None for objects."""
+    source = asked["source"]
+    if not isinstance(source, str | os.PathLike) or not isinstance(asked["augment"], str):
+        return None
+    path = Path(source).expanduser()
+    known = isinstance(source, str) and (source in BUILTIN or source.startswith("torchvision/"))
+    return asked | {"source": os.fspath(source) if known else str(path.absolute())}
 
 
 def _check_options(

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tlnb.engine.lr_curve import LRCurve
 from tlnb.engine.stage import Stage
 from tlnb.engine.table import Table
+
+if TYPE_CHECKING:
+    from tlnb.engine.progress_state import Progress
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class StageResult:
         shortcut: how the frozen first part was left out, in one line; empty where the whole network ran.
         saved: seconds that this saved, what it cost taken off.
         records: its epochs.
+        left: where it was left, to go on from; None where it ended.
+        setup: how it was set up, in plain values: enough to do it again.
     """
 
     number: int
@@ -88,6 +93,8 @@ class StageResult:
     shortcut: str = ""
     saved: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)
+    left: Progress | None = field(default=None, repr=False, compare=False)
+    setup: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def accuracy(self) -> float | None:
@@ -146,6 +153,11 @@ class Run:
         return [record for stage in self.stages for record in stage.records]
 
     @property
+    def diverged(self) -> bool:
+        """Whether a loss was not finite; what came after that stage in the plan did not run."""
+        return any(stage.diverged for stage in self.stages)
+
+    @property
     def table(self) -> Table:
         """One line a stage."""
         return Table(_headers(STAGE_HEADERS, self.records), [s.row() for s in self.stages], self._caption())
@@ -154,12 +166,18 @@ class Run:
         last = self.records[-1] if self.records else None
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [
-            f"{'stopped' if self.stopped else 'done'}: {end}, {sum(s.seconds for s in self.stages):.1f} s"
+            f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"
         ]
         if any(s.shortcut for s in self.stages):
             saved = max(sum(s.saved for s in self.stages), 0.0)
             words.append(f"keeping the features of frozen layers saved {saved:.1f} s")
         return "; ".join(words)
+
+    @property
+    def _verdict(self) -> str:
+        if self.stopped:
+            return "stopped"
+        return "diverged" if self.diverged else "done"
 
     def __repr__(self) -> str:
         return repr(self.table)
@@ -169,10 +187,16 @@ class Run:
 
 
 class History(Sequence[EpochRecord]):
-    """Every epoch of every stage of a session, oldest first."""
+    """Every epoch of every stage of a session, oldest first.
+
+    Attributes:
+        stages: one for each stage that began.
+        old: figure on the old task after a stage, by the stage's number; empty where it was not measured.
+    """
 
     def __init__(self) -> None:
         self.stages: list[StageResult] = []
+        self.old: dict[int, float] = {}
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -201,7 +225,14 @@ class History(Sequence[EpochRecord]):
             )
             for r in self
         ]  # fmt: skip
+        if self.old:  # known at the end of a stage only
+            headers = (*headers, "old task")
+            rows = [(*row, self._old_task(r)) for row, r in zip(rows, self, strict=True)]
         return Table(_headers(headers, self.records), rows)
+
+    def _old_task(self, record: EpochRecord) -> str:
+        last = next(s.records[-1] for s in self.stages if record in s.records)
+        return f"{100 * self.old[record.stage]:.1f} %" if record is last and record.stage in self.old else ""
 
     def __repr__(self) -> str:
         return repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"

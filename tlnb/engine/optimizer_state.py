@@ -27,7 +27,9 @@ def named_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> ByName:
     }
 
 
-def load_named_state(model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]) -> int:
+def load_named_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]
+) -> int:
     """Copy state into an optimizer, for the parameters that it holds; how many of them found theirs.
 
     Parameters of another shape than their state start anew. The state given stays the caller's own: an

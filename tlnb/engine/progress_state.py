@@ -86,7 +86,8 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
     found = load_named_state(trainer.model, trainer.optimizer, progress.optimizer)
     if found != len(progress.optimizer):
         raise TrainingError(
-            "the network has other layers, or trains others, than when the stage stopped; train anew: %tl_train"
+            "the network has other layers, or trains others, than when the stage stopped; "
+            "train anew: %tl_train"
         )
     trainer.epoch, trainer.done, trainer.steps_done = progress.epoch, progress.done, progress.steps_done
     trainer.unmeasured, trainer.micro = progress.unmeasured, progress.micro

@@ -24,8 +24,8 @@ def random_states() -> dict[str, Tensor]:
         states |= {f"cuda.{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
     if torch.backends.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
-    _, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
-    states["numpy"] = torch.tensor([*keys.tolist(), place, has_gauss])
+    _, keys, place, has_gauss, gauss = np.random.get_state()
+    states["numpy"] = torch.tensor([*map(int, keys), place, has_gauss])
     states["numpy.gauss"] = torch.tensor([gauss], dtype=torch.float64)
     _, words, drawn = random.getstate()
     states["python"] = torch.tensor([*words, drawn is not None])

@@ -27,7 +27,7 @@ Emit = Callable[..., None]
 
 
 class Watch(Protocol):
-    """Told where a stage stands, so that it can be saved; asks for a copy of its state only where it saves."""
+    """Told where a stage stands, so that it can be saved; asks for a copy of its state only then."""
 
     def on_edge(self, capture: Callable[[], Progress]) -> None:
         """A batch has ended."""
@@ -55,7 +55,7 @@ def run_stage(
     resume: Progress | None = None,
     watch: Watch | None = None,
     keep_best: bool = False,
-) -> Progress | None:
+) -> None:
     """Find the rate where it is ``auto``, train, measure each epoch, and prove that frozen means frozen.
 
     What happens is written into ``result`` as it happens, so that nothing is lost on the way out. Afterwards
@@ -63,22 +63,18 @@ def run_stage(
 
     Args:
         trainer: the stage.
-        result: filled in; with ``resume``, what was filled in before.
+        result: filled in; with ``resume``, what was filled in before. ``result.left`` says where the stage
+            was left, to be given to ``resume``; None where it ended, or never came to its first batch.
         stop: read at each batch edge.
         emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
         resume: where the stage was left; the network has its weights of then.
         watch: told at each edge.
         keep_best: end with the weights of the epoch with the lowest validation loss.
 
-    Returns:
-        Where it was left, to be given to ``resume``; None where it ended, or never came to its first batch.
-
     Raises:
         TrainingError: the range test found no rate, or a frozen layer changed.
     """
-    run = _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best)
-    run.whole(resume)
-    return run.left
+    _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best).whole(resume)
 
 
 class _StageRun:
@@ -93,29 +89,27 @@ class _StageRun:
         self.patience = Patience(trainer.stage.patience)
         self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
         self.began, self.before = time.perf_counter(), result.seconds
-        self.left: Progress | None = None
+        self._under_way = False
 
     def whole(self, resume: Progress | None) -> None:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
         result.stopped, result.note, result.diverged = False, "", False
-        self.left = resume
+        result.left = resume
         try:
             with own_random_state(seed_for(trainer.seed, trainer.number)):
                 try:
                     self._to_the_end(resume)
                 except Stopped:
                     result.stopped, result.note = True, "stopped"
-                    self.left = self._capture() if self._under_way else self.left
+                    result.left = self._capture() if self._under_way else resume
         finally:
             trainer.model.eval()
             result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
             result.digest_after = self.proof.taken_anew()
             self._clock()
         promise_kept(result.digest_before, result.digest_after, result.frozen_names)
-
-    _under_way = False
 
     def _to_the_end(self, resume: Progress | None) -> None:
         trainer, result = self.trainer, self.result
@@ -128,7 +122,7 @@ class _StageRun:
             self._restore(resume)
         self._under_way = True
         self._epochs()
-        self.left = None if not result.diverged else self.left
+        result.left = result.left if result.diverged else None
         if self.best is not None and self.best.put_back():
             self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
         if trainer.micro != trainer.stage.micro:
@@ -187,13 +181,13 @@ class _StageRun:
             raise
         except Diverged as trouble:
             put_back(good)
-            self.left, self.result.diverged = start, True
+            self.result.left, self.result.diverged = start, True
             self._say(f"{trouble}; the weights are those before that epoch")
             return None
         except BaseException:
             put_back(good)
             trainer.optimizer.zero_grad(set_to_none=True)
-            self.left = start
+            self.result.left = start
             raise
 
     def _on_batch(self, step: int, steps: int) -> None:
@@ -211,7 +205,9 @@ class _StageRun:
     def _restore(self, progress: Progress) -> None:
         self.patience.best, self.patience.waited = progress.best_loss, progress.waited
         if self.best is not None:
-            loss = next((r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf)
+            loss = next(
+                (r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf
+            )
             self.best.load(progress.best_epoch, loss, progress.best)
 
     def _clock(self) -> None:

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tlnb.progress import LineProgress
-from tlnb.session.datasets import Datasets
-from tlnb.session.standing import Standing
-from tlnb.session.train import Training
+from tlnb.session.saving import Saving
 
 __all__ = ["Session"]
 
 
-class Session(Datasets, Training, Standing):
+class Session(Saving):
     """One model, its data, its plan and its history.
 
     Args:

@@ -57,6 +57,7 @@ class Datasets(Network):
         if self._loaded is not None:
             self._fit_data(fresh)
         self._data = fresh
+        self.revision += 1
         if not show:
             return fresh
         grid = self.show_batch()

@@ -225,7 +225,9 @@ class Heads(State):
         known = self._tasks.get(source.name)
         if known is not None and known.classes == source.classes:
             self._put(known)
-        elif loaded.categories is None and loaded.trained and loaded.outputs == len(source.classes):
+        elif loaded.outputs == len(source.classes) and (
+            self._keeps_head or (loaded.categories is None and loaded.trained)
+        ):
             loaded.categories = self._tasks[self._task].classes = source.classes
             self._emit(
                 "on_message",

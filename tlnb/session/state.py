@@ -31,12 +31,14 @@ class State(traitlets.HasTraits):
         listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a method that one
             lacks is left out.
         device: where training runs.
+        revision: goes up when there is another network, other layers or other data.
         busy: what the session is doing in words, such as ``training``; empty while it is at rest.
         stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
     """
 
     frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
 
+    revision: int = traitlets.Int(help="counts changes of network, layers and data")  # type: ignore[assignment]
     busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
 
     def __init__(self, listeners: Iterable[object] = ()):
@@ -51,6 +53,7 @@ class State(traitlets.HasTraits):
         self._data: data.Data | None = None
         self._samples: tuple[Samples, Samples] | None = None
         self._step: Step | None = None
+        self._keeps_head = False  # strict transfer: new data with as many classes gets no new head
         self._routes = Routes(FeatureCache(home() / "features"))
 
     @traitlets.validate("frozen")
@@ -71,6 +74,7 @@ class State(traitlets.HasTraits):
         self._layers = layers
         self.frozen = tuple(frozen)
         self._apply_frozen()
+        self.revision += 1
 
     def _frozen_indexes(self) -> tuple[int, ...]:
         return tuple(i for i, fixed in enumerate(self.frozen) if fixed)

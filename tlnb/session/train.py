@@ -9,6 +9,10 @@ from tlnb.engine import plan
 from tlnb.engine.augmented import augmented
 from tlnb.engine.history import Run, StageResult, spans
 from tlnb.engine.lr_curve import LRCurve
+from tlnb.engine.micro import free_after, out_of_memory
+from tlnb.engine.optimizer_state import load_named_state
+from tlnb.engine.pending import Pending
+from tlnb.engine.progress_state import Progress
 from tlnb.engine.route import Wish
 from tlnb.engine.samples import Samples
 from tlnb.engine.stage import Stage
@@ -16,12 +20,12 @@ from tlnb.engine.stage_run import own_random_state, run_stage
 from tlnb.engine.stopping import StopRequest
 from tlnb.engine.training import Route, Shortcut, StageTrainer, Step
 from tlnb.errors import TrainingError
-from tlnb.session.state import State
+from tlnb.session.keeping import Keeping
 
 BN_MODES = ("train", "frozen")
 
 
-class Training(State):
+class Training(Keeping):
     """Find a rate, train a stage, run a plan."""
 
     @property
@@ -73,6 +77,7 @@ class Training(State):
         *,
         bn: str = "train",
         cache: bool = True,
+        keep_best: bool = False,
         **keys: Any,
     ) -> Run:
         """Train one stage with what is unfrozen now.
@@ -83,6 +88,7 @@ class Training(State):
             bn: ``frozen`` leaves the statistics of unfrozen BatchNorm layers alone too.
             cache: run the frozen first part once over the samples, not in each step. A step of one's own
                 runs the whole network in any case.
+            keep_best: end with the weights of the epoch with the lowest validation loss.
             keys: other settings of a stage (``decay``, ``batch``, ``optimizer`` …).
 
         Raises:
@@ -92,9 +98,12 @@ class Training(State):
         settings = {"epochs": epochs, "lr": lr, **keys}
         layers = self._need_ready()
         text = f"train {spans([i for i, fixed in enumerate(self.frozen) if not fixed])}"
-        return self._run([plan.one_stage(text, layers, self._frozen_indexes(), settings)], bn, cache)
+        stages = [plan.one_stage(text, layers, self._frozen_indexes(), settings)]
+        return self._run(stages, bn, cache, keep_best)
 
-    def run(self, text: str, *, bn: str = "train", cache: bool = True, **defaults: Any) -> Run:
+    def run(
+        self, text: str, *, bn: str = "train", cache: bool = True, keep_best: bool = False, **defaults: Any
+    ) -> Run:
         """Run a plan, a stage a line; the whole is checked before anything trains.
 
         Args:
@@ -102,6 +111,7 @@ class Training(State):
             bn: ``frozen`` leaves the statistics of unfrozen BatchNorm layers alone too.
             cache: run the frozen first part once over the samples, not in each step. A step of one's own
                 runs the whole network in any case.
+            keep_best: end each stage with the weights of its epoch with the lowest validation loss.
             defaults: settings for every stage that does not say otherwise.
 
         Raises:
@@ -109,40 +119,83 @@ class Training(State):
             TrainingError: no rate was found, or a frozen layer changed; finished stages stay.
         """
         layers = self._need_ready()
-        return self._run(plan.parse_plan(text, layers, self._frozen_indexes(), defaults), bn, cache)
+        stages = plan.parse_plan(text, layers, self._frozen_indexes(), defaults)
+        return self._run(stages, bn, cache, keep_best)
 
-    def _run(self, stages: Iterable[Stage], bn: str, cache: bool) -> Run:
+    def _run(self, stages: Iterable[Stage], bn: str, cache: bool, keep_best: bool) -> Run:
         if bn not in BN_MODES:
             raise TrainingError(f"--bn takes {' or '.join(BN_MODES)}, not {bn!r}")
-        stages, run, stop = list(stages), Run(), StopRequest()
+        pending = Pending.of(list(stages), bn, cache, keep_best)
+        pending.data = self._data_print()
+        return self._carry_out(pending)
+
+    def _carry_out(self, pending: Pending) -> Run:
+        """Run what is left of a plan; where that is stopped, or breaks off, the rest stays pending."""
+        run, stop = Run(), StopRequest()
+        self._pause(pending)
         with self._working("training", stop), stop.on_interrupt():
-            for position, stage in enumerate(stages, start=1):
-                coming = stages[position - 1 :] if cache else None
-                self._run_stage(stage, (position, len(stages)), bn, coming, run, stop)
-                if run.stopped:
-                    break
+            while pending.stages and not (run.stopped or run.diverged):
+                # The button may be pressed after the last batch of a stage.
+                run.stopped = stop.asked
+                if not run.stopped:
+                    self._run_stage(pending, run, stop)
+        if not pending.stages:
+            self._pause(None)
         self._emit("on_run_end", run)
         return run
 
-    def _run_stage(
-        self, stage: Stage, place: tuple[int, int], bn: str, coming: Sequence[Stage] | None, run: Run,
-        stop: StopRequest,
-    ) -> None:  # fmt: skip
-        layers = self._need_layers()
+    def _run_stage(self, pending: Pending, run: Run, stop: StopRequest) -> None:
+        stage, layers = pending.stages[0], self._need_layers()
+        goes_on = pending.result is not None
+        if goes_on:
+            self._history.stages[:] = [s for s in self._history.stages if s is not pending.result]
         self.frozen = tuple(i in stage.frozen for i in range(len(layers)))
-        trainer = self._trainer(stage, bn, coming)
+        trainer = self._trainer(stage, pending.bn, pending.stages if pending.cache else None)
         names = layers.describe(stage.frozen) if stage.frozen else ""
-        result = StageResult(trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names)
+        result = pending.result or StageResult(
+            trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
+        )
+        if not goes_on:
+            self._stage_begins(trainer)
+            if pending.with_moments:
+                load_named_state(trainer.model, trainer.optimizer, self._moments)
+        pending.result = result
         description = f"{stage.text} · trains {spans(trainer.trained)} · {self.layers.summary}"
-        self._emit("on_stage_start", *place, description, stage.epochs, trainer.steps_per_epoch)
+        self._emit(
+            "on_stage_start", pending.first, pending.count, description, stage.epochs, trainer.steps_per_epoch
+        )
+        ended = False
         try:
-            run_stage(trainer, result, stop, self._emit)
+            run_stage(
+                trainer, result, stop, self._emit,
+                resume=result.left, watch=self._watch(pending), keep_best=pending.keep_best,
+            )  # fmt: skip
+            ended = not (result.stopped or result.diverged)
+        except Exception as error:
+            if out_of_memory(error):
+                free_after(error)
+                raise TrainingError(
+                    f"memory ran out in stage {trainer.number}, {trainer.micro or trainer.batch} samples at "
+                    "a time; freeze more layers, or take smaller pictures (--size)"
+                ) from None
+            raise
         finally:
             if result.records or result.stopped:
                 self._history.stages.append(result)
                 run.stages.append(result)
+            else:
+                pending.result = None  # it never got anywhere; it begins anew
+        self._close_stage(pending, trainer, ended)
         run.stopped = result.stopped
         self._emit("on_stage_end", result)
+
+    def _close_stage(self, pending: Pending, trainer: StageTrainer, ended: bool) -> None:
+        """After a stage, and where one was stopped: keep what the next one needs, and save."""
+        left: Progress | None = pending.result.left if pending.result is not None else None
+        if ended:
+            self._stage_ended(trainer)
+            pending.stage_ended()
+        self._save_now(pending if pending.stages else None, lambda: left)
 
     def _trainer(self, stage: Stage, bn: str, coming: Sequence[Stage] | None) -> StageTrainer:
         """A trainer for a stage.

@@ -1,0 +1,54 @@
+"""Files that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TEMPORARY = ".part"
+"""Ending of a file that is being written; one that is left behind is of no use to anybody."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A place beside ``path`` to write to; when the block ends, its content stands under ``path``.
+
+    The file is flushed to the disk before it takes the name, and the folder after it, so that neither a kill
+    nor a power cut leaves half a file there: it is the old one or the new one. Where anything goes wrong,
+    what was written is deleted and the old file stays.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    # A name that nobody can have guessed or taken: another kernel may write to the same folder.
+    part = path.with_name(f".{path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        yield part
+        flush(part)
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    flush(path.parent)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk, where the system can flush them."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():  # Windows does not open folders
+            return
+        raise
+    try:
+        os.fsync(handle)
+    except OSError:
+        if not path.is_dir():
+            raise
+    finally:
+        os.close(handle)

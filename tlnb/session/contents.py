@@ -1,0 +1,225 @@
+"""A whole session as a checkpoint, and what a checkpoint says of a session."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import tlnb
+from tlnb.engine import head as heads
+from tlnb.engine.checkpoint import Checkpoint
+from tlnb.engine.checkpoint_network import (
+    check_fit,
+    filled_head,
+    head_to,
+    network_from,
+    network_to,
+    tensors_of,
+)  # fmt: skip
+from tlnb.engine.checkpoint_parts import (
+    BROKEN,
+    Plain,
+    flag,
+    optimizer_from,
+    optimizer_to,
+    optional,
+    result_from,
+    result_to,
+    text,
+    texts,
+    whole,
+)  # fmt: skip
+from tlnb.engine.data import Data
+from tlnb.engine.history import StageResult
+from tlnb.engine.loaded import LoadedModel
+from tlnb.engine.optimizer_state import ByName
+from tlnb.engine.pending import Pending, pending_from, pending_to
+from tlnb.engine.progress_state import Progress
+from tlnb.errors import CheckpointError, TlnbError
+from tlnb.session.task import Task
+
+
+@dataclass
+class Parts:
+    """The parts of a session that a checkpoint holds.
+
+    Attributes:
+        loaded: the network; its weights stand in ``weights`` until the session takes it over.
+        frozen: for each layer, whether it stays fixed.
+        tasks: with their heads.
+        task: name of the one whose head is on the network.
+        came_with: name of the task whose head came with the weights; empty for none.
+        data: what it learns from; None for none.
+        asked: the arguments by which the data can be read again; None where it was an object.
+        classes: of the data.
+        fingerprint: of the training samples; empty where it is not known.
+        history: the stages that ended.
+        pending: what is left of the plan.
+        moments: the optimizer's state after the last stage.
+    """
+
+    loaded: LoadedModel
+    frozen: tuple[bool, ...]
+    tasks: list[Task]
+    task: str
+    came_with: str
+    data: str
+    asked: Plain | None
+    classes: tuple[str, ...]
+    fingerprint: str
+    history: list[StageResult]
+    pending: Pending | None
+    moments: ByName
+
+
+def notebook() -> str:
+    """What the kernel knows of the notebook that it runs: its path in Jupyter; empty elsewhere."""
+    return os.environ.get("JPY_SESSION_NAME", "")
+
+
+def to_checkpoint(parts: Parts, data: Data | None, progress: Progress | None) -> Checkpoint:
+    """A session as it is now.
+
+    Args:
+        parts: of the session.
+        data: what it learns from.
+        progress: where the first stage of ``parts.pending`` stands.
+    """
+    pending, place = (None, {}) if parts.pending is None else pending_to(parts.pending, progress)
+    about = {
+        "tlnb": tlnb.__version__,
+        "torch": torch.__version__,
+        "saved": time.time(),
+        "notebook": notebook(),
+        "model": network_to(parts.loaded),
+        "frozen": list(parts.frozen),
+        "tasks": [_task_to(task) for task in parts.tasks],
+        "task": parts.task,
+        "came_with": parts.came_with,
+        "data": None if data is None else {
+            "name": data.name, "asked": parts.asked, "classes": list(data.classes),
+            "fingerprint": parts.fingerprint,
+        },
+        "history": [result_to(stage) for stage in parts.history],
+        "pending": pending,
+    }  # fmt: skip
+    tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
+    for i, task in enumerate(parts.tasks):
+        for j, module in enumerate((task.head, *task.side_heads.values())):
+            tensors |= {f"head.{i}.{j}.{name}": t for name, t in tensors_of(module).items()}
+    tensors |= {f"place.{name}": t for name, t in place.items()}
+    tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
+    return Checkpoint(about, tensors)
+
+
+def _task_to(task: Task) -> Plain:
+    return {
+        "name": task.name,
+        "classes": None if task.classes is None else list(task.classes),
+        "head": head_to(task.head),
+        "side_heads": {place: head_to(module) for place, module in task.side_heads.items()},
+    }
+
+
+def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
+    """What a checkpoint says; nothing of the session has changed by it, nor of a module of the user's.
+
+    Args:
+        checkpoint: from a file, so anything may stand in it.
+        own: the network that the session has.
+
+    Raises:
+        CheckpointError: it cannot be used here, and why.
+    """
+    try:
+        return _parts(checkpoint, own)
+    except TlnbError as error:
+        raise CheckpointError(str(error)) from None
+    except (*BROKEN, RecursionError, MemoryError) as error:
+        what = type(error).__name__ if isinstance(error, KeyError) else str(error).splitlines()[0][:120]
+        raise CheckpointError(f"the checkpoint is damaged: {what or type(error).__name__}") from None
+
+
+def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
+    about = checkpoint.about
+    loaded = network_from(about["model"], own)
+    tasks = [
+        _task_from(plain, checkpoint.part(f"head.{i}"), loaded) for i, plain in enumerate(about["tasks"])
+    ]
+    named = {task.name: task for task in tasks}
+    data = about["data"] or {"name": "", "asked": None, "classes": [], "fingerprint": ""}
+    parts = Parts(
+        loaded,
+        tuple(map(flag, about["frozen"])),
+        tasks,
+        text(about["task"]),
+        text(about["came_with"]),
+        text(data["name"]),
+        optional(_asked, data["asked"]),
+        texts(data["classes"]),
+        text(data["fingerprint"]),
+        [result_from(plain) for plain in about["history"]],
+        optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
+        optimizer_from(checkpoint.part("moments")),
+    )
+    if parts.task not in named or (parts.came_with and parts.came_with not in named):
+        raise ValueError(f"no task {parts.task!r}")
+    return parts
+
+
+def _task_from(plain: Plain, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
+    places = {text(place): form for place, form in plain["side_heads"].items()}
+    built = [_head_from(form, _below(saved, i), loaded, place) for i, (place, form) in
+             enumerate(((loaded.head, plain["head"]), *places.items()))]  # fmt: skip
+    return Task(
+        text(plain["name"]),
+        built[0],
+        dict(zip(places, built[1:], strict=True)),
+        optional(texts, plain["classes"]),
+    )
+
+
+def _head_from(form: Any, saved: Mapping[str, Tensor], loaded: LoadedModel, place: str) -> nn.Module:
+    if form is not None:
+        return filled_head(form, saved, f"the head {place}")
+    module = loaded.model.get_submodule(place) if place else nn.Identity()
+    check_fit(module, saved, f"the head {place}")
+    return module
+
+
+def _below(saved: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
+    start = f"{index}."
+    return {name.removeprefix(start): t for name, t in saved.items() if name.startswith(start)}
+
+
+_ASKED = {
+    "source": text, "valid": float, "size": lambda n: whole(n, 1), "batch": lambda n: whole(n, 1),
+    "per_class": lambda n: whole(n, 1), "augment": text, "balance": text, "target": text, "strict": flag,
+    "seed": whole,
+}  # fmt: skip
+
+
+def _asked(plain: Plain) -> Plain:
+    """The arguments of ``Session.data``, each of its type."""
+    return {name: optional(read, plain[name]) for name, read in _ASKED.items()}
+
+
+def put_heads(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:
+    """Set the heads of a task into a network; the modules that were there, by place."""
+    places = ({loaded.head: task.head} if loaded.head else {}) | task.side_heads
+    return {place: heads.replace(loaded.model, place, module) for place, module in places.items()}
+
+
+def stages_with(history: Sequence[StageResult], pending: Pending | None) -> list[StageResult]:
+    """The history with the stage that was under way, as one that was stopped."""
+    if pending is None or pending.result is None:
+        return list(history)
+    result = pending.result
+    result.stopped, result.note = True, result.note or "interrupted"
+    return [*history, result]
