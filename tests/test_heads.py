@@ -37,7 +37,7 @@ def test_train_one_measure_both(tl: Session) -> None:
     before = {row[0]: row for row in tl.tasks().rows}
     tl.train(epochs=5, lr=1e-3)
     after = {row[0]: row for row in tl.tasks().rows}
-    assert after["glyphs"] == before["glyphs"][:-1] + (after["glyphs"][-1],)
+    assert after["glyphs"] == (*before["glyphs"][:-1], after["glyphs"][-1])
     assert float(after["digits"][3]) < float(before["digits"][3])
     assert float(after["glyphs"][4].split()[1]) > 0.8
     assert after["digits"][-1] == "on the network"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.unwrap import StateDict, prefixes, under, without_compiled
+from tlnb.engine.unwrap import StateDict, prefixes, under
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of every weight and buffer of an architecture, by its name."""
@@ -86,7 +86,6 @@ def match(shapes: Shapes, state: StateDict) -> Match:
         shapes: of the architecture.
         state: from a file; its tensors are not copied.
     """
-    state = without_compiled(state)
     return max((_match(shapes, state, prefix) for prefix in prefixes(state)), key=lambda m: len(m.tensors))
 
 

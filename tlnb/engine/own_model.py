@@ -56,12 +56,19 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
 
 
 def find_own_head(loaded: LoadedModel) -> None:
-    """Set ``loaded.head``: the last linear or convolution layer that runs, or is defined where none ran."""
+    """Set ``loaded.head``: the last linear or convolution layer that runs, or is defined where none ran.
+
+    Raises:
+        ModelError: the module does not run on its input.
+    """
     modules = dict(loaded.model.named_modules())
     names = [
         name for name, m in modules.items() if isinstance(m, nn.Linear | nn.Conv2d) and not is_auxiliary(name)
     ]
     if loaded.input is not None and names:
+        trouble = _trouble(loaded.model, loaded.input)
+        if trouble:
+            raise ModelError(f"{loaded.name} does not run on samples of {loaded.input.describe()}: {trouble}")
         device = next(loaded.model.parameters()).device
         calls = watch_calls(loaded.model, names, loaded.input.example(device))
         names = [name for name, _ in calls] or names

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tlnb.engine.matching import match
-from tlnb.engine.unwrap import StateDict, unwrap
+from tlnb.engine.unwrap import StateDict, unwrap, without_compiled
 from tlnb.errors import WeightsError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -56,7 +56,7 @@ def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
     found = unwrap(_read(path))
     if found is None:
         raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
-    return found
+    return without_compiled(found[0]), found[1]
 
 
 def _read(path: Path) -> object:

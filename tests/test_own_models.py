@@ -1,0 +1,243 @@
+"""Modules of the user's own, layers made new, and timm's networks, through a session."""
+
+from __future__ import annotations
+
+import builtins
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.networks import small
+from tlnb.engine import timm_models
+from tlnb.engine.preprocess import looks_normalised, why_normalised
+from tlnb.errors import AddressError, ModelError, NotReady, WeightsError
+from tlnb.session import Session
+
+
+@pytest.fixture
+def tl() -> Session:
+    return Session([])
+
+
+# -------------------------------------------------------------------- $var
+
+
+def test_a_module_is_used_itself_and_pictures_keep_their_size(tl: Session) -> None:
+    net = small(classes=4)
+    loaded = tl.load(net)
+    assert tl.model is net
+    assert (loaded.name, loaded.head) == ("Small", "head")
+    assert "its preprocessing is not known: pixels in 0..1 as they are, mean 0, std 1" in loaded.notes
+    tl.data("digits", per_class=3)
+    assert loaded.preprocess.size == (8, 8)
+    assert loaded.outputs == 10
+    assert tl.train(epochs=1, lr=1e-3).stages[0].records
+
+
+class Fussy(nn.Module):
+    """Takes pictures of one odd size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.head = nn.Linear(2 * 9 * 11, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.conv(x).flatten(1))
+
+
+def test_layers_wait_for_data_where_no_guess_fits(tl: Session) -> None:
+    loaded = tl.load(Fussy())
+    assert loaded.input is None
+    with pytest.raises(NotReady, match="what Fussy takes is not known yet; name data"):
+        _ = tl.layers
+    with pytest.raises(NotReady, match="--input 1,28,28"):
+        tl.freeze("0")
+    X, y = torch.randn(20, 1, 11, 13), torch.arange(20) % 5
+    tl.data((X, y))
+    assert [row.name for row in tl.layers] == ["conv", "head"]
+    assert tl.train(epochs=1, lr=1e-3).stages[0].trained == (0, 1)
+
+
+def test_the_input_can_be_said(tl: Session) -> None:
+    loaded = tl.load(Fussy(), input="1,11,13")
+    assert loaded.input is not None
+    assert tl.layers[0].shape == (198,)  # the flattening belongs to it
+    with pytest.raises(ModelError, match="Fussy does not run on a sample of 1×12×13"):
+        tl.load(Fussy(), input="1,12,13")
+    with pytest.raises(ModelError, match="--input takes the shape of one sample, such as 1,28,28; not 'a'"):
+        tl.load(Fussy(), input="a")
+    assert tl._loaded is loaded
+
+
+def test_what_was_frozen_stays_frozen_and_the_head_is_what_runs_last(tl: Session) -> None:
+    class Backwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 3)
+            self.body = nn.Linear(16, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.body(x.flatten(1)).relu())
+
+    net = Backwards()
+    net.body.requires_grad_(False)
+    loaded = tl.load(net, input=(16,))
+    assert loaded.head == "head"
+    assert [row.name for row in tl.layers] == ["body", "head"]
+    assert tl.frozen == (True, False)
+
+
+def test_an_untraceable_module_trains_and_says_what_it_lacks(tl: Session) -> None:
+    class Branches(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.body(x)
+            return self.head(x if x.sum() > 0 else -x)
+
+    tl.load(Branches())
+    X = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    tl.data((X, (X[:, 0] > 0).long()))
+    tl.freeze("0")
+    assert "no cut: its forward takes decisions that depend on the data" in repr(tl.layers)
+    assert tl.train(epochs=2, lr=1e-2).stages[0].digest_after != ""
+
+
+def test_what_is_no_module_is_one_line(tl: Session) -> None:
+    for thing, words in (({}, "not dict"), (nn.Flatten(), "Flatten has no weights")):
+        with pytest.raises(ModelError, match=words):
+            tl.load(thing)
+    with pytest.raises(ModelError, match="--weights is for a network that is loaded by name"):
+        tl.load(small(), weights="none")
+    with pytest.raises(ModelError, match="--input is for a module of your own"):
+        tl.load("convnet5", input="1,2,3")
+
+
+def test_a_network_that_does_not_fit_the_data_leaves_the_session_as_it_was(tl: Session) -> None:
+    tl.data("digits", per_class=3)
+    before = tl.load("convnet5")
+    tl.freeze("0:2")
+    frozen = tl.frozen
+    with pytest.raises(ModelError, match="Fussy does not run on samples of 1×32×32"):
+        tl.load(Fussy())
+    assert tl._loaded is before
+    assert tl.frozen == frozen
+    assert tl.task == "digits"
+
+
+# -------------------------------------------------------------------- --layers-from
+
+
+def test_layers_from_keeps_five_and_makes_the_rest_new(tl: Session) -> None:
+    tl.load("convnet5")
+    trained = {name: t.clone() for name, t in tl.model.state_dict().items()}
+    tl.load("convnet5", layers_from="0:5")
+    layers = tl._need_layers()
+    now = tl.model.state_dict()
+    kept = [n for i in range(5) for n in (*layers[i].parameter_names, *layers[i].buffer_names)]
+    assert all(torch.equal(now[name], trained[name]) for name in kept)
+    for layer in layers[5:]:
+        weight, bias = (tl.model.get_submodule(layer.name).get_parameter(n) for n in ("weight", "bias"))
+        assert not bias.any()
+        assert weight.std().item() == pytest.approx((2 / weight.shape[1]) ** 0.5, rel=0.05)
+        assert not torch.equal(weight, trained[f"{layer.name}.weight"])
+    assert tl.load("convnet5", layers_from="all").categories is not None
+
+
+def test_layers_from_resets_norms_and_takes_loose_weights_from_the_constructor(tl: Session) -> None:
+    loaded = tl.load("convnext_tiny", weights="none", layers_from="0:2")
+    scales = [p for name, p in loaded.model.named_parameters() if name.endswith("layer_scale")]
+    assert all(torch.allclose(p, torch.full_like(p, 1e-6)) for p in scales)
+    net = small()
+    tl.load(net, layers_from="0")
+    for place, reset in (("body.1", False), ("body.5", True), ("body.9", True)):
+        norm = net.get_submodule(place)
+        assert bool((norm.running_var == 1).all() and (norm.running_mean == 0).all()) is reset
+
+
+def test_a_wrong_address_changes_nothing(tl: Session) -> None:
+    before = tl.load("convnet5")
+    with pytest.raises(AddressError):
+        tl.load("convnet5", layers_from="layer9")
+    assert tl._loaded is before
+
+
+# -------------------------------------------------------------------- timm
+
+timm = pytest.importorskip("timm")
+TIMM = {
+    "resnet18": "fc", "vit_tiny_patch16_224": "head", "mobilenetv3_small_050": "classifier",
+    "convnext_atto": "head.fc", "deit_tiny_distilled_patch16_224": "head", "efficientnet_b0": "classifier",
+    "levit_128s": "head.linear", "mixer_s32_224": "head", "regnety_002": "head.fc",
+}  # fmt: skip
+
+
+FIXED_SIZE = {"vit_tiny_patch16_224", "deit_tiny_distilled_patch16_224", "levit_128s", "mixer_s32_224"}
+
+
+@pytest.mark.parametrize("name", TIMM)
+def test_timm_networks_load_and_train(tl: Session, name: str) -> None:
+    data = torch.rand(4, 3, 64, 64), torch.arange(4) % 2
+    tl.data(data, valid=0.5, size=None if FIXED_SIZE & {name} else 64)
+    loaded = tl.load(f"timm/{name}", weights="none")
+    assert loaded.head == TIMM[name]
+    cfg = timm.data.resolve_data_config(model=tl.model)
+    assert (loaded.preprocess.mean, loaded.preprocess.std) == (cfg["mean"], cfg["std"])
+    assert (3, *loaded.preprocess.size) == cfg["input_size"]  # the data's own size does not change it
+    assert loaded.preprocess.interpolation == cfg["interpolation"]
+    tl.freeze("body")
+    assert tl.train(epochs=1, lr=1e-3).stages[0].digest_after != ""
+    tl.unfreeze("all")
+    assert tl.train(epochs=1, lr=1e-4).stages[0].records
+
+
+def test_timm_words_that_are_wrong(tl: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="timm has no model 'resnet19'; did you mean 'resnet1"):
+        tl.load("timm/resnet19")
+    with pytest.raises(WeightsError, match="no weights 'a1_in1'; did you mean 'a1_in1k'"):
+        tl.load("timm/resnet18", weights="a1_in1")
+    monkeypatch.setattr(timm_models, "_reachable", lambda url: False)
+    with pytest.raises(WeightsError, match=r"cannot get the weights of timm/resnet18 .*--weights none"):
+        tl.load("timm/resnet18")
+
+
+def test_timm_from_a_file_of_another_head(tl: Session, tmp_path: Any) -> None:
+    state = timm.create_model("resnet18", num_classes=4).state_dict()
+    torch.save({"state_dict": {"module." + k: v for k, v in state.items()}}, tmp_path / "a.pth")
+    path = str(tmp_path / "a.pth")
+    loaded = tl.load("timm/resnet18", weights=path)
+    assert loaded.outputs == 4
+    assert torch.equal(tl.model.fc.weight, state["fc.weight"])
+    assert tl.load(path, arch="timm/resnet18").name == "timm/resnet18"
+
+
+def test_without_timm_one_line_says_what_to_install(tl: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = builtins.__import__
+
+    def no_timm(name: str, *args: Any, **keys: Any) -> Any:
+        if name == "timm":
+            raise ImportError(name)
+        return usual(name, *args, **keys)
+
+    monkeypatch.setattr(builtins, "__import__", no_timm)
+    with pytest.raises(ModelError, match=r"timm is not installed; get it with: pip install 'tlnb\[timm\]'"):
+        tl.load("timm/resnet18")
+
+
+# -------------------------------------------------------------------- normalised twice
+
+
+def test_pixels_and_normalised_pixels_are_told_apart() -> None:
+    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    usual = (pixels - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+    for fine in (pixels, pixels * 255, (pixels * 255).to(torch.uint8), torch.zeros(0, 3, 4, 4)):
+        assert not looks_normalised(fine)
+    for twice in (usual, pixels * 2 - 1, usual * 0.5):
+        assert looks_normalised(twice)
+    assert "have been normalised before" in str(why_normalised(usual))
