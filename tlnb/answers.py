@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from tlnb.engine.history import spans
 from tlnb.engine.layers import Layer, LayerMap
+from tlnb.engine.lr_curve import LRCurve
 from tlnb.engine.table import Table
 
 
@@ -119,9 +122,44 @@ class Change(Lines):
     Attributes:
         hit: indexes of the layers that the address named.
         table: the layers after it.
+        curve: the range test that was asked for with it, or None.
     """
+
+    curve: LRCurve | None = None
 
     def __init__(self, verb: str, hit: Sequence[int], layers: LayerMap, table: LayerTable):
         self.hit, self.table = tuple(hit), table
         what = layers.describe(hit) if hit else "no layer"
         super().__init__(f"{verb} {what}; {table.summary}")
+
+    def __repr__(self) -> str:
+        return "\n".join(filter(None, (super().__repr__(), repr(self.curve) if self.curve else "")))
+
+    def _repr_html_(self) -> str:
+        if self.curve is None:
+            return super()._repr_html_()
+        return f"{super()._repr_html_()}{curve_html(self.curve)}"
+
+
+def curve_html(curve: LRCurve) -> str:
+    """A range test as HTML: its picture, and its words for those who cannot see it."""
+    picture = b64encode(curve._repr_png_()).decode()
+    return f'<img style="max-width:100%" alt="{escape(repr(curve))}" src="data:image/png;base64,{picture}">'
+
+
+class PanelCard(Lines):
+    """Where the panel starts from; a notebook that is open shows the panel itself.
+
+    Args:
+        network: the network in words, or empty.
+        data: the data in words, or empty.
+        frozen: numbers of the frozen layers.
+    """
+
+    def __init__(self, network: str, data: str, frozen: Sequence[int]):
+        super().__init__(
+            f"network  {network.partition(chr(10))[0] or 'none; %tl_load convnet5 loads one'}",
+            f"data     {data.partition(chr(10))[0] or 'none; %tl_data digits names some'}",
+            f"frozen   {spans(frozen)}" if network else "",
+            "the panel shows where a notebook is open; all that it does can be typed as magics too",
+        )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from networks import blobs, small
+
 from tlnb.session import Session
 
 

@@ -7,11 +7,11 @@ import time
 
 import pytest
 import torch
+from widgets.parts import Waiting, in_thread, trained_in_thread
 
 from tlnb.engine.stopping import Stopped, StopRequest
 from tlnb.errors import NotReady
 from tlnb.session import Session
-from widgets.parts import Waiting, in_thread, trained_in_thread
 
 
 def test_a_pause_holds_until_go_on() -> None:

@@ -18,9 +18,8 @@ def load(shell: Any) -> None:
 
     Loading again keeps the session. A variable ``tl`` that is something else is left alone; a line says so.
     """
-    magics = _known(shell) or TlMagics(shell, lambda: default_listener(shell))
+    magics = _known(shell) or _new(shell)
     shell.register_magics(magics)
-    magics.showing = magics.showing or Showing(shell, lambda: magics.session, lambda: magics.started)
     magics.showing.install()
     _remove_matcher(shell)
     shell.Completer.custom_matchers.append(TlCompleter(magics).match)
@@ -44,6 +43,12 @@ def unload(shell: Any) -> None:
             shell.magics_manager.magics[kind].pop(name, None)
     magics.showing.remove()
     _remove_matcher(shell)
+
+
+def _new(shell: Any) -> TlMagics:
+    magics = TlMagics(shell, lambda: magics.showing.listener())
+    magics.showing = Showing(shell, lambda: magics.session, lambda: magics.started)
+    return magics
 
 
 def _known(shell: Any) -> Any:

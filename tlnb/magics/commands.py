@@ -203,9 +203,11 @@ UNFREEZE = Command(
     "unfreeze",
     "Unfreeze layers: they train from the next stage on.",
     arguments=(_ADDRESS,),
+    options=(Option("find", None, "run the range test too, and open the picker of rates"),),
     details=_ADDRESSES,
     examples=(
         ("%tl_unfreeze -1:", "the last layer"),
+        ("%tl_unfreeze -3: --find", "the last three, and a rate for them"),
         ("%tl_unfreeze 3:", "layer 3 and all after it"),
         ("%tl_unfreeze all", "the whole network"),
     ),
@@ -250,8 +252,11 @@ TRAIN = Command(
             "train",
         ),
         _NO_CACHE,
+        Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
+        Option("continue", None, "go on where training was stopped, through the rest of the plan"),
     ),
     bare=True,
+    switches=(("continue", "go_on"),),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train), layers, then keys and values",
     details="""The learning rate is found by a range test unless lr says otherwise. In a plan, train L trains
@@ -259,6 +264,8 @@ exactly the layers L; freeze and unfreeze change what the line before left. The 
 anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
     examples=(
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
+        ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
+        ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
             "%%tl_train\nfreeze body    epochs 3              # only the head trains\n"
             "unfreeze -3:   epochs 2   lr auto\nunfreeze all   epochs 3   lr 1e-4   decay 2.6",
@@ -309,7 +316,56 @@ HISTORY = Command(
     examples=(("%tl_history", "the table"), ("history = %tl_history", "keep it in a variable")),
 )
 
+SAVE = Command(
+    "tl_save",
+    "save",
+    "Save the whole state of the session to a file.",
+    arguments=(Argument("path", text("a file", "FILE", files=True), "where; .safetensors is added"),),
+    details="""Network, heads, buffers, the optimizer's moments, the place in the plan, in the schedule and in the
+order of the samples, random states and history: training can go on from it as if it had never stopped. The file
+is safetensors with JSON in its header; nothing in it can run. It is there as a whole or not at all.""",
+    examples=(("%tl_save birds", "birds.safetensors"),),
+)
+
+RESUME = Command(
+    "tl_resume",
+    "resume",
+    "Come back to what was saved, exactly: to the last autosave, or to a file of %tl_save.",
+    arguments=(
+        Argument("path", text("a file", "FILE", files=True), "none for the last autosave", required=False),
+    ),
+    details="""Training is saved by itself after every epoch and once a minute inside one, in .tlnb beside the
+notebook or where TLNB_HOME says; TLNB_AUTOSAVE=0 switches that off. Data that has a name is read again; a
+variable must be named again, and so must a network of your own be loaded before. Strict transfer: after
+%tl_resume, %tl_data may name other data with as many classes; the head stays, and %tl_train --continue goes on
+with the optimizer's moments.""",
+    examples=(
+        ("%tl_resume", "after the kernel has died"),
+        ("%tl_resume birds.safetensors", "what %tl_save wrote"),
+    ),
+)
+
+UNDO = Command(
+    "tl_undo",
+    "undo",
+    "Go one stage back: weights, buffers, history and what was frozen are those before it.",
+    details="Up to five stages can be taken back, one at a time, as far as memory reaches.",
+    examples=(("%tl_undo", "the last stage never was"),),
+)
+
+PANEL = Command(
+    "tl_panel",
+    "panel",
+    "Open a panel with network, data, layers, rate and training in one place, to click.",
+    details="""Where a notebook is open, the panel does the whole main job by clicks, and writes down the
+magics that do the same. Elsewhere the answer is a few lines of text.""",
+    examples=(("%tl_panel", "the panel"),),
+)
+
 COMMANDS: dict[str, Command] = {
     command.name: command
-    for command in (LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY)
+    for command in (
+        LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY, SAVE, RESUME, UNDO,
+        PANEL,
+    )  # fmt: skip
 }

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tlnb.progress import LineProgress
+from tlnb.session.clicking import Clicking
 from tlnb.session.saving import Saving
 
 __all__ = ["Session"]
 
 
-class Session(Saving):
+class Session(Clicking, Saving):
     """One model, its data, its plan and its history.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,35 +13,31 @@ from tlnb.engine.history import spans
 from tlnb.engine.layers import LayerMap
 from tlnb.errors import BadArguments
 from tlnb.session import Session
-from tlnb.widgets.view import View, script
+from tlnb.widgets.view import Action, View, script
 
 PRESETS = ("head", "third", "all", "none")
 _flops: WeakKeyDictionary[LayerMap, tuple[int, ...]] = WeakKeyDictionary()
 
 
-class LayerToggles(View):
-    """A strip with a box for each layer: click, drag, presets, keys. It shows ``session.frozen``.
+class LayersPart(View):
+    """The layers and their state: what ``session.layers`` and ``session.frozen`` hold.
 
     Args:
-        session: whose layers.
-
-    Raises:
-        NotReady: no model is loaded.
+        session: whose layers; none are shown before a model is loaded.
+        traits: of other parts.
     """
 
-    _esm = script("layer_toggles.js", "layer_toggles.view.js")
-    layers = traitlets.List().tag(sync=True)
-    frozen = traitlets.List().tag(sync=True)
-    summary = traitlets.Unicode().tag(sync=True)
-    magic = traitlets.Unicode(help="the last change as a magic").tag(sync=True)
+    layers: Any = traitlets.List().tag(sync=True)
+    frozen: Any = traitlets.List().tag(sync=True)
+    summary = traitlets.Unicode(help="how much trains, the cut, and what an epoch costs").tag(sync=True)
 
-    def __init__(self, session: Session):
-        super().__init__(session, **state_of(session))
-        session.observe(self._refresh, "frozen")
+    def __init__(self, session: Session, **traits: Any):
+        super().__init__(session, **state_of(session), **traits)
+        session.observe(self._refresh, ["frozen", "revision"])
 
-    def actions(self) -> Mapping[str, Callable[..., object]]:
+    def actions(self) -> dict[str, Action]:
         """Set a range; take a preset."""
-        return {"set": self.set_range, "preset": self.preset}
+        return super().actions() | {"set": self.set_range, "preset": self.preset}
 
     def set_range(self, low: int, high: int, frozen: bool) -> None:
         """Freeze or thaw layers ``low`` to ``high``, both included.
@@ -52,8 +48,7 @@ class LayerToggles(View):
         """
         if not 0 <= low <= high < len(self.layers):
             raise BadArguments(f"there are layers 0 to {len(self.layers) - 1}; not {low} to {high}")
-        change(self.session, "freeze" if frozen else "unfreeze", address_of(low, high))
-        self.magic = f"%tl_{'freeze' if frozen else 'unfreeze'} {address_of(low, high)}"
+        self._change([f"%tl_{'freeze' if frozen else 'unfreeze'} {address_of(low, high)}"])
 
     def preset(self, name: str) -> None:
         """Train the head only, the last third, all or none.
@@ -62,22 +57,25 @@ class LayerToggles(View):
             BadArguments: no such preset.
             NotReady: the session is training.
         """
-        lines = preset_lines(name, len(self.layers))
+        self._change(preset_lines(name, len(self.layers)))
+
+    def _change(self, lines: Sequence[str]) -> None:
         for line in lines:
             verb, _, where = line.removeprefix("%tl_").partition(" ")
-            change(self.session, verb, where)
-        self.magic = "\n".join(lines)
+            {"freeze": self.session.freeze, "unfreeze": self.session.unfreeze}[verb](where)
+        self.teach("\n".join(lines))
 
     def _refresh(self, _: object = None) -> None:
         state = state_of(self.session)
         with self.hold_sync():  # one message, so that the page never sees half of it
-            self.set_trait("layers", state["layers"])
-            self.frozen, self.summary = state["frozen"], state["summary"]
+            for name, value in state.items():
+                setattr(self, name, value)
 
 
-def change(session: Session, verb: str, where: str) -> None:
-    """``session.freeze(where)`` or ``session.unfreeze(where)``."""
-    {"freeze": session.freeze, "unfreeze": session.unfreeze}[verb](where)
+class LayerToggles(LayersPart):
+    """A strip with a box for each layer: click, drag, presets, keys."""
+
+    _esm = script("layer_toggles.js", "layer_toggles.view.js")
 
 
 def address_of(low: int, high: int) -> str:
@@ -104,11 +102,9 @@ def preset_lines(name: str, count: int) -> list[str]:
 
 
 def state_of(session: Session) -> dict[str, Any]:
-    """What the strip shows: the layers as plain values, their state, and the line below.
-
-    Raises:
-        NotReady: no model is loaded.
-    """
+    """What the strip shows: the layers as plain values, their state, and the line below."""
+    if session._layers is None:
+        return {"layers": [], "frozen": [], "summary": ""}
     rows = session.layers
     keys = ("name", "kind", "shape", "parameters", "head")
     return {
@@ -154,8 +150,3 @@ def _example(session: Session) -> Any:
         assert entry is not None  # layers are known only where the input is
         example = entry.example()
     return example.to(session.device)
-
-
-def frozen_runs(frozen: Sequence[bool]) -> str:
-    """Numbers of the frozen layers in words."""
-    return spans([i for i, fixed in enumerate(frozen) if fixed]) or "none"

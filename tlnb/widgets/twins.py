@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
+from tlnb.answers import LayerTable, curve_html
+from tlnb.engine.history import EpochRecord, Run
+from tlnb.engine.table import Table
+
 TWIN = "tlnb-twin"  # a live view that stands right before an element of this class hides it
-ICE = "background:repeating-linear-gradient(135deg,#cfe8f7 0 6px,#b3d5ea 6px 7px);border-color:#2f7fb3;color:#0b3c5d"
+ICE = (
+    "background:repeating-linear-gradient(135deg,#cfe8f7 0 6px,#b3d5ea 6px 7px);"
+    "border-color:#2f7fb3;color:#0b3c5d"
+)
 WARM = "background:#f2a541;border-color:#a85d00;color:#3d2200"
 _BOX = (
-    "box-sizing:border-box;display:inline-block;width:{width}px;margin:0 3px 3px 0;padding:2px 0;border:1px solid;"
-    "border-radius:4px;text-align:center;font:12px/1.5 sans-serif;vertical-align:top;{look}"
+    "box-sizing:border-box;display:inline-block;width:{width}px;margin:0 3px 3px 0;padding:2px 0;"
+    "border:1px solid;border-radius:4px;text-align:center;font:12px/1.5 sans-serif;vertical-align:top;{look}"
 )
-# JupyterLab puts one line of text where a view has lost its kernel, and only that; the twin after it is enough.
+# Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The twin, which comes
+# next, is enough then.
 _HIDE_DEAD = (
-    ".jp-OutputArea-child:has(> .jp-OutputArea-output.jupyter-widgets:not(:has(*))):has(+ .jp-OutputArea-child ."
-    + TWIN
-    + "){display:none}"
+    ".jp-OutputArea-child:has(> .jp-OutputArea-output.jupyter-widgets:not(:has(*)))"
+    f":has(+ .jp-OutputArea-child .{TWIN}){{display:none}}"
 )
 _FLOOR, _ROOM = 28, 560
+_TRAIN, _VALID, _FIGURE = "#0072b2", "#c44f00", "#00795a"  # told apart with any colour vision
 
 
 def twin(html: str) -> str:
@@ -26,18 +35,93 @@ def twin(html: str) -> str:
     return f'<div class="{TWIN}"><style>{_HIDE_DEAD}</style>{html}</div>'
 
 
-def strip(rows: Any) -> str:
-    """The layers as a row of boxes.
-
-    Args:
-        rows: a ``LayerTable``.
-    """
-    total = max(rows.parameters, 1)
+def strip(rows: LayerTable) -> str:
+    """The layers as a row of boxes."""
     room = max(_ROOM - len(rows) * _FLOOR, 0)
+    total = max(rows.parameters, 1)
     boxes = []
     for row in rows:
         sign, look = ("❄", ICE) if row.frozen else ("▲", WARM)
-        style = _BOX.format(width=_FLOOR + int(room * row.parameters / total), look=look)
+        style = _BOX.format(width=_FLOOR + room * row.parameters // total, look=look)
         title = escape(f"layer {row.index}, {row.name}, {'frozen' if row.frozen else 'trains'}")
         boxes.append(f'<span style="{style}" title="{title}">{sign}<br>{row.index}</span>')
     return f"<div>{''.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
+
+
+def run(done: Run) -> str:
+    """A run: its table, which layers trained in which stage, curves, every epoch, every range test."""
+    parts = [done.table._repr_html_(), *(_stage(stage) for stage in done.stages)]
+    if len(done.records) > 1:
+        parts.append(_charts(done.records))
+    if done.records:
+        parts.append(f"<details><summary>every epoch</summary>{_epochs(done.records)}</details>")
+    return "".join(parts)
+
+
+def _stage(stage: Any) -> str:
+    cells = _cells(stage.trained, len(stage.trained) + len(stage.stage.frozen))
+    line = f"<div>{stage.number}. {escape(stage.stage.text)} {cells}</div>"
+    if stage.curve is None:
+        return line
+    words = escape(f"range test of stage {stage.number}: {stage.curve.note}")
+    return f"{line}<details><summary>{words}</summary>{curve_html(stage.curve)}</details>"
+
+
+def _cells(trained: Collection[int], count: int) -> str:
+    boxes = "".join(
+        f'<span style="display:inline-block;box-sizing:border-box;width:12px;height:12px;margin-right:2px;'
+        f'border:1px solid;border-radius:2px;{WARM if i in trained else ICE}"></span>'
+        for i in range(count)
+    )
+    return f'<span style="white-space:nowrap" title="layers that train are filled">{boxes}</span>'
+
+
+def _epochs(records: Sequence[EpochRecord]) -> str:
+    headers = ("stage", "epoch", "rate", "train loss", "valid loss", records[-1].metric_name)
+    rows = [
+        (r.stage, f"{r.epoch}/{r.epochs}", f"{r.rate:.1e}", f"{r.train_loss:.4f}", f"{r.valid_loss:.4f}",
+         f"{r.accuracy:.4f}")
+        for r in records
+    ]  # fmt: skip
+    return Table(headers, rows)._repr_html_()
+
+
+def _charts(records: Sequence[EpochRecord]) -> str:
+    losses = [
+        ("train loss", _TRAIN, [r.train_loss for r in records]),
+        ("valid loss", _VALID, [r.valid_loss for r in records]),
+    ]
+    figure = [(records[-1].metric_name, _FIGURE, [r.accuracy for r in records])]
+    edges = [i for i in range(1, len(records)) if records[i].stage != records[i - 1].stage]
+    return f"<div>{_chart(losses, edges)} {_chart(figure, edges)}</div>"
+
+
+def _chart(series: Sequence[tuple[str, str, list[float]]], edges: Sequence[int]) -> str:
+    """Lines over epochs as SVG, 300 by 140 pixels; white, so that it can be read on a dark page as well."""
+    values = [value for _, _, points in series for value in points]
+    low, high = min(values), max(values)
+    span, count = (high - low) or 1.0, len(series[0][2])
+
+    def at(i: float, value: float) -> str:
+        return f"{46 + 242 * i / max(count - 1, 1):.1f},{118 - 88 * (value - low) / span:.1f}"
+
+    lines = [
+        f'<text x="4" y="{y}" font-size="10" fill="#555">{value:.3g}</text>'
+        for value, y in ((high, 34), (low, 121))
+    ]
+    for edge in edges:
+        x = at(edge - 0.5, low).partition(",")[0]
+        lines.append(f'<line x1="{x}" x2="{x}" y1="26" y2="122" stroke="#999" stroke-dasharray="3 3"/>')
+    for place, (name, colour, points) in enumerate(series):
+        dashes = ' stroke-dasharray="5 3"' if place else ""
+        path = " ".join(at(i, value) for i, value in enumerate(points))
+        lines.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>'
+            f'<text x="{46 + 90 * place}" y="14" font-size="11" fill="{colour}">{escape(name)}</text>'
+        )
+    label = escape("; ".join(f"{n}: {', '.join(f'{v:.3g}' for v in points)}" for n, _, points in series))
+    return (
+        f'<svg role="img" aria-label="{label}" width="300" height="140" viewBox="0 0 300 140" '
+        f'style="background:#fff;max-width:100%">{"".join(lines)}'
+        '<text x="288" y="136" font-size="10" fill="#555" text-anchor="end">epochs</text></svg>'
+    )

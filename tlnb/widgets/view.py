@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 from typing import Any
@@ -17,6 +19,8 @@ from tlnb.widgets.channel import follow_front_end
 _log = logging.getLogger("tlnb")
 _STATIC = files("tlnb.widgets") / "static"
 STYLE = (_STATIC / "tlnb.css").read_text(encoding="utf-8")
+
+Action = Callable[..., object]
 
 
 def script(*names: str) -> str:
@@ -33,45 +37,71 @@ class View(anywidget.AnyWidget):
     Attributes:
         error: one line that the page shows; what went wrong in the last action.
         busy: what the session is doing; empty at rest.
+        magic: the last action as the magics that do the same.
         failure: the exception of the last action, or None.
     """
 
     _css = STYLE
     error = traitlets.Unicode().tag(sync=True)
     busy = traitlets.Unicode().tag(sync=True)
+    magic = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(busy=session.busy, **traits)
         self.session = session
         self.failure: BaseException | None = None
+        self._loop = _running_loop()
         self.on_msg(self._on_message)
         session.observe(self._on_busy, "busy")
         if self.comm is not None:
             follow_front_end(self.comm)
 
-    def actions(self) -> Mapping[str, Callable[..., object]]:
+    def actions(self) -> dict[str, Action]:
         """What the page may ask for, by name; the values of the message are keyword arguments."""
+        return {}
+
+    def long_actions(self) -> dict[str, Action]:
+        """Likewise; these take long, and run where cells run, so that Jupyter's own stop button ends them."""
         return {}
 
     def act(self, action: str, /, **values: Any) -> None:
         """Do an action; whatever goes wrong is shown, and kept in ``failure``."""
-        self.failure = None
+        long = self.long_actions()
+        if action not in long:
+            self._do(self.actions()[action], values)
+        elif self._loop is None or threading.current_thread() is threading.main_thread():
+            self._do(long[action], values)
+        else:
+            self._loop.call_soon_threadsafe(self._do, long[action], values)
+
+    def _do(self, action: Action, values: Mapping[str, Any]) -> None:
+        self.failure, self.error = None, ""
         try:
-            self.actions()[action](**values)
+            action(**values)
         except TlnbError as error:
+            self.failure = error
+        except KeyboardInterrupt as error:
+            # It must not go on: it would end the event loop of the kernel.
             self.failure = error
         except Exception as error:
             # A mistake of ours or of the user's own code: the page has the line, the log the traceback.
-            _log.exception("action %r of %s failed", action, type(self).__name__)
+            _log.exception("an action of %s failed", type(self).__name__)
             self.failure = error
         self.error = "" if self.failure is None else in_words(self.failure)
 
-    def _on_message(self, _: object, content: Mapping[str, Any], buffers: object = None) -> None:
-        if "do" not in content:
+    def teach(self, magic: str) -> None:
+        """Show the magics that would have done the same."""
+        self.magic = magic
+
+    def _on_message(self, _: object, content: Any, buffers: object = None) -> None:
+        if not isinstance(content, dict) or "do" not in content:
             return
         values = {key: value for key, value in content.items() if key not in ("do", "id")}
         try:
-            self.act(str(content["do"]), **values)
+            if content["do"] in {*self.actions(), *self.long_actions()}:
+                self.act(str(content["do"]), **values)
+            else:
+                self.error = f"{type(self).__name__} has no action {content['do']!r}"
         finally:
             self.send({"done": content.get("id")})
 
@@ -79,10 +109,20 @@ class View(anywidget.AnyWidget):
         self.busy = change["new"]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} of {self.session.__class__.__name__}>"
+        return f"<{type(self).__name__}>"
 
 
 def in_words(error: BaseException) -> str:
     """One line for the page."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; nothing is lost"
     text = str(error).strip()
     return text if isinstance(error, TlnbError) else f"{type(error).__name__}: {text}"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop of the thread that runs cells, when called from there; else None."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

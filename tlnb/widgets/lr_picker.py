@@ -1,0 +1,125 @@
+"""A learning rate picked on the curve of a range test."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import traitlets
+
+from tlnb.engine.lr_curve import LRCurve
+from tlnb.errors import BadArguments, NotReady
+from tlnb.session import Session
+from tlnb.widgets.training_part import TrainingPart, curve_state
+from tlnb.widgets.view import Action, script
+
+
+class CurvePart(TrainingPart):
+    """A curve, a rate on it, and what trains with that rate.
+
+    Args:
+        session: what trains.
+        traits: of other parts.
+    """
+
+    curve = traitlets.Dict(help="the range test as plain values; empty before one").tag(sync=True)
+    rate = traitlets.Float(None, allow_none=True, help="the rate that is picked").tag(sync=True)
+    epochs = traitlets.Int(1).tag(sync=True)
+
+    def __init__(self, session: Session, **traits: Any):
+        super().__init__(session, **traits)
+        self.result: LRCurve | None = None
+
+    def actions(self) -> dict[str, Action]:
+        """Pick a rate; set the number of epochs."""
+        return super().actions() | {"pick": self.pick, "set_epochs": self.set_epochs}
+
+    def long_actions(self) -> dict[str, Action]:
+        """Run the range test; train."""
+        return super().long_actions() | {"find": self.find, "train": self.train}
+
+    def show(self, curve: LRCurve) -> None:
+        """Take a curve, with its own rate picked."""
+        self.result = curve
+        with self.hold_sync():
+            self.curve, self.rate = curve_state(curve), curve.rate
+
+    def pick(self, rate: float) -> None:
+        """Pick a rate.
+
+        Raises:
+            BadArguments: it is not above 0.
+        """
+        if not (isinstance(rate, (int, float)) and math.isfinite(rate) and rate > 0):
+            raise BadArguments(f"a learning rate is a number above 0, not {rate!r}")
+        self.rate = float(f"{rate:.2e}")
+        self.teach(self.line)
+
+    def set_epochs(self, epochs: int) -> None:
+        """How many epochs *Train* trains.
+
+        Raises:
+            BadArguments: not a whole number from 1 up.
+        """
+        if not isinstance(epochs, int) or epochs < 1:
+            raise BadArguments(f"epochs takes a whole number from 1 up, not {epochs!r}")
+        self.epochs = epochs
+
+    def find(self) -> None:
+        """The range test on what is unfrozen now.
+
+        Raises:
+            NotReady, PlanError, BadArguments: nothing has run then.
+        """
+        decay = self.decay
+        rule = self.result.rule if self.result else None
+        with self.watch():
+            self.show(self.session.find_lr(rule=rule, decay=decay))
+        self.teach("%tl_lr" + ("" if decay == 1.0 else f" --decay {decay:.3g}"))
+
+    def train(self) -> None:
+        """Train one stage at the picked rate.
+
+        Raises:
+            NotReady, PlanError, TrainingError: as ``session.train``.
+        """
+        if self.rate is None and self.curve:
+            raise NotReady("pick a rate first: click on the curve, or move the slider")
+        with self.watch():
+            self.teach(self.line)
+            self.session.train(self.epochs, self.rate or "auto", decay=self.decay)
+
+    @property
+    def line(self) -> str:
+        """What *Train* does, as a magic."""
+        rate = "" if self.rate is None else f" lr {self.rate:.3g}"
+        decay = "" if self.decay == 1.0 else f" decay {self.decay:.3g}"
+        return f"%tl_train epochs {self.epochs}{rate}{decay}"
+
+    @property
+    def decay(self) -> float:
+        """How many times slower each earlier layer learns, as the curve was made with."""
+        ratios = self.result.ratios if self.result else {}
+        places = {row.name: row.index for row in self.session.layers} if ratios else {}
+        known = sorted((places[name], ratio) for name, ratio in ratios.items() if name in places)
+        if len(known) < 2:
+            return 1.0
+        (first, low), (last, high) = known[0], known[-1]
+        return float(f"{(high / low) ** (1 / (last - first)):.6g}")
+
+
+class LRPicker(CurvePart):
+    """The curve of a range test: click or slide to pick, run again, train.
+
+    Args:
+        session: what trains.
+        curve: the range test.
+        traits: ``at_once``, see ``TrainingPart``.
+    """
+
+    _esm = script("curve.js", "training.js", "lr_picker.js", "lr_picker.view.js")
+
+    def __init__(self, session: Session, curve: LRCurve, **traits: Any):
+        super().__init__(session, **traits)
+        self.show(curve)
+        self.teach(self.line)

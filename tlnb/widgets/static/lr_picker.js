@@ -1,0 +1,72 @@
+// A rate is picked on the curve, on the slider, or by the name of a rule.
+class Picker {
+  constructor(model, wire) {
+    this.model = model;
+    this.wire = wire;
+    this.plot = make("div", { class: "tlnb-curve", onclick: (event) => this.click(event) });
+    this.note = make("div", { class: "tlnb-detail" });
+    this.rules = make("div", { class: "tlnb-row", role: "group", "aria-label": "Rates that the rules suggest" });
+    this.slider = make("input", { type: "range", step: "0.01", class: "tlnb-slider", "aria-label": "learning rate, on a log scale",
+      oninput: () => this.draw(this.slid()), onchange: () => this.wire.send("pick", { rate: this.slid() }), onkeydown: (event) => event.stopPropagation() });
+    this.shown = make("output", { class: "tlnb-rate" });
+    this.groups = make("div", { class: "tlnb-detail" });
+    this.epochs = make("input", { type: "number", min: 1, class: "tlnb-number-box", "aria-label": "epochs", onkeydown: (event) => event.stopPropagation(),
+      onchange: () => this.wire.send("set_epochs", { epochs: Number(this.epochs.value) }) });
+    this.again = button("Run again", () => this.wire.send("find"));
+    this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
+    this.chooser = make("div", {}, this.plot, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
+    this.bar = make("div", { class: "tlnb-row" }, this.again, make("label", {}, "epochs ", this.epochs), this.train);
+    this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar);
+    this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
+    this.size.observe(this.plot);
+    const stop = follow(model, ["curve", "rate", "epochs", "busy"], () => this.update());
+    this.stop = () => { stop(); this.size.disconnect(); };
+    this.update();
+  }
+
+  slid() {
+    return 10 ** Number(this.slider.value);
+  }
+
+  update() {
+    const curve = this.model.get("curve");
+    const has = Boolean(curve && curve.rates && curve.rates.length > 1);
+    const busy = Boolean(this.model.get("busy"));
+    this.chooser.hidden = !has;
+    say(this.again, has ? "Run again" : "Find a rate");
+    for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
+    this.epochs.value = String(this.model.get("epochs"));
+    if (!has) return;
+    const rates = curve.rates.map(Math.log10);
+    [this.slider.min, this.slider.max] = [rates[0].toFixed(2), rates[rates.length - 1].toFixed(2)];
+    say(this.note, curve.note);
+    this.rules.replaceChildren(...Object.entries(curve.suggestions).filter(([, value]) => value).map(([name, value]) => {
+      const [colour, shape] = lookOf(name);
+      return make("button", { class: "tlnb-button tlnb-rule", type: "button", title: `pick what ${name} suggests`, disabled: busy ? "" : null,
+        onclick: () => this.wire.send("pick", { rate: value }) },
+      draw("svg", { width: 12, height: 12, viewBox: "-6 -6 12 12", "aria-hidden": "true" }, draw("path", { d: shape, fill: colour })), ` ${name} ${rate(value)}`);
+    }));
+    const picked = this.model.get("rate");
+    if (picked) this.slider.value = String(Math.log10(picked));
+    this.draw(picked);
+  }
+
+  draw(picked) {
+    const curve = this.model.get("curve");
+    this.width = this.plot.clientWidth;
+    const drawn = drawCurve(curve, Math.max(this.width || 560, 240), picked);
+    this.rateAt = drawn.rateAt;
+    this.plot.replaceChildren(drawn.svg);
+    say(this.shown, picked ? `rate ${rate(picked)}` : "no rate picked");
+    const groups = picked ? Object.entries(curve.ratios).map(([name, ratio]) => `${name} ${rate(picked * ratio)}`) : [];
+    say(this.groups, groups.length > 1 ? `rate of each layer: ${groups.join(" · ")}` : "");
+    this.groups.hidden = groups.length < 2;
+  }
+
+  click(event) {
+    if (this.model.get("busy") || !this.rateAt) return;
+    const picked = this.rateAt(event.clientX - this.plot.getBoundingClientRect().left);
+    this.draw(picked);
+    this.wire.send("pick", { rate: picked });
+  }
+}

@@ -1,0 +1,15 @@
+export default {
+  render({ model, el }) {
+    const status = statusLine();
+    const wire = new Wire(model, status);
+    const picker = new Picker(model, wire);
+    const training = new Training(model, wire);
+    const magic = make("code", { class: "tlnb-magic" });
+    const teach = () => say(magic, model.get("magic"));
+    const stop = follow(model, ["magic"], teach);
+    teach();
+    el.classList.add("tlnb-live");
+    el.append(make("div", { class: "tlnb" }, picker.element, magic, status, training.element));
+    return () => { picker.stop(); training.stop(); stop(); wire.close(); };
+  },
+};
