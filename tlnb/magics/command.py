@@ -72,6 +72,7 @@ class Command:
         options: taken by name: ``--name value``.
         bare: whether options may also be written as ``name value`` or ``name=value``.
         read_only: whether ``target`` is an attribute, not a method.
+        switches: pairs of a flag and the session's method that is called in place of ``target`` where it is set.
         cell: the session's method that takes the body of ``%%name``; empty where there is no cell form.
         body: what the cell body holds, one sentence.
         details: more for the help, as paragraphs.
@@ -85,6 +86,7 @@ class Command:
     options: tuple[Option, ...] = ()
     bare: bool = False
     read_only: bool = False
+    switches: tuple[tuple[str, str], ...] = ()
     cell: str = ""
     body: str = ""
     details: str = ""

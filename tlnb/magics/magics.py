@@ -90,7 +90,8 @@ class TlMagics(Magics):
         elif command.read_only:
             answer = getattr(self.session, command.target)
         else:
-            answer = getattr(self.session, command.target)(*words, **keywords)
+            switched = [method for flag, method in command.switches if keywords.pop(flag, False)]
+            answer = getattr(self.session, (*switched, command.target)[0])(*words, **keywords)
         return None if quiet else answer
 
     def _step(self, body: str | None, off: bool) -> object:

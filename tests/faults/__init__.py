@@ -1,0 +1,1 @@
+"""Faults: kernels that are killed, stop buttons at the worst moment, disks that are full."""

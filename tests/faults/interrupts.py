@@ -1,0 +1,100 @@
+"""Press the stop button at random moments, go on, and compare with the run that nobody stopped.
+
+``python -m tests.faults.interrupts --count 200`` presses as often as asked for and reports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from faults.job import JOBS, Job, fork, outcome, session_for, undisturbed, wait
+
+
+def pressed_and_continued(job: Job, seed: int, seconds: float, presses: int) -> dict[str, object]:
+    """In a fork: a run with a press of the button every now and then; what it came to, and what happened.
+
+    Args:
+        job: what is trained.
+        seed: of the moments.
+        seconds: that the run takes undisturbed.
+        presses: how many at most.
+    """
+    rng, counts, session = random.Random(seed), Counter[str](), session_for(job)
+
+    def at_rest(number: int, frame: object) -> None:
+        counts["presses while nothing trained"] += 1
+
+    signal.signal(signal.SIGINT, at_rest)
+    begun = False
+    while not begun or session._paused is not None:
+        timer = threading.Timer(rng.uniform(0, seconds), os.kill, (os.getpid(), signal.SIGINT))
+        if counts["presses"] < presses:
+            timer.start()
+            counts["presses"] += 1
+        run = session.go_on() if begun else session.run(job.plan, keep_best=job.keep_best)
+        if timer.is_alive():
+            timer.cancel()
+            counts["presses"] -= 1
+        begun = True
+        counts["stopped"] += run.stopped
+        assert not any(module.training for module in session.model.modules()), "left in train mode"
+        assert signal.getsignal(signal.SIGINT) is at_rest, "the handler of before is not back"
+        assert all(p.grad is None for p in session.model.parameters()), "gradients left behind"
+    names = [t.name for t in threading.enumerate() if t is not threading.main_thread()]
+    assert not [name for name in names if "ahead" in name], names
+    return {"outcome": outcome(session), "counts": counts}
+
+
+def campaign(count: int, seed: int = 0, say: bool = False) -> Counter[str]:
+    """At least ``count`` presses over all jobs; every run must come to what the undisturbed one came to."""
+    rng, total = random.Random(seed), Counter[str]()
+    known: dict[str, tuple[object, float]] = {}
+    while total["presses"] < count:
+        for name, job in JOBS.items():
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place)
+                if name not in known:
+                    known[name] = undisturbed(job, folder)
+                expected, seconds = known[name]
+                once = rng.randrange(1 << 30)
+                began = time.monotonic()
+                status = wait(fork(folder, lambda: pressed_and_continued(job, once, seconds / 2, 4)))
+                assert status == 0, f"{name}, seed {once}: exit status {status} after {time.monotonic() - began:.1f} s"
+                got = json.loads((folder / "outcome.json").read_text())
+            total += Counter(got["counts"])
+            total["runs"] += 1
+            different = got["outcome"] != expected
+            total["runs that came to other weights or another history"] += different
+            if different:
+                print(f"{name}, seed {once}: not the same", file=sys.stderr)
+            if total["presses"] >= count:
+                break
+        if say:
+            print(dict(total), flush=True)
+    return total
+
+
+def main() -> None:
+    """Run and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=200, help="presses at least")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    total = campaign(asked.count, asked.seed, say=True)
+    sys.exit(bool(total["runs that came to other weights or another history"]))
+
+
+if __name__ == "__main__":
+    main()

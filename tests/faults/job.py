@@ -1,0 +1,142 @@
+"""Small jobs that touch all that a checkpoint must hold, run in forks of one warmed process.
+
+A fork costs milliseconds, a new interpreter with torch seconds; so hundreds of faults fit into minutes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from networks import blobs, small
+
+from tlnb.errors import CheckpointError
+from tlnb.session import Session
+
+
+@dataclass(frozen=True)
+class Job:
+    """A plan on data.
+
+    Attributes:
+        plan: the stages.
+        options: of ``Session.data``.
+        keep_best: see ``Session.train``.
+        pictures: whether the samples are 8-bit pictures, which can be augmented.
+    """
+
+    plan: str
+    options: dict[str, object]
+    keep_best: bool = False
+    pictures: bool = False
+
+
+JOBS = {
+    "adamw, range test, frozen body": Job(
+        "freeze body epochs 3\nunfreeze 1: epochs 2 lr 3e-3 decay 2\nunfreeze all epochs 3 lr 1e-3 schedule cosine",
+        {"batch": 16},
+    ),
+    "sgd, accumulation, augmentation": Job(
+        "unfreeze all epochs 3 lr 0.02 optimizer sgd micro 5\nfreeze 0:2 epochs 3 lr 0.01 optimizer sgd patience 1",
+        {"batch": 16, "augment": "light"},
+        pictures=True,
+    ),
+    "adamw, accumulation, best epoch": Job(
+        "unfreeze all epochs 4 lr 0.02 micro 6 smoothing 0.1\nfreeze 0 epochs 3 lr 0.05", {"batch": 12}, keep_best=True
+    ),
+}
+
+
+def session_for(job: Job) -> Session:
+    """A new session with the job's network and data."""
+    session = Session([])
+    session.load(small(), input="1,8,8")
+    samples = blobs(90)
+    inputs = samples.inputs
+    if job.pictures:
+        inputs = (inputs - inputs.amin()).mul_(255 / (inputs.amax() - inputs.amin())).to(torch.uint8)
+    session.data((inputs, samples.targets), **job.options)
+    return session
+
+
+def carry_out(job: Job) -> Session:
+    """Run the job, from its last autosave where there is one."""
+    session = session_for(job)
+    try:
+        session.resume()
+    except CheckpointError as error:
+        assert "no autosave" in str(error), error
+        session.run(job.plan, keep_best=job.keep_best)
+        return session
+    finish(session)
+    return session
+
+
+def finish(session: Session) -> None:
+    """Go on until nothing is left of the plan."""
+    while session._paused is not None:
+        session.go_on()
+
+
+def outcome(session: Session) -> dict[str, object]:
+    """Weights and history, without the clock."""
+    sha = hashlib.sha256()
+    for name, tensor in session.model.state_dict().items():
+        sha.update(name.encode() + tensor.numpy().tobytes())
+    stages = [
+        {
+            "number": s.number, "line": s.stage.text, "rate": s.rate, "note": s.note, "stopped": s.stopped,
+            "digests": [s.digest_before, s.digest_after], "curve": s.curve and [s.curve.rates, s.curve.losses],
+            "records": [{k: v for k, v in r.to_dict().items() if k != "seconds"} for r in s.records],
+        }
+        for s in session.history.stages
+    ]  # fmt: skip
+    return json.loads(json.dumps({"weights": sha.hexdigest(), "stages": stages, "frozen": session.frozen}))
+
+
+def fork(folder: Path, work: object, every: float = 1e-3) -> int:
+    """Run ``work()`` in a fork whose autosaves go into ``folder``; its process number."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.environ["TLNB_HOME"], os.environ["TLNB_AUTOSAVE"] = str(folder), str(every)
+        torch.set_num_threads(1)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        result = work()  # type: ignore[operator]
+        part = folder / "outcome.part"
+        part.write_text(json.dumps(result))
+        part.rename(folder / "outcome.json")
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc(file=sys.stderr)
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def wait(pid: int, seconds: float = 120.0) -> int:
+    """The exit status of a process; negative for the signal that ended it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise AssertionError(f"nothing ended within {seconds} s")
+
+
+def undisturbed(job: Job, folder: Path) -> tuple[dict[str, object], float]:
+    """What the job comes to when nobody stops it, and the seconds that it takes."""
+    began = time.monotonic()
+    assert wait(fork(folder, lambda: outcome(carry_out(job)))) == 0
+    return json.loads((folder / "outcome.json").read_text()), time.monotonic() - began
