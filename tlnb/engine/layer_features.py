@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tlnb.engine.chosen import ChosenSamples
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.observe import quiet
 from tlnb.engine.route import Routes, Wish
@@ -59,22 +60,16 @@ def layer_features(
     last = max(layers.body, default=-1) + 1
     cuts = [cut for cut in layers.graph.cuts if 0 < cut <= last] if layers.graph else []
     if not cuts:
-        kept, found = _by_hooks(model, layers, samples, device)
-        return LayerFeatures(kept, found, samples.targets)
+        found = hooked_features(model, layers, samples, device)
+        return LayerFeatures(tuple(i + 1 for i in found), tuple(found.values()), samples.targets)
     vectors = {}
     for place, cut in enumerate(reversed(cuts)):
         coming = [range(k) for k in cuts if k < cut]
-        pair = (samples, _first(samples))
+        pair = (samples, ChosenSamples(samples, torch.arange(1)))
         route = routes.route(model, layers, Wish(range(cut), coming[::-1]), pair, device, tick=tick)
         parts = [pooled(x) for x in _stream(route.train)]
         vectors[cut] = narrowed(torch.cat(parts), seed=place)
     return LayerFeatures(tuple(cuts), tuple(vectors[k] for k in cuts), samples.targets)
-
-
-def _first(samples: Samples) -> Samples:
-    from tlnb.engine.chosen import ChosenSamples
-
-    return ChosenSamples(samples, torch.arange(1))
 
 
 def _stream(samples: Samples) -> Iterator[Tensor]:
@@ -109,10 +104,19 @@ def narrowed(vectors: Tensor, seed: int = 0) -> Tensor:
     return vectors @ matrix
 
 
-def _by_hooks(
+def hooked_features(
     model: nn.Module, layers: LayerMap, samples: Samples, device: torch.device
-) -> tuple[tuple[int, ...], tuple[Tensor, ...]]:
-    """What the module that starts each layer gives out, for a network without a cut."""
+) -> dict[int, Tensor]:
+    """What the module that starts each layer of the body gives out, as vectors (n, d), by layer.
+
+    It needs no graph. A layer whose module does not run once a batch, or gives no tensor, is left out.
+
+    Args:
+        model: in which nothing changes; it may be a copy of the network that ``layers`` are of.
+        layers: the layers.
+        samples: a view that does not change.
+        device: where the model is.
+    """
     seen: dict[int, list[Tensor]] = {index: [] for index in layers.body}
 
     def note(index: int) -> Callable[[nn.Module, object, object], None]:
@@ -131,4 +135,4 @@ def _by_hooks(
         for hook in hooks:
             hook.remove()
     whole = {i: torch.cat(parts) for i, parts in seen.items() if sum(map(len, parts)) == len(samples)}
-    return tuple(i + 1 for i in whole), tuple(narrowed(v, i) for i, v in whole.items())
+    return {i: narrowed(vectors, seed=i) for i, vectors in whole.items()}

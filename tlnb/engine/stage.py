@@ -13,6 +13,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENTS = ("none", "light", "standard", "strong")
+GUARDS = ("l2sp", "lwf", "ewc")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Key:
             "positive": f"a number from {self.least:g} up",
             "fraction": "a number from 0 to below 1",
             "rate": "auto or a number above 0",
+            "guard": "none or a guard and its strength: l2sp:0.01, lwf:1.0 or ewc:10",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
@@ -58,6 +60,7 @@ KEYS: dict[str, Key] = {
         "whole", "end the stage after this many epochs without a better validation loss", least=1
     ),
     "augment": Key("choice", "random changes to the training images; none overrides the data's", AUGMENTS),
+    "keep": Key("guard", "guard against forgetting what the network knew before"),
     "precision": Key("choice", "number format of the layers that train", PRECISIONS),
     "views": Key(
         "whole", "keep so many augmented views of each image and take them in turn; 0 for new ones each epoch"
@@ -84,6 +87,7 @@ class Stage:
         smoothing: label smoothing (Szegedy et al. 2016), 0 for none.
         patience: epochs without a better validation loss before the stage ends; None for never.
         augment: one of ``AUGMENTS``, in place of the data's own; None for that.
+        keep: a guard against forgetting and its strength, such as ``lwf:1``; None for none.
         precision: one of ``PRECISIONS``.
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
             ``views``. 0 for new ones in each epoch.
@@ -103,6 +107,7 @@ class Stage:
     smoothing: float = 0.0
     patience: int | None = None
     augment: str | None = None
+    keep: str | None = None
     precision: str = "fp32"
     views: int = 0
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
@@ -172,6 +177,16 @@ def _choice(key: Key, value: object) -> str:
     return word
 
 
+def _guard(key: Key, value: object) -> str | None:
+    word = str(value).lower()
+    if value is None or word == "none":
+        return None
+    name, colon, strength = word.partition(":")
+    if name not in GUARDS or not colon or _finite(strength) <= 0:
+        raise ValueError
+    return f"{name}:{_finite(strength):g}"
+
+
 def _finite(value: object) -> float:
     if isinstance(value, bool):
         raise TypeError
@@ -193,4 +208,5 @@ _READERS = {
     "fraction": _fraction,
     "rate": _rate,
     "choice": _choice,
+    "guard": _guard,
 }

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tlnb.engine import freezing, lr_finder, micro, optim, precision
 from tlnb.engine.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
+from tlnb.engine.guards import Guard
 from tlnb.engine.history import EpochRecord
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.lr_curve import LRCurve
@@ -102,6 +103,7 @@ class StageTrainer:
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
         freezing.check_same_parameters(model, self.optimizer)
+        self.guard: Guard | None = None
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
         self.epoch = 0
         self.done = 0  # batches of the epoch under way
@@ -111,6 +113,11 @@ class StageTrainer:
         self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
         self._evaluation_batch = EVALUATION_BATCH
         self.targets = route.train.targets.to(route.device)
+
+    def guard_by(self, guard: Guard) -> None:
+        """Add a guard against forgetting to the loss, before the stage starts."""
+        guard.begin(self.model, self.optimizer)
+        self.guard = guard
 
     @property
     def steps_per_epoch(self) -> int:
@@ -269,7 +276,11 @@ class StageTrainer:
             inputs = self.route.train.view(self.number, self.epoch).batch(indices)
         inputs = inputs.to(self.route.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
-        return self._step(self.route.forward, inputs, targets)
+        if self.guard is None:
+            return self._step(self.route.forward, inputs, targets)
+        with self.guard.watching():
+            loss = self._step(self.route.forward, inputs, targets)
+            return loss + self.guard.penalty(indices)
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
