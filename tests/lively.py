@@ -10,8 +10,8 @@ from torch import nn
 def lively(seed: int = 0) -> Small:
     """``small`` with norms that have random biases.
 
-    Without them whole layers are dead: features are zero whatever changes, and a dead channel sits on the kink
-    of its ReLU, where a rounding decides about its gradient.
+    Without them whole layers are dead: features are zero whatever changes, and a dead channel sits on the
+    kink of its ReLU, where a rounding decides about its gradient.
     """
     model = small(seed=seed)
     generator = torch.Generator().manual_seed(3)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from tlnb.engine.layers import LayerMap
 from tlnb.engine.tracing import flags
 
 _BY_ELEMENT = (F.dropout, F.alpha_dropout, F.rrelu)
@@ -38,25 +37,18 @@ class _Watch(TorchFunctionMode):
 
 
 @torch.no_grad()
-def draws_by_place(
-    tail: nn.Module, layers: LayerMap, cut: int, model: nn.Module, device: torch.device
-) -> bool:
-    """Whether elementwise dropout acts on images (B, C, H, W) behind the cut.
+def draws_by_place(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
+    """Whether elementwise dropout acts on images (B, C, H, W) in a part of a model.
 
     It draws in the order of memory, so with channels last each element gets another number: the training is
     as good, but not the same.
 
     Args:
-        tail: the part behind the cut; runs once, on zeros and in test mode.
-        layers: of the model.
-        cut: where the tail starts.
+        part: runs once, in test mode.
+        x: a batch of what enters it.
         model: the whole; its modes are put back.
-        device: where it is.
     """
-    shape = layers[cut - 1].shape
-    if shape is None or len(shape) != 3:
-        return False
     watch = _Watch()
-    with flags(model, training=False), watch:
-        tail.eval()(torch.zeros(1, *shape, device=device))
+    with flags(part, training=False), flags(model, training=False), watch:
+        part(x)
     return watch.found
