@@ -6,10 +6,19 @@ sends no error message, so nbval would pass such a cell whenever its output is n
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+# What sessions save by themselves goes to a folder of the test run, in the kernels of notebooks too.
+if "TLNB_HOME" not in os.environ:
+    os.environ["TLNB_HOME"] = tempfile.mkdtemp(prefix="tlnb-tests-")
+    atexit.register(shutil.rmtree, os.environ["TLNB_HOME"], ignore_errors=True)
 
 
 @pytest.hookimpl(wrapper=True)
