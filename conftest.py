@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+# Before torch starts, in kernels too: a test process has one core to itself.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # What sessions save by themselves goes to a folder of the test run, in the kernels of notebooks too.
 if "TLNB_HOME" not in os.environ:
     os.environ["TLNB_HOME"] = tempfile.mkdtemp(prefix="tlnb-tests-")

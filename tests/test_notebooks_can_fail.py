@@ -30,7 +30,7 @@ REASONS = {
 
 def run_pytest(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A pytest of its own, from the root, whatever options this one was given by the environment."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
