@@ -23,8 +23,8 @@ _BOX = (
 # Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The twin, which comes
 # next, is enough then.
 _HIDE_DEAD = (
-    ".jp-OutputArea-child:has(> .jp-OutputArea-output.jupyter-widgets:not(:has(*)))"
-    f":has(+ .jp-OutputArea-child .{TWIN}){{display:none}}"
+    f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{TWIN}) > "
+    ".jp-OutputArea-output.jupyter-widgets:not(:has(*)){display:none}"
 )
 _FLOOR, _ROOM = 28, 560
 _TRAIN, _VALID, _FIGURE = "#0072b2", "#c44f00", "#00795a"  # told apart with any colour vision

@@ -1,0 +1,129 @@
+"""Toggles in a real notebook, against the state of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nbformat
+import pytest
+from browser.lab import ROOT, Notebook
+
+FLAGS = "[int(fixed) for fixed in tl.frozen]"
+
+
+def first_cells(name: str, last: str) -> list[str]:
+    """The code cells of a tutorial up to the first that begins with ``last``."""
+    cells = [c.source for c in nbformat.read(ROOT / "notebooks" / name, 4).cells if c.cell_type == "code"]
+    return cells[: next(i for i, cell in enumerate(cells) if cell.startswith(last)) + 1]
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook: Callable[..., Notebook]) -> Notebook:
+    """The quickstart up to the freezing; a second view of the layers; a cell for magics."""
+    opened = open_notebook(*first_cells("01_quickstart.ipynb", "%tl_freeze"), "%tl_layers", "%tl_freeze 0:5")
+    opened.run_all()
+    opened.ask("tl.frozen")
+    return opened
+
+
+@pytest.fixture(autouse=True)
+def five_frozen(notebook: Notebook) -> None:
+    notebook.tell("tl.freeze('all'); tl.unfreeze('5:')")
+
+
+def boxes(notebook: Notebook, cell: int = -2) -> object:
+    return notebook.view(cell).locator(".tlnb-layer")
+
+
+def test_a_click_toggles_one_in_both_views(notebook: Notebook) -> None:
+    boxes(notebook).nth(2).click()
+    notebook.until(FLAGS, [1, 1, 0, 1, 1, 0, 0, 0])
+    for cell in (-3, -2):
+        notebook.page.wait_for_function(
+            "(box) => box.ariaChecked === 'true'", arg=boxes(notebook, cell).nth(2).element_handle()
+        )
+    assert "features.8" in boxes(notebook).nth(2).get_attribute("aria-label")
+    assert notebook.ask("tl.model.features[8].weight.requires_grad")
+    assert notebook.view(-2).locator(".tlnb-magic").inner_text() == "%tl_unfreeze 2"
+
+
+def test_a_drag_and_a_shift_click_set_a_range(notebook: Notebook) -> None:
+    boxes(notebook).nth(1).drag_to(boxes(notebook).nth(3))
+    notebook.until(FLAGS, [1, 0, 0, 0, 1, 0, 0, 0])
+    boxes(notebook).nth(5).click()
+    notebook.until(FLAGS, [1, 0, 0, 0, 1, 1, 0, 0])
+    boxes(notebook).nth(7).click(modifiers=["Shift"])
+    notebook.until(FLAGS, [1, 0, 0, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("label", "flags"),
+    [
+        ("Head only", [1, 1, 1, 1, 1, 1, 1, 0]),
+        ("Last third", [1, 1, 1, 1, 1, 0, 0, 0]),
+        ("All train", [0] * 8),
+        ("All frozen", [1] * 8),
+    ],
+)
+def test_presets(notebook: Notebook, label: str, flags: list[int]) -> None:
+    notebook.view(-2).get_by_role("button", name=label).click()
+    notebook.until(FLAGS, flags)
+
+
+def test_keys(notebook: Notebook) -> None:
+    boxes(notebook).nth(0).focus()
+    for key in ("ArrowRight", "ArrowRight", "Space"):
+        notebook.page.keyboard.press(key)
+    notebook.until(FLAGS, [1, 1, 0, 1, 1, 0, 0, 0])
+    assert notebook.page.evaluate("() => document.activeElement.dataset.index") == "2"
+    notebook.page.keyboard.press("End")
+    notebook.page.keyboard.press("Enter")
+    notebook.until(FLAGS, [1, 1, 0, 1, 1, 0, 0, 1])
+
+
+def test_a_magic_moves_the_views(notebook: Notebook) -> None:
+    notebook.tell("tl.unfreeze('all')")
+    notebook.run(-1 % notebook.page.locator(".jp-Notebook .jp-Cell").count())
+    handle = boxes(notebook).nth(4).element_handle()
+    notebook.page.wait_for_function("(box) => box.ariaChecked === 'false'", arg=handle)
+    assert [box.get_attribute("aria-checked") for box in boxes(notebook).all()] == ["false"] * 5 + [
+        "true"
+    ] * 3
+    assert "592,906 of 981,226 parameters train" in notebook.view(-2).locator(".tlnb-summary").inner_text()
+
+
+def test_an_error_of_a_click_is_shown(notebook: Notebook) -> None:
+    notebook.tell(
+        "def broken(where): raise RuntimeError('a <b>bold</b> mistake')\ntl.freeze = tl.unfreeze = broken"
+    )
+    boxes(notebook).nth(0).click()
+    error = notebook.view(-2).locator(".tlnb-error")
+    error.wait_for()
+    assert error.inner_text() == "RuntimeError: a <b>bold</b> mistake"
+    notebook.tell("del tl.freeze, tl.unfreeze")
+    boxes(notebook).nth(0).click()
+    error.wait_for(state="detached")
+    notebook.until(FLAGS, [0, 1, 1, 1, 1, 0, 0, 0])
+
+
+def test_the_twin_is_there_and_rests(notebook: Notebook) -> None:
+    twin = notebook.cell(-2).locator(".tlnb-twin")
+    assert twin.count() == 1
+    assert not twin.is_visible()
+
+
+def test_reload_keeps_the_views_and_a_restart_leaves_the_twins(notebook: Notebook) -> None:
+    notebook.save()
+    notebook.reload()
+    boxes(notebook).nth(6).wait_for()
+    boxes(notebook).nth(6).click()
+    notebook.until(FLAGS, [1, 1, 1, 1, 1, 0, 1, 0])
+    notebook.restart()
+    assert boxes(notebook).count() == 8  # the page keeps what it shows
+    notebook.reload()
+    twin = notebook.cell(-2).locator(".tlnb-twin")
+    twin.wait_for()
+    notebook.page.wait_for_timeout(3500)  # as long as JupyterLab looks for the lost view
+    assert twin.is_visible()
+    assert "features.15" in twin.inner_text()
+    assert not notebook.page.get_by_text("Error displaying widget").first.is_visible()
