@@ -68,16 +68,28 @@ def compare(row: Row, peer: str, settings: Settings, pairs: int) -> tuple[object
         seconds = f"tlnb {ours[-1]['seconds']:.2f} s, {peer} {theirs[-1]['seconds']:.2f} s"
         print(f"  {row.text}, pair {pair + 1}: {seconds}", flush=True)
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
+    processor = statistics.median(b["processor"] / a["processor"] for a, b in zip(ours, theirs, strict=True))
     times = [statistics.median(m["seconds"] for m in side) for side in (ours, theirs)]
     memory = [max(m["memory"] for m in side) for side in (ours, theirs)]
     return (
         row.text, peer, f"{times[0]:.2f}", f"{times[1]:.2f}", f"{statistics.median(ratios):.1f}",
-        f"{min(ratios):.1f} to {max(ratios):.1f}", f"{row.wanted[peer]:g}",
+        f"{min(ratios):.1f} to {max(ratios):.1f}", f"{processor:.1f}", f"{row.wanted[peer]:g}",
         f"{memory[0]:.0f}", f"{memory[1]:.0f}",
     )  # fmt: skip
 
 
-HEADERS = ("work", "peer", "tlnb s", "peer s", "ratio", "spread", "wanted", "tlnb MB", "peer MB")
+HEADERS = (
+    "work",
+    "peer",
+    "tlnb s",
+    "peer s",
+    "ratio",
+    "spread",
+    "processor ratio",
+    "wanted",
+    "tlnb MB",
+    "peer MB",
+)
 
 
 def main() -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tlnb.engine.chosen import choose
-from tlnb.engine.layer_features import LayerFeatures, layer_features
+from tlnb.engine.layer_features import LayerFeatures, layer_features, narrowed, pooled
 from tlnb.engine.layers import LayerMap
 from tlnb.engine.probe import ridge_probe
 from tlnb.engine.route import Routes
-from tlnb.engine.samples import Samples
+from tlnb.engine.samples import Samples, TensorSamples
 from tlnb.engine.similarity import norm_similarity
 from tlnb.engine.transferability import h_score, logme
 
-SCORED = 1500  # samples that scores are taken from; beyond that they hardly move
+SCORED = 1000  # samples that scores are taken from; beyond that they hardly move
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,20 @@ class Figures:
     norms: dict[str, float]
     pixels: float
 
+    def of_all(self, samples: Samples) -> Figures:
+        """The same scores, with the amounts of all samples where a part of them was looked at."""
+        amount, chance, _ = _amounts(samples.targets)
+        return replace(self, images=len(samples), per_class=amount, chance=chance)
+
+
+def _amounts(targets: Tensor) -> tuple[int | None, float, int]:
+    """Samples of the smallest class, share of the largest, and number of classes."""
+    if targets.is_floating_point():
+        return None, 0.0, int(targets[0].numel())
+    counts = torch.bincount(targets)
+    present = counts[counts > 0]
+    return int(present.min()), float(counts.max() / counts.sum()), len(present)
+
 
 def measure(
     model: nn.Module,
@@ -97,12 +112,12 @@ def measure(
         _score(kept, vectors[rows], targets) for kept, vectors in zip(found.kept, found.vectors, strict=True)
     )
     alike = norm_similarity(model, samples, device)
-    counts = None if targets.is_floating_point() else torch.bincount(samples.targets)
+    per_class, chance, classes = _amounts(samples.targets)
     return Figures(
         images=len(samples),
-        per_class=None if counts is None else int(counts[counts > 0].min()),
-        classes=int((counts > 0).sum()) if counts is not None else int(targets[0].numel()),
-        chance=0.0 if counts is None else float(counts.max() / counts.sum()),
+        per_class=per_class,
+        classes=classes,
+        chance=chance,
         scores=scores,
         similarity=alike.value if alike else None,
         measured_on=alike.measured_on if alike else "",
@@ -112,8 +127,9 @@ def measure(
 
 
 def _rows(samples: Samples, seed: int) -> Tensor:
-    chosen = choose(samples, SCORED, seed)
-    return getattr(chosen, "rows", None) if chosen is not samples else torch.arange(len(samples))  # type: ignore[return-value]
+    """The samples that scores are taken from."""
+    every = TensorSamples(torch.arange(len(samples)), samples.targets)
+    return choose(every, SCORED, seed).batch(torch.arange(min(SCORED, len(samples))))
 
 
 def _score(kept: int, vectors: Tensor, targets: Tensor) -> LayerScore:
@@ -130,15 +146,11 @@ def _score(kept: int, vectors: Tensor, targets: Tensor) -> LayerScore:
 
 def _pixels(samples: Samples, rows: Tensor, targets: Tensor) -> float:
     """What the input itself tells a probe: the floor for every layer."""
-    from tlnb.engine.layer_features import narrowed, pooled
-
     parts = [pooled(_small(samples.batch(part))) for part in rows.split(64)]
     return ridge_probe(narrowed(torch.cat(parts)), targets).accuracy
 
 
 def _small(x: Tensor) -> Tensor:
-    from torch.nn import functional
-
     if x.dim() == 4:
         return functional.adaptive_avg_pool2d(x.float(), min(16, *x.shape[2:])).flatten(1)
     return x

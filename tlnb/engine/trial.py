@@ -132,8 +132,8 @@ def try_plan(
 
 
 def _stage(
-    ground: TrialGround, model: nn.Module, layers: LayerMap, stages: tuple[Stage, ...], number: int, seed: int,
-    stop: StopRequest,
+    ground: TrialGround, model: nn.Module, layers: LayerMap, stages: tuple[Stage, ...], number: int,
+    seed: int, stop: StopRequest,
 ) -> StageResult:  # fmt: skip
     stage = stages[0]
     freezing.apply(model, layers, stage.frozen)

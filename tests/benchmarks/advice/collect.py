@@ -16,10 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from procedures import lengths, procedures
+from procedures import procedures
 from tasks import AMOUNTS, HELD_OUT, TUNE, TaskSet
 
 from tlnb.engine.advice_figures import measure
+from tlnb.engine.advice_rule import lengths
 from tlnb.engine.feature_cache import FeatureCache
 from tlnb.engine.layers import find_layers
 from tlnb.engine.models import load_model

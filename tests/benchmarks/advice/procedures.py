@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-
-def lengths(images: int) -> tuple[int, int, int]:
-    """Batch, epochs of a head alone, and epochs of anything more, for so many training images."""
-    if images <= 100:
-        return 16, 20, 16
-    if images <= 400:
-        return 32, 15, 10
-    return 64, 10, 5
+from tlnb.engine.advice_rule import lengths
 
 
 def procedures(images: int) -> dict[str, str]:

@@ -1,0 +1,169 @@
+"""How much to transfer: advice from measured figures, and the sweep that tries every depth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tlnb.engine.advice import Advice
+from tlnb.engine.advice_figures import measure
+from tlnb.engine.advice_rule import decide, write_plan
+from tlnb.engine.chosen import choose
+from tlnb.engine.history import Run
+from tlnb.engine.samples import Samples
+from tlnb.engine.stopping import Stopped, StopRequest
+from tlnb.engine.sweep import Sweep, SweepPlan
+from tlnb.engine.trial import TrialGround
+from tlnb.errors import BadArguments, ModelError, NotReady
+from tlnb.session.train import Training
+
+MOST = 10_000_000_000  # numbers that enter the network; beyond that, advice looks at a part of the data
+
+
+class Advising(Training):
+    """Advise, and try every depth.
+
+    Args:
+        listeners: see ``State``.
+    """
+
+    def __init__(self, listeners: Iterable[object] = ()):
+        super().__init__(listeners)
+        self._advice: tuple[object, Advice] | None = None
+        self._sweep: Sweep | None = None
+
+    def advise(self, *, images: int = 2000) -> Advice:
+        """Measure how much data there is and how similar it is, and say what to do about it.
+
+        One pass of the training images through the network gives every layer's features; they stay in the
+        cache and serve the training that follows, where all images take part.
+
+        Args:
+            images: how many training images are looked at, at most.
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: the network has random weights or is all head, so that nothing can be transferred.
+        """
+        layers, loaded = self._need_ready(), self._need_model()
+        if not loaded.trained:
+            raise ModelError(
+                f"{loaded.name} has random weights: there is nothing to transfer, so train all of it"
+            )
+        if not layers.body:
+            raise ModelError("the network is all head, so there is nothing to keep or to train but that")
+        began, samples, stop = time.perf_counter(), self._training_samples(), StopRequest()
+        looked = choose(samples, images, seed=0)
+        with self._working("advice", stop), stop.on_interrupt():
+            try:
+                figures = measure(
+                    loaded.model, layers, looked, self._routes, self.device, tick=lambda *_: stop.check()
+                )
+            except Stopped:
+                raise NotReady("stopped before everything was measured") from None
+        figures = figures.of_all(samples)
+        decision = decide(figures, layers)
+        note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
+        advice = Advice(
+            figures,
+            decision,
+            write_plan(decision, len(samples)),
+            len(layers.body),
+            time.perf_counter() - began,
+            note,
+        )
+        self._advice = (self._advice_key(), advice)
+        return advice
+
+    def train(
+        self,
+        epochs: int = 1,
+        lr: float | str | None = "auto",
+        *,
+        advised: bool = False,
+        **settings: Any,
+    ) -> Run:
+        """Train one stage with what is unfrozen now, or the plan that was advised.
+
+        Args:
+            epochs: passes over the training samples.
+            lr: learning rate of the last layer; ``auto`` runs the range test first.
+            advised: run the plan of :meth:`advise`, which is asked first where it was not yet; it brings its
+                own epochs and rates.
+            settings: see :meth:`Training.train`.
+
+        Raises:
+            NotReady, PlanError, BadArguments: nothing has run then.
+            TrainingError: no rate was found, or a frozen layer changed.
+        """
+        if not advised:
+            return super().train(epochs, lr, **settings)
+        if (epochs, lr) != (1, "auto"):
+            raise BadArguments("--advised brings its own epochs and rates; leave out epochs and lr")
+        if self._advice is None or self._advice[0] != self._advice_key():
+            self.advise()
+        assert self._advice is not None
+        advice = self._advice[1]
+        self._emit("on_message", f"advised: {advice.procedure}")
+        return self.run(advice.plan, **settings)
+
+    def sweep(
+        self,
+        *,
+        epochs: int = 4,
+        seeds: int = 3,
+        images: int = 400,
+        lr: float = 1e-3,
+        blocks: bool = False,
+    ) -> Sweep:
+        """Accuracy against the number of layers kept, frozen and fine-tuned (Yosinski et al. 2014).
+
+        Everything runs on copies: the session's network stays as it is. An interrupt ends it after the step
+        under way; the same call goes on where it stopped.
+
+        Args:
+            epochs: of each run.
+            seeds: runs of each kind.
+            images: at most so many training images, and as many to measure on.
+            lr: learning rate of all runs.
+            blocks: keep all weights and train one block alone (surgical fine-tuning, Lee et al. 2023).
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: the network has random weights.
+        """
+        loaded, layers, source = self._need_model(), self._need_ready(), self._need_data()
+        if not loaded.trained:
+            raise ModelError(f"{loaded.name} has random weights: every depth would be the floor")
+        if not loaded.head:
+            raise ModelError(f"{loaded.name} has no head that a sweep could make new")
+        train = self._training_samples()
+        assert self._samples is not None
+        parts = (choose(train, images, seed=0), choose(self._samples[1], images, seed=0))
+        ground = TrialGround(
+            loaded.model, loaded.head, parts, len(source.classes), source.task, source.batch, self.device,
+            self._routes,
+        )  # fmt: skip
+        plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
+        key = (self._advice_key(), plan, images)
+        if self._sweep is None or self._sweep.key != key:
+            self._sweep = Sweep(plan, source.task.metric, key, tuple(layers.names))
+        stop = StopRequest()
+        with self._working("a sweep", stop), stop.on_interrupt():
+            self._sweep.go_on(ground, stop, lambda text: self._emit("on_message", text))
+        return self._sweep
+
+    def _training_samples(self) -> Samples:
+        if self._samples is None:
+            raise NotReady("the data is not fitted to the network yet")
+        return self._samples[0]
+
+    def _advice_key(self) -> tuple[object, ...]:
+        """What advice holds for: this network, this data, nothing trained since."""
+        return id(self._loaded), id(self._data), len(self._history), _sum(self)
+
+
+def _sum(session: Training) -> Sequence[int]:
+    """Counts of writes to the weights: anything that changes them changes these."""
+    return tuple(p._version for p in session.model.parameters())
