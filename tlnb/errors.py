@@ -7,6 +7,7 @@ TlnbError                 base: one line in a notebook, a full traceback in plai
 ├── DataError             data that cannot be found, read or split
 ├── AddressError          a layer address that hits nothing
 ├── PlanError             a stage line that cannot be understood
+├── ExportError           results that cannot be written in the form asked for
 ├── BadArguments          a magic line that cannot be understood
 ├── NotReady              a step that needs an earlier one (``%tl_train`` before ``%tl_data``)
 └── TrainingError         training that cannot start, or that broke a promise
@@ -44,6 +45,10 @@ class DataError(TlnbError):
 
 class AddressError(TlnbError):
     """A layer address that hits nothing."""
+
+
+class ExportError(TlnbError):
+    """Results that cannot be written in the form asked for."""
 
 
 class PlanError(TlnbError):

@@ -1,0 +1,173 @@
+"""%tl_script: a plain script that runs where there is no tlnb, and ends with the same weights bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from session_scripts import run_without_tlnb
+from torch import nn
+
+from tlnb.errors import ExportError
+from tlnb.magics.step import CellStep
+from tlnb.session import Session
+
+PLAN = "freeze body\nunfreeze 3: lr 1e-3\nunfreeze all decay 2.6 lr 1e-3"
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
+
+
+def same_weights(session: Session, folder: Path) -> bool:
+    found = load_file(folder / "train.trained.safetensors")
+    ours = session.model.state_dict()
+    return ours.keys() == found.keys() and all(torch.equal(ours[name], found[name]) for name in ours)
+
+
+def figures(session: Session) -> list[str]:
+    return [
+        f"stage {r.stage}, epoch {r.epoch} of {r.epochs}: training loss {r.train_loss:.4f}, "
+        f"validation loss {r.valid_loss:.4f}, {r.metric_name} {r.accuracy:.4f}"
+        for r in session.history
+    ]
+
+
+def trained_on_digits(**options: object) -> Session:
+    session = Session([])
+    session.load("convnet5")
+    session.data("digits", per_class=12, valid=0.05, **options)
+    return session
+
+
+def check(session: Session, folder: Path) -> str:
+    """Write the script, run it, compare figures and weights; what it printed."""
+    session.script(str(folder / "train.py"))
+    shown = run_without_tlnb(folder / "train.py")
+    assert [line for line in shown.splitlines() if line.startswith("stage ")] == figures(session)
+    assert same_weights(session, folder)
+    return shown
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_three_stages_end_bit_equal(tmp_path: Path, cache: bool) -> None:
+    session = trained_on_digits()
+    session.run(PLAN, cache=cache)
+    check(session, tmp_path)
+    text = (tmp_path / "train.py").read_text()
+    assert ("def features(" in text) is cache
+
+
+def test_settings_of_stages_are_in_the_numbers(tmp_path: Path) -> None:
+    session = trained_on_digits(seed=4, balance="weights")
+    session.run(
+        "freeze body lr 0.01 optimizer sgd momentum 0.8 schedule cosine smoothing 0.1 batch 50\n"
+        "train 6: lr 1e-3 schedule constant weight_decay 0.2 epochs 2",
+        bn="frozen",
+    )
+    session.train(epochs=3, lr=1e-3, keep_best=True)
+    check(session, tmp_path)
+
+
+def test_a_head_of_several_layers(tmp_path: Path) -> None:
+    session = trained_on_digits()
+    session.head("mlp:32,16")
+    session.freeze("body")
+    session.train(lr=1e-3)
+    check(session, tmp_path)
+
+
+def pictures(folder: Path) -> Path:
+    numbers = np.random.default_rng(0)
+    for kind, level in (("dark", 60), ("light", 190)):
+        (folder / kind).mkdir(parents=True)
+        for index in range(12):
+            pixels = numbers.normal(level, 30, (40 + index, 52, 3)).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / kind / f"{index}.{'png' if index % 2 else 'jpg'}")
+    Image.new("RGBA", (50, 50), (10, 20, 30, 90)).save(folder / "dark" / "see-through.png")
+    (folder / "dark" / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v2"])
+def test_a_folder_and_a_network_of_torchvision(tmp_path: Path, name: str) -> None:
+    session = Session([])
+    session.load(name, weights="none")
+    session.data(str(pictures(tmp_path / "photos")), size=64, batch=8)
+    session.freeze("body")
+    session.train(lr=1e-3)
+    session.unfreeze("-3:")
+    session.train(lr=1e-4)
+    check(session, tmp_path)
+    assert "broken.jpg" not in (tmp_path / "train.files.csv").read_text()
+
+
+def test_measured_values_and_a_module_of_ones_own(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(80, 5, generator=generator)
+    targets = inputs[:, :2].sum(1, keepdim=True) * 3 + 7
+    network = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 1))
+    session = Session([])
+    session.load(network)
+    session.data((inputs, targets), target="regression", batch=16)
+    session.freeze("0")
+    session.train(epochs=2, lr=1e-2)
+    assert "R²" in check(session, tmp_path)
+
+
+def test_labels_and_a_step_of_ones_own(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(60, 6, generator=generator)
+    labels = (inputs[:, :3] > 0).float()
+    session = Session([])
+    session.load(nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)))
+    session.data((inputs, labels), target="labels", batch=20)
+    session.train(lr=1e-2)
+    check(session, tmp_path)
+
+
+def test_a_step_from_a_cell(tmp_path: Path) -> None:
+    session = trained_on_digits()
+    body = "scores = model(x)\nloss = torch.nn.functional.multi_margin_loss(scores, y)"
+    session.step = CellStep(body, {"torch": torch})
+    session.freeze("body")
+    session.train(lr=1e-3)
+    check(session, tmp_path)
+
+
+def refused(change: Callable[[Session], None]) -> str:
+    session = trained_on_digits()
+    change(session)
+    with pytest.raises(ExportError) as caught:
+        session.script()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_what_a_script_cannot_hold_is_said() -> None:
+    assert "nothing was trained" in refused(lambda session: None)
+
+    def other_data(session: Session) -> None:
+        session.train(lr=1e-3)
+        session.data("digits", per_class=3)
+
+    assert "the data has changed" in refused(other_data)
+
+
+def test_a_script_ends_in_py(tmp_path: Path) -> None:
+    session = trained_on_digits()
+    session.freeze("body")
+    session.train(lr=1e-3)
+    with pytest.raises(ExportError, match=r"\.py"):
+        session.script(str(tmp_path / "train.ipynb"))
+    shown = session.script()
+    assert shown.path is None
+    assert "class ConvNet5" in repr(shown)
+    assert "&quot;" in shown._repr_html_()
+    assert not list(tmp_path.glob("*.py"))
