@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -146,7 +146,7 @@ class Keeping(Heads):
         history = [stage for stage in self._history.stages if stage is not under_way]
         fingerprint = self._data_print()
         if plan is not None:
-            plan.own_step = self._step is not None
+            plan = replace(plan, own_step=self._step is not None)
         asked = None if data is None or data.asked is None else dict(data.asked)
         parts = Parts(
             loaded, self.frozen, list(self._tasks.values()), self._task, first, "", asked, (), fingerprint,

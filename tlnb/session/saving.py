@@ -313,7 +313,7 @@ def _target(path: str) -> Path:
     Raises:
         CheckpointError: something else than a checkpoint stands there.
     """
-    if not path or "\0" in path:
+    if not Path(path).name or "\0" in path:
         raise CheckpointError("a file needs a name, such as: %tl_save birds")
     place = Path(path).expanduser()
     if not place.suffix:

@@ -180,7 +180,7 @@ class Training(Keeping):
                 ) from None
             raise
         finally:
-            if result.records or result.stopped:
+            if result.records or result.stopped or result.diverged:
                 self._history.stages.append(result)
                 run.stages.append(result)
             else:
