@@ -11,7 +11,6 @@ from torch import nn
 
 from tests.networks import small
 from tlnb.engine import timm_models
-from tlnb.engine.preprocess import looks_normalised, why_normalised
 from tlnb.errors import AddressError, ModelError, NotReady, WeightsError
 from tlnb.session import Session
 
@@ -227,17 +226,3 @@ def test_without_timm_one_line_says_what_to_install(tl: Session, monkeypatch: py
     monkeypatch.setattr(builtins, "__import__", no_timm)
     with pytest.raises(ModelError, match=r"timm is not installed; get it with: pip install 'tlnb\[timm\]'"):
         tl.load("timm/resnet18")
-
-
-# -------------------------------------------------------------------- normalised twice
-
-
-def test_pixels_and_normalised_pixels_are_told_apart() -> None:
-    pixels = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-    usual = (pixels - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
-    for fine in (pixels, pixels * 255, (pixels * 255).to(torch.uint8), torch.zeros(0, 3, 4, 4)):
-        assert not looks_normalised(fine)
-    for twice in (usual, pixels * 2 - 1, usual * 0.5):
-        assert looks_normalised(twice)
-    assert "have been normalised before" in str(why_normalised(usual))

@@ -329,3 +329,15 @@ def test_every_name_can_be_asked_for_its_parts(name, cache):
     for choice in torchvision_sets._choices(maker):
         with pytest.raises((RuntimeError, FileNotFoundError)):  # not there; anything else is a wrong argument
             maker(root=str(cache), download=False, **choice)
+
+
+@pytest.mark.parametrize(
+    ("scale", "white"), [(1.0, None), (16.0, "16 is white"), (200.0, "255 is white"), (255.0, "255 is white")]
+)
+def test_pictures_on_any_scale_are_taken_as_pixels(scale: float, white: str | None) -> None:
+    pixels = torch.linspace(0, 1, 20 * 64).view(20, 1, 8, 8)
+    data = load_data((pixels * scale, torch.arange(20) % 2))
+    assert (white is None and not data.notes) or any(white in note for note in data.notes)
+    plain = Preprocess(channels=1, size=(8, 8), resize=None, mean=(0.0,), std=(1.0,))
+    most = max(part.batch(torch.arange(len(part))).max().item() for part in data.samples(plain))
+    assert most == pytest.approx(200 / 255 if scale == 200.0 else 1.0)

@@ -15,10 +15,6 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from tlnb.engine.doubts import looks_normalised, why_normalised
-
-__all__ = ["Preprocess", "looks_normalised", "why_normalised"]
-
 
 @dataclass(frozen=True)
 class Preprocess:

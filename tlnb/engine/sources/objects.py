@@ -122,7 +122,7 @@ def _arrays(inputs: Any, targets: Any) -> _Part:
 def collection_of(inputs: Any) -> tuple[Callable[[Tensor], Collection], list[str]]:
     """How inputs in memory are taken: as pictures, or just as they are.
 
-    Pictures are uint8, or floating point within 0..1, of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with
+    Pictures are uint8, or other numbers from 0 to 255, of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with
     1 or 3 channels. Anything else goes to the network as it is.
 
     Returns:
@@ -136,13 +136,23 @@ def collection_of(inputs: Any) -> tuple[Callable[[Tensor], Collection], list[str
         tensor = tensor.float()
         if not torch.isfinite(tensor).all():
             raise DataError("X holds values that are not finite")
-    if pictures is not None and tensor.min() >= 0 and tensor.max() <= 1:
-        return lambda targets: Pictures(pictures.float(), targets), []
+    if pictures is not None and tensor.min() >= 0 and tensor.max() <= 255:
+        white, notes = _white(float(tensor.max()))
+        return lambda targets: Pictures(pictures.float() / white, targets), notes
     notes = []
     if pictures is not None and pictures.is_floating_point():
         span = f"{tensor.min():.3g} to {tensor.max():.3g}"
         notes.append(f"values from {span}: taken as normalised already, and not normalised again")
     return lambda targets: Rows(tensor, targets), notes
+
+
+def _white(most: float) -> tuple[float, list[str]]:
+    """The value of white in pictures that are not uint8, by the largest value in them, and a note."""
+    if most <= 1:
+        return 1.0, []
+    # A dim set of 8-bit pictures may have no 255 in it; the 0..16 of scikit-learn's digits ends far below.
+    white = 255.0 if most > 64 else most
+    return white, [f"values from 0 to {most:.3g}: taken as pixels in which {white:g} is white"]
 
 
 def _plain(array: Any) -> np.ndarray:
