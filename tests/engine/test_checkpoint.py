@@ -42,7 +42,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 def test_tensors_that_share_memory_are_written_apart(tmp_path: Path) -> None:
     base = torch.arange(6.0)
-    checkpoint.write(tmp_path / "x", Checkpoint({}, {"whole": base, "part": base[2:], "again": base.view(2, 3)}))
+    checkpoint.write(
+        tmp_path / "x", Checkpoint({}, {"whole": base, "part": base[2:], "again": base.view(2, 3)})
+    )
     back = checkpoint.read(tmp_path / "x").tensors
     assert back["part"].tolist() == [2, 3, 4, 5]
     assert back["again"].shape == (2, 3)
@@ -165,7 +167,9 @@ def test_heads_are_described_and_built_again() -> None:
 # ---------------------------------------------------------------- writing
 
 
-def test_a_write_that_fails_leaves_the_file_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_leaves_the_file_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "x.safetensors"
     checkpoint.write(path, some(1.0))
 

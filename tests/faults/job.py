@@ -50,7 +50,9 @@ JOBS = {
         pictures=True,
     ),
     "adamw, accumulation, best epoch": Job(
-        "unfreeze all epochs 4 lr 0.02 micro 6 smoothing 0.1\nfreeze 0 epochs 3 lr 0.05", {"batch": 12}, keep_best=True
+        "unfreeze all epochs 4 lr 0.02 micro 6 smoothing 0.1\nfreeze 0 epochs 3 lr 0.05",
+        {"batch": 12},
+        keep_best=True,
     ),
 }
 
