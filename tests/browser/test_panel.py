@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from browser.lab import ROOT, Notebook
 
-HOSTILE = '<img src=x onerror="window.hacked=1">'
+HOSTILE = "<img src=x onerror='hacked=1'>"
 BLOBS = f"""
 import torch, collections
 from torch import nn

@@ -128,7 +128,7 @@ def summary_of(session: Session) -> str:
         words.append(layers.note)
     else:
         words.append("no frozen layers at the front, so no cut")
-    words.append(f"an epoch costs about {_cost(session, cut)} of one that trains all")
+    words.append(f"an epoch costs {_cost(session, cut)} of one that trains all")
     return " · ".join(words)
 
 
@@ -137,7 +137,7 @@ def _cost(session: Session, cut: int) -> str:
     if layers not in _flops:
         _flops[layers] = forward_flops(session.model, layers, _example(session))
     share = 100 * relative_cost(_flops[layers], session.frozen, cut)
-    return f"{share:.0f} %" if share >= 1 else "less than 1 %"
+    return f"about {share:.0f} %" if share >= 1 else "less than 1 %"
 
 
 def _example(session: Session) -> Any:

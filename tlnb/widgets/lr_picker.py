@@ -86,8 +86,8 @@ class CurvePart(TrainingPart):
         if self.rate is None and self.curve:
             raise NotReady("pick a rate first: click on the curve, or move the slider")
         with self.watch():
-            self.teach(self.line)
             self.session.train(self.epochs, self.rate or "auto", decay=self.decay)
+        self.teach(self.line)
 
     @property
     def line(self) -> str:

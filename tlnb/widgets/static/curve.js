@@ -58,7 +58,8 @@ function drawCurve(curve, width, picked, height = 230) {
   const y = (loss) => Math.min(Math.max(floor - ((loss - low) / (high - low)) * (floor - top), top), floor);
   const line = (losses) => losses.map((loss, i) => `${i ? "L" : "M"}${x(curve.rates[i]).toFixed(1)} ${y(loss).toFixed(1)}`).join("");
   const svg = draw("svg", { class: "tlnb-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `loss against learning rate; ${curve.note}` });
-  for (let power = Math.ceil(first / Math.LN10 - 1e-9); power <= last / Math.LN10 + 1e-9; power += 1) {
+  const every = Math.ceil(36 / ((width - space.left - space.right) / ((last - first) / Math.LN10 || 1))); // powers of ten a label
+  for (let power = Math.ceil(first / Math.LN10 - 1e-9); power <= last / Math.LN10 + 1e-9; power += every) {
     const at = x(10 ** power);
     svg.append(draw("line", { class: "tlnb-grid", x1: at, x2: at, y1: top, y2: floor }),
       draw("text", { class: "tlnb-tick", x: at, y: floor + 14, "text-anchor": "middle" }, `1e${power}`));

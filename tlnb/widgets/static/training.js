@@ -161,6 +161,6 @@ function drawSeries(width, edges, series, height = 150) {
       draw("line", { class: `tlnb-line ${look}`, x1: at, x2: at + 18, y1: 9, y2: 9 }), draw("text", { class: "tlnb-tick", x: at + 23, y: 13 }, name));
     at += 40 + 6.5 * name.length;
   }
-  svg.append(draw("text", { class: "tlnb-tick", x: width - right, y: 13, "text-anchor": "end" }, "epochs →"));
+  if (at < width - 60) svg.append(draw("text", { class: "tlnb-tick", x: width - right, y: 13, "text-anchor": "end" }, "epochs →"));
   return svg;
 }
