@@ -71,11 +71,11 @@ def test_a_bit_that_flips_is_noticed(tmp_path: Path, data: st.DataObject) -> Non
     path.write_bytes(content)
     try:
         back = checkpoint.read(path)
-    except CheckpointError as error:
-        assert "\n" not in str(error)
-    else:  # white space in the header, say: then all that counts is the same
-        assert back.about["hello"][:2] == [1, "zwei"]
-        assert back.tensors["a"].equal(some().tensors["a"])
+    except CheckpointError:
+        return
+    # A bit that is read by nobody, such as white space in the header: all that counts is the same.
+    assert back.about["hello"][:2] == [1, "zwei"]
+    assert back.tensors["a"].equal(some().tensors["a"])
 
 
 @SHORT
@@ -127,7 +127,7 @@ def with_about(path: Path, about: str) -> Path:
 
 def test_a_later_format_says_which_and_a_terminal_is_safe(tmp_path: Path) -> None:
     path = with_about(tmp_path / "x", json.dumps({"format": 9, "tlnb": "9.0\x1b[2J"}))
-    with pytest.raises(CheckpointError, match="has format 9, written by tlnb 9.0") as caught:
+    with pytest.raises(CheckpointError, match=r"has format 9, written by tlnb 9\.0") as caught:
         checkpoint.read(path)
     assert "\x1b" not in str(caught.value)
 
@@ -147,7 +147,8 @@ def test_folders_pipes_and_loops_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [
-    ["linear", 10, 1 << 40, True], ["linear", -1, 3, True], ["exec", "x"], ["sequence", ["sequence", ["relu"]]],
+    ["linear", 10, 1 << 40, True], ["linear", -1, 3, True], ["exec", "x"],
+    ["sequence", ["sequence", ["relu"]]],
     ["linear", "10", 3, True], [], None, 7, ["relu", 1], ["linear", 10, 3],
 ])  # fmt: skip
 def test_a_head_is_of_known_parts_and_of_a_possible_size(form: object) -> None:

@@ -1,4 +1,4 @@
-"""A few of each fault in every test run; hundreds by ``python -m tests.faults.kills`` and ``….interrupts``."""
+"""A few of each fault in every test run; hundreds by ``python -m tests.faults.kills --count 200``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, count: int) -> dict[str, int]:
-    """A campaign in an interpreter of its own: a fork of a process that has trained would inherit its threads."""
+    """A campaign in an interpreter of its own: forks of a process that has trained lack its threads."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.faults.{module}", "--count", str(count), "--seed", "7"],
         cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -49,7 +49,7 @@ class Ear:
     def on_message(self, text): said.append(text)
 session.listeners = [Ear()]
 session.train(1, 0.01)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
 session.train(2, 0.01)
 print(json.dumps({"said": said, "weights": outcome(session)["weights"]}))
 """
@@ -68,7 +68,7 @@ def test_a_disk_that_takes_no_more_costs_the_save_and_nothing_else(tmp_path: Pat
         return json.loads(done.stdout.splitlines()[-1])
 
     small = train(SMALL_DISK, "small")
-    roomy = train(SMALL_DISK.replace("(20000, ", "(resource.RLIM_INFINITY, "), "roomy")
+    roomy = train(SMALL_DISK.replace("(2000, ", "(resource.RLIM_INFINITY, "), "roomy")
     assert small["weights"] == roomy["weights"]
     assert len(small["said"]) == 1
     assert "File too large" in str(small["said"])
