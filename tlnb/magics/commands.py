@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from tlnb.engine.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
-from tlnb.magics.values import choice, number, stage_key, text, whole, word_or_object
+from tlnb.magics.values import choice, number, share, stage_key, text, whole, word_or_object
 
 # Words of the engine's options, written out because reading them there would load torch; a test holds them
 # equal.
@@ -254,9 +254,10 @@ TRAIN = Command(
         _NO_CACHE,
         Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
         Option("continue", None, "go on where training was stopped, through the rest of the plan"),
+        Option("advised", None, "run the plan of %tl_advise (in Python: tl.train_advised())"),
     ),
     bare=True,
-    switches=(("continue", "go_on"),),
+    switches=(("continue", "go_on"), ("advised", "train_advised")),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train), layers, then keys and values",
     details="""The learning rate is found by a range test unless lr says otherwise. In a plan, train L trains
@@ -265,6 +266,7 @@ anything trains. Keys on the line of %%tl_train hold for every stage that does n
     examples=(
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
         ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
+        ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),
         ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
             "%%tl_train\nfreeze body    epochs 3              # only the head trains\n"
@@ -362,10 +364,84 @@ magics that do the same. Elsewhere the answer is a few lines of text.""",
     examples=(("%tl_panel", "the panel"),),
 )
 
+ADVISE = Command(
+    "tl_advise",
+    "advise",
+    "Say how much to transfer: data size against similarity, measured, and a plan that can be run.",
+    options=(Option("images", whole(10), "how many training images are looked at, at most", "2000"),),
+    details="""One pass through the network gives every layer's features; they stay in the cache for training.
+Similarity is read off the BatchNorm layers, which remember means and spreads of the old data; a linear probe,
+LogME and H-score say what each layer's features are worth for the new classes. The answer names its evidence,
+and says where that is thin.""",
+    examples=(
+        ("advice = %tl_advise", "advice.cell, advice.kept, advice.plan and advice.figures to go on with"),
+        ("%tl_advise --images 500", "sooner, from fewer images"),
+    ),
+)
+
+SWEEP = Command(
+    "tl_sweep",
+    "sweep",
+    "Measure accuracy against the number of layers kept, frozen and fine-tuned, over seeds.",
+    options=(
+        Option("epochs", whole(1), "of each run", "4"),
+        Option("seeds", whole(1), "runs of each kind", "3"),
+        Option("images", whole(10), "training images at most, and as many to measure on", "400"),
+        Option("lr", number(0), "learning rate of all runs", "1e-3"),
+        Option("blocks", None, "keep all weights and train one block alone, each in turn"),
+    ),
+    details="""After Yosinski et al. 2014: the first k layers keep their weights, all behind them start at
+random; k = 0 is the floor. Everything runs on copies, so the network of the session stays as it is. After the
+stop button the same line goes on where it stopped.""",
+    examples=(
+        ("%tl_sweep", "table and plot"),
+        ("%tl_sweep --seeds 1 --epochs 2", "a first look"),
+        ("%tl_sweep --blocks", "which block alone is worth training (Lee et al. 2023)"),
+    ),
+)
+
+FORGET = Command(
+    "tl_forget",
+    "forgetting",
+    "Measure what the network still knows of its old task, and how far each layer has moved.",
+    options=(
+        Option(
+            "source",
+            word_or_object("glyphs, a folder, a CSV or $name", "SOURCE", source="data", files=True),
+            "data of the old task; its validation part is measured on",
+            "what was named before; glyphs for convnet5",
+        ),
+    ),
+    details="""The head that came with the weights is kept, and answers for the old task on the body as it is
+now. Without old data the drift of each layer's features is shown: CKA with the old network, 1 where nothing
+moved.""",
+    examples=(
+        ("%tl_forget --source glyphs", "letters in fonts that convnet5 was not trained on"),
+        ("%tl_forget", "the old data that was named, or drift alone"),
+    ),
+)
+
+BLEND = Command(
+    "tl_blend",
+    "blend",
+    "Set the body between what it was before training (0) and what it is after (1).",
+    arguments=(
+        Argument("a", share(), "how much of the new; nothing to see the curve alone", required=False),
+    ),
+    details="""Weights and buffers of the body are averaged (WiSE-FT, Wortsman et al. 2022); the head stays the
+new one. The curve shows accuracy on the new task and, where old data is known, on the old one. Every later blend
+is between the same two ends, until the body is trained again.""",
+    examples=(
+        ("%tl_blend 0.5", "halfway"),
+        ("%tl_blend 1", "what training gave, bit for bit"),
+        ("%tl_blend", "the curve"),
+    ),
+)
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY, SAVE, RESUME, UNDO,
-        PANEL,
+        PANEL, ADVISE, SWEEP, FORGET, BLEND,
     )  # fmt: skip
 }

@@ -66,6 +66,17 @@ def number(above: float = 0.0, below: float = math.inf) -> Kind:
     return Kind(f"a number {words}", read, "X")
 
 
+def share() -> Kind:
+    """A number from 0 to 1, both included."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not 0 <= float(value) <= 1:
+            raise ValueError
+        return float(value)
+
+    return Kind("a number from 0 to 1", read, "A")
+
+
 def choice(*words: str) -> Kind:
     """One of a few words, in any case."""
 

@@ -1,8 +1,8 @@
 """The session: one model, its data, its plan and its history. Magics and widgets act on it alone.
 
 Each part of what it can do stands in a file of its own: ``network`` (load, head, layers, freeze),
-``datasets``, ``train`` (find a rate, train, run a plan) and ``standing`` (status, history); ``state`` is what
-they share.
+``datasets``, ``train`` (find a rate, train, run a plan), ``saving`` (save, resume, go on, undo) and ``standing``
+(status, history); ``keeping`` holds what is saved, and ``state`` is what they share.
 """
 
 from __future__ import annotations
@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tlnb.progress import LineProgress
+from tlnb.session.advising import Advising
 from tlnb.session.clicking import Clicking
-from tlnb.session.saving import Saving
+from tlnb.session.exporting import Exporting
+from tlnb.session.measuring import Measuring
 
 __all__ = ["Session"]
 
 
-class Session(Clicking, Saving):
+class Session(Clicking, Advising, Measuring, Exporting):
     """One model, its data, its plan and its history.
 
     Args:

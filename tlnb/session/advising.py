@@ -76,31 +76,19 @@ class Advising(Training):
         self._advice = (self._advice_key(), advice)
         return advice
 
-    def train(
-        self,
-        epochs: int = 1,
-        lr: float | str | None = "auto",
-        *,
-        advised: bool = False,
-        **settings: Any,
-    ) -> Run:
-        """Train one stage with what is unfrozen now, or the plan that was advised.
+    def train_advised(self, **settings: Any) -> Run:
+        """Run the plan of :meth:`advise`, which is asked first where nothing was asked since the last change.
 
         Args:
-            epochs: passes over the training samples.
-            lr: learning rate of the last layer; ``auto`` runs the range test first.
-            advised: run the plan of :meth:`advise`, which is asked first where it was not yet; it brings its
-                own epochs and rates.
-            settings: see :meth:`Training.train`.
+            settings: as for :meth:`run`; the plan brings its own epochs, rates and batches.
 
         Raises:
             NotReady, PlanError, BadArguments: nothing has run then.
-            TrainingError: no rate was found, or a frozen layer changed.
+            TrainingError: a frozen layer changed.
         """
-        if not advised:
-            return super().train(epochs, lr, **settings)
-        if (epochs, lr) != (1, "auto"):
-            raise BadArguments("--advised brings its own epochs and rates; leave out epochs and lr")
+        own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
+        if own:
+            raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
         if self._advice is None or self._advice[0] != self._advice_key():
             self.advise()
         assert self._advice is not None
