@@ -160,6 +160,6 @@ class PanelCard(Lines):
         super().__init__(
             f"network  {network.partition(chr(10))[0] or 'none; %tl_load convnet5 loads one'}",
             f"data     {data.partition(chr(10))[0] or 'none; %tl_data digits names some'}",
-            f"frozen   {spans(frozen)}" if network else "",
+            f"frozen   {spans(frozen) if frozen else 'none'}" if network else "",
             "the panel shows where a notebook is open; all that it does can be typed as magics too",
         )
