@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -78,7 +79,9 @@ class Saving(Datasets, Training, Standing):
         parts, held = from_checkpoint(found, self._loaded), self._data
         with self._all_as_before(parts):
             self._take_over(parts, found)
-        lines = [f"resumed from {printable(str(where))}", *self._read_again(parts, held)]
+        age = max(time.time() - autosave.modified(where), 0.0)
+        source = printable(path) if path is not None else f"the autosave of {age:.0f} s ago"
+        lines = [f"resumed from {source}", *self._read_again(parts, held)]
         plan = self._paused
         if plan is not None:
             lines.append(f"{self._left_of(plan)}; %tl_train --continue goes on")
