@@ -1,5 +1,7 @@
 """The clean cut: two parts that together are the model, share all with it, and disturb nothing."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from architectures import real
@@ -279,3 +281,20 @@ def test_a_model_that_draws_random_numbers_while_it_is_traced_has_no_cut():
     layers = find_layers(Drawn(), VECTORS)
     assert layers.names == ("one", "two")
     assert layers.note.startswith("no cut: its forward draws random numbers of its own")
+
+
+@pytest.mark.parametrize("name", ['a"b', "a'b", "a\\b", 'x")\nraise SystemExit("ran")#'])
+def test_a_name_that_would_be_code_is_never_compiled(name):
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(OrderedDict({name: nn.Linear(4, 4), "more": nn.Linear(4, 4)}))
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x):
+            return self.head(self.body(x))
+
+    layers = find_layers(Named(), torch.zeros(2, 4))
+    assert layers.graph is None
+    assert "quote" in layers.note
+    assert len(layers) == 3

@@ -97,6 +97,10 @@ def _answer(model: nn.Module, x: torch.Tensor) -> Any:
 def _read_graph(model: nn.Module, x: torch.Tensor, opened: set[str], answer: Any) -> Reading:
     if not takes_one_input(model):
         raise Untraceable("it takes more than one input")
+    named = (*model.named_modules(), *model.named_parameters(), *model.named_buffers())
+    if any(QUOTING & set(name) for name, _ in named):
+        # torch.fx writes names into source code as they are: such a one would end its string there.
+        raise Untraceable("the name of one of its modules holds a quote, a backslash or a line end")
     holder = Holder(model)
     graph, reached = trace(holder, opened, training=False)
     try:
