@@ -23,7 +23,7 @@ def features(
 
 
 def evidence(f: np.ndarray, y: np.ndarray, alpha: float, beta: float) -> float:
-    """The marginal likelihood written out as a density: y ~ N(0, FF'/alpha + I/beta); no posterior, no SVD."""
+    """The marginal likelihood as a density: y ~ N(0, FF'/alpha + I/beta); no posterior, no SVD."""
     covariance = f @ f.T / alpha + np.eye(len(f)) / beta
     _, log_det = np.linalg.slogdet(covariance)
     return -(len(f) * np.log(2 * np.pi) + log_det + y @ np.linalg.solve(covariance, y)) / 2

@@ -70,21 +70,19 @@ class TrialResult:
     model: nn.Module
 
 
-def copy_of(
-    ground: TrialGround, kept: int | None, seed: int, head: nn.Module | None = None
-) -> tuple[nn.Module, LayerMap]:
-    """A copy with a head for the task and, behind the first ``kept`` layers, new weights.
+def copy_of(ground: TrialGround, kept: int | None, seed: int) -> tuple[nn.Module, LayerMap]:
+    """A copy with a new linear head for the task and, behind the first ``kept`` layers, new weights.
 
     Args:
         ground: what to copy.
         kept: layers that keep their weights; None for the whole body.
         seed: of all new weights.
-        head: a head to start from, copied; None for a new linear one.
     """
     model = copy.deepcopy(ground.model)
     generator = torch.Generator().manual_seed(seed_for(seed, 0))
     old = model.get_submodule(ground.head)
-    fresh = copy.deepcopy(head) if head is not None else new_head(old, "linear", ground.outputs, generator)
+    with torch.random.fork_rng():  # a layer draws from the global stream before its weights are made anew
+        fresh = new_head(old, "linear", ground.outputs, generator)
     replace(model, ground.head, fresh)
     example = ground.samples[0].batch(torch.arange(1)).to(ground.device)
     layers = find_layers(model, example, head=ground.head)

@@ -384,7 +384,7 @@ SWEEP = Command(
     "sweep",
     "Measure accuracy against the number of layers kept, frozen and fine-tuned, over seeds.",
     options=(
-        Option("epochs", whole(1), "of each run", "4"),
+        Option("epochs", whole(1), "of each run", "6"),
         Option("seeds", whole(1), "runs of each kind", "3"),
         Option("images", whole(10), "training images at most, and as many to measure on", "400"),
         Option("lr", number(0), "learning rate of all runs", "1e-3"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from tlnb.engine.advice import Advice
 from tlnb.engine.advice_figures import measure
-from tlnb.engine.advice_rule import decide, write_plan
+from tlnb.engine.advice_rule import decide, lengths, write_plan
 from tlnb.engine.chosen import choose
 from tlnb.engine.history import Run
 from tlnb.engine.samples import Samples
@@ -17,8 +17,6 @@ from tlnb.engine.sweep import Sweep, SweepPlan
 from tlnb.engine.trial import TrialGround
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session.train import Training
-
-MOST = 10_000_000_000  # numbers that enter the network; beyond that, advice looks at a part of the data
 
 
 class Advising(Training):
@@ -99,7 +97,7 @@ class Advising(Training):
     def sweep(
         self,
         *,
-        epochs: int = 4,
+        epochs: int = 6,
         seeds: int = 3,
         images: int = 400,
         lr: float = 1e-3,
@@ -114,7 +112,7 @@ class Advising(Training):
             epochs: of each run.
             seeds: runs of each kind.
             images: at most so many training images, and as many to measure on.
-            lr: learning rate of all runs.
+            lr: learning rate of all runs; batches are as small as few images need.
             blocks: keep all weights and train one block alone (surgical fine-tuning, Lee et al. 2023).
 
         Raises:
@@ -129,10 +127,17 @@ class Advising(Training):
         train = self._training_samples()
         assert self._samples is not None
         parts = (choose(train, images, seed=0), choose(self._samples[1], images, seed=0))
+        batch, _, _ = lengths(len(parts[0]))
         ground = TrialGround(
-            loaded.model, loaded.head, parts, len(source.classes), source.task, source.batch, self.device,
+            loaded.model,
+            loaded.head,
+            parts,
+            len(source.classes),
+            source.task,
+            batch,
+            self.device,
             self._routes,
-        )  # fmt: skip
+        )
         plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
         key = (self._advice_key(), plan, images)
         if self._sweep is None or self._sweep.key != key:

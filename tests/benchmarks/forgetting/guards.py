@@ -1,9 +1,9 @@
 """Guards and blends on the default job, over seeds: new and old accuracy after each.
 
-    python tests/benchmarks/forgetting/guards.py [--seeds 5] [--per-class 12]
+    python tests/benchmarks/forgetting/guards.py [--seeds 5] [--per-class 30]
 
-Every run trains a new head, then the whole network hard; what differs is ``keep``. A blend of a half is measured
-on the run without a guard.
+Every run trains a new head, then the whole network hard; what differs is ``keep``. A blend of a half is
+measured on the run without a guard.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 
 from tlnb.session import Session
 
-GUARDS = (None, "l2sp:0.1", "lwf:1", "lwf:0.3", "ewc:1")
+GUARDS = (None, "lwf:1", "lwf:5", "ewc:1", "l2sp:0.1")
 
 
 def measure(keep: str | None, seed: int, per_class: int) -> dict[str, tuple[float, float]]:
@@ -24,9 +24,9 @@ def measure(keep: str | None, seed: int, per_class: int) -> dict[str, tuple[floa
     tl.load("convnet5")
     tl.data("digits", per_class=per_class, seed=seed)
     tl.freeze("body")
-    tl.train(8, 1e-2, batch=16)
+    tl.train(8, 1e-2, batch=32)
     tl.unfreeze("all")
-    run = tl.train(4, 4e-3, batch=16, **({"keep": keep} if keep else {}))
+    run = tl.train(3, 3e-3, batch=32, **({"keep": keep} if keep else {}))
     now = tl.forgetting("glyphs").now
     found = {keep or "no guard": (run.accuracy, now)}
     if keep is None:
@@ -39,7 +39,7 @@ def main() -> None:
     """Print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--per-class", type=int, default=12)
+    parser.add_argument("--per-class", type=int, default=30)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows: dict[str, list[tuple[float, float]]] = {}

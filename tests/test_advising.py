@@ -1,0 +1,143 @@
+"""Advice in a session: the cell, the figures, the plan, and what it says where evidence is thin."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from tlnb.engine import glyphs
+from tlnb.engine.advice_figures import Figures, LayerScore
+from tlnb.engine.advice_rule import CELLS, decide, write_plan
+from tlnb.engine.plan import parse_plan
+from tlnb.errors import BadArguments, ModelError, NotReady
+from tlnb.session import Session
+
+LETTERS = ("A", "B", "E", "G")
+
+
+def letters(per_class: int, change=lambda x: x) -> tuple[torch.Tensor, torch.Tensor]:
+    images, targets = glyphs.draw(per_class * 8, seed=5, fonts=glyphs.HELD_OUT_FONTS, classes=LETTERS)
+    return change(images), targets
+
+
+def session(data: object, **options: object) -> Session:
+    tl = Session([])
+    tl.load("convnet5")
+    tl.data(data, **options)
+    return tl
+
+
+def figures(**changes: object) -> Figures:
+    scores = tuple(LayerScore(k, 0.9, 0.01, 0.5, 3.0) for k in range(1, 8))
+    usual = Figures(500, 20, 10, 0.1, scores, 0.99, "norms", {}, 0.5)
+    return dataclasses.replace(usual, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "cell", "kept"),
+    [
+        ({}, ("little", "high"), 5),
+        ({"similarity": 0.8}, ("little", "low"), 0),
+        ({"per_class": 300}, ("much", "high"), 0),
+        ({"per_class": 300, "similarity": 0.8}, ("much", "low"), 0),
+        ({"similarity": None}, ("little", "high"), 5),
+        (
+            {"scores": (LayerScore(3, 0.9, 0.01, 0.5, 3.0), LayerScore(7, 0.6, 0.01, 0.3, 2.0))},
+            ("little", "low"),
+            0,
+        ),
+    ],
+)
+def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str], kept: int) -> None:
+    layers = session("digits", per_class=5)._need_layers()
+    found = decide(figures(**changes), layers)
+    assert (found.amount, found.likeness) == cell
+    assert found.kept == kept
+    assert found.procedure == CELLS[cell]
+    stages = parse_plan(write_plan(found, 500), layers, ())
+    assert stages[0].frozen == tuple(range(7))
+    assert stages[1].frozen == tuple(range(kept))
+
+
+def test_letters_are_alike_and_inverted_ones_are_not() -> None:
+    near, far = session(letters(20)).advise(), session(letters(20, lambda x: 255 - x)).advise()
+    assert near.cell == ("little", "high")
+    assert far.cell == ("little", "low")
+    assert near.figures.similarity > 0.97 > 0.8 > far.figures.similarity
+    assert near.kept > far.kept == 0
+
+
+def test_the_table_marks_one_cell_and_the_text_holds_the_figures() -> None:
+    advice = session("digits", per_class=20).advise()
+    assert repr(advice.table).count("▶") == 1
+    assert advice.procedure in repr(advice)
+    assert "200 training images, 20 in the smallest class" in repr(advice)
+    assert f"similarity {advice.figures.similarity:.2f}" in repr(advice)
+    assert len(advice.scores.rows) == 7
+    assert all(line in advice._repr_html_() for line in advice.plan.splitlines())
+
+
+def test_thin_evidence_is_said() -> None:
+    assert "only 20 images" in repr(session("digits", per_class=2).advise())
+    plenty = figures()
+    assert decide(plenty, session("digits", per_class=5)._need_layers()).doubts == ()
+    assert (
+        "no figure for the similarity"
+        in decide(figures(similarity=None), session("digits")._need_layers()).doubts
+    )
+    near = decide(figures(similarity=0.965), session("digits", per_class=5)._need_layers())
+    assert "near the border" in near.doubts[0]
+
+
+def test_advice_changes_nothing_and_training_starts_from_what_it_filled() -> None:
+    tl = session("digits", per_class=10)
+    before = {k: v.clone() for k, v in tl.model.state_dict().items()}
+    flags, state = tl.frozen, torch.get_rng_state()
+    tl.advise()
+    assert all(torch.equal(v, before[k]) for k, v in tl.model.state_dict().items())
+    assert tl.frozen == flags
+    assert torch.equal(torch.get_rng_state(), state)
+    spent = tl._routes.cache.spent
+    tl.freeze("body")
+    tl.train(1, 1e-2)
+    # The validation samples alone were new.
+    assert any(entry.served > 0 and len(entry.rows) == 100 for entry in tl._routes.cache.entries.values())
+    assert tl._routes.cache.spent >= spent
+
+
+def test_the_advised_plan_runs_whatever_was_frozen_and_asks_first() -> None:
+    tl = session(letters(6))
+    tl.freeze("head")
+    run = tl.train_advised()
+    advice = tl.advise()
+    assert [stage.stage.text for stage in run.stages] == session(letters(6)).advise().plan.splitlines()
+    assert run.accuracy > 0.6
+    assert advice is not None
+    with pytest.raises(BadArguments, match="brings its own lr"):
+        tl.train_advised(lr=1e-3)
+
+
+def test_what_cannot_be_advised_is_said_in_one_line() -> None:
+    tl = Session([])
+    with pytest.raises(NotReady, match="no model yet"):
+        tl.advise()
+    tl.load("convnet5", weights="none")
+    tl.data("digits", per_class=3)
+    with pytest.raises(ModelError, match="nothing to transfer"):
+        tl.advise()
+    with pytest.raises(ModelError, match="floor"):
+        tl.sweep()
+
+
+def test_a_sweep_leaves_the_session_alone_and_is_remembered() -> None:
+    tl = session("digits", per_class=4)
+    before = {k: v.clone() for k, v in tl.model.state_dict().items()}
+    sweep = tl.sweep(epochs=1, seeds=1, images=40)
+    assert len(sweep.done) == 15
+    assert all(torch.equal(v, before[k]) for k, v in tl.model.state_dict().items())
+    assert tl.sweep(epochs=1, seeds=1, images=40) is sweep
+    blocks = tl.sweep(epochs=1, seeds=1, images=40, blocks=True)
+    assert len(blocks.done) == 7
+    assert len(tl.history) == 0
