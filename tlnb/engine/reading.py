@@ -16,6 +16,7 @@ from tlnb.engine.tracing import Holder, Untraceable, innermost, own_name, takes_
 from tlnb.engine.walk import opened_modules, whole_modules
 from tlnb.errors import ModelError
 
+QUOTING = set("\"'\\\n\r{}")  # what would end a string in the source that torch.fx writes
 Calls = Sequence[tuple[str, tuple[int, ...] | None]]
 
 
