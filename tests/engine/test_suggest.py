@@ -35,7 +35,7 @@ def test_minimum_is_a_tenth_of_the_lowest_rate():
     assert suggest.minimum(RATES, losses) == pytest.approx(lowest / 10)
 
 
-@pytest.mark.parametrize(("down", "up"), [(-4, -1), (-3.2, 0.1), (-2.5, -0.5)])
+@pytest.mark.parametrize(("down", "up"), [(-4, -2.2), (-3.2, -1.5), (-2.5, -0.5)])
 def test_basin_is_a_quarter_along_the_floor(down, up):
     # Four fifths of a sigmoid of width 0.2 are done 0.28 decades after its centre; the rise of width 0.05 and
     # height 3 passes a tenth of the fall (0.2) 0.13 decades before its own.
@@ -45,8 +45,22 @@ def test_basin_is_a_quarter_along_the_floor(down, up):
 
 
 def test_basin_goes_to_the_end_of_a_sweep_that_never_explodes():
-    first = -3 + 0.5 * np.log(4)
-    assert np.log10(suggest.basin(RATES, sigmoid(-3))) == pytest.approx(first + (1 - first) / 4, abs=0.1)
+    first = -0.5 + 0.2 * np.log(4)
+    found = np.log10(suggest.basin(RATES, sigmoid(-0.5, 0.2)))
+    assert found == pytest.approx(first + (1 - first) / 4, abs=0.08)
+
+
+@pytest.mark.parametrize("up", [-0.5, 0.5, 5.0])
+def test_basin_stays_near_the_descent_however_wide_the_floor_is(up):
+    # The end of a wide floor says where the loss explodes, not where training goes well.
+    expected = -4 + np.log10(suggest.CAP)
+    assert np.log10(suggest.basin(RATES, basin_curve(-4, up))) == pytest.approx(expected, abs=0.08)
+
+
+def test_basin_is_cautious_where_scores_die_quietly_at_high_rates():
+    # A head with ReLU: the loss falls, stays low for two decades, and creeps up to chance without exploding.
+    losses = sigmoid(-2.4, 0.25, high=1.2, low=0.35) + 0.05 / (1 + np.exp(-(np.log10(RATES) - 0.5) / 0.2))
+    assert 5e-3 < suggest.basin(RATES, losses) < 3e-2
 
 
 def test_valley_is_the_middle_of_the_descent():
