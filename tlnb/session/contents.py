@@ -26,6 +26,7 @@ from tlnb.engine.checkpoint_parts import (
     BROKEN,
     Plain,
     flag,
+    number,
     optimizer_from,
     optimizer_to,
     optional,
@@ -60,6 +61,7 @@ class Parts:
         classes: of the data.
         fingerprint: of the training samples; empty where it is not known.
         history: the stages that ended.
+        old: figure on the old task after a stage, by the stage's number.
         pending: what is left of the plan.
         moments: the optimizer's state after the last stage.
     """
@@ -74,6 +76,7 @@ class Parts:
     classes: tuple[str, ...]
     fingerprint: str
     history: list[StageResult]
+    old: dict[int, float]
     pending: Pending | None
     moments: ByName
 
@@ -107,6 +110,7 @@ def to_checkpoint(parts: Parts, data: Data | None, progress: Progress | None) ->
             "fingerprint": parts.fingerprint,
         },
         "history": [result_to(stage) for stage in parts.history],
+        "old": {str(stage): figure for stage, figure in parts.old.items()},
         "pending": pending,
     }  # fmt: skip
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
@@ -165,6 +169,7 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
         texts(data["classes"]),
         text(data["fingerprint"]),
         [result_from(plain) for plain in about["history"]],
+        {int(stage): number(figure) for stage, figure in about.get("old", {}).items()},
         optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
         optimizer_from(checkpoint.part("moments")),
     )

@@ -150,7 +150,7 @@ class Keeping(Heads):
         asked = None if data is None or data.asked is None else dict(data.asked)
         parts = Parts(
             loaded, self.frozen, list(self._tasks.values()), self._task, first, "", asked, (), fingerprint,
-            history, plan, self._moments,
+            history, self._history.old, plan, self._moments,
         )  # fmt: skip
         return to_checkpoint(parts, data, progress)
 

@@ -85,6 +85,11 @@ class Saving(Datasets, Training, Standing):
         plan = self._paused
         if plan is not None:
             lines.append(f"{self._left_of(plan)}; %tl_train --continue goes on")
+            if any(stage.keep for stage in plan.stages):
+                lines.append(
+                    "keep: the file does not hold the network from before all training, "
+                    "so in a new kernel a stage with keep cannot go on"
+                )
         return Lines(*lines)
 
     def _find(self, path: str | None) -> tuple[Path, Checkpoint]:
@@ -132,6 +137,7 @@ class Saving(Datasets, Training, Standing):
             )
         self._loaded, self._layers, self._history = loaded, None, History()
         self._history.stages = stages_with(parts.history, parts.pending)
+        self._history.old = parts.old
         self._tasks, self._task = tasks, parts.task
         self._came_with = tasks[parts.came_with].head if parts.came_with else None
         self._data, self._samples = None, None
