@@ -110,10 +110,10 @@ def _plot(points: Sequence[BlendPoint], metric: str, now: BlendPoint) -> Figure:
     ax = figure.subplots()
     both = [p for p in points if p.old is not None]
     if both:
-        ax.plot([p.old for p in both], [p.new for p in both], "o-", color="tab:blue", markersize=4)
+        ax.plot([p.old or 0.0 for p in both], [p.new for p in both], "o-", color="tab:blue", markersize=4)
         for p in both[:: max(len(both) - 1, 1)]:
             ax.annotate(f"a = {p.a:g}", (p.old or 0, p.new), textcoords="offset points", xytext=(6, -10))
-        ax.plot([now.old], [now.new], "o", color="tab:orange", markersize=9, zorder=0)
+        ax.plot([now.old or 0.0], [now.new], "o", color="tab:orange", markersize=9, zorder=0)
         ax.set(xlabel=f"old task, {metric}", ylabel=f"new task, {metric}")
     else:
         ax.plot([p.a for p in points], [p.new for p in points], "o-", color="tab:blue", markersize=4)

@@ -33,13 +33,14 @@ class Guard:
     def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Prepare for a stage, whose trainable weights are those that take gradients now."""
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """The forward pass of a batch and its penalty happen inside."""
-        yield
+    def penalty(self, indices: Tensor, forward: nn.Module, inputs: Tensor) -> Tensor:
+        """The term for a batch, as a tensor of no dimension.
 
-    def penalty(self, indices: Tensor) -> Tensor:
-        """The term for the batch of these training samples, as a tensor of no dimension."""
+        Args:
+            indices: of its samples in the training set, (B,).
+            forward: from inputs to class scores.
+            inputs: what enters ``forward``.
+        """
         raise NotImplementedError
 
 
@@ -47,7 +48,8 @@ class Anchor(Guard):
     """Pulls each weight of the body towards its old value: ``strength/2 sum_i c_i (w_i - w0_i)^2``.
 
     With c = 1 this is L2-SP (Li, Grandvalet and Davoine 2018), which takes the place of weight decay there.
-    With c the diagonal of the Fisher information it is elastic weight consolidation (Kirkpatrick et al. 2017).
+    With c the diagonal of the Fisher information it is elastic weight consolidation (EWC, Kirkpatrick et al.
+    2017).
 
     Args:
         strength: see above.
@@ -78,7 +80,7 @@ class Anchor(Guard):
             if all(id(parameter) in held for parameter in group["params"]):
                 group["weight_decay"] = 0.0
 
-    def penalty(self, indices: Tensor) -> Tensor:
+    def penalty(self, indices: Tensor, forward: nn.Module, inputs: Tensor) -> Tensor:
         """The weighted squared distance from the old weights; the batch plays no part."""
         if not self._pairs:
             return torch.zeros(())
@@ -95,6 +97,10 @@ class Distillation(Guard):
     ``strength * T^2 * KL(p_old || p_now)`` with ``p = softmax(scores / T)``, T = 2, on the new task's own
     samples: no old data is needed. The old answers are computed once, before the first step.
 
+    The answers now are taken in test mode, as the old ones were, by a forward pass of their own. With dropout
+    and batch statistics in them the divergence would never be zero, and Adam, which scales gradients up,
+    would carry the weights away by that noise alone.
+
     Args:
         strength: see above.
         head: qualified name of the head in the network that trains.
@@ -108,25 +114,34 @@ class Distillation(Guard):
         self._goal: Tensor | None = None
 
     def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Ask for the old answers, and watch the entrance of the head."""
-        self._entrance = HeadInput(model, self._name)
+        """Ask for the old answers."""
+        self._model, self._entrance = model, HeadInput(model, self._name)
         device = next(model.parameters()).device
         self._goal = (self._answers() / TEMPERATURE).softmax(1).to(device)
         self._head = self._old.model.get_submodule(self._old.head).to(device)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        """What enters the head is seen inside."""
-        with self._entrance.watching():
-            yield
-
-    def penalty(self, indices: Tensor) -> Tensor:
+    def penalty(self, indices: Tensor, forward: nn.Module, inputs: Tensor) -> Tensor:
         """How far the old head's answers on this batch have moved."""
         assert self._goal is not None
-        assert self._entrance.seen is not None
-        now = (self._head(self._entrance.seen).float() / TEMPERATURE).log_softmax(1)
+        with _test_mode(self._model, forward), self._entrance.watching():
+            forward(inputs)
+            assert self._entrance.seen is not None
+            now = (self._head(self._entrance.seen).float() / TEMPERATURE).log_softmax(1)
         goal = self._goal[indices.to(self._goal.device)]
         return self.strength * TEMPERATURE**2 * functional.kl_div(now, goal, reduction="batchmean")
+
+
+@contextmanager
+def _test_mode(*modules: nn.Module) -> Iterator[None]:
+    """Test mode inside; every flag is as before when it ends."""
+    flags = [(part, part.training) for module in modules for part in module.modules()]
+    for part, _ in flags:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, flag in flags:
+            part.training = flag
 
 
 def fisher(old: OldNetwork, samples: Samples, device: torch.device, seed: int = 0) -> dict[str, Tensor]:

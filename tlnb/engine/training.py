@@ -30,7 +30,7 @@ from tlnb.engine.tasks import Task, scores_of
 from tlnb.errors import TrainingError
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
-EVALUATION_BATCH = 256
+EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
 
 
 @dataclass
@@ -111,7 +111,7 @@ class StageTrainer:
         self.unmeasured: float | None = None  # training loss of an epoch that ended but was not measured
         self.steps_done = 0
         self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
-        self._evaluation_batch = EVALUATION_BATCH
+        self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
 
     def guard_by(self, guard: Guard) -> None:
@@ -276,11 +276,10 @@ class StageTrainer:
             inputs = self.route.train.view(self.number, self.epoch).batch(indices)
         inputs = inputs.to(self.route.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
+        loss = self._step(self.route.forward, inputs, targets)
         if self.guard is None:
-            return self._step(self.route.forward, inputs, targets)
-        with self.guard.watching():
-            loss = self._step(self.route.forward, inputs, targets)
-            return loss + self.guard.penalty(indices)
+            return loss
+        return loss + self.guard.penalty(indices, self.route.forward, inputs)
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():

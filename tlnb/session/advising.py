@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torch import nn
+
 from tlnb.engine.advice import Advice
 from tlnb.engine.advice_figures import measure
 from tlnb.engine.advice_rule import decide, lengths, write_plan
@@ -154,9 +156,9 @@ class Advising(Training):
 
     def _advice_key(self) -> tuple[object, ...]:
         """What advice holds for: this network, this data, nothing trained since."""
-        return id(self._loaded), id(self._data), len(self._history), _sum(self)
+        return id(self._loaded), id(self._data), len(self._history), _writes(self._need_model().model)
 
 
-def _sum(session: Training) -> Sequence[int]:
+def _writes(model: nn.Module) -> Sequence[int]:
     """Counts of writes to the weights: anything that changes them changes these."""
-    return tuple(p._version for p in session.model.parameters())
+    return tuple(p._version for p in model.parameters())
