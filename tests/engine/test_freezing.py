@@ -9,9 +9,9 @@ from tlnb.engine import freezing
 from tlnb.engine.layers import find_layers
 from tlnb.engine.optim import make_optimizer
 from tlnb.engine.stage import Stage
-from tlnb.engine.training import Route, StageTrainer
-from tlnb.engine.tasks import Classification
 from tlnb.engine.stopping import StopRequest
+from tlnb.engine.tasks import Classification
+from tlnb.engine.training import Route, StageTrainer
 from tlnb.errors import TrainingError
 
 FROZEN = (0, 1)
@@ -112,7 +112,7 @@ def test_equal_values_are_still_different_parameters():
 
 def test_what_is_thawed_later_trains():
     # An optimizer made from filter(requires_grad) never saw what was thawed afterwards.
-    model, layers, trainer = setup()
+    model, _, trainer = setup()
     train(trainer)
     stage = Stage("all", (), epochs=1, lr=0.05)
     _, _, second = setup(stage, model)
@@ -122,14 +122,14 @@ def test_what_is_thawed_later_trains():
 
 
 def test_a_flag_flipped_behind_the_back_is_found_before_training():
-    model, layers, trainer = setup()
+    model, _, trainer = setup()
     model.body[0].weight.requires_grad_(True)
     with pytest.raises(TrainingError, match=r"not in the optimizer: body\.0\.weight"):
         freezing.check_same_parameters(model, trainer.optimizer)
 
 
 def test_a_trainable_layer_that_the_loss_does_not_reach_is_named():
-    model, layers, trainer = setup()
+    model, _, trainer = setup()
     trainer._step = lambda forward, x, y: forward(x).detach().sum() * model.body[8].weight.sum()
     with pytest.raises(TrainingError, match=r"no gradient reached body\.8\.bias.*freeze that layer"):
         train(trainer)
@@ -146,7 +146,7 @@ def test_digest_tells_one_changed_bit():
 
 
 def test_bn_frozen_leaves_statistics_of_unfrozen_layers_alone():
-    model, layers, trainer = setup()
+    model, _, trainer = setup()
     trainer.bn = "frozen"
     before = model.body[9].running_mean.clone()
     train(trainer)
