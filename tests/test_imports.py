@@ -41,7 +41,8 @@ DEPENDENCIES = {
     "torchvision": "torchvision",
     "traitlets": "traitlets",
 }
-OPTIONAL = {"timm", "huggingface_hub"}  # imported inside a function that says in words what to install
+# Imported inside a function that says in words what to install, or does without.
+OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas"}
 
 
 def files(part: str) -> list[Path]:

@@ -1,4 +1,7 @@
-"""``python -m tlnb``: the five cells of the quickstart, one after the other, in a terminal."""
+"""``python -m tlnb``: the five cells of the quickstart, one after the other, in a terminal.
+
+``python -m tlnb --env`` says instead what is installed and what can be done here.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,21 @@ def run_cells(shell: InteractiveShell) -> bool:
     return True
 
 
+def show_environment() -> int:
+    """Print what is installed. Returns the exit status."""
+    from tlnb.engine.doctor import examine
+
+    print(examine())
+    return 0
+
+
 def main() -> int:
     """Run the cells in a new shell that keeps no history file. Returns the exit status of the process."""
+    if sys.argv[1:] == ["--env"]:
+        return show_environment()
+    if sys.argv[1:]:
+        print("usage: python -m tlnb [--env]", file=sys.stderr)
+        return 2
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"

@@ -69,7 +69,7 @@ def test_an_example_is_a_right_line(command: Command, code: str) -> None:
     line, _, body = code.partition("\n")
     name, _, rest = line.rpartition("%")[2].partition(" ")
     assert name == command.name
-    parse(command, rest, {"share": 0.5, "net": object()}, cell=bool(body))
+    parse(command, rest, dict.fromkeys(("share", "net", "first", "second"), 0.5), cell=bool(body))
     if command is TRAIN and body:
         assert {part.split()[0] for part in body.splitlines()} <= set(VERBS)
 

@@ -11,6 +11,7 @@ from tlnb.engine.stage import Stage
 from tlnb.engine.table import Table
 
 if TYPE_CHECKING:
+    from tlnb.engine.compare import Comparison
     from tlnb.engine.progress_state import Progress
 
 
@@ -211,6 +212,16 @@ class History(Sequence[EpochRecord]):
 
     def __iter__(self) -> Iterator[EpochRecord]:
         return iter(self.records)
+
+    def plot(self) -> Comparison:
+        """Stages, rates and curves in one picture.
+
+        Raises:
+            NotReady: nothing was trained yet.
+        """
+        from tlnb.engine.compare import compare
+
+        return compare([self])
 
     @property
     def table(self) -> Table:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from tlnb.engine.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
+from tlnb.magics.taking_along import TAKING_ALONG
 from tlnb.magics.values import choice, number, share, stage_key, text, whole, word_or_object
 
 # Words of the engine's options, written out because reading them there would load torch; a test holds them
@@ -307,7 +308,11 @@ STATUS = Command(
     "tl_status",
     "status",
     "Say where the session stands: network, data, what is frozen, what was trained.",
-    examples=(("%tl_status", "a few lines"),),
+    options=(Option("env", None, "say what is installed and what can be done here, with what to do if not"),),
+    examples=(
+        ("%tl_status", "a few lines"),
+        ("%tl_status --env", "versions, device, threads, folders, widgets"),
+    ),
 )
 
 HISTORY = Command(
@@ -315,7 +320,12 @@ HISTORY = Command(
     "history",
     "Show every epoch of every stage.",
     read_only=True,
-    examples=(("%tl_history", "the table"), ("history = %tl_history", "keep it in a variable")),
+    options=(Option("plot", None, "draw stages, rates and curves: tl.history.plot()"),),
+    examples=(
+        ("%tl_history", "the table"),
+        ("history = %tl_history", "keep it in a variable"),
+        ("%tl_history --plot", "the picture; .save('curves.svg') writes it"),
+    ),
 )
 
 SAVE = Command(
@@ -442,6 +452,6 @@ COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY, SAVE, RESUME, UNDO,
-        PANEL, ADVISE, SWEEP, FORGET, BLEND,
+        PANEL, ADVISE, SWEEP, FORGET, BLEND, *TAKING_ALONG,
     )  # fmt: skip
 }

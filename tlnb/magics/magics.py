@@ -89,6 +89,8 @@ class TlMagics(Magics):
             answer = getattr(self.session, command.cell)(body, **keywords)
         elif command.read_only:
             answer = getattr(self.session, command.target)
+            for option in keywords:  # %tl_history --plot is tl.history.plot()
+                answer = getattr(answer, option)()
         else:
             switched = [method for flag, method in command.switches if keywords.pop(flag, False)]
             answer = getattr(self.session, (*switched, command.target)[0])(*words, **keywords)

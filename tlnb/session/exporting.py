@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from tlnb.engine import models
+import tlnb
+from tlnb.answers import Lines
+from tlnb.engine import export, models
+from tlnb.engine.card import card
 from tlnb.engine.checkpoint_network import tensors_of
-from tlnb.engine.loaded import RANDOM
+from tlnb.engine.deployed import Deployed, about, raw_inputs
+from tlnb.engine.export_check import SAMPLES, check
+from tlnb.engine.feature_samples import show_bytes
+from tlnb.engine.loaded import RANDOM, LoadedModel
+from tlnb.engine.printable import printable
+from tlnb.engine.samples import PictureSamples
 from tlnb.engine.script.job import Job
+from tlnb.engine.script.loader import loader_code
 from tlnb.engine.script.shown import Script
 from tlnb.engine.script.writer import write
 from tlnb.errors import ExportError
+from tlnb.session.findings import Findings
 from tlnb.session.recipe import Recipes
 
 
-class Exporting(Recipes):
+class Exporting(Recipes, Findings):
     """Write down what was done, and the network that came out."""
 
     def script(self, path: str | None = None, *, with_weights: bool = False, network: str = "") -> Script:
@@ -44,6 +56,48 @@ class Exporting(Recipes):
             script.write(target)
         return script
 
+    def export(self, path: str) -> Lines:
+        """The network as a file that others can use, checked by loading it anew where there is no tlnb.
+
+        Args:
+            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
+                or ``.onnx``; a model card is written beside it.
+
+        Raises:
+            NotReady: no model or no data.
+            ExportError: another ending, a network that cannot be written so, or a check that failed.
+        """
+        target = export.target(path)
+        self._need_ready()
+        assert self._samples is not None
+        loaded, data, samples = self._need_model(), self._need_data(), self._samples[1]
+        inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
+        preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
+        # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
+        network = Deployed(
+            copy.deepcopy(loaded.model).cpu(), preprocess, data.task, inputs.is_floating_point()
+        )
+        network.eval().requires_grad_(False)
+        with torch.no_grad():
+            answers = network(inputs)
+        facts = about(loaded, data, samples, tlnb.__version__)
+        files = [target.name]
+        if target.suffix == ".safetensors":
+            code = loader_code(loaded, data.classes, samples, data.task, target.name)
+            files += [target.with_suffix(".json").name, target.with_suffix(".py").name]
+        export.write(target, network, inputs, facts)
+        if target.suffix == ".safetensors":
+            target.with_suffix(".py").write_text(code, encoding="utf-8")
+        difference = check(target, inputs, answers)
+        apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
+        verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
+        results = self.results(worst=0)
+        text = card(loaded, results, self._history.stages, files, verdict, takes=_takes(facts, loaded))
+        target.with_suffix(".md").write_text(text, encoding="utf-8")
+        size = show_bytes(target.stat().st_size)
+        names = ", ".join([*files[1:], target.with_suffix(".md").name])
+        return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
+
     def _start_weights(self) -> dict[str, Tensor]:
         """The weights before the first stage, as they are saved."""
         loaded = self._need_model()
@@ -65,6 +119,11 @@ class Exporting(Recipes):
         if loaded.name == models.CONVNET5 and not Path(loaded.weights).is_file():
             return None
         return loaded.weights.removesuffix(" (timm)")
+
+
+def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:
+    how = f": {loaded.describe_input()}" if facts["preprocess"] else ""
+    return f"{facts['input']['what']}{how}"
 
 
 def _python_file(path: str) -> Path:

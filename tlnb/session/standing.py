@@ -7,8 +7,10 @@ from collections.abc import Iterable
 import torch
 
 from tlnb.answers import Lines
+from tlnb.engine.doctor import examine
 from tlnb.engine.feature_samples import show_bytes
 from tlnb.engine.history import History, show_metric, spans
+from tlnb.engine.table import Table
 from tlnb.session.state import State
 
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
@@ -22,8 +24,14 @@ class Standing(State):
         """Every epoch of every stage since the model was loaded."""
         return self._history
 
-    def status(self) -> Lines:
-        """Where the session stands."""
+    def status(self, *, env: bool = False) -> Lines | Table:
+        """Where the session stands.
+
+        Args:
+            env: say instead what is installed and what can be done here.
+        """
+        if env:
+            return examine()
         return Lines(*self._status())
 
     def _status(self) -> Iterable[str]:

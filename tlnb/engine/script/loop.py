@@ -297,7 +297,8 @@ def _optimizer(fields: Fields) -> list[str]:
                  "        if own:",
                  '            groups.append({"params": own, "layer": layer})',
                  "    for group in groups:  # discriminative rates (Howard and Ruder 2018)",
-                 '        group["ratio"] = stage.decay ** (group["layer"] - groups[-1]["layer"])']  # fmt: skip
+                 '        group["ratio"] = stage.decay ** (group["layer"] - groups[-1]["layer"])',
+                 ]  # fmt: skip
     else:
         lines = ['    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]']
     if "optimizer" not in fields:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import replace
+from pathlib import Path
 from textwrap import indent
+from typing import Any
 
 from torch import nn
 
 from tlnb.engine import convnet5
+from tlnb.engine.loaded import RANDOM, LoadedModel
 from tlnb.engine.published import CONVNET5, torchvision_names
 from tlnb.engine.script.chain import expression
 from tlnb.engine.script.job import Job
@@ -26,7 +30,7 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         ExportError: a network of the user's that cannot be written down.
     """
     imports: set[str] = set()
-    build = _build(job, imports)
+    build = _build(job.loaded, job.setup["network"], imports, job.network)
     body = [
         *build.before,
         "def load_network():",
@@ -60,50 +64,70 @@ class _Built:
         self.line, self.before, self.needs_file = line, before or [], needs_file
 
 
-def _build(job: Job, imports: set[str]) -> _Built:
-    loaded, asked = job.loaded, job.setup["network"]
-    if job.network:
-        return _Built(job.network)
+def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[str]]:
+    """Definitions, and the lines that set ``model`` to the network as it is now, its head included.
+
+    Raises:
+        ExportError: a module of the user's that cannot be written down.
+    """
+    plain = replace(loaded, weights=RANDOM) if not loaded.own else loaded
+    build = _build(plain, {"outputs": None}, imports)
+    heads = [] if loaded.own else [place for place in (loaded.head, *loaded.side_heads) if place]
+    lines = [build.line]
+    for place in heads:
+        code = _layer(loaded.model.get_submodule(place))
+        if code is None:
+            raise ExportError(f"the head {place} is of a kind that code cannot hold")
+        lines.append(f"{expression(place, loaded.model)} = {code}")
+    return build.before, lines
+
+
+def _build(loaded: LoadedModel, asked: dict[str, Any], imports: set[str], network: str = "") -> _Built:
+    if network:
+        return _Built(network)
     if loaded.own:
-        return _Built(f"model = {_own(loaded.model, job, imports)}")
-    from_file = loaded.fresh is not None and asked.get("file")
+        return _Built(f"model = {_own(loaded.model, imports)}")
     outputs = asked.get("outputs")
     if loaded.name == CONVNET5:
         source = inspect.getsource(convnet5._convolution) + "\n\n" + inspect.getsource(convnet5.ConvNet5)
         imports.add("from torch import Tensor, nn")
         before = [f"WIDTHS, HIDDEN = {convnet5.WIDTHS}, {convnet5.HIDDEN}\n\n", source.rstrip() + "\n\n"]
-        return _Built(f"model = ConvNet5({outputs})", before)
-    if loaded.name.startswith(PREFIX) or loaded.name not in torchvision_names():
+        return _Built(f"model = ConvNet5({outputs or 1})", before)
+    if loaded.name not in torchvision_names():
         imports.add("import timm")
-        name = loaded.name.removeprefix(PREFIX)
-        return _Built(f"model = timm.create_model({literal(name)}, num_classes={outputs})")
-    imports.add("import torchvision")
-    if from_file or not loaded.trained:
+        name = literal(loaded.name.removeprefix(PREFIX))
         options = f", num_classes={outputs}" if outputs is not None else ""
-        if loaded.name in ("googlenet", "inception_v3"):
-            options += ", init_weights=False, transform_input=True"
-        size = loaded.preprocess.size[0]
-        if loaded.name.startswith("vit_"):
-            options += f", image_size={size}"
-        return _Built(f"model = torchvision.models.get_model({literal(loaded.name)}{options})")
-    line = f"model = torchvision.models.get_model({literal(loaded.name)}, weights={literal(loaded.weights)})"
-    return _Built(line, needs_file=False)
+        return _Built(f"model = timm.create_model({name}{options})")
+    imports.add("import torchvision")
+    if loaded.weights == RANDOM or Path(loaded.weights).suffix:
+        return _Built(
+            f"model = torchvision.models.get_model({literal(loaded.name)}{_options(loaded, outputs)})"
+        )
+    words = f"{literal(loaded.name)}, weights={literal(loaded.weights)}"
+    return _Built(f"model = torchvision.models.get_model({words})", needs_file=False)
 
 
-def _own(model: nn.Module, job: Job, imports: set[str]) -> str:
+def _options(loaded: LoadedModel, outputs: int | None) -> str:
+    options = f", num_classes={outputs}" if outputs is not None else ""
+    if loaded.name in ("googlenet", "inception_v3"):
+        options += ", init_weights=False, transform_input=True"
+    size = getattr(loaded.model, "image_size", None)
+    return f"{options}, image_size={size}" if loaded.name.startswith("vit_") and size else options
+
+
+def _own(model: nn.Module, imports: set[str]) -> str:
     """A module of the user's as code: layers of torch in sequence."""
     code = _layer(model)
-    if code is None:
-        kind = type(model)
-        imported = kind.__module__ != "__main__" and len(inspect.signature(kind).parameters) == 0
-        if not imported:
-            raise ExportError(
-                f"how a {kind.__name__} is made is not known here; say it: "
-                f'%tl_script --network "from my_file import {kind.__name__}; model = {kind.__name__}()"'
-            )
-        imports.add(f"from {kind.__module__} import {kind.__name__}")
-        return f"{kind.__name__}()"
-    return code
+    if code is not None:
+        return code
+    kind = type(model)
+    if kind.__module__ == "__main__" or inspect.signature(kind).parameters:
+        raise ExportError(
+            f"how a {kind.__name__} is made is not known here; for a script, say it: "
+            f'--network "from my_file import {kind.__name__}; model = {kind.__name__}()"'
+        )
+    imports.add(f"from {kind.__module__} import {kind.__name__}")
+    return f"{kind.__name__}()"
 
 
 def _layer(module: nn.Module) -> str | None:

@@ -51,7 +51,8 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     ]
     imports |= _needed(job, fields)
     code = "\n\n\n".join(part for part in parts if part)
-    top = f"{_about(job, chain, fields)}\n\n{_sorted(imports)}\n\nHERE = Path(__file__).resolve().parent\n"
+    about = _about(job, chain, fields)
+    top = f"{about}\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent\n"
     seed = f"SEED = {job.setup['seed']}\ntorch.set_num_threads({job.setup['threads']})"
     return f"{top}{seed}\n\n{code}\n"
 
@@ -82,10 +83,10 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
     return needed
 
 
-_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib"}
+_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys"}
 
 
-def _sorted(imports: set[str]) -> str:
+def sorted_imports(imports: set[str]) -> str:
     """Imports as isort would order them, names from one module joined."""
     plain: set[str] = set()
     names: dict[str, set[str]] = {}

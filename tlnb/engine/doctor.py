@@ -1,0 +1,96 @@
+"""What this installation is made of, and what it can do here: the first thing to look at in trouble."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from tlnb.engine import precision
+from tlnb.engine.feature_samples import show_bytes
+from tlnb.engine.home import home
+from tlnb.engine.memory import free_bytes
+from tlnb.engine.printable import printable
+from tlnb.engine.table import Table
+
+NEEDED = ("torch", "torchvision", "ipython", "numpy", "pillow", "scikit-learn", "safetensors", "matplotlib")
+EXTRAS = {
+    "ipywidgets": ("widgets", "pip install ipywidgets"),
+    "jupyterlab": ("JupyterLab", 'pip install "tlnb[lab]"'),
+    "timm": ("timm/NAME", 'pip install "tlnb[timm]"'),
+    "onnx": ("%tl_export to .onnx", 'pip install "tlnb[onnx]"'),
+    "pandas": (".frame() as a DataFrame", "pip install pandas"),
+}
+
+
+def examine() -> Table:
+    """Versions, device, threads, memory, folders, widgets; what is missing, with what to do."""
+    return Table(("what", "found", "to do"), list(_rows()), align="<<<")
+
+
+def _rows() -> Iterator[tuple[str, str, str]]:
+    yield "tlnb", _version("tlnb"), ""
+    yield "Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", ""
+    for name in NEEDED:
+        found = _version(name)
+        yield name, found, "" if found != "-" else f"pip install {name}"
+    yield from _computing()
+    yield from _folders()
+    for name, (what, how) in EXTRAS.items():
+        found = _version(name)
+        yield name, found if found != "-" else "not installed", "" if found != "-" else f"for {what}: {how}"
+    yield _widgets()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "-"
+
+
+def _computing() -> Iterator[tuple[str, str, str]]:
+    if torch.cuda.is_available():
+        yield "device", printable(torch.cuda.get_device_name()), ""
+    else:
+        yield "device", "CPU", ""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = torch.get_num_threads()
+    few = threads < processors // 2
+    advice = (
+        f"torch uses few of {processors} processors: OMP_NUM_THREADS or torch.set_num_threads" if few else ""
+    )
+    yield "threads", f"{threads} of {processors} processors", advice
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    yield "bfloat16", "native" if precision.native_bfloat16(device) else "not native, so float32 is used", ""
+    free = free_bytes()
+    yield (
+        "free memory",
+        show_bytes(free),
+        "" if free > 1 << 30 else "close other notebooks; take smaller pictures",
+    )
+
+
+def _folders() -> Iterator[tuple[str, str, str]]:
+    place = home()
+    above = next(parent for parent in (place, *place.parents) if parent.exists())
+    writable = os.access(above, os.W_OK)
+    advice = "" if writable else "cannot be written: set TLNB_HOME to a folder that can"
+    yield "tlnb's folder", printable(str(place)), advice
+    weights = Path(torch.hub.get_dir()) / "checkpoints"
+    count = len(list(weights.glob("*"))) if weights.is_dir() else 0
+    yield "weights", f"{printable(str(weights))}, {count} file{'s' * (count != 1)}", ""
+
+
+def _widgets() -> tuple[str, str, str]:
+    if importlib.util.find_spec("ipywidgets") is None:
+        return "widgets here", "no", "pip install ipywidgets, then restart the kernel"
+    if "ipykernel" in sys.modules:
+        return "widgets here", "yes, where the page has them", "a page that shows only text: reload it"
+    return "widgets here", "no, this is no notebook", "open one: jupyter lab; all commands work here too"

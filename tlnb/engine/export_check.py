@@ -1,0 +1,91 @@
+"""The check after an export: a fresh process loads the file, without tlnb, and predicts the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tlnb.errors import ExportError
+
+CLOSE = 1e-4
+"""How far an answer may be from the session's."""
+
+SAMPLES = 100
+
+_BLOCK = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "tlnb":
+            raise ImportError("tlnb is not there")
+sys.meta_path.insert(0, Blocked())
+"""
+_PREDICT = {
+    ".safetensors": """
+import importlib.util
+spec = importlib.util.spec_from_file_location("network", path.with_suffix(".py"))
+network = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(network)
+with torch.inference_mode():
+    answers = network.predict(network.load(), inputs)
+""",
+    ".pt2": """
+program = torch.export.load(str(path)).module()
+with torch.inference_mode():
+    answers = program(inputs)
+""",
+    ".onnx": """
+import onnxruntime
+onnxruntime.set_default_logger_severity(3)
+session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+answers = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0])
+""",
+}
+_MAIN = """
+import torch
+from pathlib import Path
+from safetensors.torch import load_file, save_file
+path, folder = Path(sys.argv[1]), Path(sys.argv[2])
+inputs = load_file(folder / "in.safetensors")["inputs"]
+{predict}
+save_file({{"answers": answers.float().contiguous()}}, folder / "out.safetensors")
+"""
+
+
+def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
+    """Load the file in a fresh Python that cannot import tlnb, and compare what it answers.
+
+    Args:
+        path: ``.safetensors``, ``.pt2`` or ``.onnx``.
+        inputs: what the network takes.
+        answers: what the session's network answers, (N, outputs).
+
+    Returns:
+        The largest difference.
+
+    Raises:
+        ExportError: it cannot be loaded there, or answers something else.
+    """
+    code = _BLOCK + _MAIN.format(predict=_PREDICT[path.suffix])
+    with tempfile.TemporaryDirectory() as folder:
+        save_file({"inputs": inputs.contiguous()}, Path(folder) / "in.safetensors")
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(path.resolve()), folder], capture_output=True, text=True
+        )
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise ExportError(f"{path.name} was written but cannot be loaded again: {reason[:200]}")
+        found = load_file(Path(folder) / "out.safetensors")["answers"]
+    difference = float((found - answers).abs().max())
+    scale = max(1.0, float(answers.abs().max()))
+    if not difference <= CLOSE * scale:
+        raise ExportError(
+            f"{path.name} was written but answers otherwise: a difference of {difference:.1e} "
+            f"on {len(inputs)} samples"
+        )
+    return difference

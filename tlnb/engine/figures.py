@@ -1,0 +1,74 @@
+"""What the pictures share: colours, plain axes, and how a figure becomes PNG, SVG or HTML."""
+
+from __future__ import annotations
+
+import base64
+import io
+from html import escape
+from typing import TYPE_CHECKING
+
+from tlnb.engine.lr_plot import BLUE, FAINT, INK, VERMILION
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PALETTE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
+"""Okabe and Ito's colours: told apart with any colour vision."""
+__all__ = [
+    "BLUE",
+    "FAINT",
+    "INK",
+    "PALETTE",
+    "VERMILION",
+    "as_html",
+    "as_png",
+    "as_svg",
+    "new_figure",
+    "plain",
+    "short",
+]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of this size in inches, that belongs to no window; white, to be read on a dark page too."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="white", layout="constrained")
+
+
+def plain(ax: Axes) -> None:
+    """Axes without a box: a faint grid, and spines on the left and below."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[["left", "bottom"]].set_color("#999999")
+    ax.grid(True, color=FAINT, linewidth=0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(colors=INK, labelsize=9)
+
+
+def short(name: str, most: int) -> str:
+    """A name that fits; it must be drawn with ``parse_math=False``, since it may be called ``$x$``."""
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def as_png(figure: Figure, dpi: int = 100) -> bytes:
+    """The figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def as_svg(figure: Figure) -> str:
+    """The figure as an SVG file, for papers: the same figure gives the same text."""
+    import matplotlib as mpl
+
+    file = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "tlnb", "svg.fonttype": "none"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def as_html(figure: Figure, alt: str, dpi: int = 100) -> str:
+    """The figure as an image in HTML."""
+    picture = base64.b64encode(as_png(figure, dpi)).decode()
+    return f'<img alt="{escape(alt)}" src="data:image/png;base64,{picture}">'

@@ -1,0 +1,112 @@
+"""The commands by which one looks at what was learned, and takes it along."""
+
+from __future__ import annotations
+
+from tlnb.magics.command import Argument, Command, Option
+from tlnb.magics.values import text, whole, word_or_object
+
+_RUN = word_or_object("a run ($name) or a file of %tl_save", "RUN", files=True)
+
+RESULTS = Command(
+    "tl_results",
+    "results",
+    "Show how good the network is, and where it goes wrong.",
+    options=(Option("worst", whole(0), "how many of the worst mistakes are shown", "8"),),
+    details="""Accuracy with its 95 % interval (Wilson), precision, recall and F1 of each class, the
+confusion matrix, how sure the network is against how often it is right, and the worst mistakes with
+what in the picture spoke for the wrong class. All of it on the validation samples. The answer holds
+it as arrays too: .confusion, .answers, .targets, .losses, .calibration, and .frame() as a table of
+pandas.""",
+    examples=(
+        ("%tl_results", "the figures and the pictures"),
+        ("results = %tl_results --worst 20", "results.plot('mistakes') is a figure of matplotlib"),
+    ),
+)
+
+PREDICT = Command(
+    "tl_predict",
+    "predict",
+    "Say what is in pictures: files, a folder, or arrays.",
+    arguments=(
+        Argument(
+            "source",
+            word_or_object("a picture file, a folder or $name", "SOURCE", files=True),
+            "a picture file, a folder (with all below it), or $name: paths a line each, or arrays",
+        ),
+    ),
+    options=(Option("views", whole(1), "average so many views: the picture and small changes of it", "1"),),
+    details="""The network runs on a copy with batch norm folded into the layers before it. Files
+that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
+and .frame().""",
+    examples=(
+        ("%tl_predict photos/cat.jpg", "one picture"),
+        ("answers = %tl_predict 'new photos' --views 8", "a folder, the mean of eight views"),
+        ("%tl_predict $share", "an array or a list of paths in a variable"),
+    ),
+)
+
+COMPARE = Command(
+    "tl_compare",
+    "compare",
+    "Draw stages, rates and curves of runs into one picture.",
+    arguments=(
+        Argument(
+            "a", _RUN, "a run in a variable, or a file of %tl_save; nothing for this session", required=False
+        ),
+        Argument("b", _RUN, "another one", required=False),
+    ),
+    details="""A run is what %tl_train answers. The answer's .save("curves.svg") writes the picture
+for a paper, and .png likewise. More than two runs: tl.compare(a, b, c).""",
+    examples=(
+        ("%tl_compare $first $second", "two runs that were kept: first = %tl_train epochs 3"),
+        ("%tl_compare monday.safetensors tuesday.safetensors", "two sessions that were saved"),
+    ),
+)
+
+EXPORT = Command(
+    "tl_export",
+    "export",
+    "Write the network to a file that others can use; checked where there is no tlnb.",
+    arguments=(
+        Argument(
+            "path",
+            text("a file that ends in .safetensors, .pt2 or .onnx", "FILE"),
+            ".safetensors (weights and a loader), .pt2 (torch.export) or .onnx (needs tlnb[onnx])",
+        ),
+    ),
+    details="""Preprocessing and class names are inside. Graphs (.pt2, .onnx) take pixels and give
+probabilities. After writing, a fresh process that cannot import tlnb loads the file and predicts
+100 validation samples; a difference above 0.0001 is an error. A model card (Markdown) is written
+beside it; the licence is yours to fill in.""",
+    examples=(
+        ("%tl_export digits.safetensors", "weights, digits.py that loads them, digits.json, digits.md"),
+        ("%tl_export digits.onnx", "for other languages and machines"),
+    ),
+)
+
+SCRIPT = Command(
+    "tl_script",
+    "script",
+    "Write the session as one plain PyTorch script that gives the same figures.",
+    arguments=(
+        Argument(
+            "path", text("a file that ends in .py", "FILE"), "where to; nothing to show it", required=False
+        ),
+    ),
+    options=(
+        Option(
+            "with-weights", None, "keep the starting weights beside it, where torchvision would load them"
+        ),
+        Option("network", text("code that sets model", "CODE"), "how a module of yours is made"),
+    ),
+    details="""The script needs torch, not tlnb: it loads, freezes, trains each stage at the rate
+that was found, and measures. What it reads (starting weights, the list of files, samples from a
+variable) is written beside it. On a CPU with as many threads, the weights that it ends with are
+those of the session, bit for bit.""",
+    examples=(
+        ("%tl_script", "show it"),
+        ("%tl_script train.py", "write it; then: python train.py"),
+    ),
+)
+
+TAKING_ALONG = (RESULTS, PREDICT, COMPARE, EXPORT, SCRIPT)
