@@ -118,9 +118,7 @@ def test_large_ones_by_shape(name: str) -> None:
         freezing.apply(model, layers, frozen)
         stage = Stage("all", frozen=frozen, optimizer="sgd", lr=1e-3)
         route = Route(samples, samples, model, torch.device("meta"))
-        trainer = StageTrainer(
-            model, layers, stage, route, number=1, batch=2, seed=0, task=Classification()
-        )
+        trainer = StageTrainer(model, layers, stage, route, number=1, batch=2, seed=0, task=Classification())
         trainer.set_modes(training=True)
         names = {n for i in set(range(len(layers))) - set(frozen) for n in layers[i].parameter_names}
         assert {n for n, p in model.named_parameters() if p.requires_grad} == names

@@ -166,9 +166,7 @@ class Run:
     def _caption(self) -> str:
         last = self.records[-1] if self.records else None
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
-        words = [
-            f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"
-        ]
+        words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
         if any(s.shortcut for s in self.stages):
             saved = max(sum(s.saved for s in self.stages), 0.0)
             words.append(f"keeping the features of frozen layers saved {saved:.1f} s")
@@ -226,10 +224,10 @@ class History(Sequence[EpochRecord]):
     @property
     def table(self) -> Table:
         """One line an epoch."""
-        headers = (
+        headers: tuple[str, ...] = (
             "stage", "epoch", "trains", "rate", "train loss", "valid loss", "{figure}", "seconds", "frozen",
         )  # fmt: skip
-        rows = [
+        rows: list[tuple[object, ...]] = [
             (
                 r.stage, f"{r.epoch}/{r.epochs}", spans(r.trained), f"{r.rate:.1e}", f"{r.train_loss:.4f}",
                 f"{r.valid_loss:.4f}", show_metric(r), f"{r.seconds:.2f}", r.digest[:8] or "-",

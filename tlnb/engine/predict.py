@@ -293,6 +293,6 @@ def _items(source: Any) -> Sequence[Any]:
             "predictions are made for a picture file, a folder, a list of files, or arrays, "
             f"not a {type(source).__name__}"
         )
-    shape = getattr(source, "shape", ())
+    shape: tuple[int, ...] = tuple(getattr(source, "shape", ()))
     single = len(shape) == 2 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] == 3) and shape[1] > 3)
-    return [source] if single else source
+    return [source] if single else list(source)

@@ -394,7 +394,7 @@ SWEEP = Command(
     "sweep",
     "Measure accuracy against the number of layers kept, frozen and fine-tuned, over seeds.",
     options=(
-        Option("epochs", whole(1), "of each run", "6"),
+        Option("epochs", whole(1), "of each run", "5"),
         Option("seeds", whole(1), "runs of each kind", "3"),
         Option("images", whole(10), "training images at most, and as many to measure on", "400"),
         Option("lr", number(0), "learning rate of all runs", "1e-3"),
@@ -451,7 +451,26 @@ is between the same two ends, until the body is trained again.""",
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
-        LOAD, DATA, HEAD, TASKS, LAYERS, FREEZE, UNFREEZE, LR, TRAIN, STEP, STATUS, HISTORY, SAVE, RESUME, UNDO,
-        PANEL, ADVISE, SWEEP, FORGET, BLEND, *TAKING_ALONG,
-    )  # fmt: skip
+        LOAD,
+        DATA,
+        HEAD,
+        TASKS,
+        LAYERS,
+        FREEZE,
+        UNFREEZE,
+        LR,
+        TRAIN,
+        STEP,
+        STATUS,
+        HISTORY,
+        SAVE,
+        RESUME,
+        UNDO,
+        PANEL,
+        ADVISE,
+        SWEEP,
+        FORGET,
+        BLEND,
+        *TAKING_ALONG,
+    )
 }

@@ -99,7 +99,7 @@ class Advising(Training):
     def sweep(
         self,
         *,
-        epochs: int = 6,
+        epochs: int = 5,
         seeds: int = 3,
         images: int = 400,
         lr: float = 1e-3,
