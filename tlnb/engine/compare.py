@@ -197,11 +197,21 @@ def _draw_losses(ax: Axes, lines: Sequence[Line]) -> None:
                 zorder=3, label="training" if not number else None)  # fmt: skip
     values = [v for line in lines for r in line.records for v in (r.valid_loss, r.train_loss)]
     if min(values) > 0 and max(values) > 20 * min(values):
-        ax.set_yscale("log")
+        _log_decimals(ax)
     ax.set_ylabel("loss", color=INK)
     legend = ax.legend(loc="upper right", frameon=False, fontsize=9, labelcolor=INK)
     for handle in legend.get_lines():
         handle.set_color(INK)
+
+
+def _log_decimals(ax: Axes) -> None:
+    """A log scale with ticks such as 0.2, 0.5, 1."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _draw_rates(ax: Axes, lines: Sequence[Line]) -> None:
