@@ -51,7 +51,9 @@ def basin(rates: Floats, losses: Floats) -> float | None:
     Between fixed rates accuracy and loss were interpolated. Caps of 5 to 8 do nearly the same. The cap was
     chosen on these runs; on photos that had no say in it (flowers, four seeds, five epochs of the head) it
     kept MobileNet's accuracy (86.0 %) at 0.88 times the loss, and for SqueezeNet took 2.9 points (76.2 to
-    73.3 %) at 0.89 times the loss: what it guards against is the run that fails. At a constant rate, without the warm-up of one-cycle, ``minimum`` is the better rule.
+    73.3 %) at 0.89 times the loss: what it guards against is the run that fails.
+
+    At a constant rate, without the warm-up of one-cycle, ``minimum`` is the better rule.
     """
     log, losses = _finite(rates, losses)
     if not _falls(losses):
