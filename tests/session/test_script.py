@@ -83,6 +83,33 @@ def test_a_head_of_several_layers(tmp_path: Path) -> None:
     check(session, tmp_path)
 
 
+class StopsAt:
+    """Asks for a stop at a batch of the first epoch."""
+
+    def __init__(self, session: Session, step: int):
+        self.session, self.step = session, step
+
+    def on_batch(self, step: int, steps: int) -> None:
+        if step == self.step and self.session.stop_request is not None:
+            self.session.stop_request.ask()
+
+
+def test_a_session_that_was_stopped_saved_and_resumed(tmp_path: Path) -> None:
+    session = trained_on_digits()
+    session.freeze("body")
+    session.listeners = [StopsAt(session, 2)]
+    assert session.train(lr=1e-2, epochs=2, batch=32).stopped
+    with pytest.raises(ExportError, match="stopped in the middle"):
+        session.script()
+    session.save(str(tmp_path / "half"))
+    other = Session([])
+    other.resume(str(tmp_path / "half"))
+    other.go_on()
+    other.unfreeze("-2:")
+    other.train(lr=1e-3)
+    check(other, tmp_path)
+
+
 def pictures(folder: Path) -> Path:
     numbers = np.random.default_rng(0)
     for kind, level in (("dark", 60), ("light", 190)):
@@ -106,6 +133,26 @@ def test_a_folder_and_a_network_of_torchvision(tmp_path: Path, name: str) -> Non
     session.train(lr=1e-4)
     check(session, tmp_path)
     assert "broken.jpg" not in (tmp_path / "train.files.csv").read_text()
+
+
+@pytest.mark.parametrize("preset", ["light", "strong"])
+def test_files_under_random_changes(tmp_path: Path, preset: str) -> None:
+    session = Session([])
+    session.load("convnet5")
+    session.data(str(pictures(tmp_path / "photos")), batch=8, augment=preset)
+    session.run("train 5: lr 1e-3 epochs 2\nunfreeze all lr 1e-4")
+    check(session, tmp_path)
+
+
+def test_arrays_under_random_changes(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (40, 48, 40, 3), dtype=torch.uint8, generator=generator).numpy()
+    session = Session([])
+    session.load("alexnet", weights="none")
+    session.data((images, np.arange(40) % 3), size=64, batch=16, augment="standard")
+    session.freeze("features")
+    session.train(lr=1e-4)
+    check(session, tmp_path)
 
 
 def test_measured_values_and_a_module_of_ones_own(tmp_path: Path) -> None:
@@ -158,6 +205,25 @@ def test_what_a_script_cannot_hold_is_said() -> None:
         session.data("digits", per_class=3)
 
     assert "the data has changed" in refused(other_data)
+
+    def by_hand(session: Session) -> None:
+        session.train(lr=1e-3)
+        with torch.no_grad():
+            session.model.classifier[7].bias.add_(1)
+        session.train(lr=1e-3)
+
+    assert "something other than training" in refused(by_hand)
+
+    def with_moments(session: Session) -> None:
+        session.train(lr=1e-3)
+        session.go_on(epochs=1)
+
+    assert "moments" in refused(with_moments)
+
+    def with_a_guard(session: Session) -> None:
+        session.train(lr=1e-3, keep="l2sp:0.01")
+
+    assert "keep" in refused(with_a_guard)
 
 
 def test_a_script_ends_in_py(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ class Exporting(Recipes, Findings):
         assert self._samples is not None
         job = Job(
             self._need_model(), layers, self._need_data(), self._samples, self._history.stages,
-            self._start_weights, stem=target.stem if target else "train", network=network,
+            self._start_weights, fingerprint=self._data_print(),
+            stem=target.stem if target else "train", network=network,
         )  # fmt: skip
         script = Script(write(job, with_weights=with_weights), job.files)
         if target is not None:

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlnb.engine import precision, prefix
 from tlnb.engine.augment import describe
@@ -20,14 +20,19 @@ from tlnb.engine.route import ChannelsLast
 from tlnb.engine.training import StageTrainer
 from tlnb.session.saving import Saving
 
+LASTING = ("asked", "fingerprint", "batch", "step")
+"""What must not change between the beginning of a stage and its end, for a script to tell it."""
+
 
 class Recipes(Saving):
     """Notes at each stage what a script needs to know of it."""
 
+    _before: float | None = None
     _start: tuple[History, dict[str, Tensor]] | None = None
 
     def _stage_begins(self, trainer: StageTrainer) -> None:
         super()._stage_begins(trainer)
+        self._before = _mark(trainer.model)
         known = self._start is not None and self._start[0] is self._history
         if not self._history.stages and not known and self._needs_start():
             state = tensors_of(trainer.model)
@@ -44,7 +49,15 @@ class Recipes(Saving):
     def _close_stage(self, plan: Pending, trainer: StageTrainer, ended: bool) -> None:
         result = plan.result
         if result is not None:
+            earlier = result.setup  # of the same stage, where it was left and gone on with
             result.setup = self._setup(plan, trainer, result)
+            if earlier:
+                result.setup["before"] = earlier["before"]
+                changed = any(earlier[key] != result.setup[key] for key in LASTING)
+                result.setup["unknown"] = earlier["unknown"] or result.setup["unknown"]
+                if changed:
+                    result.setup["unknown"] = "what was changed while the stage was under way"
+        self._before = None
         super()._close_stage(plan, trainer, ended)
 
     def _setup(self, plan: Pending, trainer: StageTrainer, result: StageResult) -> dict[str, Any]:
@@ -55,6 +68,10 @@ class Recipes(Saving):
         step = getattr(trainer._step, "source", None) or _unless_usual(trainer)
         short = trainer.route.forward is not trainer.model
         return {
+            "before": self._before,
+            "after": _mark(trainer.model),
+            "asked": [stage.epochs, stage.lr, stage.patience],
+            "fingerprint": self._data_print(),
             "network": {
                 "name": loaded.name,
                 "weights": loaded.weights,
@@ -68,9 +85,7 @@ class Recipes(Saving):
             "bn": plan.bn,
             "micro": trainer.micro,
             "step": step,
-            "unknown": ""
-            if step or trainer._step == trainer._usual_step
-            else "a step whose source is not known",
+            "unknown": _unknown(plan, trainer, step),
             "bfloat16": stage.precision == "bf16" or auto,
             "augment": stage.augment or describe(source.augment),
             "epochs": _epochs(plan, result),
@@ -80,6 +95,19 @@ class Recipes(Saving):
             "device": str(self.device),
             "threads": torch.get_num_threads(),
         }
+
+
+def _unknown(plan: Pending, trainer: StageTrainer, step: str | None) -> str:
+    """What a script could not tell of this stage, in words; empty where it can tell all."""
+    if not step and trainer._step != trainer._usual_step:
+        return "a step whose source is not known"
+    return "a beginning with the optimizer's moments of the stage before" if plan.with_moments else ""
+
+
+@torch.no_grad()
+def _mark(model: nn.Module) -> float:
+    """A number that changes when a weight does; quicker than a digest, and enough to see a change by hand."""
+    return float(sum(tensor.double().abs().sum() for tensor in model.parameters()))
 
 
 def _kept_some(notes: tuple[str, ...]) -> bool:

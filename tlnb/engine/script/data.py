@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from textwrap import indent
 
 import numpy as np
 import torch
 from sklearn.model_selection import train_test_split
 
+from tlnb.engine.augment import NONE
 from tlnb.engine.augmented import AugmentedSamples
 from tlnb.engine.collections import ReadPictures
 from tlnb.engine.readers import FileReader
 from tlnb.engine.samples import ImageSamples, PictureSamples, Samples, TensorSamples
+from tlnb.engine.script.augment import augment_code, preset_of
 from tlnb.engine.script.job import Job
 from tlnb.engine.script.text import literal
 from tlnb.engine.splits import repeated_to_balance
@@ -53,8 +56,8 @@ _LISTED = '''def load_data():
     return tuple((paths, torch.tensor(targets)) for paths, targets in parts.values())
 
 
-def read_picture(path):
-    """A picture, turned upright, resized and cropped: uint8 (C, H, W)."""
+def read_picture(path{argument}):
+    """A picture, turned upright, resized and cropped{unless}: uint8 (C, H, W)."""
     with Image.open(path) as picture:
         sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
         height, width = picture.size if sideways else picture.size[::-1]
@@ -66,9 +69,13 @@ def read_picture(path):
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
             picture.getexif().update(exif)
         picture = ImageOps.exif_transpose(picture.convert({mode}))
-{resize}    pixels = np.array(picture)
+{whole}{resize}    pixels = np.array(picture)
     return torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)'''
 
+_WHOLE = """        if whole:
+            picture = picture.resize((width, height), Image.Resampling.{filter})
+        else:
+"""
 _TO_SIZE = (
     "        height, width = SIZE",
     "        picture = picture.resize((width, height), Image.Resampling.{filter})\n",
@@ -99,20 +106,28 @@ def data_code(job: Job) -> tuple[str, set[str]]:
         ExportError: data that cannot be written down.
     """
     imports: set[str] = set()
+    preset = preset_of(job)
     train = job.samples[0]
     plain = train.plain if isinstance(train, AugmentedSamples) else train
     reader = getattr(job.data.train, "reader", None)
-    if job.asked.get("source") == "digits" and job.data.balance is None:
+    in_code = job.asked.get("source") == "digits" and job.data.balance is None and preset == NONE
+    if in_code:
         load = _digits(job, imports)
     elif isinstance(job.data.train, ReadPictures) and isinstance(reader, FileReader):
         load = _listed(job, imports)
         assert isinstance(plain, PictureSamples)
-        return f"{load}\n\n\n{_normalised(plain)}\n\n\n{_INPUTS_OF_FILES}", imports
+        changed = augment_code(job, preset, imports, files=True)
+        return _joined(load, _normalised(plain), _INPUTS_OF_FILES, changed), imports
     else:
-        load = _saved(job, plain, imports)
+        load = _saved(job, plain, imports, whole=preset != NONE)
     if not isinstance(plain, PictureSamples):
-        return f"{load}\n\n\n{_INPUTS_AS_THEY_ARE}", imports
-    return f"{load}\n\n\n{_normalised(plain)}\n\n\n{_INPUTS}", imports
+        return _joined(load, _INPUTS_AS_THEY_ARE), imports
+    changed = augment_code(job, preset, imports, files=False)
+    return _joined(load, _normalised(plain), _INPUTS, changed), imports
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n\n".join(filter(None, parts))
 
 
 _INPUTS = '''def inputs(images, indices):
@@ -176,11 +191,13 @@ def _normalised(samples: PictureSamples) -> str:
     )
 
 
-def _saved(job: Job, plain: Samples, imports: set[str]) -> str:
+def _saved(job: Job, plain: Samples, imports: set[str], *, whole: bool) -> str:
     valid = job.samples[1]
     tensors = {}
     for part, samples in (("train", plain), ("valid", valid)):
-        tensors[f"{part}_inputs"] = _inputs_of(samples)
+        before_changes = whole and part == "train" and isinstance(samples, ImageSamples)
+        kept = samples.originals.contiguous() if before_changes else _inputs_of(samples)  # type: ignore[attr-defined]
+        tensors[f"{part}_inputs"] = kept
         tensors[f"{part}_targets"] = samples.targets.contiguous()
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST:
         raise ExportError("this data is too large to be written beside a script; keep it in files")
@@ -228,10 +245,14 @@ def _listed_code(job: Job, name: str) -> str:
     size, resize = _TO_SIZE if preprocess.resize is None else _TO_CROP
     words = {"resize": preprocess.resize, "filter": preprocess.interpolation.upper()}
     fill: Callable[[str], str] = lambda text: text.format(**words)  # noqa: E731
+    changed = preset_of(job) != NONE
     mode = literal("L" if preprocess.channels == 1 else "RGB")
     code = _LISTED.format(
         name=literal(name), target=target, mode=mode, target_size=fill(size),
-        resize=fill(resize),
+        resize=fill(resize) if not changed else indent(fill(resize), "    "),
+        argument=", whole=False" if changed else "",
+        unless=", the crop left out where it is to be whole" if changed else "",
+        whole=_WHOLE.format(filter=words["filter"]) if changed else "",
     )  # fmt: skip
     root = job.data.train.reader.root  # type: ignore[attr-defined]
     top = f"ROOT = Path({literal(str(root))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"

@@ -25,7 +25,7 @@ STAGE_KEYS = frozenset(
 )  # fmt: skip
 """The settings of a stage that the writers know; a script never leaves one out in silence."""
 
-SAME = ("network", "data", "head", "device", "threads")
+SAME = ("network", "data", "fingerprint", "head", "device", "threads")
 
 
 @dataclass
@@ -39,6 +39,7 @@ class Job:
         samples: training and validation samples, fitted to the network.
         results: the stages, each with its ``setup``.
         start: gives the weights before the first stage, by name.
+        fingerprint: of the training samples now.
         stem: what the files beside the script are called, without an ending.
         network: a line of code of the user's that makes ``model``; empty where the writers know one.
         files: what has to lie beside the script: file name to tensors or text.
@@ -50,6 +51,7 @@ class Job:
     samples: tuple[Samples, Samples]
     results: Sequence[StageResult]
     start: Callable[[], dict[str, Tensor]]
+    fingerprint: str = ""
     stem: str = "train"
     network: str = ""
     files: dict[str, dict[str, Tensor] | str] = field(default_factory=dict)
@@ -96,11 +98,24 @@ class Job:
             raise ExportError("nothing was trained yet, so there is nothing to write; train first: %tl_train")
         for result in self.results:
             self._check_stage(result)
-        if self.setup["data"] != self.asked:
+        self._check_between()
+        if self.setup["data"] != self.asked or self.setup["fingerprint"] != self.fingerprint:
             raise ExportError(
                 "the data has changed since the stages were trained; name the data of then again (%tl_data), "
                 "or train on the new data first"
             )
+
+    def _check_between(self) -> None:
+        """Whether training alone changed the weights."""
+        after: float | None = None
+        for result in self.results:
+            before = result.setup["before"]
+            if after is not None and before is not None and before != after:
+                raise ExportError(
+                    f"the weights were changed before stage {result.number} by something other than training, "
+                    "which a script cannot tell"
+                )
+            after = result.setup["after"]
 
     def _check_stage(self, result: StageResult) -> None:
         number, setup = result.number, result.setup

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tlnb.engine.augmented import AugmentedSamples
+from tlnb.engine.augment import NONE
+from tlnb.engine.auxiliary import is_auxiliary
 from tlnb.engine.history import StageResult
 from tlnb.engine.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
 from tlnb.engine.schedule import START_FACTOR, WARM_UP
+from tlnb.engine.script.augment import preset_of
 from tlnb.engine.script.chain import Chain
 from tlnb.engine.script.job import Job
 from tlnb.engine.script.text import literal
@@ -56,15 +58,23 @@ IN_LAYERS = '''def in_layers(name, numbers):
 _FEATURES = '''def split_at(model, cut):
     """The network as a straight line of layers: what comes before a place, and the rest."""
     line = [{line}]
-    return nn.Sequential(*line[:cut]), nn.Sequential(*line[cut:])
+    part = nn.Sequential(*line[:cut])
+    part = {prepare}.to(memory_format=torch.channels_last)  # a copy in test mode{folded}
+    return part, nn.Sequential(*line[cut:])
 
 
 @torch.inference_mode()
 def features(part, samples):
-    """What the frozen first part makes of each sample: computed once, in test mode{folded}."""
-    part = {prepare}.to(memory_format=torch.channels_last)
+    """What the frozen first part makes of each sample: computed once."""
     every = torch.arange(len(samples)).split(32)
     return torch.cat([part(inputs(samples, rows){close}) for rows in every])'''
+
+
+_CROSSING = '''def crossing(part, batch):
+    """What the frozen first part makes of a batch, in a form that can be trained on."""
+    with torch.inference_mode():
+        batch = part(batch{close})
+    return batch.clone()'''
 
 
 ALWAYS = ("text", "frozen", "epochs", "rate")
@@ -160,15 +170,21 @@ def features_code(job: Job, chain: Chain | None, fields: Fields, imports: set[st
     """How the frozen first part is computed once; empty where that cannot be said in plain code."""
     if chain is None or "place" not in fields:
         return ""
+    augmented = preset_of(job) != NONE
     cuts = [result.setup["cut"] for result in job.results if result.setup["cut"]]
     normed = any(chain.normed(cut) for cut in cuts)
     imports.add("from torch.fx.experimental.optimization import fuse" if normed else "import copy")
     image = len(job.loaded.input.shape) == 3 if job.loaded.input else False
-    return _FEATURES.format(
-        line=chain.code,
-        folded="; batch norm goes into the layer before" if normed else "",
-        prepare="fuse(part.eval())" if normed else "copy.deepcopy(part).eval()",
-        close=".contiguous(memory_format=torch.channels_last)" if image else "",
+    close = ".contiguous(memory_format=torch.channels_last)" if image else ""
+    more = "\n\n\n" + _CROSSING.format(close=close) if augmented else ""
+    return (
+        _FEATURES.format(
+            line=chain.code,
+            folded=", batch norm folded in" if normed else "",
+            prepare="fuse(part.eval())" if normed else "copy.deepcopy(part).eval()",
+            close=close,
+        )
+        + more
     )
 
 
@@ -216,16 +232,6 @@ def figure_of(scores, targets):
     return (1 - error[spread > 0] / spread[spread > 0]).mean().item()'''
 
 
-def augment_code(job: Job, imports: set[str]) -> str:
-    """Random changes of the training pictures, each a function of seed, stage, epoch and picture."""
-    train = job.samples[0]
-    if any(result.setup.get("augment") not in (None, "none") for result in job.results) or isinstance(
-        train, AugmentedSamples
-    ):
-        raise ExportError("stages with augmentation cannot be written into a script")
-    return ""
-
-
 def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
     """``train_stage``, ``evaluate`` and ``main``."""
     parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job)]
@@ -240,7 +246,8 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines += ["        parameter.requires_grad_(not in_layers(name, stage.frozen))"]
     lines += _optimizer(fields)
     lines += ["    torch.manual_seed(seed_for(SEED, number))  # of dropout", "    step = 0"]
-    take = _take(chain, fields, lines)
+    augmented = preset_of(job) != NONE
+    take = _take(chain, fields, lines, augmented)
     planned = "(stage.planned or stage.epochs)" if "planned" in fields else "stage.epochs"
     schedule = _schedule(fields)
     lines += [
@@ -254,6 +261,10 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines += ["            for group in optimizer.param_groups:"]
     ratio = ' * group["ratio"]' if "decay" in fields else ""
     lines += [f'                group["lr"] = rate{ratio}']
+    if augmented:
+        lines.append("            batch = changed_inputs(samples, rows, number, epoch)")
+        if chain is not None and "place" in fields:
+            lines += ["            if stage.place:", "                batch = crossing(first, batch)"]
     lines += _step(job, fields, take)
     lines += ["            optimizer.step()", "            optimizer.zero_grad()"]
     lines += ["            total += loss.detach() * len(rows)", "            step += 1"]
@@ -324,25 +335,28 @@ def schedules_code(fields: Fields) -> str:
     return "\n\n\n".join(parts)
 
 
-def _take(chain: Chain | None, fields: Fields, lines: list[str]) -> str:
+_BOTH = ["        samples, valid_samples = features(first, samples), features(first, valid_samples)"]
+
+
+def _take(chain: Chain | None, fields: Fields, lines: list[str], augmented: bool) -> str:
     """Add the lines that choose what passes the network; the expression for a batch of it."""
     lines.append("    rest, take = model, inputs")
     if chain is not None and "place" in fields:
         lines += [
             "    if stage.place:",
             "        first, rest = split_at(model, stage.place)",
-            "        samples, valid_samples = features(first, samples), features(first, valid_samples)",
+            *(["        valid_samples = features(first, valid_samples)"] if augmented else _BOTH),
             "        take = rows_of",
         ]
     if fields.layout == "mixed":
         lines.append("    form = torch.channels_last if stage.channels_last else torch.contiguous_format")
-    return _batch(fields)
+    return _batch(fields, "batch" if augmented else "take(samples, rows)")
 
 
-def _batch(fields: Fields) -> str:
+def _batch(fields: Fields, taken: str = "take(samples, rows)") -> str:
     if not _lays_out(fields):
-        return "take(samples, rows)"
-    return f"laid_out(take(samples, rows){', form' if fields.layout == 'mixed' else ''})"
+        return taken
+    return f"laid_out({taken}{', form' if fields.layout == 'mixed' else ''})"
 
 
 _ROWS_OF = '''def rows_of(features, rows):
@@ -380,6 +394,8 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
     smoothing = f", {fields.value('smoothing')}" if "smoothing" in fields else ""
     if "micro" in fields:
         raise ExportError("stages with micro batches cannot be written into a script")
+    if job.loaded.side_heads:
+        _check_side_heads(job)
     if job.setup["step"]:
         return [
             f"            loss = training_step(model, {take}, targets[rows])",
@@ -400,6 +416,13 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
             *(f"    {b}" for b in body),
         ]
     return [*(f"            {line}" for line in body), "            loss.backward()"]
+
+
+def _check_side_heads(job: Job) -> None:
+    """Auxiliary classifiers that are frozen are left out of the loss, which the script does not do."""
+    places = {layer.index for layer in job.layers if any(is_auxiliary(n) for n in layer.parameter_names)}
+    if any(places & set(result.stage.frozen) for result in job.results):
+        raise ExportError("stages with frozen auxiliary classifiers cannot be written into a script")
 
 
 def _evaluate(fields: Fields) -> str:

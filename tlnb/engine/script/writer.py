@@ -33,7 +33,6 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     read, more = data.data_code(job)
     imports |= more
     features = loop.features_code(job, chain, fields, imports)
-    loop.augment_code(job, imports)
     parts = [
         _RULE.format("The network") + loop.SEEDS,
         built,
