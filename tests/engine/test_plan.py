@@ -56,7 +56,7 @@ def test_addresses_may_hold_spaces_after_commas():
         ("freeze body epochs 1 epochs 2", "epochs is given twice"),
         ("freeze all", "nothing would train: every layer is frozen"),
         ("train none", "nothing would train"),
-        ("unfreeze haed", "did you mean 'head'?"),
+        ("unfreeze haed", "nearest: 'head'"),
         ("", "the plan has no stage"),
         ("# nothing", "the plan has no stage"),
     ],

@@ -90,7 +90,7 @@ ERRORS = [
     ),
     ("%tl_train lr -1", "%tl_train: lr takes auto or a number above 0, not '-1'"),
     ("%%tl_train epochs two\nfreeze body", "%%tl_train: epochs takes a whole number from 1 up, not 'two'"),
-    ("%tl_status now", "%tl_status: 'now' is one word too many; usage: %tl_status"),
+    ("%tl_status now", "%tl_status: 'now' is one word too many; usage: %tl_status [--OPTION VALUE ...]"),
     ("%tl_step on", "%tl_step: off takes the word off, not 'on'"),
     ("%%tl_step off\nloss = x", "%%tl_step: 'off' is one word too many; usage: %tl_step [OFF]"),
 ]

@@ -109,7 +109,9 @@ def test_the_older_interface_offers_the_same(shell: Any, text: str, words: list[
 )
 def test_nothing_of_ours_is_offered(shell: Any, text: str) -> None:
     words = {word for _, word in offered(shell, text)}
-    ours = {"body", "head", *OPTIONS, *KEYS, "digits", "glyphs", "convnet5"} - {"continue"}  # a word of Python
+    ours = {"body", "head", *OPTIONS, *KEYS, "digits", "glyphs", "convnet5"} - {
+        "continue"
+    }  # a word of Python
     assert not words & ours
 
 
