@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tlnb.engine.sources.found import TARGETS
 from tlnb.errors import DataError, NotReady
 from tlnb.magics import commands
 
-PHOTOS = Path("/work/shared/data")
+PHOTOS = Path(os.environ.get("TLNB_PHOTOS") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def convnet(inputs=3, outputs=2):
