@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -20,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults.job import JOBS, Job, fork, outcome, session_for, undisturbed, wait
+from faults.job import JOBS, Job, fork, outcome, report, session_for, undisturbed, wait
 
 
 def pressed_and_continued(job: Job, seed: int, seconds: float, presses: int) -> dict[str, object]:
@@ -88,15 +87,5 @@ def campaign(count: int, seed: int = 0, say: bool = False) -> Counter[str]:
     return total
 
 
-def main() -> None:
-    """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="presses at least")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    total = campaign(asked.count, asked.seed, say=True)
-    sys.exit(bool(total["runs that came to other weights or another history"]))
-
-
 if __name__ == "__main__":
-    main()
+    report(campaign, "presses", __doc__)

@@ -5,6 +5,7 @@ A fork costs milliseconds, a new interpreter with torch seconds; so hundreds of 
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -12,6 +13,8 @@ import signal
 import sys
 import time
 import traceback
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,3 +149,19 @@ def undisturbed(job: Job, folder: Path) -> tuple[dict[str, object], float]:
     began = time.monotonic()
     assert wait(fork(folder, lambda: outcome(carry_out(job)))) == 0
     return json.loads((folder / "outcome.json").read_text()), time.monotonic() - began
+
+
+def report(campaign: Callable[..., Counter[str]], what: str, about: str | None) -> None:
+    """The command line of a campaign: run it, say its counts, and exit with 1 where a run came out otherwise.
+
+    Args:
+        campaign: takes how many events, a seed and whether to say its counts as it goes.
+        what: the events that are counted, such as ``kills``.
+        about: the text of ``--help``.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--count", type=int, default=200, help=f"{what} at least")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    total = campaign(asked.count, asked.seed, say=True)
+    sys.exit(bool(total["runs that came to other weights or another history"]))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import random
@@ -18,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from faults.job import JOBS, Job, carry_out, fork, outcome, undisturbed, wait
+from faults.job import JOBS, Job, carry_out, fork, outcome, report, undisturbed, wait
 
 MOST_A_RUN = 6  # kills of one run before it is left to end
 
@@ -78,15 +77,5 @@ def campaign(count: int, seed: int = 0, say: bool = False) -> Counter[str]:
     return total
 
 
-def main() -> None:
-    """Run and report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=200, help="kills at least")
-    parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    total = campaign(asked.count, asked.seed, say=True)
-    sys.exit(bool(total["runs that came to other weights or another history"]))
-
-
 if __name__ == "__main__":
-    main()
+    report(campaign, "kills", __doc__)
