@@ -579,7 +579,8 @@ def test_two_thousand_epochs_keep_files_threads_and_memory_flat() -> None:
     once.listeners = [sizes := Sizes()]
     once.train(2000, 1e-3)
     files, threads, memory = zip(*sizes.seen, strict=True)
-    assert max(files[1:]) <= files[1]
-    assert max(threads[1:]) <= threads[1]
+    # A leak an epoch would be 1,800; a library that opens a file or a thread once, late, is none.
+    assert max(files[1:]) - files[1] < 10
+    assert max(threads[1:]) - threads[1] < 10
     assert memory[-1] - memory[1] < 30e6
     assert len(once.history) == 2000
