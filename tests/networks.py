@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from tlnb.engine.samples import TensorSamples
+from tlnb.engine.data.samples import TensorSamples
 
 
 class Small(nn.Module):

@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 import torch
 
-from tlnb.engine import glyphs
-from tlnb.engine.advice_figures import Figures, LayerScore
-from tlnb.engine.advice_rule import CELLS, decide, write_plan
-from tlnb.engine.plan import parse_plan
+from tlnb.engine.advice.figures import Figures, LayerScore
+from tlnb.engine.advice.rule import CELLS, decide, write_plan
+from tlnb.engine.data import glyphs
+from tlnb.engine.training.plan import parse_plan
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session import Session
 

@@ -12,14 +12,14 @@ import torch
 import torchvision.models as tv
 
 from tests.architectures import NAMES, on_meta
-from tlnb.engine import freezing
-from tlnb.engine.auxiliary import auxiliary_heads
-from tlnb.engine.head import find_head, new_head, outputs_of, replace
-from tlnb.engine.layers import find_layers
-from tlnb.engine.samples import TensorSamples
-from tlnb.engine.stage import Stage
-from tlnb.engine.tasks import Classification
-from tlnb.engine.training import Route, StageTrainer
+from tlnb.engine.data.samples import TensorSamples
+from tlnb.engine.network import freezing
+from tlnb.engine.network.auxiliary import auxiliary_heads
+from tlnb.engine.network.head import find_head, new_head, outputs_of, replace
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.trainer import Route, StageTrainer
 from tlnb.session import Session
 
 MOST = 31_000_000

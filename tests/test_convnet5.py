@@ -11,8 +11,8 @@ from torch import fx, nn
 
 from tlnb.assets import MODEL_CARD, WEIGHTS
 from tlnb.assets import train as training
-from tlnb.engine.convnet5 import HEAD, convnet5
-from tlnb.engine.glyphs import CLASSES, HELD_OUT_FONTS, draw
+from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, draw
+from tlnb.engine.models.convnet5 import HEAD, convnet5
 
 
 def metadata(path):

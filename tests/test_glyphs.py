@@ -10,9 +10,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from tlnb.engine import glyphs
-from tlnb.engine.glyph_shapes import Face, shapes, thin
-from tlnb.engine.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
+from tlnb.engine.data import glyphs
+from tlnb.engine.data.glyph_shapes import Face, shapes, thin
+from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
 from tlnb.errors import DataError
 
 
@@ -137,7 +137,7 @@ def test_the_middle_line_lies_inside_the_letter():
 
 def test_importing_is_light():
     heavy = ("matplotlib", "PIL", "scipy", "sklearn", "torchvision")
-    modules = "sys, tlnb.engine.glyphs, tlnb.engine.convnet5"
+    modules = "sys, tlnb.engine.data.glyphs, tlnb.engine.models.convnet5"
     code = f"import {modules}; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tlnb.__main__ import CELLS
-from tlnb.engine import freezing
 from tlnb.engine.hashing import tensors_digest
+from tlnb.engine.network import freezing
 
 
 def state(session) -> tuple:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tlnb.engine.guards import Anchor, Distillation, fisher
-from tlnb.engine.old_network import OldNetwork, body_state
+from tlnb.engine.advice.guards import Anchor, Distillation, fisher
+from tlnb.engine.network.old_network import OldNetwork, body_state
 from tlnb.errors import BadArguments, DataError, ModelError, NotReady
 from tlnb.session import Session
 
@@ -155,7 +155,7 @@ def test_l2sp_is_half_the_squared_distance_of_the_body() -> None:
 
 def test_lwf_is_the_divergence_of_the_old_heads_answers() -> None:
     model, old, x, targets = parts()
-    from tlnb.engine.samples import TensorSamples
+    from tlnb.engine.data.samples import TensorSamples
 
     samples = TensorSamples(x, targets)
     guard = Distillation(1.5, "2", old, lambda: old.scores(samples, torch.device("cpu")))
@@ -172,8 +172,8 @@ def test_fisher_of_a_linear_softmax_is_its_closed_form() -> None:
     body, head = torch.nn.Linear(3, 2), torch.nn.Identity()
     model = torch.nn.Sequential(body, head)
     x = torch.randn(1, 3).repeat(4000, 1)  # one input, many drawn labels
-    from tlnb.engine import guards
-    from tlnb.engine.samples import TensorSamples
+    from tlnb.engine.advice import guards
+    from tlnb.engine.data.samples import TensorSamples
 
     before, guards.FISHER_SAMPLES = guards.FISHER_SAMPLES, 4000
     try:

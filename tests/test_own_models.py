@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.networks import small
-from tlnb.engine import timm_models
+from tlnb.engine.models import timm_models
 from tlnb.errors import AddressError, ModelError, NotReady, WeightsError
 from tlnb.session import Session
 

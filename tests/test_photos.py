@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tlnb.engine import suggest
+from tlnb.engine.rates import suggest
 
 PHOTOS = Path(os.environ.get("TLNB_PHOTOS") or Path(__file__).parents[2] / "shared" / "data")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tlnb.engine.history import EpochRecord
+from tlnb.engine.training.history import EpochRecord
 from tlnb.progress import BarProgress, LineProgress, Listener, default_listener, live
 
 CURVE = SimpleNamespace()  # shows itself as namespace()

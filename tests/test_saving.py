@@ -14,7 +14,7 @@ from networks import blobs, small
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tlnb.engine import autosave, checkpoint
+from tlnb.engine.saving import autosave, checkpoint
 from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError, TrainingError
 from tlnb.session import Session
 
@@ -102,8 +102,8 @@ def test_a_new_session_goes_on_from_a_file(kind: str, batch: int) -> None:
 def test_the_stop_button_works_in_the_range_test_the_prefix_and_validation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tlnb.engine import lr_finder
-    from tlnb.engine.training import StageTrainer
+    from tlnb.engine.rates import lr_finder
+    from tlnb.engine.training.trainer import StageTrainer
 
     whole = session()
     whole.run("unfreeze all epochs 2")
@@ -390,7 +390,7 @@ def test_keep_best_ends_with_the_best_epoch() -> None:
     once = session()
     run = once.train(6, 0.3, keep_best=True)
     losses = [record.valid_loss for record in run.records]
-    from tlnb.engine.measuring import measure
+    from tlnb.engine.training.measuring import measure
 
     assert losses.index(min(losses)) != 5, "the test needs an epoch that is better than the last"
     loss, _ = measure(once.model, once._samples[1], once._data.task, once.device)  # type: ignore[index, union-attr]

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from tlnb.engine.history import spans
-from tlnb.engine.layers import Layer, LayerMap
-from tlnb.engine.lr_curve import LRCurve
+from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.table import Table
+from tlnb.engine.training.history import spans
 
 
 class Lines:

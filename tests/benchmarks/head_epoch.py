@@ -15,15 +15,15 @@ import torch
 import torchvision
 from torch import nn
 
-from tlnb.engine import freezing
-from tlnb.engine.feature_cache import FeatureCache
-from tlnb.engine.layers import find_layers
-from tlnb.engine.route import Routes, Wish
-from tlnb.engine.samples import TensorSamples
-from tlnb.engine.stage import Stage
-from tlnb.engine.stopping import StopRequest
-from tlnb.engine.tasks import Classification
-from tlnb.engine.training import Route, StageTrainer
+from tlnb.engine.data.samples import TensorSamples
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.network import freezing
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.trainer import Route, StageTrainer
 
 BATCH, SIDE = 32, 32
 

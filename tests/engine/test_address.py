@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tlnb.engine.address import select
-from tlnb.engine.layers import find_layers
+from tlnb.engine.network.address import select
+from tlnb.engine.network.layers import find_layers
 from tlnb.errors import AddressError
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from architectures import NAMES, WITH_NUMBERS, on_meta, real
 
-from tlnb.engine.layers import find_layers
+from tlnb.engine.network.layers import find_layers
 
 COUNTS = {
     "alexnet": 8, "resnet18": 10, "resnet50": 18, "mobilenet_v2": 20, "vit_b_16": 14, "densenet121": 9,

@@ -7,13 +7,13 @@ import torch
 from pictures import class_folders
 from torchvision.transforms import v2
 
-from tlnb.engine.augment import NAMES, PRESETS
-from tlnb.engine.augmented import augmented
-from tlnb.engine.data import load_data
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.random_streams import own_stream
-from tlnb.engine.samples import ImageSamples, TensorSamples
-from tlnb.engine.stage import AUGMENTS
+from tlnb.engine.data.augment import NAMES, PRESETS
+from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import ImageSamples, TensorSamples
+from tlnb.engine.training.random_streams import own_stream
+from tlnb.engine.training.stage import AUGMENTS
 from tlnb.errors import DataError
 
 PRESET = Preprocess(3, (32, 32), 36)

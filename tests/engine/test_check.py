@@ -11,9 +11,9 @@ import torch
 from pictures import BROKEN, JPEG, broken_folder, class_folders, encoded, odd_but_right
 from PIL import Image
 
-from tlnb.engine.data import load_data
-from tlnb.engine.images.check import check_file, check_files
-from tlnb.engine.preprocess import Preprocess
+from tlnb.engine.data.images.check import check_file, check_files
+from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
 from tlnb.errors import DataError
 
 SMALL = Preprocess(3, (24, 24), 28)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from networks import small
 
-from tlnb.engine.cost import best_cut, forward_flops, relative_cost
-from tlnb.engine.layers import find_layers
+from tlnb.engine.features.cost import best_cut, forward_flops, relative_cost
+from tlnb.engine.network.layers import find_layers
 
 # Multiplications and additions of a 3×3 convolution on 8×8 pictures, and of the linear head.
 BY_HAND = (2 * 9 * 1 * 4 * 64, 2 * 9 * 4 * 4 * 64, 2 * 9 * 4 * 8 * 64, 2 * 8 * 3)

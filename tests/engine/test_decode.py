@@ -9,9 +9,9 @@ from pictures import drawing, encoded
 from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
-from tlnb.engine.images.decode import decode_file
-from tlnb.engine.images.headers import BadPicture
-from tlnb.engine.preprocess import Preprocess
+from tlnb.engine.data.images.decode import decode_file
+from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.preprocess import Preprocess
 
 PRESET = Preprocess(3, (56, 56), 64)
 

@@ -13,9 +13,9 @@ import pytest
 import torch
 import torchvision
 
-from tlnb.engine.models import load_model
-from tlnb.engine.published import build
-from tlnb.engine.weights import download
+from tlnb.engine.models.catalogue import load_model
+from tlnb.engine.models.published import build
+from tlnb.engine.models.weights import download
 from tlnb.errors import WeightsError
 
 

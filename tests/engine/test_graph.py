@@ -10,8 +10,8 @@ from oddities import Functional, Maskable, Noisy, Outer, PreActivation, Recurren
 from torch import nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from tlnb.engine.convnet5 import convnet5
-from tlnb.engine.layers import find_layers
+from tlnb.engine.models.convnet5 import convnet5
+from tlnb.engine.network.layers import find_layers
 from tlnb.errors import ModelError
 
 VECTORS = torch.linspace(-1, 1, 32).reshape(4, 8)

@@ -3,7 +3,7 @@ import torch
 import torchvision
 from torch import nn
 
-from tlnb.engine.head import find_head, new_head, outputs_of, replace
+from tlnb.engine.network.head import find_head, new_head, outputs_of, replace
 from tlnb.errors import ModelError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlnb.engine.calibration import Calibration
-from tlnb.engine.confusion import count
-from tlnb.engine.intervals import wilson
+from tlnb.engine.results.calibration import Calibration
+from tlnb.engine.results.confusion import count
+from tlnb.engine.results.intervals import wilson
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from oddities import Decides, Functional, Maskable, Outer, PreActivation, Recurr
 from torch import nn
 from torchvision.models.feature_extraction import get_graph_node_names
 
-from tlnb.engine.convnet5 import HEAD, convnet5
-from tlnb.engine.layers import LayerMap, find_layers
+from tlnb.engine.models.convnet5 import HEAD, convnet5
+from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.errors import ModelError
 
 VECTORS = torch.linspace(-1, 1, 32).reshape(4, 8)

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from tlnb.engine.lr_curve import LRCurve
-from tlnb.engine.lr_finder import judge, range_test
-from tlnb.engine.snapshot import transaction
-from tlnb.engine.suggest import DEFAULT_RULE, RULES
+from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.rates.lr_finder import judge, range_test
+from tlnb.engine.rates.snapshot import transaction
+from tlnb.engine.rates.suggest import DEFAULT_RULE, RULES
 from tlnb.errors import BadArguments, TrainingError
 
 

@@ -20,10 +20,10 @@ from torch.utils.data import (
 )
 from torchvision.transforms import v2
 
-from tlnb.engine.data import load_data
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.sources import torchvision_sets
-from tlnb.engine.tasks import Classification, MultiLabel, Regression
+from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.sources import torchvision_sets
+from tlnb.engine.training.tasks import Classification, MultiLabel, Regression
 from tlnb.errors import DataError
 
 SMALL = Preprocess(3, (8, 8), None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -2,8 +2,8 @@ import pytest
 import torch
 from networks import small
 
-from tlnb.engine.layers import find_layers
-from tlnb.engine.plan import one_stage, parse_plan
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.plan import one_stage, parse_plan
 from tlnb.errors import PlanError
 
 LAYERS = find_layers(small(), torch.zeros(1, 1, 8, 8))

@@ -10,15 +10,15 @@ from lively import lively
 from networks import blobs
 from torch import nn
 
-from tlnb.engine import feature_cache
-from tlnb.engine.feature_cache import FeatureCache
-from tlnb.engine.feature_files import FeatureFolder, MappedRows
-from tlnb.engine.feature_samples import FeatureSamples
-from tlnb.engine.layers import find_layers
-from tlnb.engine.prefix import PassingSamples
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.route import Routes, Wish
-from tlnb.engine.samples import ImageSamples
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.features import cache as feature_cache
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.files import FeatureFolder, MappedRows
+from tlnb.engine.features.prefix import PassingSamples
+from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.features.samples import FeatureSamples
+from tlnb.engine.network.layers import find_layers
 
 CPU = torch.device("cpu")
 EVERYTHING = torch.arange(90)

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from tlnb.engine.saliency import heat_maps
+from tlnb.engine.results.saliency import heat_maps
 
 
 class TopLeft(nn.Module):

@@ -8,15 +8,15 @@ import pytest
 import torch
 from torch import nn
 
-from tlnb.engine import glyphs
-from tlnb.engine.chosen import choose
-from tlnb.engine.feature_cache import FeatureCache
-from tlnb.engine.layer_features import hooked_features, layer_features, narrowed, pooled
-from tlnb.engine.layers import find_layers
-from tlnb.engine.models import load_model
-from tlnb.engine.route import Routes
-from tlnb.engine.samples import ImageSamples, TensorSamples
-from tlnb.engine.similarity import norm_similarity
+from tlnb.engine.advice.layer_features import hooked_features, layer_features, narrowed, pooled
+from tlnb.engine.advice.similarity import norm_similarity
+from tlnb.engine.data import glyphs
+from tlnb.engine.data.chosen import choose
+from tlnb.engine.data.samples import ImageSamples, TensorSamples
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.route import Routes
+from tlnb.engine.models.catalogue import load_model
+from tlnb.engine.network.layers import find_layers
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlnb.engine import suggest
-from tlnb.engine.smoothing import clear_fall, noise, smooth
-from tlnb.engine.suggest import RULES
+from tlnb.engine.rates import suggest
+from tlnb.engine.rates.smoothing import clear_fall, noise, smooth
+from tlnb.engine.rates.suggest import RULES
 
 RATES = np.geomspace(1e-7, 10, 100)
 FALLING_RULES = [name for name in RULES if name != "brink"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 from networks import blobs, small
 
-from tlnb.engine.stopping import StopRequest
-from tlnb.engine.sweep import BLOCK, FLOOR, FROZEN, TUNED, Sweep, SweepPlan, SweepRun
-from tlnb.engine.tasks import Classification
-from tlnb.engine.trial import TrialGround, copy_of, try_plan
+from tlnb.engine.advice.sweep import BLOCK, FLOOR, FROZEN, TUNED, Sweep, SweepPlan, SweepRun
+from tlnb.engine.advice.trial import TrialGround, copy_of, try_plan
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.tasks import Classification
 from tlnb.errors import PlanError
 
 

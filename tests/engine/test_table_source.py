@@ -6,9 +6,9 @@ import pytest
 import torch
 from pictures import JPEG, drawing, encoded
 
-from tlnb.engine.data import load_data
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.tasks import MultiLabel, Regression
+from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.training.tasks import MultiLabel, Regression
 from tlnb.errors import DataError
 
 

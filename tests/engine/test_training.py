@@ -4,13 +4,13 @@ import torch
 from networks import blobs, small
 from torch import nn
 
-from tlnb.engine import freezing
-from tlnb.engine.layers import find_layers
-from tlnb.engine.order import batches
-from tlnb.engine.stage import Stage
-from tlnb.engine.stopping import StopRequest
-from tlnb.engine.tasks import Classification
-from tlnb.engine.training import Route, StageTrainer
+from tlnb.engine.network import freezing
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.order import batches
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.trainer import Route, StageTrainer
 
 
 def trainer_for(model, stage, **options):

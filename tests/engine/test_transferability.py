@@ -8,9 +8,9 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut
 
-from tlnb.engine.cka import linear_cka, unbiased_cka
-from tlnb.engine.probe import PENALTIES, ridge_probe
-from tlnb.engine.transferability import h_score, logme
+from tlnb.engine.advice.cka import linear_cka, unbiased_cka
+from tlnb.engine.advice.probe import PENALTIES, ridge_probe
+from tlnb.engine.advice.transferability import h_score, logme
 
 
 def features(

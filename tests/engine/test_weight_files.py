@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tlnb.engine.models import load_model
-from tlnb.engine.published import build, torchvision_names, without_storage
-from tlnb.engine.recognise import recognise
+from tlnb.engine.models.catalogue import load_model
+from tlnb.engine.models.published import build, torchvision_names, without_storage
+from tlnb.engine.models.recognise import recognise
 from tlnb.errors import ModelError, WeightsError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "weights"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tlnb.engine import autosave, checkpoint
+from tlnb.engine.saving import autosave, checkpoint
 
 ROOT = Path(__file__).parents[2]
 

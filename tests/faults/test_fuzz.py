@@ -13,10 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import small
 
-from tlnb.engine.data import load_data
-from tlnb.engine.layers import find_layers
-from tlnb.engine.plan import parse_plan
-from tlnb.engine.weights import read_weights
+from tlnb.engine.data.load import load_data
+from tlnb.engine.models.weights import read_weights
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.plan import parse_plan
 from tlnb.errors import TlnbError
 from tlnb.magics.arguments import parse
 from tlnb.magics.commands import COMMANDS

@@ -6,9 +6,9 @@ import inspect
 
 import pytest
 
-from tlnb.engine.plan import VERBS
-from tlnb.engine.stage import KEYS
-from tlnb.engine.suggest import DEFAULT_RULE
+from tlnb.engine.rates.suggest import DEFAULT_RULE
+from tlnb.engine.training.plan import VERBS
+from tlnb.engine.training.stage import KEYS
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
 from tlnb.magics.commands import COMMANDS, LR, TRAIN

@@ -9,7 +9,7 @@ import pytest
 from IPython.core.completer import provisionalcompleter
 
 import tlnb
-from tlnb.engine.sources.published import NAMES
+from tlnb.engine.data.sources.published import NAMES
 from tlnb.magics.commands import TRAIN
 
 OPTIONS = [

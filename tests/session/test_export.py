@@ -12,9 +12,9 @@ from safetensors import safe_open
 from session_scripts import run_without_tlnb
 from torch import nn
 
-from tlnb.engine import export
-from tlnb.engine.deployed import Deployed
-from tlnb.engine.export_check import check
+from tlnb.engine.export import export
+from tlnb.engine.export.check import check
+from tlnb.engine.export.deployed import Deployed
 from tlnb.errors import ExportError
 from tlnb.session import Session
 

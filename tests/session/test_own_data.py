@@ -14,9 +14,9 @@ from PIL import Image
 from torch import nn
 
 from tlnb import Session
-from tlnb.engine.data import BALANCES
-from tlnb.engine.grid import PictureGrid
-from tlnb.engine.sources.found import TARGETS
+from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.data.load import BALANCES
+from tlnb.engine.data.sources.found import TARGETS
 from tlnb.errors import DataError, NotReady
 from tlnb.magics import commands
 

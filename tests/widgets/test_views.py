@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tlnb.engine.history import Run
+from tlnb.engine.training.history import Run
 from tlnb.session import Session
 from tlnb.widgets import twins
 from tlnb.widgets.channel import follow_front_end

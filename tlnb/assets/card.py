@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tlnb.engine.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS
+from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS
 
 if TYPE_CHECKING:
     from tlnb.assets.train import Figures
@@ -28,7 +28,7 @@ pooling after the 1st, 2nd and 4th; three linear layers (256, 256, {count}) with
 
 ## Data
 
-Letters A–Z and a–z, drawn when needed by `tlnb.engine.glyphs` from fonts that come with matplotlib; no
+Letters A–Z and a–z, drawn when needed by `tlnb.engine.data.glyphs` from fonts that come with matplotlib; no
 digits, no photographs, nothing about people. Each is stretched to the image and warped (turn, slant,
 narrowing, elastic), drawn as an outline made thinner or fatter or as a pen line, in two cases of three seen
 through an 8×8 to 16×16 grid, and changed in contrast, ground and noise. A pair that differs by size alone

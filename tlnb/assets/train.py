@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.assets.card import write_card
-from tlnb.engine.convnet5 import ConvNet5, convnet5
-from tlnb.engine.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
+from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
+from tlnb.engine.models.convnet5 import ConvNet5, convnet5
 
 VERSION = "1"
 _BATCH = 128

@@ -7,7 +7,7 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from tlnb.engine.lr_plot import BLUE, FAINT, INK, VERMILION
+from tlnb.engine.rates.lr_plot import BLUE, FAINT, INK, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

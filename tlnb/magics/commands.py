@@ -5,7 +5,7 @@ A new command is an entry here and a method of the session; it needs no code of 
 
 from __future__ import annotations
 
-from tlnb.engine.stage import AUGMENTS, KEYS
+from tlnb.engine.training.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
 from tlnb.magics.taking_along import TAKING_ALONG
 from tlnb.magics.values import choice, number, share, stage_key, text, whole, word_or_object

@@ -169,26 +169,26 @@ def _taken(command: Command, words: Iterable[Word]) -> int:
 
 
 def _models() -> Iterable[str]:
-    from tlnb.engine.models import names
-    from tlnb.engine.timm_models import PREFIX, installed
+    from tlnb.engine.models.catalogue import names
+    from tlnb.engine.models.timm_models import PREFIX, installed
 
     return (*names(), *((PREFIX,) if installed() else ()))
 
 
 def _timm_models() -> tuple[str, ...]:
-    from tlnb.engine.timm_models import names  # imports timm, so only once its prefix is typed
+    from tlnb.engine.models.timm_models import names  # imports timm, so only once its prefix is typed
 
     return names()
 
 
 def _data() -> Iterable[str]:
-    from tlnb.engine.sources.published import NAMES
+    from tlnb.engine.data.sources.published import NAMES
 
     return ("digits", "glyphs", *(f"torchvision/{name}" for name in NAMES))
 
 
 def _rules() -> Iterable[str]:
-    from tlnb.engine.suggest import RULES
+    from tlnb.engine.rates.suggest import RULES
 
     return RULES
 

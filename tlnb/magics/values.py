@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tlnb.engine.stage import Key, read_key
+from tlnb.engine.training.stage import Key, read_key
 from tlnb.errors import BadArguments, PlanError, did_you_mean
 
 

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import nn
 
-from tlnb.engine.advice import Advice
-from tlnb.engine.advice_figures import measure
-from tlnb.engine.advice_rule import decide, lengths, write_plan
-from tlnb.engine.chosen import choose
-from tlnb.engine.history import Run
-from tlnb.engine.samples import Samples
-from tlnb.engine.stopping import Stopped, StopRequest
-from tlnb.engine.sweep import Sweep, SweepPlan
-from tlnb.engine.trial import TrialGround
+from tlnb.engine.advice.advice import Advice
+from tlnb.engine.advice.figures import measure
+from tlnb.engine.advice.rule import decide, lengths, write_plan
+from tlnb.engine.advice.sweep import Sweep, SweepPlan
+from tlnb.engine.advice.trial import TrialGround
+from tlnb.engine.data.chosen import choose
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.training.history import Run
+from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session.train import Training
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import tlnb
-from tlnb.engine import head as heads
-from tlnb.engine.checkpoint import Checkpoint
-from tlnb.engine.checkpoint_network import (
+from tlnb.engine.data.load import Data
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network import head as heads
+from tlnb.engine.saving.checkpoint import Checkpoint
+from tlnb.engine.saving.checkpoint_network import (
     check_fit,
     filled_head,
     head_to,
@@ -22,7 +24,7 @@ from tlnb.engine.checkpoint_network import (
     network_to,
     tensors_of,
 )  # fmt: skip
-from tlnb.engine.checkpoint_parts import (
+from tlnb.engine.saving.checkpoint_parts import (
     BROKEN,
     Plain,
     flag,
@@ -36,12 +38,10 @@ from tlnb.engine.checkpoint_parts import (
     texts,
     whole,
 )  # fmt: skip
-from tlnb.engine.data import Data
-from tlnb.engine.history import StageResult
-from tlnb.engine.loaded import LoadedModel
-from tlnb.engine.optimizer_state import ByName
-from tlnb.engine.pending import Pending, pending_from, pending_to
-from tlnb.engine.progress_state import Progress
+from tlnb.engine.saving.pending import Pending, pending_from, pending_to
+from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.optimizer_state import ByName
+from tlnb.engine.training.progress_state import Progress
 from tlnb.errors import CheckpointError, TlnbError
 from tlnb.session.task import Task
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tlnb.engine import data
-from tlnb.engine.grid import PictureGrid, picture_grid
+from tlnb.engine.data import load as data
+from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.errors import DataError
 from tlnb.session.network import Network
 

@@ -11,19 +11,20 @@ from torch import Tensor
 
 import tlnb
 from tlnb.answers import Lines
-from tlnb.engine import export, models
-from tlnb.engine.card import card
-from tlnb.engine.checkpoint_network import tensors_of
-from tlnb.engine.deployed import Deployed, about, raw_inputs
-from tlnb.engine.export_check import SAMPLES, check
-from tlnb.engine.feature_samples import show_bytes
-from tlnb.engine.loaded import RANDOM, LoadedModel
+from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.export import export
+from tlnb.engine.export.card import card
+from tlnb.engine.export.check import SAMPLES, check
+from tlnb.engine.export.deployed import Deployed, about, raw_inputs
+from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.loader import loader_code
+from tlnb.engine.export.script.shown import Script
+from tlnb.engine.export.script.writer import write
+from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.models import catalogue as models
+from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.printable import printable
-from tlnb.engine.samples import PictureSamples
-from tlnb.engine.script.job import Job
-from tlnb.engine.script.loader import loader_code
-from tlnb.engine.script.shown import Script
-from tlnb.engine.script.writer import write
+from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.errors import ExportError
 from tlnb.session.findings import Findings
 from tlnb.session.recipe import Recipes

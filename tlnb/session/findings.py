@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tlnb.engine.compare import Comparison, compare
-from tlnb.engine.predict import Predictions, Predictor, predict
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.results import Results, gather
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.results.compare import Comparison, compare
+from tlnb.engine.results.predict import Predictions, Predictor, predict
+from tlnb.engine.results.results import Results, gather
 from tlnb.session.saving import Saving
 
 

@@ -8,16 +8,16 @@ import torch
 from torch import nn
 
 from tlnb.answers import Lines
-from tlnb.engine import head as heads
-from tlnb.engine.data import Data
-from tlnb.engine.layers import LayerMap, find_layers
-from tlnb.engine.loaded import Input, LoadedModel
-from tlnb.engine.measuring import measure
-from tlnb.engine.order import seed_for
-from tlnb.engine.own_model import find_own_head
-from tlnb.engine.preprocess import Preprocess
-from tlnb.engine.samples import Samples
+from tlnb.engine.data.load import Data
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.models.own_model import find_own_head
+from tlnb.engine.network import head as heads
+from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.engine.table import Table
+from tlnb.engine.training.measuring import measure
+from tlnb.engine.training.order import seed_for
 from tlnb.errors import ModelError, did_you_mean
 from tlnb.session.state import State
 from tlnb.session.task import Task

@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from tlnb.engine import freezing
-from tlnb.engine.autosave import BETWEEN, WITHIN, Autosave
-from tlnb.engine.checkpoint import Checkpoint
-from tlnb.engine.data_print import data_print
-from tlnb.engine.history import History
-from tlnb.engine.home import home
+from tlnb.engine.data.data_print import data_print
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.memory import free_bytes
-from tlnb.engine.optimizer_state import ByName, named_state
-from tlnb.engine.pending import Pending
-from tlnb.engine.progress_state import Progress, affordable
-from tlnb.engine.samples import Samples
-from tlnb.engine.training import StageTrainer
+from tlnb.engine.network import freezing
+from tlnb.engine.saving.autosave import BETWEEN, WITHIN, Autosave
+from tlnb.engine.saving.checkpoint import Checkpoint
+from tlnb.engine.saving.home import home
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.history import History
+from tlnb.engine.training.optimizer_state import ByName, named_state
+from tlnb.engine.training.progress_state import Progress, affordable
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import CheckpointError
 from tlnb.session.contents import Parts, to_checkpoint
 from tlnb.session.heads import Heads

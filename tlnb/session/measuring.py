@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.blend import GRID, Blend, BlendPoint, blended
-from tlnb.engine.forgetting import Forgetting, OldData, StageMark, drift, old_data
-from tlnb.engine.guards import Anchor, Distillation, Guard, fisher
-from tlnb.engine.history import StageResult
-from tlnb.engine.layers import LayerMap
-from tlnb.engine.loaded import LoadedModel
-from tlnb.engine.old_network import OldNetwork, body_state, figure_with_head, put_body
-from tlnb.engine.stage import Stage
-from tlnb.engine.training import StageTrainer
+from tlnb.engine.advice.blend import GRID, Blend, BlendPoint, blended
+from tlnb.engine.advice.forgetting import Forgetting, OldData, StageMark, drift, old_data
+from tlnb.engine.advice.guards import Anchor, Distillation, Guard, fisher
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
+from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session.network import Network
 from tlnb.session.train import Training
@@ -253,7 +253,7 @@ class Measuring(Network, Training):
 
 
 def _outputs(old: OldNetwork) -> int:
-    from tlnb.engine.head import outputs_of
+    from tlnb.engine.network.head import outputs_of
 
     return outputs_of(old.model.get_submodule(old.head))
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from tlnb.answers import Change
-from tlnb.engine import address, models, own_model, renewal
-from tlnb.engine.history import History
-from tlnb.engine.layers import LayerMap
-from tlnb.engine.loaded import LoadedModel
+from tlnb.engine.models import catalogue as models
+from tlnb.engine.models import own_model
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network import address, renewal
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.history import History
 from tlnb.errors import ModelError
 from tlnb.session.heads import Heads
 

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine import precision, prefix
-from tlnb.engine.augment import describe
-from tlnb.engine.checkpoint_network import tensors_of
-from tlnb.engine.fold import FastPart
-from tlnb.engine.head import outputs_of
-from tlnb.engine.history import History, StageResult
-from tlnb.engine.pending import Pending
-from tlnb.engine.route import ChannelsLast
-from tlnb.engine.training import StageTrainer
+from tlnb.engine.data.augment import describe
+from tlnb.engine.features import precision, prefix
+from tlnb.engine.features.fold import FastPart
+from tlnb.engine.features.route import ChannelsLast
+from tlnb.engine.network.head import outputs_of
+from tlnb.engine.saving.checkpoint_network import tensors_of
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.history import History, StageResult
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session.saving import Saving
 
 LASTING = ("asked", "fingerprint", "batch", "step")

@@ -13,16 +13,18 @@ import torch
 from torch import nn
 
 from tlnb.answers import Lines
-from tlnb.engine import autosave, checkpoint, data, freezing
-from tlnb.engine import head as heads
-from tlnb.engine.checkpoint import SUFFIX, Checkpoint
-from tlnb.engine.checkpoint_network import check_fit, fill, tensors_of
-from tlnb.engine.feature_samples import show_bytes
-from tlnb.engine.history import History, Run, spans
-from tlnb.engine.pending import Pending
-from tlnb.engine.plan import one_stage
+from tlnb.engine.data import load as data
+from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.network import freezing
+from tlnb.engine.network import head as heads
 from tlnb.engine.printable import printable
-from tlnb.engine.stage import Stage, read_keys
+from tlnb.engine.saving import autosave, checkpoint
+from tlnb.engine.saving.checkpoint import SUFFIX, Checkpoint
+from tlnb.engine.saving.checkpoint_network import check_fit, fill, tensors_of
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.history import History, Run, spans
+from tlnb.engine.training.plan import one_stage
+from tlnb.engine.training.stage import Stage, read_keys
 from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError
 from tlnb.session.contents import Parts, from_checkpoint, notebook, put_heads, stages_with
 from tlnb.session.datasets import Datasets
@@ -353,6 +355,6 @@ def _arguments(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def _steps(samples: int, batch: int) -> int:
-    from tlnb.engine.order import batches
+    from tlnb.engine.training.order import batches
 
     return len(batches(samples, batch, 0))

@@ -8,9 +8,9 @@ import torch
 
 from tlnb.answers import Lines
 from tlnb.engine.doctor import examine
-from tlnb.engine.feature_samples import show_bytes
-from tlnb.engine.history import History, show_metric, spans
+from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.table import Table
+from tlnb.engine.training.history import History, show_metric, spans
 from tlnb.session.state import State
 
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"

@@ -11,15 +11,17 @@ import torch
 import traitlets
 
 from tlnb.answers import LayerTable
-from tlnb.engine import data, freezing, models
-from tlnb.engine.feature_cache import FeatureCache
-from tlnb.engine.history import History
-from tlnb.engine.home import home
-from tlnb.engine.layers import LayerMap
-from tlnb.engine.route import Routes
-from tlnb.engine.samples import Samples
-from tlnb.engine.stopping import StopRequest
-from tlnb.engine.training import Step
+from tlnb.engine.data import load as data
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.route import Routes
+from tlnb.engine.models import catalogue as models
+from tlnb.engine.network import freezing
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.saving.home import home
+from tlnb.engine.training.history import History
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.trainer import Step
 from tlnb.errors import ModelError, NotReady
 
 

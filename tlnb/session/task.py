@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from tlnb.engine.data import Data
-from tlnb.engine.samples import Samples
+from tlnb.engine.data.load import Data
+from tlnb.engine.data.samples import Samples
 
 
 @dataclass

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tlnb.engine import plan
-from tlnb.engine.augmented import augmented
-from tlnb.engine.history import Run, StageResult, spans
-from tlnb.engine.lr_curve import LRCurve
-from tlnb.engine.micro import free_after, out_of_memory
-from tlnb.engine.optimizer_state import load_named_state
-from tlnb.engine.pending import Pending
-from tlnb.engine.progress_state import Progress
-from tlnb.engine.route import Wish
-from tlnb.engine.samples import Samples
-from tlnb.engine.stage import Stage
-from tlnb.engine.stage_run import own_random_state, run_stage
-from tlnb.engine.stopping import StopRequest
-from tlnb.engine.training import Route, Shortcut, StageTrainer, Step
+from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features.route import Wish
+from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training import plan
+from tlnb.engine.training.history import Run, StageResult, spans
+from tlnb.engine.training.micro import free_after, out_of_memory
+from tlnb.engine.training.optimizer_state import load_named_state
+from tlnb.engine.training.progress_state import Progress
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stage_run import own_random_state, run_stage
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.trainer import Route, Shortcut, StageTrainer, Step
 from tlnb.errors import TrainingError
 from tlnb.session.keeping import Keeping
 

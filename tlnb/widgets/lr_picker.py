@@ -7,7 +7,7 @@ from typing import Any
 
 import traitlets
 
-from tlnb.engine.lr_curve import LRCurve
+from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session import Session
 from tlnb.widgets.training_part import TrainingPart, curve_state

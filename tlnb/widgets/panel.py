@@ -31,7 +31,7 @@ class Panel(LayersPart, CurvePart):
     magics: Any = traitlets.List(help="what was done, as magics").tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
-        from tlnb.engine.models import names
+        from tlnb.engine.models.catalogue import names
 
         super().__init__(session, names=list(names()), **_words(session), **traits)
 

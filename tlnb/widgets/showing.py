@@ -13,8 +13,8 @@ ANSWERS = {
     ("tlnb.answers", "LayerTable"): "_layers",
     ("tlnb.answers", "Change"): "_change",
     ("tlnb.answers", "PanelCard"): "_panel",
-    ("tlnb.engine.lr_curve", "LRCurve"): "_curve",
-    ("tlnb.engine.history", "Run"): "_run",
+    ("tlnb.engine.rates.lr_curve", "LRCurve"): "_curve",
+    ("tlnb.engine.training.history", "Run"): "_run",
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import traitlets
 
-from tlnb.engine.history import show_metric
+from tlnb.engine.training.history import show_metric
 from tlnb.errors import NotReady
 from tlnb.progress import LineProgress, Listener
 from tlnb.session import Session

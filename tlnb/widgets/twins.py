@@ -7,8 +7,8 @@ from html import escape
 from typing import Any
 
 from tlnb.answers import LayerTable, curve_html
-from tlnb.engine.history import EpochRecord, Run
 from tlnb.engine.table import Table
+from tlnb.engine.training.history import EpochRecord, Run
 
 TWIN = "tlnb-twin"  # a live view that stands right before an element of this class hides it
 ICE = (

@@ -19,15 +19,15 @@ import torch
 from procedures import procedures
 from tasks import AMOUNTS, HELD_OUT, TUNE, TaskSet
 
-from tlnb.engine.advice_figures import measure
-from tlnb.engine.advice_rule import lengths
-from tlnb.engine.feature_cache import FeatureCache
-from tlnb.engine.layers import find_layers
-from tlnb.engine.models import load_model
-from tlnb.engine.route import Routes
-from tlnb.engine.samples import ImageSamples
-from tlnb.engine.tasks import Classification
-from tlnb.engine.trial import TrialGround, try_plan
+from tlnb.engine.advice.figures import measure
+from tlnb.engine.advice.rule import lengths
+from tlnb.engine.advice.trial import TrialGround, try_plan
+from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.route import Routes
+from tlnb.engine.models.catalogue import load_model
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.tasks import Classification
 
 
 def ground_of(task: TaskSet) -> TrialGround:

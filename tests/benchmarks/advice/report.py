@@ -14,10 +14,10 @@ from pathlib import Path
 
 from procedures import procedures
 
-from tlnb.engine.advice_figures import Figures, LayerScore
-from tlnb.engine.advice_rule import MUCH, decide
-from tlnb.engine.convnet5 import HEAD, convnet5
-from tlnb.engine.layers import find_layers
+from tlnb.engine.advice.figures import Figures, LayerScore
+from tlnb.engine.advice.rule import MUCH, decide
+from tlnb.engine.models.convnet5 import HEAD, convnet5
+from tlnb.engine.network.layers import find_layers
 
 Task = tuple[str, int]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlnb.engine import glyphs
+from tlnb.engine.data import glyphs
 
 LETTERS = ("A", "B", "E", "G", "R", "a", "e", "g", "t", "Ss")
 VALID = 400

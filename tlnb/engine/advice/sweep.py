@@ -1,0 +1,267 @@
+"""A sweep: accuracy against the number of layers kept, measured by training every depth on copies."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from tlnb.engine.advice.trial import TrialGround, try_plan
+from tlnb.engine.network.observe import quiet
+from tlnb.engine.table import Table
+from tlnb.engine.training.stopping import Stopped, StopRequest
+from tlnb.engine.training.tasks import scores_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FLOOR, FROZEN, TUNED, BLOCK = "random", "frozen", "fine-tuned", "block"
+DEPTHS = 8
+SAY_EVERY = 10
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One training of a sweep.
+
+    Attributes:
+        mode: ``random`` (nothing kept), ``frozen``, ``fine-tuned``, or ``block`` (one block trains).
+        place: layers kept, or the first layer of the block.
+        seed: of new weights, order and dropout.
+    """
+
+    mode: str
+    place: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """What a sweep runs.
+
+    Attributes:
+        body: layers of the body.
+        epochs: of each run.
+        seeds: runs of each kind.
+        lr: learning rate of all.
+        blocks: train one block and the head alone, with all weights kept.
+    """
+
+    body: int
+    epochs: int
+    seeds: int
+    lr: float
+    blocks: bool
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Numbers of layers kept, or first layers of blocks: at most ``DEPTHS``, evenly spread."""
+        last = self.body - 1 if self.blocks else self.body
+        count = min(DEPTHS, last + 1)
+        return tuple(sorted({round(last * k / max(count - 1, 1)) for k in range(count)}))
+
+    def runs(self) -> Iterator[SweepRun]:
+        """Every run, one seed after the other, so that a sweep that is stopped has whole curves."""
+        for seed in range(self.seeds):
+            for place in self.places:
+                if self.blocks:
+                    yield SweepRun(BLOCK, place, seed)
+                elif place == 0:
+                    yield SweepRun(FLOOR, 0, seed)
+                else:
+                    yield SweepRun(FROZEN, place, seed)
+                    yield SweepRun(TUNED, place, seed)
+
+    def block(self, place: int) -> range:
+        """The layers of the block that starts here."""
+        later = [p for p in self.places if p > place]
+        return range(place, min(later, default=self.body))
+
+    def text(self, run: SweepRun) -> str:
+        """The run in the plan language."""
+        where = "all"
+        if run.mode == FROZEN:
+            where = f"{run.place}:"
+        elif run.mode == BLOCK:
+            block = self.block(run.place)
+            where = f"{block.start}:{block.stop},head"
+        return f"train {where} epochs {self.epochs} lr {self.lr:g}"
+
+    def share(self, run: SweepRun) -> float:
+        """What the run costs, in trainings of the whole network."""
+        return (self.body + 1 - run.place) / (self.body + 1) if run.mode == FROZEN else 1.0
+
+
+@dataclass
+class Sweep:
+    """Accuracy against depth, over seeds; what is not done yet can be gone on with.
+
+    Attributes:
+        plan: what it runs.
+        metric: name of the figure.
+        key: what it holds for.
+        names: of the layers.
+        done: figure of each run that ended.
+        stopped: it was stopped before its end.
+        seconds: that it took so far.
+    """
+
+    plan: SweepPlan
+    metric: str = "accuracy"
+    key: object = None
+    names: tuple[str, ...] = ()
+    done: dict[SweepRun, float] = field(default_factory=dict)
+    stopped: bool = False
+    seconds: float = 0.0
+
+    def go_on(
+        self,
+        ground: TrialGround,
+        stop: StopRequest | None = None,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Run what is not done yet, on copies.
+
+        Args:
+            ground: network, data and task.
+            stop: read at each batch edge; the run under way is dropped then.
+            say: told the estimate first, and then how it goes.
+        """
+        stop, left = stop or StopRequest(), [run for run in self.plan.runs() if run not in self.done]
+        self.stopped = False
+        if not left:
+            return
+        pace = self._pace(ground)
+        say(f"sweep of {len(left)} runs: about {self._rest(left, pace):.0f} s")
+        for number, run in enumerate(left, start=1):
+            began = time.perf_counter()
+            try:
+                self.done[run] = self._one(ground, run, stop)
+            except Stopped:
+                self.stopped = True
+            took = time.perf_counter() - began
+            self.seconds += took
+            if self.stopped:
+                return
+            pace += (took / self.plan.share(run) - pace) / min(number, 5)
+            if number % SAY_EVERY == 0:
+                say(
+                    f"sweep: {number} of {len(left)} runs, about {self._rest(left[number:], pace):.0f} s left"
+                )
+
+    def _one(self, ground: TrialGround, run: SweepRun, stop: StopRequest) -> float:
+        kept = None if run.mode == BLOCK else run.place
+        return try_plan(ground, self.plan.text(run), kept=kept, seed=run.seed, stop=stop).accuracy
+
+    def _rest(self, runs: list[SweepRun], pace: float) -> float:
+        return pace * sum(self.plan.share(run) for run in runs)
+
+    def _pace(self, ground: TrialGround) -> float:
+        """Seconds that a training of the whole network is going to take, from one batch forth and back."""
+        train, valid = ground.samples
+        rows = torch.arange(min(ground.batch, len(train)))
+        x, targets = train.batch(rows).to(ground.device), train.targets[rows]
+        began = time.perf_counter()
+        with quiet(ground.model), torch.enable_grad():
+            scores = scores_of(ground.model(x))
+            loss = functional.mse_loss(scores, torch.zeros_like(scores))
+            weights = [p for p in ground.model.parameters() if p.requires_grad]
+            if weights:
+                torch.autograd.grad(loss, weights, allow_unused=True)
+        each = (time.perf_counter() - began) / len(targets)
+        return self.plan.epochs * each * (len(train) + len(valid) / 3)
+
+    # ---------------------------------------------------------------- what came out
+
+    def figures(self, mode: str, place: int) -> list[float]:
+        """The figure of each seed; at depth 0 those of random weights."""
+        mode = FLOOR if place == 0 and mode in (FROZEN, TUNED) else mode
+        return [v for run, v in self.done.items() if (run.mode, run.place) == (mode, place)]
+
+    def curve(self, mode: str) -> dict[int, tuple[float, float]]:
+        """Mean and standard deviation over the seeds, by place."""
+        found = {place: self.figures(mode, place) for place in self.plan.places}
+        return {p: (statistics.fmean(v), statistics.pstdev(v)) for p, v in found.items() if v}
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """The curves that it has."""
+        return (BLOCK,) if self.plan.blocks else (FROZEN, TUNED)
+
+    @property
+    def best(self) -> tuple[str, int] | None:
+        """Mode and place of the highest mean; None where nothing ended."""
+        means = {(mode, p): mean for mode in self.modes for p, (mean, _) in self.curve(mode).items()}
+        return max(means, key=lambda key: means[key]) if means else None
+
+    @property
+    def table(self) -> Table:
+        """A line a depth, or a block."""
+        curves = {mode: self.curve(mode) for mode in self.modes}
+        rows = [
+            (self._place(place), *(self._cell(curves[mode].get(place)) for mode in self.modes))
+            for place in self.plan.places
+        ]
+        first = "block that trains" if self.plan.blocks else "layers kept"
+        return Table((first, *self.modes), rows, self._caption(), align="<" + ">" * len(self.modes))
+
+    def _place(self, place: int) -> str:
+        if not self.plan.blocks:
+            return f"{place}" if place else "0 (random)"
+        block = self.plan.block(place)
+        numbers = f"{block.start}" if len(block) == 1 else f"{block.start}–{block.stop - 1}"
+        return f"{numbers} {self.names[place]}" if self.names else numbers
+
+    @staticmethod
+    def _cell(point: tuple[float, float] | None) -> str:
+        return "-" if point is None else f"{point[0]:.3f} ± {point[1]:.3f}"
+
+    def _caption(self) -> str:
+        total = sum(1 for _ in self.plan.runs())
+        ended = f"{len(self.done)} of {total} runs"
+        words = f"{self.metric} over {self.plan.seeds} seeds, {ended}, {self.seconds:.0f} s"
+        return f"{words}; stopped, the same call goes on" if self.stopped else words
+
+    def plot(self) -> Figure:
+        """Mean of each curve, with a band of one standard deviation and the floor of random weights."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+        ax = figure.subplots()
+        for mode, colour in zip(self.modes, ("tab:blue", "tab:orange"), strict=False):
+            curve = self.curve(mode)
+            places, means, spreads = (
+                list(curve),
+                [m for m, _ in curve.values()],
+                [s for _, s in curve.values()],
+            )
+            ax.plot(places, means, "o-", color=colour, label=mode, markersize=4)
+            low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
+            ax.fill_between(places, low, high, color=colour, alpha=0.2, linewidth=0)
+        floor = self.figures(FLOOR, 0)
+        if floor:
+            ax.axhline(statistics.fmean(floor), color="grey", linestyle=":", label="random weights")
+        ax.set(xlabel="first layer of the block" if self.plan.blocks else "layers kept", ylabel=self.metric)
+        ax.set_xticks(self.plan.places)
+        ax.legend(frameon=False)
+        ax.grid(alpha=0.3)
+        return figure
+
+    def _repr_html_(self) -> str:
+        import base64
+        from io import BytesIO
+
+        buffer = BytesIO()
+        self.plot().savefig(buffer, format="png", dpi=90)
+        picture = base64.b64encode(buffer.getvalue()).decode()
+        alt = escape(self._caption())
+        return f'{self.table._repr_html_()}<img alt="{alt}" src="data:image/png;base64,{picture}">'
+
+    def __repr__(self) -> str:
+        return repr(self.table)

@@ -1,0 +1,160 @@
+"""Plans tried out on copies of a network, which itself stays as it is."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.network import freezing
+from tlnb.engine.network.head import new_head, replace
+from tlnb.engine.network.layers import LayerMap, find_layers
+from tlnb.engine.network.renewal import renew
+from tlnb.engine.training import plan
+from tlnb.engine.training.history import EpochRecord, StageResult
+from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stage_run import run_stage
+from tlnb.engine.training.stopping import Stopped, StopRequest
+from tlnb.engine.training.tasks import Task
+from tlnb.engine.training.trainer import Route, Shortcut, StageTrainer
+
+Emit = Callable[..., None]
+
+
+@dataclass
+class TrialGround:
+    """What trials start from; nothing of it is changed.
+
+    Attributes:
+        model: the network.
+        head: qualified name of its head.
+        samples: to learn from, and to measure on.
+        outputs: class scores that a new head gives.
+        task: loss and figure.
+        batch: samples a step.
+        device: where trials run.
+        routes: keeps features of frozen layers; None to keep none.
+    """
+
+    model: nn.Module
+    head: str
+    samples: tuple[Samples, Samples]
+    outputs: int
+    task: Task
+    batch: int = 64
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    routes: Routes | None = field(default_factory=lambda: Routes(FeatureCache(None)))
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended.
+
+    Attributes:
+        accuracy: the task's figure on the validation samples after the last epoch.
+        loss: validation loss then.
+        seconds: wall-clock time.
+        model: the network that it left.
+    """
+
+    accuracy: float
+    loss: float
+    seconds: float
+    model: nn.Module
+
+
+def copy_of(ground: TrialGround, kept: int | None, seed: int) -> tuple[nn.Module, LayerMap]:
+    """A copy with a new linear head for the task and, behind the first ``kept`` layers, new weights.
+
+    Args:
+        ground: what to copy.
+        kept: layers that keep their weights; None for the whole body.
+        seed: of all new weights.
+    """
+    model = copy.deepcopy(ground.model)
+    generator = torch.Generator().manual_seed(seed_for(seed, 0))
+    old = model.get_submodule(ground.head)
+    with torch.random.fork_rng():  # a layer draws from the global stream before its weights are made anew
+        fresh = new_head(old, "linear", ground.outputs, generator)
+    replace(model, ground.head, fresh)
+    example = ground.samples[0].batch(torch.arange(1)).to(ground.device)
+    layers = find_layers(model, example, head=ground.head)
+    if kept is not None and kept < len(layers.body):
+        renew(model, layers, range(kept), generator=generator)
+    return model, layers
+
+
+def try_plan(
+    ground: TrialGround,
+    text: str,
+    *,
+    kept: int | None = None,
+    seed: int = 0,
+    stop: StopRequest | None = None,
+    on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+) -> TrialResult:
+    """Train a copy by a plan and measure it.
+
+    Args:
+        ground: what to start from.
+        text: the plan, a stage a line.
+        kept: see :func:`copy_of`.
+        seed: of new weights, order and dropout.
+        stop: read at each batch edge.
+        on_epoch: told each epoch.
+
+    Raises:
+        PlanError: the plan cannot be understood.
+        Stopped: a stop was asked for.
+    """
+    began, stop = time.perf_counter(), stop or StopRequest()
+    model, layers = copy_of(ground, kept, seed)
+    stages = plan.parse_plan(text, layers, ())
+    last: EpochRecord | None = None
+    for position in range(len(stages)):
+        result = _stage(ground, model, layers, stages[position:], position + 1, seed, stop)
+        if result.stopped:
+            raise Stopped
+        for record in result.records:
+            on_epoch(record)
+            last = record
+    accuracy, loss = (last.accuracy, last.valid_loss) if last else (float("nan"), float("nan"))
+    return TrialResult(accuracy, loss, time.perf_counter() - began, model)
+
+
+def _stage(
+    ground: TrialGround, model: nn.Module, layers: LayerMap, stages: tuple[Stage, ...], number: int,
+    seed: int, stop: StopRequest,
+) -> StageResult:  # fmt: skip
+    stage = stages[0]
+    freezing.apply(model, layers, stage.frozen)
+    trainer = StageTrainer(
+        model, layers, stage, Route(*ground.samples, model, ground.device), number=number,
+        batch=stage.batch or ground.batch, seed=seed, task=ground.task,
+        shortcut=_shortcut(ground, model, layers, stages),
+    )  # fmt: skip
+    result = StageResult(number, stage, trainer.trained, stage.lr or 0.0)
+    run_stage(trainer, result, stop, lambda *what: None)
+    return result
+
+
+def _shortcut(
+    ground: TrialGround, model: nn.Module, layers: LayerMap, stages: tuple[Stage, ...]
+) -> Shortcut | None:
+    if ground.routes is None:
+        return None
+    wish = Wish(stages[0].frozen, [stage.frozen for stage in stages[1:]], stages[0].views)
+    routes = ground.routes
+
+    def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
+        return routes.route(model, layers, wish, ground.samples, ground.device, say=say, tick=tick)
+
+    return shortcut

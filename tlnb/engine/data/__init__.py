@@ -1,0 +1,1 @@
+"""Where samples come from, how they are split, decoded, stored and augmented."""

@@ -1,0 +1,198 @@
+"""Samples as they were found, before they are fitted to a network."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.data.collated import CollatedSamples
+from tlnb.engine.data.decoded import DecodedSamples
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.readers import FileReader, Reader, TensorReader
+from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
+from tlnb.engine.data.store import picture_budget
+
+OnBroken = Callable[[str, str], None]
+
+
+def _silent(name: str, reason: str) -> None:
+    """Tell nobody."""
+
+
+class Collection(ABC):
+    """Samples with their targets.
+
+    Attributes:
+        targets: int64 of shape (N,) for classes; float32 of shape (N, outputs) otherwise.
+    """
+
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @abstractmethod
+    def subset(self, indices: Tensor) -> Collection:
+        """These samples only, in this order; an index may stand there twice."""
+
+    @abstractmethod
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Samples at the size and in the colours that the network takes.
+
+        Args:
+            preprocess: of the network.
+            on_broken: told name and reason where a picture turns out broken later.
+        """
+
+    def digests(self) -> list[bytes | None] | None:
+        """For each sample a digest of its bytes, None for one with a content of its own; None: not known."""
+        return None
+
+    def name(self, index: int) -> str:
+        """What a sample is called."""
+        return f"sample {index}"
+
+
+class Pictures(Collection):
+    """Images in memory.
+
+    Args:
+        images: uint8 in 0..255, or floating point in 0..1, of shape (N, C, H, W).
+        targets: of shape (N,) or (N, outputs).
+    """
+
+    def __init__(self, images: Tensor, targets: Tensor):
+        self.images, self.targets = images, targets
+
+    def subset(self, indices: Tensor) -> Pictures:
+        """These images only."""
+        return Pictures(self.images[indices], self.targets[indices])
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Fitted at once where that takes little memory, batch by batch otherwise."""
+        size = len(self) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
+        if size * self.images.element_size() > picture_budget():
+            return DecodedSamples(
+                TensorReader(self.images), torch.arange(len(self)), self.targets, preprocess
+            )
+        originals = self.images
+        if preprocess.resize is not None and preprocess.resize > max(originals.shape[-2:]):
+            originals = preprocess.crop(originals)  # small pictures grow first, so that changes are as fine
+        fitted = preprocess.fit(self.images).contiguous()
+        return ImageSamples(fitted, self.targets, preprocess, preprocess.colour(originals))
+
+    def digests(self) -> list[bytes | None]:
+        """Over the pixels of each image."""
+        return _row_digests(self.images)
+
+
+class ReadPictures(Collection):
+    """Pictures that are read when they are needed.
+
+    Args:
+        reader: gives the pictures.
+        targets: of shape (N,) or (N, outputs).
+        rows: number of each sample in the reader; None for the reader's own order.
+        known: digest of each of the reader's pictures, as far as it was taken; None: of none.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        targets: Tensor,
+        rows: Tensor | None = None,
+        known: list[bytes | None] | None = None,
+    ):
+        self.reader, self.targets, self.known = reader, targets, known
+        self.rows = torch.arange(len(reader)) if rows is None else rows
+
+    def subset(self, indices: Tensor) -> ReadPictures:
+        """These pictures only."""
+        return ReadPictures(self.reader, self.targets[indices], self.rows[indices], self.known)
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Decoded when they are first needed."""
+        return DecodedSamples(self.reader, self.rows, self.targets, preprocess, on_broken=on_broken)
+
+    def digests(self) -> list[bytes | None] | None:
+        """Of the files; None where the pictures are no files."""
+        if self.known is None:
+            return None
+        return [self.known[row] for row in self.rows.tolist()]
+
+    def name(self, index: int) -> str:
+        """The name that the reader has for it."""
+        return self.reader.name(int(self.rows[index]))
+
+    def path(self, index: int) -> Path | None:
+        """The file of a sample, where it is one."""
+        return self.reader.path(int(self.rows[index])) if isinstance(self.reader, FileReader) else None
+
+
+class Rows(Collection):
+    """Inputs in memory, just as the network takes them.
+
+    Args:
+        inputs: shape (N, ...), any dtype.
+        targets: of shape (N,) or (N, outputs).
+    """
+
+    def __init__(self, inputs: Tensor, targets: Tensor):
+        self.inputs, self.targets = inputs, targets
+
+    def subset(self, indices: Tensor) -> Rows:
+        """These rows only."""
+        return Rows(self.inputs[indices], self.targets[indices])
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """As they are."""
+        return TensorSamples(self.inputs, self.targets)
+
+    def digests(self) -> list[bytes | None]:
+        """Over the bytes of each row."""
+        return _row_digests(self.inputs)
+
+
+class Items(Collection):
+    """Items of a data set that gives inputs just as the network takes them.
+
+    Args:
+        item: gives the item (input and target) of a number.
+        targets: of shape (N,) or (N, outputs).
+        rows: number of each sample.
+        collate: makes a batch of items.
+        random: items differ from call to call.
+        seed: that random items follow.
+    """
+
+    def __init__(
+        self,
+        item: Callable[[int], Any],
+        targets: Tensor,
+        rows: Tensor,
+        collate: Callable[[list[Any]], Any],
+        random: bool = False,
+        seed: int = 0,
+    ):
+        self.item, self.targets, self.rows = item, targets, rows
+        self.collate, self.random, self.seed = collate, random, seed
+
+    def subset(self, indices: Tensor) -> Items:
+        """These items only."""
+        rows, targets = self.rows[indices], self.targets[indices]
+        return Items(self.item, targets, rows, self.collate, self.random, self.seed)
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Asked for and collated batch by batch."""
+        return CollatedSamples(self.item, self.rows, self.targets, self.collate, self.random, self.seed)
+
+
+def _row_digests(tensor: Tensor) -> list[bytes | None]:
+    flat = tensor.contiguous().reshape(len(tensor), -1).view(torch.uint8).numpy()
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in flat]

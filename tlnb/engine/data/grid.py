@@ -1,0 +1,122 @@
+"""Training pictures as the network sees them, in a grid."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.table import Table
+from tlnb.engine.training.order import batches
+from tlnb.engine.training.tasks import Classification, MultiLabel
+from tlnb.errors import DataError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 6
+_TITLE = 22  # characters that fit over a picture
+_BOUND = 0.5  # from this probability on, a label is shown
+
+
+class PictureGrid:
+    """Pictures with their classes.
+
+    Attributes:
+        pixels: (N, C, H, W), uint8 in 0..255 or floating point in 0..1, after augmentation.
+        titles: class, labels or values of each picture.
+        text: what is said above them.
+    """
+
+    def __init__(self, pixels: Tensor, titles: Sequence[str], text: str):
+        self.pixels, self.titles, self.text = pixels, tuple(titles), text
+
+    @property
+    def figure(self) -> Figure:
+        """A new matplotlib figure; it belongs to no window and need not be closed."""
+        from matplotlib.figure import Figure
+
+        columns = min(COLUMNS, len(self.titles))
+        rows = -(-len(self.titles) // columns)
+        figure = Figure(figsize=(1.75 * columns, 1.95 * rows), layout="constrained")
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for axis in axes:
+            axis.axis("off")
+        for axis, picture, title in zip(axes, self.pixels, self.titles, strict=False):
+            shown = picture.permute(1, 2, 0) if len(picture) == 3 else picture[0]
+            top = 1 if picture.is_floating_point() else 255
+            axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=top, interpolation="nearest")
+            # A class may be called $x$: a name is never read as a formula.
+            axis.set_title(_cut(title), fontsize=9, parse_math=False)
+        return figure
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=90)
+        return file.getvalue()
+
+    @property
+    def table(self) -> Table:
+        """The titles in the grid's rows."""
+        columns = min(COLUMNS, len(self.titles))
+        padded = [*self.titles, *[""] * (-len(self.titles) % columns)]
+        rows = [padded[at : at + columns] for at in range(0, len(padded), columns)]
+        return Table([""] * columns, rows, align="<" * columns)
+
+    def __repr__(self) -> str:
+        return f"{self.text}\n" + "\n".join(repr(self.table).splitlines()[1:])
+
+    def _repr_html_(self) -> str:
+        """The text and the picture, so that it is seen where only HTML is shown."""
+        import base64
+
+        text = "<br>".join(escape(line) for line in self.text.splitlines())
+        picture = base64.b64encode(self._repr_png_()).decode()
+        titles = escape(", ".join(self.titles))
+        return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">'
+
+
+def picture_grid(data: Data, samples: Samples, count: int = 12, epoch: int = 0) -> PictureGrid:
+    """Training pictures as an epoch would see them.
+
+    Args:
+        data: the data set.
+        samples: its training samples, fitted to the network.
+        count: how many pictures.
+        epoch: whose order and random changes are shown.
+
+    Raises:
+        DataError: the samples are no pictures.
+    """
+    if count < 1:
+        raise DataError(f"a grid needs one picture or more, not {count}")
+    if not isinstance(samples, PictureSamples):
+        raise DataError("this data holds no pictures that could be shown; it goes to the network as it is")
+    indices = torch.cat(batches(len(samples), len(samples), data.seed, 1, epoch))[:count]
+    view = samples.view(1, epoch)
+    assert isinstance(view, PictureSamples)
+    size = "×".join(map(str, samples.preprocess.size))
+    what = "under random changes" if samples.random else "as they are"
+    text = f"{len(indices)} of {len(samples):,} training pictures of {data.name}, {what}, at {size} pixels"
+    return PictureGrid(view.pixels(indices), titles(data, samples.targets[indices]), text)
+
+
+def titles(data: Data, targets: Tensor) -> list[str]:
+    """Targets in words: (B,) or (B, outputs) gives B texts."""
+    if isinstance(data.task, Classification):
+        return [data.classes[int(number)] for number in targets]
+    if isinstance(data.task, MultiLabel):
+        rows = [[n for n, on in zip(data.classes, row, strict=True) if on >= _BOUND] for row in targets]
+        return [", ".join(row) or "-" for row in rows]
+    values = data.task.answers(targets)
+    return [", ".join(f"{value:.4g}" for value in row) for row in values.tolist()]
+
+
+def _cut(title: str) -> str:
+    return title if len(title) <= _TITLE else title[: _TITLE - 1] + "…"

@@ -1,0 +1,172 @@
+"""Every picture is looked at when data is named: in threads, in seconds.
+
+What is looked at, and when:
+
+* all files: kind, size, name; a JPEG's headers and its end; a small PNG's checksums. That finds what is
+  empty, cut off, not a picture or misnamed, at some 30 µs a file.
+* other kinds (GIF, WebP, TIFF, BMP …): decoded whole by Pillow, until ``SECONDS`` have gone by; after that
+  only opened.
+* what only shows when it is decoded is found then (``decoded``): the file is reported and left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import as_completed
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from tlnb.engine.data.images import headers
+from tlnb.engine.data.images.decode import in_colour, reason_of
+from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
+from tlnb.engine.printable import printable
+from tlnb.engine.threads import pool
+
+SECONDS = 10.0
+SMALL = 256 << 10  # bytes; smaller files are read whole
+_HEAD, _TAIL, _CHUNK = 64 << 10, 64 << 10, 128
+
+Progress = Callable[[int, int], None]
+
+
+class Problem(NamedTuple):
+    """A file that is not used, or not as it is."""
+
+    path: str
+    reason: str
+
+
+class Verdict(NamedTuple):
+    """What was found out about one file.
+
+    Attributes:
+        reason: why it cannot be used; empty where it can.
+        remark: what the user should know all the same.
+        size: bytes.
+        digest: of the whole content; None for a large file.
+    """
+
+    reason: str
+    remark: str = ""
+    size: int = 0
+    digest: bytes | None = None
+
+
+def check_files(paths: Sequence[Path], progress: Progress = lambda done, total: None) -> list[Verdict]:
+    """A verdict on each file, in the order given.
+
+    Args:
+        paths: files.
+        progress: told how many of how many are done, in the caller's thread.
+    """
+    deadline = time.monotonic() + SECONDS
+    verdicts: list[Verdict] = [Verdict("")] * len(paths)
+    chunks = {
+        pool().submit(_check_chunk, paths[start : start + _CHUNK], deadline): start
+        for start in range(0, len(paths), _CHUNK)
+    }
+    done = 0
+    try:
+        for future in as_completed(chunks):
+            found, start = future.result(), chunks[future]
+            verdicts[start : start + len(found)] = found
+            done += len(found)
+            progress(done, len(paths))
+    finally:
+        for future in chunks:
+            future.cancel()
+    return verdicts
+
+
+def _check_chunk(paths: Sequence[Path], deadline: float) -> list[Verdict]:
+    return [check_file(path, deadline) for path in paths]
+
+
+def check_file(path: Path, deadline: float = float("inf")) -> Verdict:
+    """A verdict on one file; nothing is raised.
+
+    Args:
+        path: a file.
+        deadline: in ``time.monotonic`` seconds; after it, kinds other than JPEG and PNG are opened only.
+    """
+    try:
+        size, head, tail = _ends(path)
+        if size == 0:
+            raise BadPicture("empty: 0 bytes")
+        kind = headers.kind_of(head)
+        remark = _check_kind(kind, path, size, head, tail, time.monotonic() < deadline)
+        _check_name(path, kind)
+    except BadPicture as trouble:
+        return Verdict(str(trouble))
+    except FileNotFoundError:
+        return Verdict("no such file")
+    except PermissionError:
+        return Verdict("not allowed to read it")
+    except OSError as error:
+        return Verdict(f"cannot be read: {error.strerror}")
+    digest = hashlib.blake2b(head, digest_size=16).digest() if size == len(head) else None
+    return Verdict("", remark, size, digest)
+
+
+def _ends(path: Path) -> tuple[int, bytes, bytes]:
+    """Size, first bytes and last bytes; of a small file all bytes, twice."""
+    # Opening a pipe would wait for a writer for ever.
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        about = os.fstat(file)
+        if not stat.S_ISREG(about.st_mode):
+            raise BadPicture("not a regular file")
+        if about.st_size <= SMALL:
+            content = os.read(file, SMALL)
+            return len(content), content, content
+        head = os.read(file, _HEAD)
+        os.lseek(file, -_TAIL, os.SEEK_END)
+        return about.st_size, head, os.read(file, _TAIL)
+    finally:
+        os.close(file)
+
+
+def _check_kind(kind: str, path: Path, size: int, head: bytes, tail: bytes, in_time: bool) -> str:
+    if kind == "JPEG":
+        headers.check_jpeg(head, tail)
+        return ""
+    if kind == "PNG" and size == len(head):
+        return headers.check_png(head)
+    if kind == "PNG":
+        headers.check_png_ends(head, tail)
+        return ""
+    return _open(path, decode=in_time)
+
+
+def _open(path: Path, *, decode: bool) -> str:
+    """Let Pillow open the file, and decode it too; a remark on pictures that move."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                headers.check_size(*image.size)
+                frames = getattr(image, "n_frames", 1)
+                if decode:
+                    image.seek(0)
+                    image.load()
+                    in_colour(image, 3)
+    except BadPicture:
+        raise
+    except Exception as error:  # decoders meet damaged files with almost any exception
+        raise BadPicture(reason_of(error)) from None
+    return f"{frames} frames or pages: the first is used" if frames > 1 else ""
+
+
+def _check_name(path: Path, kind: str) -> None:
+    suffix = path.suffix.lower()
+    if SUFFIXES.get(suffix) != kind:
+        right = headers.KINDS[kind][0]
+        what = f"named {printable(path.suffix)}" if suffix else "without an ending to its name"
+        raise BadPicture(f"a {kind} picture {what}; rename it to {right}")

@@ -1,0 +1,217 @@
+"""Where pictures come from, one at a time: files, a data set's items, a tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from tlnb.engine.data.images.decode import decode_file, decode_image, reason_of
+from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.hashing import tensors_digest
+
+HASHED = 256 << 20  # bytes in all; up to this much, files are known by content, above it by size and time
+
+
+class Reader(ABC):
+    """Pictures by number.
+
+    Attributes:
+        threads: whether several threads may read at once.
+        dtype: of the pictures: uint8, or a floating-point type for values in 0..1.
+    """
+
+    threads = True
+    dtype = torch.uint8
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, number: int, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
+        """A picture at training size, or before the crop: uint8 (C, H, W).
+
+        Raises:
+            BadPicture: the reason in a few words.
+        """
+
+    @abstractmethod
+    def stamps(self, numbers: Sequence[int]) -> list[object]:
+        """For each picture something that changes when the picture does; cheap."""
+
+    @abstractmethod
+    def digest(self, numbers: Sequence[int]) -> str:
+        """A digest of the content of these pictures."""
+
+    def name(self, number: int) -> str:
+        """What a picture is called."""
+        return f"sample {number}"
+
+
+class FileReader(Reader):
+    """Picture files.
+
+    Args:
+        root: folder.
+        names: paths below it.
+    """
+
+    def __init__(self, root: Path, names: Sequence[str]):
+        self.root, self.names = root, list(names)
+        self._digests: dict[int, tuple[object, bytes]] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, number: int) -> str:
+        """The path below the folder."""
+        return self.names[number]
+
+    def path(self, number: int) -> Path:
+        """The path with its folder."""
+        return self.root / self.names[number]
+
+    def read(self, number: int, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
+        """The decoded file."""
+        return decode_file(self.path(number), preprocess, whole=whole)
+
+    def stamps(self, numbers: Sequence[int]) -> list[object]:
+        """Size and times; the time of change is the system's own and cannot be set back."""
+        return [_stamp(self.path(number)) for number in numbers]
+
+    def digest(self, numbers: Sequence[int]) -> str:
+        """Over names and contents, or names, sizes and times where there are more than ``HASHED`` bytes."""
+        stamps = self.stamps(numbers)
+        sha = hashlib.sha256()
+        small = sum(stamp[0] for stamp in stamps if isinstance(stamp, tuple)) <= HASHED
+        for number, stamp in zip(numbers, stamps, strict=True):
+            sha.update(os.fsencode(self.names[number]) + b"\0")
+            sha.update(self._content(number, stamp) if small else repr(stamp).encode())
+        return sha.hexdigest()
+
+    def _content(self, number: int, stamp: object) -> bytes:
+        known = self._digests.get(number)
+        if known is None or known[0] != stamp:
+            try:
+                content = self.path(number).read_bytes()
+            except OSError:
+                content = b""
+            known = (stamp, hashlib.sha256(content).digest())
+            self._digests[number] = known
+        return known[1]
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns, about.st_ctime_ns
+
+
+class TensorReader(Reader):
+    """Pictures in memory that are fitted to the network when they are asked for.
+
+    Args:
+        images: uint8, or floating point in 0..1, of shape (N, C, H, W).
+    """
+
+    def __init__(self, images: Tensor):
+        self.images, self.dtype = images, images.dtype
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, number: int, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
+        """The picture, resized and cropped."""
+        return fit_tensor(self.images[number], preprocess, whole=whole)
+
+    def stamps(self, numbers: Sequence[int]) -> list[object]:
+        """How often the tensor was written to."""
+        return [self.images._version] * len(numbers)
+
+    def digest(self, numbers: Sequence[int]) -> str:
+        """Over the pixels."""
+        return tensors_digest([("images", self.images[torch.as_tensor(numbers)])])
+
+
+class ItemReader(Reader):
+    """Pictures out of a data set that gives one item at a time.
+
+    Args:
+        count: how many there are.
+        item: gives the picture of a number: a Pillow image, an array or a tensor.
+
+    The data set is another's code, so it is called in one thread at a time.
+    """
+
+    threads = False
+
+    def __init__(self, count: int, item: Callable[[int], Any]):
+        self.count, self.item = count, item
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, number: int, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
+        """The item's picture, turned upright, resized and cropped."""
+        try:
+            item = self.item(number)
+            if isinstance(item, dict) and ("bytes" in item or "path" in item):  # Hugging Face, not decoded
+                source = io.BytesIO(item["bytes"]) if item.get("bytes") else item["path"]
+                item = Image.open(source)
+            if isinstance(item, Image.Image):
+                return decode_image(item, preprocess, whole=whole)
+            return fit_tensor(as_image_tensor(item), preprocess, whole=whole)
+        except BadPicture:
+            raise
+        except Exception as error:  # another's code may raise anything
+            raise BadPicture(reason_of(error)) from None
+
+    def stamps(self, numbers: Sequence[int]) -> list[object]:
+        """Nothing: items are taken not to change."""
+        return [None] * len(numbers)
+
+    def digest(self, numbers: Sequence[int]) -> str:
+        """Over the items themselves, at a small size."""
+        small = Preprocess(3, (16, 16), None)
+        return tensors_digest((str(n), self.read(n, small)) for n in numbers)
+
+
+def as_image_tensor(item: Any) -> Tensor:
+    """A uint8 tensor (C, H, W) from an array or tensor in (H, W), (H, W, C) or (C, H, W).
+
+    Args:
+        item: uint8 in 0..255, or floating point in 0..1.
+
+    Raises:
+        BadPicture: another shape, or other values.
+    """
+    tensor = torch.from_numpy(np.ascontiguousarray(item)) if not isinstance(item, Tensor) else item
+    if tensor.is_floating_point():
+        if tensor.min() < 0 or tensor.max() > 1:
+            raise BadPicture(f"values from {tensor.min():g} to {tensor.max():g}; 0 to 1 is read")
+        tensor = tensor.mul(255).round().to(torch.uint8)
+    if tensor.dim() == 2:
+        return tensor.unsqueeze(0)
+    if tensor.dim() == 3 and tensor.shape[0] in (1, 3):
+        return tensor
+    if tensor.dim() == 3 and tensor.shape[2] in (1, 3):
+        return tensor.permute(2, 0, 1)
+    raise BadPicture(f"an array of shape {tuple(tensor.shape)} is not a picture")
+
+
+def fit_tensor(image: Tensor, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
+    """Resize and crop one picture of shape (C, H, W)."""
+    batch = image.unsqueeze(0)
+    return preprocess.colour(batch if whole else preprocess.crop(batch))[0].contiguous()

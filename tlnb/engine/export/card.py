@@ -1,0 +1,92 @@
+"""The model card beside an export (Mitchell et al. 2019): what the network is, from what, and how good."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results.results import Results
+from tlnb.engine.training.history import StageResult, spans
+
+LICENCE = """## Licence and use
+
+To be filled in by you: the licence, who may use it and for what, what the data may be used for, and what the
+network should not be trusted with."""
+PACKAGES = ("tlnb", "torch", "torchvision", "numpy", "scikit-learn")
+
+
+def card(
+    loaded: LoadedModel, results: Results, stages: Sequence[StageResult], files: Sequence[str], checked: str,
+    forgotten: str = "", *, takes: str,
+) -> str:  # fmt: skip
+    """The card as Markdown.
+
+    Args:
+        loaded: the network.
+        results: of the validation samples.
+        stages: what was trained.
+        files: names of the files that belong to it.
+        checked: what the check after writing found.
+        forgotten: what is known about the old task, in words.
+        takes: what goes in, and how it is prepared.
+    """
+    parts = [
+        f"# {clean(loaded.name)} on {clean(results.name)}",
+        f"From {clean(loaded.name)} with the weights {clean(loaded.weights)}, transferred with tlnb.",
+        "## Files\n\n" + "\n".join(f"- `{clean(name)}`" for name in files) + f"\n\n{clean(checked)}",
+        f"## What goes in and comes out\n\n{clean(takes)}\n\nOut: {_out(results)}",
+        "## How it was trained\n\n" + _stages(stages),
+        "## How good it is\n\n" + _figures(results),
+        f"## What it forgot\n\n{clean(forgotten) or 'Not measured; `%tl_forget` measures it.'}",
+        "## Versions\n\n" + ", ".join(versions()),
+        LICENCE,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def clean(text: str) -> str:
+    """Text that Markdown takes as it is: names from outside may hold its signs, or HTML."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def versions() -> list[str]:
+    """``torch 2.9.0`` and so on, and the Python."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    return [*found, f"Python {platform.python_version()}"]
+
+
+def _out(results: Results) -> str:
+    what = {"classes": "a probability for each class", "labels": "a probability for each label"}
+    names = ", ".join(clean(name) for name in results.classes)
+    return f"{what.get(results.kind, 'a value each')}, in this order: {names}."
+
+
+def _stages(stages: Sequence[StageResult]) -> str:
+    rows = ["| stage | line | trains | rate | epochs | figure | frozen layers |", "|" + "---|" * 7]
+    for result in stages:
+        figure = "-" if result.accuracy is None else f"{result.accuracy:.4f}"
+        cells = (str(result.number), result.stage.text, spans(result.trained), f"{result.rate:.1e}",
+                 f"{len(result.records)}/{result.stage.epochs}", figure, result.proof)  # fmt: skip
+        rows.append("| " + " | ".join(clean(cell) for cell in cells) + " |")
+    return "\n".join(rows) if stages else "Not trained in this session."
+
+
+def _figures(results: Results) -> str:
+    rows = [
+        clean(results.summary) + ", on samples that were not trained on but may have been used to choose."
+    ]
+    if results.kind != "values":
+        rows += ["", "| class | precision | recall | F1 | samples |", "|" + "---|" * 5]
+        rows += [
+            f"| {clean(name)} | {p:.3f} | {r:.3f} | {f:.3f} | {count} |"
+            for name, p, r, f, count in results.rows
+        ]
+    return "\n".join(rows)

@@ -1,0 +1,105 @@
+"""A network that takes pixels and gives probabilities: what is exported."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, scores_of
+
+FORMAT = 1
+
+
+class Deployed(nn.Module):
+    """Normalisation, network, and what scores mean, in one module.
+
+    Takes pictures (B, C, H, W) at the network's size, uint8 in 0..255 or float32 in 0..1, or inputs of
+    another kind just as they are; gives probabilities (B, classes) or values (B, values), float32.
+
+    Args:
+        model: gives scores (B, outputs).
+        preprocess: of its pictures; None for inputs of another kind.
+        task: what scores mean.
+        floating: whether pixels are in 0..1.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    unit: Tensor
+    zero: Tensor
+
+    def __init__(self, model: nn.Module, preprocess: Preprocess | None, task: object, floating: bool):
+        super().__init__()
+        self.model, self.task_kind = model, kind_of(task)
+        self.pictures = preprocess is not None
+        if preprocess is not None:
+            top = 1.0 if floating else 255.0
+            std, mean = (torch.tensor(v).view(-1, 1, 1) for v in (preprocess.std, preprocess.mean))
+            self.register_buffer("scale", 1.0 / (top * std))
+            self.register_buffer("shift", mean / std)
+        if isinstance(task, Regression):
+            self.register_buffer("unit", torch.tensor(task.std))
+            self.register_buffer("zero", torch.tensor(task.mean))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Probabilities or values of these samples."""
+        x = pixels.to(torch.float32) * self.scale - self.shift if self.pictures else pixels
+        scores = scores_of(self.model(x))
+        if self.task_kind == "classes":
+            return scores.softmax(1)
+        return scores.sigmoid() if self.task_kind == "labels" else scores * self.unit + self.zero
+
+
+def kind_of(task: object) -> str:
+    """``classes``, ``labels`` or ``values``."""
+    if isinstance(task, Classification):
+        return "classes"
+    return "labels" if isinstance(task, MultiLabel) else "values"
+
+
+def raw_inputs(samples: Samples, indices: Tensor) -> Tensor:
+    """What :class:`Deployed` takes for these samples."""
+    return samples.pixels(indices) if isinstance(samples, PictureSamples) else samples.batch(indices)
+
+
+def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) -> dict[str, Any]:
+    """All that has to be known to use the network, as plain values."""
+    pictures = isinstance(samples, PictureSamples)
+    preprocess = samples.preprocess.to_dict() if isinstance(samples, PictureSamples) else None
+    first = raw_inputs(samples, torch.tensor([0]))
+    task = data.task
+    return {
+        "format": FORMAT,
+        "written_by": f"tlnb {tlnb_version}, torch {torch.__version__}",
+        "network": loaded.name,
+        "weights_from": loaded.weights,
+        "head": loaded.head,
+        "task": kind_of(task),
+        "classes": list(data.classes),
+        "data": data.name,
+        "input": {
+            "shape": ["batch", *first.shape[1:]],
+            "dtype": str(first.dtype).removeprefix("torch."),
+            "what": _what(first, pictures),
+        },
+        "preprocess": preprocess,
+        "output": "probabilities, one a class"
+        if kind_of(task) != "values"
+        else "values in the unit of the data",
+        **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
+    }
+
+
+def _what(first: Tensor, pictures: bool) -> str:
+    if not pictures:
+        return "inputs as the network takes them"
+    span = "0..1" if first.is_floating_point() else "0..255"
+    return (
+        f"pixels in {span}, resized and cropped as preprocess says; the mean is taken off inside, not before"
+    )

@@ -1,0 +1,130 @@
+"""The network as a file that others can use: safetensors with a loader, torch.export, ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tlnb.engine.export.deployed import Deployed
+from tlnb.engine.network.tracing import flags
+from tlnb.errors import ExportError, did_you_mean
+
+KEY = "tlnb.json"
+"""Under this name each file holds what has to be known: preprocessing, class names, shapes."""
+
+
+def to_safetensors(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+    """Weights and buffers of the network under its own names, with class names and preprocessing."""
+    state = {name: t.detach().cpu().contiguous().clone() for name, t in network.model.state_dict().items()}
+    plain = {key: json.dumps(value) for key, value in about.items()}
+    save_file(state, path, metadata=plain | {"format": "pt"})
+    path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def to_torch_export(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+    """The graph of the network for any batch size, pixels in, probabilities out.
+
+    Raises:
+        ExportError: torch cannot write its forward as a graph.
+    """
+    try:
+        program = torch.export.export(network, (inputs[:2],), dynamic_shapes=_any_batch())
+    except Exception as error:  # torch.export meets others' code with almost any exception
+        raise ExportError(f"torch.export cannot take this network: {_first_line(error)}") from None
+    torch.export.save(program, str(path), extra_files={KEY: json.dumps(about)})
+
+
+def to_onnx(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+    """An ONNX graph for any batch size, pixels in, probabilities out.
+
+    Raises:
+        ExportError: onnx is not installed, or cannot take this network.
+    """
+    try:
+        import onnx
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise ExportError('ONNX needs more packages: pip install "tlnb[onnx]"') from None
+    try:
+        torch.onnx.export(
+            network, (inputs[:2],), str(path), dynamo=True, dynamic_shapes=_any_batch(), external_data=False,
+            input_names=["pixels" if network.pictures else "inputs"], output_names=["answers"],
+        )  # fmt: skip
+    except Exception as error:
+        raise ExportError(f"this network cannot be written as ONNX: {_first_line(error)}") from None
+    model = onnx.load(str(path))
+    onnx.helper.set_model_props(model, {KEY: json.dumps(about)})
+    onnx.save(model, str(path))
+
+
+Writer = Callable[[Path, Deployed, Tensor, dict[str, Any]], None]
+WRITERS: dict[str, Writer] = {".safetensors": to_safetensors, ".pt2": to_torch_export, ".onnx": to_onnx}
+
+
+def target(path: str) -> Path:
+    """The file that is meant; ``.safetensors`` where it has no ending.
+
+    Raises:
+        ExportError: another ending.
+    """
+    place = Path(path).expanduser()
+    place = place if place.suffix else place.with_suffix(".safetensors")
+    if place.suffix not in WRITERS:
+        raise ExportError(
+            f"no export to {place.suffix}{did_you_mean(place.suffix, WRITERS)}; "
+            f"there are {', '.join(WRITERS)}"
+        )
+    return place
+
+
+def write(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+    """Write the network in the form that the ending says.
+
+    Args:
+        path: see :func:`target`.
+        network: on the CPU; its modes are put back.
+        inputs: two samples or more.
+        about: what has to be known.
+
+    Raises:
+        ExportError: it cannot be written so.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with flags(network, training=False), torch.no_grad(), _quiet():
+            WRITERS[path.suffix](path, network, inputs, about)
+    except OSError as error:
+        raise ExportError(f"cannot write {path.name}: {error.strerror or error}") from None
+
+
+def _any_batch() -> tuple[dict[int, Any]]:
+    return ({0: torch.export.Dim.DYNAMIC},)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch tells its users about each step of an export; ours asked for a file."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__

@@ -1,0 +1,259 @@
+"""The part of a script that reads the data, splits it, and makes network input of it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from textwrap import indent
+
+import numpy as np
+import torch
+from sklearn.model_selection import train_test_split
+
+from tlnb.engine.data.augment import NONE
+from tlnb.engine.data.augmented import AugmentedSamples
+from tlnb.engine.data.collections import ReadPictures
+from tlnb.engine.data.readers import FileReader
+from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
+from tlnb.engine.data.splits import repeated_to_balance
+from tlnb.engine.export.script.augment import augment_code, preset_of
+from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.text import literal
+from tlnb.errors import ExportError
+
+MOST = 2 << 30  # bytes of samples that are written beside a script
+
+_DIGITS = '''def load_data():
+    """Pictures (uint8, N, C, H, W) and labels, to learn from and to measure on: a fixed split."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(digits.target).long()
+    train, valid = train_test_split(
+        np.arange(len(labels)), test_size={size}, stratify=digits.target, random_state={seed}
+    )
+    train, valid = np.sort(train), np.sort(valid)
+{less}{fit}    return (images[train], labels[train]), (images[valid], labels[valid])'''
+
+_PER_CLASS = """    generator = torch.Generator().manual_seed({seed})
+    order = torch.from_numpy(train)[torch.randperm(len(train), generator=generator)]
+    train = torch.cat([order[labels[order] == c][:{count}] for c in range(len(CLASSES))]).sort().values
+"""
+
+_SAVED = '''def load_data():
+    """Samples and targets, to learn from and to measure on, as the session had them."""
+    data = load_file(HERE / {name})
+    return (data["train_inputs"], data["train_targets"]), (data["valid_inputs"], data["valid_targets"])'''
+
+_LISTED = '''def load_data():
+    """Paths and targets, to learn from and to measure on: the split is a table of files."""
+    parts = {{"train": ([], []), "valid": ([], [])}}
+    with open(HERE / {name}, newline="", encoding="utf-8") as file:
+        for row in csv.reader(file):
+            paths, targets = parts[row[0]]
+            paths.append(ROOT / row[1])
+            targets.append({target})
+    return tuple((paths, torch.tensor(targets)) for paths, targets in parts.values())
+
+
+def read_picture(path{argument}):
+    """A picture, turned upright, resized and cropped{unless}: uint8 (C, H, W)."""
+    with Image.open(path) as picture:
+        sideways = picture.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        height, width = picture.size if sideways else picture.size[::-1]
+{target_size}
+        # A JPEG can be decoded at half, a quarter or an eighth of its size; twice the size needed is kept.
+        picture.draft({mode}, (2 * height, 2 * width) if sideways else (2 * width, 2 * height))
+        exif = picture.getexif()
+        if "A" in picture.getbands() or "transparency" in picture.info:  # what is transparent shows white
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
+            picture.getexif().update(exif)
+        picture = ImageOps.exif_transpose(picture.convert({mode}))
+{whole}{resize}    pixels = np.array(picture)
+    return torch.from_numpy(pixels[..., None] if pixels.ndim == 2 else pixels).permute(2, 0, 1)'''
+
+_WHOLE = """        if whole:
+            picture = picture.resize((width, height), Image.Resampling.{filter})
+        else:
+"""
+_TO_SIZE = (
+    "        height, width = SIZE",
+    "        picture = picture.resize((width, height), Image.Resampling.{filter})\n",
+)
+_TO_CROP = (
+    "        shorter = min(height, width)\n"
+    "        height, width = int({resize} * height / shorter), int({resize} * width / shorter)",
+    "        # Resize and centre crop in one.\n"
+    "        top, left = round((height - SIZE[0]) / 2), round((width - SIZE[1]) / 2)\n"
+    "        x, y = picture.width / width, picture.height / height\n"
+    "        box = (left * x, top * y, (left + SIZE[1]) * x, (top + SIZE[0]) * y)\n"
+    "        picture = picture.resize(SIZE[::-1], Image.Resampling.{filter}, box=box)\n",
+)
+
+_NORMALISED = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
+STD = torch.tensor({std}).view(-1, 1, 1)
+
+
+def normalised(pixels):
+    """Network input, as the weights expect it."""
+    return pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD'''
+
+
+def data_code(job: Job) -> tuple[str, set[str]]:
+    """``load_data`` and ``inputs``, and the imports that they ask for.
+
+    Raises:
+        ExportError: data that cannot be written down.
+    """
+    imports: set[str] = set()
+    preset = preset_of(job)
+    train = job.samples[0]
+    plain = train.plain if isinstance(train, AugmentedSamples) else train
+    reader = getattr(job.data.train, "reader", None)
+    in_code = job.asked.get("source") == "digits" and job.data.balance is None and preset == NONE
+    if in_code:
+        load = _digits(job, imports)
+    elif isinstance(job.data.train, ReadPictures) and isinstance(reader, FileReader):
+        load = _listed(job, imports)
+        assert isinstance(plain, PictureSamples)
+        changed = augment_code(job, preset, imports, files=True)
+        return _joined(load, _normalised(plain), _INPUTS_OF_FILES, changed), imports
+    else:
+        load = _saved(job, plain, imports, whole=preset != NONE)
+    if not isinstance(plain, PictureSamples):
+        return _joined(load, _INPUTS_AS_THEY_ARE), imports
+    changed = augment_code(job, preset, imports, files=False)
+    return _joined(load, _normalised(plain), _INPUTS, changed), imports
+
+
+def _joined(*parts: str) -> str:
+    return "\n\n\n".join(filter(None, parts))
+
+
+_INPUTS = '''def inputs(images, indices):
+    """Network input for these samples: float32 (B, C, H, W)."""
+    return normalised(images[indices])'''
+_INPUTS_AS_THEY_ARE = '''def inputs(samples, indices):
+    """Network input for these samples."""
+    return samples[indices]'''
+_INPUTS_OF_FILES = '''def inputs(paths, indices):
+    """Network input for these samples: float32 (B, C, H, W)."""
+    return normalised(torch.stack([read_picture(paths[i]) for i in indices]))'''
+
+
+def _digits(job: Job, imports: set[str]) -> str:
+    from sklearn.datasets import load_digits
+
+    asked, target = job.asked, load_digits().target
+    share, seed = asked["valid"], job.data.seed
+    classes = len(np.unique(target))
+    size = share if share * len(target) >= classes else classes
+    _, valid = train_test_split(np.arange(len(target)), test_size=size, stratify=target, random_state=seed)
+    if sorted(target[valid].tolist()) != sorted(job.data.valid.targets.tolist()):
+        raise ExportError("the split of the digits is another than scikit-learn's now; name the data again")
+    imports.update(
+        ("import numpy as np", "from sklearn.datasets import load_digits",
+         "from sklearn.model_selection import train_test_split")
+    )  # fmt: skip
+    count = asked.get("per_class")
+    less = _PER_CLASS.format(seed=seed, count=count) if count is not None else ""
+    return _DIGITS.format(size=size, seed=seed, less=less, fit=_fit(job, imports))
+
+
+def _fit(job: Job, imports: set[str]) -> str:
+    """Lines that bring ``images`` to the size and the colours of the network."""
+    preprocess, lines = job.preprocess, []
+    now = job.data.train.images.shape[-3:]  # type: ignore[attr-defined]
+    size, target = tuple(preprocess.size), preprocess._target(*now[1:])
+    if tuple(now[1:]) != target:
+        imports.update(
+            ("from torchvision.transforms.v2 import InterpolationMode",
+             "from torchvision.transforms.v2 import functional as TF")
+        )  # fmt: skip
+        mode = f"InterpolationMode({literal(preprocess.interpolation)})"
+        lines.append(f"images = TF.resize(images, {list(target)}, interpolation={mode}, antialias=True)")
+    if target != size:
+        imports.add("from torchvision.transforms.v2 import functional as TF")
+        lines.append(f"images = TF.center_crop(images, {list(size)})")
+    if now[0] == 1 and preprocess.channels == 3:
+        lines.append("images = images.expand(-1, 3, -1, -1)")
+    elif now[0] != preprocess.channels:
+        imports.add("from torchvision.transforms.v2 import functional as TF")
+        lines.append("images = TF.rgb_to_grayscale(images)")
+    return "".join(f"    {line}\n" for line in lines)
+
+
+def _normalised(samples: PictureSamples) -> str:
+    preprocess = samples.preprocess
+    floating = isinstance(samples, ImageSamples) and samples.images.is_floating_point()
+    return _NORMALISED.format(
+        mean=list(preprocess.mean), std=list(preprocess.std), top="1.0" if floating else "255.0"
+    )
+
+
+def _saved(job: Job, plain: Samples, imports: set[str], *, whole: bool) -> str:
+    valid = job.samples[1]
+    tensors = {}
+    for part, samples in (("train", plain), ("valid", valid)):
+        before_changes = whole and part == "train" and isinstance(samples, ImageSamples)
+        kept = samples.originals.contiguous() if before_changes else _inputs_of(samples)  # type: ignore[attr-defined]
+        tensors[f"{part}_inputs"] = kept
+        tensors[f"{part}_targets"] = samples.targets.contiguous()
+    if sum(tensor.nbytes for tensor in tensors.values()) > MOST:
+        raise ExportError("this data is too large to be written beside a script; keep it in files")
+    name = f"{job.stem}.data.safetensors"
+    job.files[name] = tensors
+    imports.add("from safetensors.torch import load_file")
+    return _SAVED.format(name=literal(name))
+
+
+def _inputs_of(samples: Samples) -> torch.Tensor:
+    if isinstance(samples, ImageSamples):
+        return samples.images.contiguous()
+    if isinstance(samples, TensorSamples):
+        return samples.inputs.contiguous()
+    if samples.random:
+        raise ExportError("the data's own pipeline is random, so it cannot be written down")
+    every = torch.arange(len(samples))
+    if isinstance(samples, PictureSamples):
+        return samples.pixels(every).contiguous()
+    return torch.cat([samples.batch(part) for part in every.split(64)]).contiguous()
+
+
+def _listed(job: Job, imports: set[str]) -> str:
+    name, file = f"{job.stem}.files.csv", io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    train = job.data.train
+    if job.data.balance == "samples":
+        train = train.subset(repeated_to_balance(train.targets))
+    for part, samples in (("train", train), ("valid", job.data.valid)):
+        assert isinstance(samples, ReadPictures)
+        broken = {problem.path for problem in job.data.problems}
+        for index, target in enumerate(samples.targets.tolist()):
+            path = samples.name(index)
+            if path in broken:
+                raise ExportError(f"{path} turned out broken in training; take it away and train anew")
+            writer.writerow([part, path, *(target if isinstance(target, list) else [target])])
+    job.files[name] = file.getvalue()
+    imports.update(("import csv", "import numpy as np", "from PIL import Image, ImageOps"))
+    return _listed_code(job, name)
+
+
+def _listed_code(job: Job, name: str) -> str:
+    preprocess = job.preprocess
+    target = "int(row[2])" if job.kind == "classes" else "[float(cell) for cell in row[2:]]"
+    size, resize = _TO_SIZE if preprocess.resize is None else _TO_CROP
+    words = {"resize": preprocess.resize, "filter": preprocess.interpolation.upper()}
+    fill: Callable[[str], str] = lambda text: text.format(**words)  # noqa: E731
+    changed = preset_of(job) != NONE
+    mode = literal("L" if preprocess.channels == 1 else "RGB")
+    code = _LISTED.format(
+        name=literal(name), target=target, mode=mode, target_size=fill(size),
+        resize=fill(resize) if not changed else indent(fill(resize), "    "),
+        argument=", whole=False" if changed else "",
+        unless=", the crop left out where it is to be whole" if changed else "",
+        whole=_WHOLE.format(filter=words["filter"]) if changed else "",
+    )  # fmt: skip
+    root = job.data.train.reader.root  # type: ignore[attr-defined]
+    top = f"ROOT = Path({literal(str(root))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
+    return f"{top}\n\n\n{code}"

@@ -1,0 +1,122 @@
+"""A small file that loads an exported network and predicts, for people who have no tlnb."""
+
+from __future__ import annotations
+
+import torch
+
+from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.export.script.network import build_code
+from tlnb.engine.export.script.text import literal, wrapped
+from tlnb.engine.export.script.writer import sorted_imports
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
+
+_LOAD = '''def load():
+    """The network with its weights, in test mode."""
+{build}
+    model.load_state_dict(load_file(HERE / {file}))
+    return model.eval()'''
+
+_PICTURES = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
+STD = torch.tensor({std}).view(-1, 1, 1)
+
+
+def predict(model, pixels):
+    """{what} of pictures (B, {shape}), {span}."""
+    return {answer}
+
+
+def read_picture(path):
+    """A picture file as :func:`predict` takes it: uint8 (1, C, H, W)."""
+    picture = ImageOps.exif_transpose(Image.open(path)).convert({mode})
+{resize}
+    return picture.unsqueeze(0)
+
+
+if __name__ == "__main__":
+    network = load()
+    for name in sys.argv[1:]:
+        with torch.inference_mode():
+            answers = predict(network, read_picture(name))[0].tolist()
+        best = max(range(len(CLASSES)), key=answers.__getitem__)
+        print(f"{{name}}: {{CLASSES[best]}} ({{answers[best]:.3f}})")'''
+
+_OTHERS = '''def predict(model, inputs):
+    """{what} of inputs (B, {shape})."""
+    return {answer}'''
+
+
+def loader_code(
+    loaded: LoadedModel, classes: tuple[str, ...], samples: Samples, task: Task, file: str
+) -> str:
+    """The text of the file that lies beside exported weights.
+
+    Args:
+        loaded: the network.
+        classes: names of its outputs.
+        samples: what it takes.
+        task: what its scores mean.
+        file: name of the weights.
+
+    Raises:
+        ExportError: a module of the user's that cannot be built from code.
+    """
+    imports = {"from pathlib import Path", "import torch", "from torch import nn",
+               "from safetensors.torch import load_file"}  # fmt: skip
+    before, build = build_code(loaded, imports)
+    load = _LOAD.format(
+        build="\n".join(f"    {line}" for line in "\n".join(build).splitlines()), file=literal(file)
+    )
+    parts = [*before, wrapped("CLASSES", classes), load, _predict(samples, task, imports)]
+    about = f'"""{loaded.name} for {len(classes)} classes: loads {file} beside it, and predicts.'
+    usage = "\n\n    python {} picture.jpg ...\n".format(file.rsplit(".", 1)[0] + ".py")
+    usage = usage if isinstance(samples, PictureSamples) else ""
+    code = "\n\n\n".join(part.strip("\n") for part in parts)
+    top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'
+    return f"{top}\n\n\n{code}\n"
+
+
+def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
+    scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
+    if not isinstance(samples, PictureSamples):
+        shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
+        return _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
+    imports.update(("import sys", "from PIL import Image, ImageOps"))
+    imports.add("from torchvision.transforms.v2 import functional as TF")
+    floating = samples.pixels(torch.tensor([0])).is_floating_point()
+    preprocess = samples.preprocess
+    top, span = ("1.0", "floating point in 0..1") if floating else ("255.0", "uint8 in 0..255")
+    shape = ", ".join(map(str, (preprocess.channels, *preprocess.size)))
+    mode = literal("L" if preprocess.channels == 1 else "RGB")
+    return _PICTURES.format(
+        mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task), shape=shape, span=span,
+        answer=_answer(task, scores.format(top=top)), mode=mode,
+        resize=_resize(samples, floating),
+    )  # fmt: skip
+
+
+def _resize(samples: PictureSamples, floating: bool) -> str:
+    preprocess = samples.preprocess
+    how = f"interpolation=TF.InterpolationMode({literal(preprocess.interpolation)}), antialias=True"
+    size = list(preprocess.size)
+    lines = ["picture = TF.pil_to_tensor(picture)"]
+    if preprocess.resize is None:
+        lines.append(f"picture = TF.resize(picture, {size}, {how})")
+    else:
+        lines.append(f"picture = TF.center_crop(TF.resize(picture, [{preprocess.resize}], {how}), {size})")
+    if floating:
+        lines.append("picture = picture / 255")
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _answer(task: Task, scores: str) -> str:
+    if isinstance(task, Classification):
+        return f"{scores}.softmax(1)"
+    if isinstance(task, MultiLabel):
+        return f"{scores}.sigmoid()"
+    assert isinstance(task, Regression)
+    return f"{scores} * torch.tensor({list(task.std)}) + torch.tensor({list(task.mean)})"
+
+
+def _what(task: Task) -> str:
+    return "Values" if isinstance(task, Regression) else "Probabilities"

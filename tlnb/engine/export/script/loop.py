@@ -1,0 +1,460 @@
+"""The part of a script that trains: the stages as numbers, the order of batches, the loop, the evaluation."""
+
+from __future__ import annotations
+
+from tlnb.engine.data.augment import NONE
+from tlnb.engine.export.script.augment import preset_of
+from tlnb.engine.export.script.chain import Chain
+from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.text import literal
+from tlnb.engine.network.auxiliary import is_auxiliary
+from tlnb.engine.rates.schedule import START_FACTOR, WARM_UP
+from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
+from tlnb.engine.training.tasks import Regression
+from tlnb.engine.training.trainer import EVALUATION_BATCH
+from tlnb.errors import ExportError
+
+SEEDS = '''def seed_for(*numbers):
+    """One seed from several numbers; neighbours give unrelated seeds."""
+    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
+    return int.from_bytes(digest[:6], "big")'''
+
+BATCHES = '''def batches(samples, size, *seeds):
+    """A random order of all samples, cut into batches; a last batch of one joins the one before it."""
+    generator = torch.Generator().manual_seed(seed_for(*seeds))
+    parts = list(torch.randperm(samples, generator=generator).split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    return parts'''
+
+SCHEDULES = {
+    "one-cycle": f'''def cosine(start, end, progress):
+    """From start to end along half a wave."""
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
+
+
+def one_cycle(step, steps):
+    """What the rate is multiplied by: up for {WARM_UP:.0%} of the steps, then down (Smith, Topin 2018)."""
+    low, peak, last = 1 / {1 / START_FACTOR:.0f}, {WARM_UP} * steps - 1, max(steps - 1, 1)
+    if step <= peak:
+        return cosine(low, 1.0, step / peak)
+    return cosine(1.0, low * 1e-4, min((step - peak) / (last - peak), 1.0))''',
+    "cosine": '''def cosine_decay(step, steps):
+    """What the rate is multiplied by: from 1 down to 0 (Loshchilov and Hutter 2017)."""
+    return (1.0 / 2) * (1 + math.cos(math.pi * (step / max(steps, 1))))''',
+    "constant": '''def constant(step, steps):
+    """The rate stays."""
+    return 1.0''',
+}  # fmt: skip
+_FUNCTIONS = {"one-cycle": "one_cycle", "cosine": "cosine_decay", "constant": "constant"}
+
+IN_LAYERS = '''def in_layers(name, numbers):
+    """Whether the module or weight of this name is in one of these layers."""
+    parts = [part for number in numbers for part in LAYERS[number]]
+    return any(name == part or name.startswith(part + ".") for part in parts)'''
+
+_FEATURES = '''def split_at(model, cut):
+    """The network as a straight line of layers: what comes before a place, and the rest."""
+    line = [{line}]
+    part = nn.Sequential(*line[:cut])
+    part = {prepare}.to(memory_format=torch.channels_last)  # a copy in test mode{folded}
+    return part, nn.Sequential(*line[cut:])
+
+
+@torch.inference_mode()
+def features(part, samples):
+    """What the frozen first part makes of each sample: computed once."""
+    every = torch.arange(len(samples)).split(32)
+    return torch.cat([part(inputs(samples, rows){close}) for rows in every])'''
+
+
+_CROSSING = '''def crossing(part, batch):
+    """What the frozen first part makes of a batch, in a form that can be trained on."""
+    with torch.inference_mode():
+        batch = part(batch{close})
+    return batch.clone()'''
+
+
+ALWAYS = ("text", "frozen", "epochs", "rate")
+FIELDS: dict[str, tuple[str, object, str]] = {
+    "text": ("str", None, "the line of the plan"),
+    "frozen": ("tuple", None, "numbers of the layers that stay fixed"),
+    "epochs": ("int", None, ""),
+    "planned": ("int | None", None, "epochs that the schedule was made for, where it ended earlier"),
+    "rate": ("float", None, "of the last layer, at its highest"),
+    "decay": ("float", 1.0, "each earlier layer learns this many times slower"),
+    "batch": ("int", None, "samples in a step"),
+    "smoothing": ("float", 0.0, "of labels"),
+    "optimizer": ("str", "adamw", ""),
+    "schedule": ("str", "one-cycle", ""),
+    "momentum": ("float", USUAL_MOMENTUM, ""),
+    "weight_decay": ("float", None, ""),
+    "frozen_norms": ("bool", False, "whether batch norm keeps its statistics everywhere"),
+    "bfloat16": ("bool", False, "whether layers compute in bfloat16"),
+    "micro": ("int | None", None, "samples that pass the network at a time"),
+    "place": ("int", 0, "how many steps of the line are frozen and run once"),
+    "channels_last": ("bool", True, "how the features lie in memory"),
+}
+"""What a stage of a script may say: type, usual value, and a remark."""
+
+
+class Fields:
+    """The settings of the stages that are written; those that are usual in all stages are left out."""
+
+    def __init__(self, job: Job, chain: Chain | None):
+        self.rows = [self._row(job, result, chain) for result in job.results]
+        known = [row["channels_last"] for row in self.rows if row["channels_last"] is not None]
+        for row in self.rows:  # where nothing is a picture, it may be called either way
+            row["channels_last"] = row["channels_last"] if row["channels_last"] is not None else all(known)
+        self.layout = "mixed" if len(set(known)) > 1 else "last" if all(known) and known else "plain"
+        shared = {key: self.rows[0][key] for key in ("batch", "weight_decay")}
+        self.usual = {key: usual for key, (_, usual, _) in FIELDS.items()} | shared
+        self.used = [
+            key
+            for key in FIELDS
+            if key in ALWAYS or any(row[key] != self.usual[key] for row in self.rows)
+            if key != "channels_last" or self.layout == "mixed"
+        ]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.used
+
+    def value(self, key: str) -> str:
+        """How the code names a setting: the stage's own, or the number that all share."""
+        return f"stage.{key}" if key in self.used else literal(self.usual[key])
+
+    @staticmethod
+    def _row(job: Job, result: StageResult, chain: Chain | None) -> dict[str, object]:
+        stage, setup = result.stage, result.setup
+        done = setup["epochs"]
+        decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
+        return {
+            "text": stage.text,
+            "frozen": tuple(stage.frozen),
+            "epochs": done,
+            "planned": None if done == stage.epochs else stage.epochs,
+            "rate": result.rate,
+            "decay": float(stage.decay),
+            "batch": setup["batch"],
+            "smoothing": stage.smoothing,
+            "optimizer": stage.optimizer,
+            "schedule": stage.schedule,
+            "momentum": USUAL_MOMENTUM if stage.momentum is None else stage.momentum,
+            "weight_decay": decay,
+            "frozen_norms": setup["bn"] == "frozen",
+            "bfloat16": setup["bfloat16"],
+            "micro": stage.micro,
+            "place": chain.starts[setup["cut"]] if chain and setup["cut"] else 0,
+            "channels_last": setup["channels_last"] if _is_picture(job, setup["cut"]) else None,
+        }
+
+    def code(self) -> str:
+        """The dataclass and the list of stages."""
+        lines = ["@dataclass", "class Stage:"]
+        for key in self.used:
+            kind, _, remark = FIELDS[key]
+            lines.append(f"    {key}: {kind}" + (f"  # {remark}" if remark else ""))
+        rows = ["".join(f"        {key}={literal(row[key])},\n" for key in self.used) for row in self.rows]
+        return "\n".join([*lines, "", "", "STAGES = [", *(f"    Stage(\n{row}    )," for row in rows), "]"])
+
+
+def _is_picture(job: Job, cut: int) -> bool:
+    of_input = job.loaded.input.shape if job.loaded.input else None
+    shape = job.layers[cut - 1].shape if cut else of_input
+    return shape is not None and len(shape) == 3
+
+
+def features_code(job: Job, chain: Chain | None, fields: Fields, imports: set[str]) -> str:
+    """How the frozen first part is computed once; empty where that cannot be said in plain code."""
+    if chain is None or "place" not in fields:
+        return ""
+    augmented = preset_of(job) != NONE
+    cuts = [result.setup["cut"] for result in job.results if result.setup["cut"]]
+    normed = any(chain.normed(cut) for cut in cuts)
+    imports.add("from torch.fx.experimental.optimization import fuse" if normed else "import copy")
+    image = len(job.loaded.input.shape) == 3 if job.loaded.input else False
+    close = ".contiguous(memory_format=torch.channels_last)" if image else ""
+    more = "\n\n\n" + _CROSSING.format(close=close) if augmented else ""
+    return (
+        _FEATURES.format(
+            line=chain.code,
+            folded=", batch norm folded in" if normed else "",
+            prepare="fuse(part.eval())" if normed else "copy.deepcopy(part).eval()",
+            close=close,
+        )
+        + more
+    )
+
+
+def loss_code(job: Job, fields: Fields) -> str:
+    """The loss, and what a figure is."""
+    task = job.data.task
+    if isinstance(task, Regression):
+        return _LOSS_VALUES
+    weights = getattr(task, "weights", None)
+    before = f"WEIGHTS = torch.tensor({list(weights)})\n\n\n" if weights else ""
+    if job.kind == "labels":
+        return before + _LOSS_LABELS.format(weights=", pos_weight=WEIGHTS" if weights else "")
+    smooth = "smoothing" in fields
+    return before + _LOSS_CLASSES.format(
+        weights=", weight=WEIGHTS" if weights else "",
+        argument=", smoothing=0.0" if smooth else "",
+        used=", label_smoothing=smoothing" if smooth else "",
+    )
+
+
+_LOSS_CLASSES = '''def loss_of(scores, targets{argument}):
+    return F.cross_entropy(scores, targets{weights}{used})
+
+
+def figure_of(scores, targets):
+    """Accuracy."""
+    return (scores.argmax(1) == targets).sum().item() / len(targets)'''
+_LOSS_LABELS = '''def loss_of(scores, targets, smoothing=0.0):
+    goal = targets * (1 - smoothing) + smoothing / 2
+    return F.binary_cross_entropy_with_logits(scores, goal{weights})
+
+
+def figure_of(scores, targets):
+    """Mean average precision, over the labels that some sample has."""
+    there = targets.any(0)
+    return average_precision_score(targets[:, there].numpy(), scores[:, there].float().numpy())'''
+_LOSS_VALUES = '''def loss_of(scores, targets, smoothing=0.0):
+    return F.mse_loss(scores, targets)
+
+
+def figure_of(scores, targets):
+    """R²: the share of the variance that is explained, the mean over the values."""
+    error = (scores.double() - targets.double()).square().sum(0)
+    spread = targets.double().square().sum(0) - targets.double().sum(0).square() / len(targets)
+    return (1 - error[spread > 0] / spread[spread > 0]).mean().item()'''
+
+
+def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
+    """``train_stage``, ``evaluate`` and ``main``."""
+    parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job)]
+    return "\n\n\n".join(parts)
+
+
+def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
+    lines = ["def train_stage(model, stage, number, train, valid):"]
+    lines += ['    """Train what is not frozen; print a line an epoch."""']
+    lines += ["    (samples, targets), (valid_samples, valid_targets) = train, valid"]
+    lines += ["    for name, parameter in model.named_parameters():"]
+    lines += ["        parameter.requires_grad_(not in_layers(name, stage.frozen))"]
+    lines += _optimizer(fields)
+    lines += ["    torch.manual_seed(seed_for(SEED, number))  # of dropout", "    step = 0"]
+    augmented = preset_of(job) != NONE
+    take = _take(chain, fields, lines, augmented)
+    planned = "(stage.planned or stage.epochs)" if "planned" in fields else "stage.epochs"
+    schedule = _schedule(fields)
+    lines += [
+        "    for epoch in range(stage.epochs):",
+        "        set_modes(model, stage)",
+        "        total = 0.0",
+    ]
+    lines += [f"        order = batches(len(targets), {fields.value('batch')}, SEED, number, epoch)"]
+    lines += ["        for rows in order:"]
+    lines += [f"            rate = stage.rate * {schedule}(step, len(order) * {planned})"]
+    lines += ["            for group in optimizer.param_groups:"]
+    ratio = ' * group["ratio"]' if "decay" in fields else ""
+    lines += [f'                group["lr"] = rate{ratio}']
+    if augmented:
+        lines.append("            batch = changed_inputs(samples, rows, number, epoch)")
+        if chain is not None and "place" in fields:
+            lines += ["            if stage.place:", "                batch = crossing(first, batch)"]
+    lines += _step(job, fields, take)
+    lines += ["            optimizer.step()", "            optimizer.zero_grad()"]
+    lines += ["            total += loss.detach() * len(rows)", "            step += 1"]
+    lines += [
+        f"        loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{_more(fields)})"
+    ]
+    lines += ['        print(f"stage {number}, epoch {epoch + 1} of {stage.epochs}: training loss "']
+    lines += ['              f"{total.item() / len(targets):.4f}, validation loss {loss:.4f}, '
+              f'{job.data.task.metric} {{figure:.4f}}")']  # fmt: skip
+    return _SET_MODES.format(norms=_NORMS if "frozen_norms" in fields else "") + "\n".join(lines)
+
+
+def _more(fields: Fields) -> str:
+    return (", form" if fields.layout == "mixed" else "") + (
+        ", stage.bfloat16" if "bfloat16" in fields else ""
+    )
+
+
+_SET_MODES = '''def set_modes(model, stage):
+    """Train mode, but test mode for frozen layers: batch norm keeps its statistics, dropout is off."""
+    model.train()
+    for name, module in model.named_modules():
+        if name and in_layers(name, stage.frozen):
+            module.eval()
+{norms}
+
+'''
+_NORMS = """        if stage.frozen_norms and isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+"""
+
+
+def _optimizer(fields: Fields) -> list[str]:
+    decay, momentum = fields.value("weight_decay"), fields.value("momentum")
+    adamw = f"torch.optim.AdamW(groups, lr=0.0, betas=({momentum}, 0.999), weight_decay={decay}, fused=True)"
+    sgd = f"torch.optim.SGD(groups, lr=0.0, momentum={momentum}, weight_decay={decay}, fused=True)"
+    if "decay" in fields:
+        lines = ["    groups = []",
+                 "    for layer in sorted(set(range(len(LAYERS))) - set(stage.frozen)):",
+                 "        own = [p for name, p in model.named_parameters() if in_layers(name, [layer])]",
+                 "        if own:",
+                 '            groups.append({"params": own, "layer": layer})',
+                 "    for group in groups:  # discriminative rates (Howard and Ruder 2018)",
+                 '        group["ratio"] = stage.decay ** (group["layer"] - groups[-1]["layer"])',
+                 ]  # fmt: skip
+    else:
+        lines = ['    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]']
+    if "optimizer" not in fields:
+        return [*lines, f"    optimizer = {adamw}"]
+    kinds = {row["optimizer"] for row in fields.rows}
+    if kinds == {"sgd"}:
+        return [*lines, f"    optimizer = {sgd}"]
+    return [*lines, '    if stage.optimizer == "sgd":', f"        optimizer = {sgd}", "    else:",
+            f"        optimizer = {adamw}"]  # fmt: skip
+
+
+def _schedule(fields: Fields) -> str:
+    kinds = {str(row["schedule"]) for row in fields.rows}
+    return _FUNCTIONS[kinds.pop()] if len(kinds) == 1 else "SCHEDULES[stage.schedule]"
+
+
+def schedules_code(fields: Fields) -> str:
+    """The schedules that are used."""
+    kinds = [kind for kind in SCHEDULES if kind in {row["schedule"] for row in fields.rows}]
+    parts = [SCHEDULES[kind] for kind in kinds]
+    if len(kinds) > 1:
+        parts.append("SCHEDULES = {" + ", ".join(f"{kind!r}: {_FUNCTIONS[kind]}" for kind in kinds) + "}")
+    return "\n\n\n".join(parts)
+
+
+_BOTH = ["        samples, valid_samples = features(first, samples), features(first, valid_samples)"]
+
+
+def _take(chain: Chain | None, fields: Fields, lines: list[str], augmented: bool) -> str:
+    """Add the lines that choose what passes the network; the expression for a batch of it."""
+    lines.append("    rest, take = model, inputs")
+    if chain is not None and "place" in fields:
+        lines += [
+            "    if stage.place:",
+            "        first, rest = split_at(model, stage.place)",
+            *(["        valid_samples = features(first, valid_samples)"] if augmented else _BOTH),
+            "        take = rows_of",
+        ]
+    if fields.layout == "mixed":
+        lines.append("    form = torch.channels_last if stage.channels_last else torch.contiguous_format")
+    return _batch(fields, "batch" if augmented else "take(samples, rows)")
+
+
+def _batch(fields: Fields, taken: str = "take(samples, rows)") -> str:
+    if not _lays_out(fields):
+        return taken
+    return f"laid_out({taken}{', form' if fields.layout == 'mixed' else ''})"
+
+
+_ROWS_OF = '''def rows_of(features, rows):
+    """What the frozen first part made of these samples."""
+    return features[rows]'''
+_LAID_OUT = '''def laid_out(batch{argument}):
+    """{how}."""
+    return batch.contiguous(memory_format={form}) if batch.dim() == 4 else batch'''
+_FORMS = {
+    "last": (
+        "",
+        "Pictures with channels last in memory, which convolutions read fastest",
+        "torch.channels_last",
+    ),
+    "plain": ("", "Pictures in the usual order in memory, in which dropout draws", "torch.contiguous_format"),
+    "mixed": (", form", "Pictures in one or the other order in memory; dropout draws in that order", "form"),
+}
+
+
+def layout_code(fields: Fields, with_features: bool) -> str:
+    """How a batch lies in memory: it decides about the last bit of a convolution."""
+    argument, how, form = _FORMS[fields.layout]
+    laid = _LAID_OUT.format(argument=argument, how=how, form=form) if _lays_out(fields) else ""
+    return "\n\n\n".join(filter(None, (_ROWS_OF if with_features else "", laid)))
+
+
+def _lays_out(fields: Fields) -> bool:
+    return fields.layout != "plain" or "place" in fields
+
+
+_AUTOCAST = 'with torch.autocast("cpu", dtype=torch.bfloat16, enabled={}):'
+
+
+def _step(job: Job, fields: Fields, take: str) -> list[str]:
+    smoothing = f", {fields.value('smoothing')}" if "smoothing" in fields else ""
+    if "micro" in fields:
+        raise ExportError("stages with micro batches cannot be written into a script")
+    if job.loaded.side_heads:
+        _check_side_heads(job)
+    if job.setup["step"]:
+        return [
+            f"            loss = training_step(model, {take}, targets[rows])",
+            "            loss.backward()",
+        ]
+    body = [f"output = rest({take})"]
+    if job.loaded.side_heads:
+        body += ["scores, *others = output if isinstance(output, tuple) else (output,)",
+                 f"loss = loss_of(scores, targets[rows]{smoothing})",
+                 "for extra in others:  # classifiers that help in training alone (Szegedy et al. 2015)",
+                 "    if extra is not None:",
+                 f"        loss = loss + 0.3 * loss_of(extra, targets[rows]{smoothing})"]  # fmt: skip
+    else:
+        body = [f"loss = loss_of(rest({take}), targets[rows]{smoothing})"]
+    if "bfloat16" in fields:
+        body = [
+            _AUTOCAST.format("stage.bfloat16"),
+            *(f"    {b}" for b in body),
+        ]
+    return [*(f"            {line}" for line in body), "            loss.backward()"]
+
+
+def _check_side_heads(job: Job) -> None:
+    """Auxiliary classifiers that are frozen are left out of the loss, which the script does not do."""
+    places = {layer.index for layer in job.layers if any(is_auxiliary(n) for n in layer.parameter_names)}
+    if any(places & set(result.stage.frozen) for result in job.results):
+        raise ExportError("stages with frozen auxiliary classifiers cannot be written into a script")
+
+
+def _evaluate(fields: Fields) -> str:
+    more = (", form" if fields.layout == "mixed" else "") + (", bfloat16" if "bfloat16" in fields else "")
+    run = [f"scores.append(rest({_batch(fields)}))"]
+    if "bfloat16" in fields:
+        run = [_AUTOCAST.format("bfloat16"), f"    {run[0]}"]
+    return "\n".join(
+        [
+            "@torch.no_grad()",
+            f"def evaluate(model, rest, take, samples, targets{more}):",
+            '    """Mean loss and figure, in test mode."""',
+            "    model.eval()",
+            "    loss, scores = torch.zeros(()), []",
+            f"    for rows in torch.arange(len(targets)).split({EVALUATION_BATCH}):",
+            *(f"        {line}" for line in run),
+            "        loss += loss_of(scores[-1].float(), targets[rows]) * len(rows)",
+            "    return loss.item() / len(targets), figure_of(torch.cat(scores), targets)",
+        ]
+    )
+
+
+def _main(job: Job) -> str:
+    return f'''def main():
+    model = load_network()
+    train, valid = load_data()
+    for number, stage in enumerate(STAGES, start=1):
+        print(stage.text)
+        train_stage(model, stage, number, train, valid)
+    model.eval()
+    save_file(model.state_dict(), HERE / "{job.stem}.trained.safetensors")
+
+
+if __name__ == "__main__":
+    main()'''

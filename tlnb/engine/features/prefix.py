@@ -1,0 +1,226 @@
+"""The frozen first part of a network: where it ends, how it runs over samples once, and how in passing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features import precision
+from tlnb.engine.features.fold import FastPart
+from tlnb.engine.features.samples import pack
+from tlnb.engine.network.graph import Graph
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.tracing import flags
+from tlnb.engine.training.tasks import scores_of
+
+PROBE = 4  # samples that a format is tried on
+PASS_BATCH = {"cuda": 256}  # samples at a time; the same everywhere else, so that results repeat bit for bit
+USUAL_PASS_BATCH = 32
+
+Tick = Callable[[int, int], None]
+
+
+def cut_for(layers: LayerMap, frozen: Collection[int]) -> int:
+    """The last clean cut with nothing but frozen layers before it; 0 where there is none."""
+    run = 0
+    while run < len(layers) and run in frozen:
+        run += 1
+    return max((cut for cut in layers.graph.cuts if cut <= run), default=0) if layers.graph else 0
+
+
+def cuts_ahead(layers: LayerMap, frozen: Collection[int], coming: Sequence[Collection[int]]) -> list[int]:
+    """The cuts of this stage and of the coming ones whose frozen part no stage before them trains.
+
+    Args:
+        layers: of the model.
+        frozen: layers that the stage which starts now leaves fixed.
+        coming: the same for each stage after it.
+
+    Returns:
+        Cuts above 0, each once, in rising order.
+    """
+    still = set(frozen)
+    cuts = {cut_for(layers, still)}
+    for stage in coming:
+        cut = cut_for(layers, stage)
+        still &= set(stage)
+        if set(range(cut)) <= still:
+            cuts.add(cut)
+    return sorted(cuts - {0})
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few samples say about a frozen part.
+
+    Attributes:
+        dtype: the format that it should run in.
+        parts: from cut to cut, in that format.
+        shapes: what crosses each cut, without the batch dimension.
+        dtypes: the dtype of what crosses each cut in exact arithmetic.
+        seconds: a sample takes, to each cut.
+    """
+
+    dtype: torch.dtype
+    parts: list[FastPart]
+    shapes: list[tuple[int, ...]]
+    dtypes: list[torch.dtype]
+    seconds: list[float]
+
+
+def try_out(
+    graph: Graph, start: int, cuts: Sequence[int], samples: Samples, device: torch.device, wanted: str
+) -> Trial:
+    """Run a few samples through the part before the last cut, and choose its number format.
+
+    Args:
+        graph: of the model.
+        start: the cut at which the samples enter; 0 for images.
+        cuts: rising, all above ``start``.
+        samples: at least one.
+        device: where it runs.
+        wanted: ``fp32``, ``bf16``, or ``auto``: bfloat16 where it is native, worth it, and agrees.
+    """
+    some = torch.linspace(0, len(samples) - 1, min(PROBE, len(samples))).long()
+    x = samples.batch(some).to(device)
+    exact = chain(graph, start, cuts, torch.float32)
+    outputs = run_chain(exact, x)
+    dtype, chosen = torch.float32, exact
+    if wanted == "bf16" or (wanted == "auto" and _worth(exact, x, len(samples), device)):
+        fast = chain(graph, start, cuts, torch.bfloat16)
+        if wanted == "bf16" or _agrees(graph, cuts[-1], outputs[-1], run_chain(fast, x)[-1]):
+            dtype, chosen = torch.bfloat16, fast
+    shapes, dtypes = [tuple(o.shape[1:]) for o in outputs], [o.dtype for o in outputs]
+    return Trial(dtype, chosen, shapes, dtypes, _timed(chosen, x))
+
+
+def chain(graph: Graph, start: int, cuts: Sequence[int], dtype: torch.dtype) -> list[FastPart]:
+    """The parts from cut to cut, each ready for inference."""
+    return [FastPart(graph.segment(a, b), dtype) for a, b in zip([start, *cuts], cuts, strict=False)]
+
+
+def run_chain(parts: Sequence[FastPart], x: Tensor) -> list[Tensor]:
+    """What crosses each cut for the batch ``x``, as inference tensors."""
+    outputs = []
+    for part in parts:
+        x = part(x)
+        outputs.append(x)
+    return outputs
+
+
+def _worth(parts: Sequence[FastPart], x: Tensor, samples: int, device: torch.device) -> bool:
+    # By operations and not by the clock: whoever resumes a run must get the same format again.
+    if not precision.native_bfloat16(device):
+        return False
+    counter = FlopCounterMode(display=False)
+    with counter:
+        run_chain(parts, x[:1])
+    return counter.get_total_flops() * samples >= precision.WORTH
+
+
+@torch.no_grad()
+def _agrees(graph: Graph, cut: int, exact: Tensor, fast: Tensor) -> bool:
+    if not precision.agree(exact, fast):
+        return False
+    tail, model = graph.tail(cut).eval(), graph.traces.holder.model
+    with flags(model, training=False):
+        scores = [scores_of(tail(features.float().clone())) for features in (exact, fast)]
+    return precision.same_predictions(*scores)
+
+
+def _timed(parts: Sequence[FastPart], x: Tensor) -> list[float]:
+    """Seconds a sample to each cut; the parts have run on ``x`` before."""
+    seconds, total = [], 0.0
+    for part in parts:
+        began = time.perf_counter()
+        x = part(x)
+        if x.device.type == "cuda":
+            torch.cuda.synchronize(x.device)
+        total += time.perf_counter() - began
+        seconds.append(total / len(x))
+    return seconds
+
+
+def run_pass(
+    parts: Sequence[FastPart],
+    samples: Samples,
+    outputs: Sequence[Tensor | None],
+    device: torch.device,
+    tick: Tick = lambda done, total: None,
+) -> list[float]:
+    """Run samples through the parts once and write down what crosses each cut.
+
+    Args:
+        parts: from cut to cut.
+        samples: what enters the first.
+        outputs: for each part the rows to fill, in any format and on any device; None to let them go.
+        device: where the parts run.
+        tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the pass.
+
+    Returns:
+        Seconds from the samples to each cut.
+    """
+    seconds = [0.0] * len(parts)
+    order = torch.arange(len(samples)).split(PASS_BATCH.get(device.type, USUAL_PASS_BATCH))
+    began = time.perf_counter()
+    done = 0
+    for x in samples.stream(order):
+        x = x.to(device, non_blocking=True)
+        for i, (part, rows) in enumerate(zip(parts, outputs, strict=True)):
+            x = part(x)
+            if rows is not None:
+                rows[done : done + len(x)].copy_(pack(x, part.channels_last), non_blocking=True)
+            now = time.perf_counter()
+            seconds[i] += now - began
+            began = now
+        done += len(x)
+        tick(done, len(samples))
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        seconds[0] += time.perf_counter() - began
+    return [sum(seconds[: i + 1]) for i in range(len(seconds))]
+
+
+class PassingSamples(Samples):
+    """Samples that run through the frozen part whenever they are asked for: what is not kept.
+
+    Args:
+        source: what enters the part; random samples change from view to view.
+        part: from the source to the cut.
+        device: where the part runs.
+        channels_last: give images with channels last in memory; False for (B, C, H, W) in memory as well.
+    """
+
+    def __init__(self, source: Samples, part: FastPart, device: torch.device, *, channels_last: bool = True):
+        self.source, self.part, self.device = source, part, device
+        self.channels_last = channels_last
+        self.targets, self.random = source.targets, source.random
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """What crosses the cut for these samples: float32 (B, ...)."""
+        return self._through(self.source.batch(indices))
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """``batch`` for each, in order; what enters the part is prepared ahead where that takes time."""
+        return map(self._through, self.source.stream(batches))
+
+    def view(self, *numbers: int) -> Samples:
+        """The samples as a certain stage and epoch see them."""
+        source = self.source.view(*numbers)
+        return PassingSamples(source, self.part, self.device, channels_last=self.channels_last)
+
+    def fingerprint(self) -> str:
+        """Of the source, and where it was cut."""
+        return f"{self.source.fingerprint()} behind a frozen part"
+
+    def _through(self, x: Tensor) -> Tensor:
+        crossing = self.part(x.to(self.device, non_blocking=True))
+        # An inference tensor cannot take part in a backward pass; its copy, made out here, can.
+        copy = crossing.float() if crossing.dtype == torch.bfloat16 else crossing.clone()
+        return copy if self.channels_last else copy.contiguous()

@@ -1,0 +1,176 @@
+"""Networks by name or by file, with the weights and the preprocessing that belong to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+
+from tlnb.assets import WEIGHTS
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.models import from_file, timm_models
+from tlnb.engine.models import weights as files
+from tlnb.engine.models.loaded import RANDOM, LoadedModel
+from tlnb.engine.models.published import CONVNET5, IMAGENET, build, is_vit, preset, torchvision_names
+from tlnb.engine.network.auxiliary import auxiliary_heads
+from tlnb.engine.network.head import find_head
+from tlnb.errors import ModelError, WeightsError, did_you_mean
+
+__all__ = ["LoadedModel", "load_model", "names"]
+
+NO_WEIGHTS = "none"
+Say = Callable[[str], None]
+
+
+def names() -> tuple[str, ...]:
+    """Every network that can be loaded by name, timm's aside (``timm_models.names()``)."""
+    return (CONVNET5, *torchvision_names())
+
+
+def load_model(
+    name: str,
+    *,
+    weights: str | None = None,
+    arch: str | None = None,
+    seed: int = 0,
+    say: Say = lambda text: None,
+) -> LoadedModel:
+    """Build a network and give it weights.
+
+    Args:
+        name: one of ``names()``, ``timm/NAME``, or a file of weights.
+        weights: None for the published default, ``none`` for random ones, the name of a published entry
+            (``IMAGENET1K_V2``), or a file.
+        arch: for a file, the architecture that it belongs to; None to find it by names and shapes.
+        seed: of random weights.
+        say: is told about downloads.
+
+    Raises:
+        ModelError: no such network.
+        WeightsError: no such weights, or they do not fit.
+    """
+    # Random weights come from a stream of their own, so that loading neither depends on the user's random
+    # state nor moves it.
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        loaded = _load(name, weights, arch, say)
+    loaded.model.eval()
+    return loaded
+
+
+def _load(name: str, weights: str | None, arch: str | None, say: Say) -> LoadedModel:
+    if _is_file(name):
+        if weights is not None:
+            raise WeightsError(f"{name} is a file of weights already, so --weights {weights} has no place")
+        name, weights = arch or "", name
+    elif arch is not None:
+        raise ModelError(f"--arch names the architecture of a file, and {name!r} is no file")
+    if name.startswith(timm_models.PREFIX):
+        return timm_models.load(name, weights, say)
+    if name and name not in names():
+        raise ModelError(
+            f"no model {name!r}{did_you_mean(name, names())}; %tl_load convnet5 needs no download"
+        )
+    if weights is not None and Path(weights).expanduser().is_file():
+        return _filled(name or None, weights)
+    return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)
+
+
+def _is_file(name: str) -> bool:
+    path = Path(name).expanduser()
+    if path.suffix.lower() in files.SUFFIXES and not name.startswith(timm_models.PREFIX):
+        if not path.is_file():
+            raise WeightsError(f"no weights file {name!r}")
+        return True
+    return path.is_file() and name not in names()
+
+
+def _convnet5(name: str, weights: str | None, say: Say) -> LoadedModel:
+    about = files.metadata(WEIGHTS)
+    classes = tuple(json.loads(about["classes"]))
+    model = build(CONVNET5, classes=len(classes))
+    preprocess = Preprocess.from_dict(json.loads(about["preprocess"]))
+    if weights is None:
+        files.load_into(model, files.read_weights(WEIGHTS), "convnet5's own file")
+        label = f"glyphs, version {about['version']} (ship with tlnb)"
+        return LoadedModel(
+            model, name, label, preprocess, classes, find_head(model), task="glyphs",
+            fresh=lambda: build(CONVNET5, classes=len(classes)),
+        )  # fmt: skip
+    if weights != NO_WEIGHTS:
+        raise _no_weights(weights, ())
+    return LoadedModel(model, name, RANDOM, preprocess, None, find_head(model), fresh=lambda: build(CONVNET5))
+
+
+def _torchvision(name: str, weights: str | None, say: Say) -> LoadedModel:
+    entries = torchvision.models.get_model_weights(name)
+    by_name = {entry.name: entry for entry in entries}
+    entry = entries.DEFAULT if weights in (None, NO_WEIGHTS) else by_name.get(weights)
+    if entry is None:
+        raise _no_weights(str(weights), tuple(by_name))
+    size = _fixed_size(name, entry) if weights != NO_WEIGHTS else None
+    preprocess = preset(entry.transforms())
+    if weights == NO_WEIGHTS and is_vit(name):
+        preprocess = preprocess.at(224)
+    # Published weights are fetched before anything large is built: without a network that fails at once.
+    state = None if weights == NO_WEIGHTS else files.download(entry.url, say)
+    model = build(name, image_size=size)
+    label, categories, task = RANDOM, None, ""
+    if state is not None:
+        files.load_into(model, state, entry.name)
+        label, categories, task = entry.name, tuple(entry.meta["categories"]), IMAGENET
+    return LoadedModel(
+        model, name, label, preprocess, categories, find_head(model), auxiliary_heads(model), task=task,
+        fresh=lambda: build(name, image_size=size),
+    )  # fmt: skip
+
+
+def _filled(arch: str | None, path: str) -> LoadedModel:
+    filled = from_file.fill(path, arch)
+    classes, preprocess = from_file.told_by(path)
+    known, usual, entry = _known_of(filled.name)
+    notes = filled.notes if preprocess else (*filled.notes, f"its preprocessing is taken from {entry}")
+    preprocess = preprocess or usual
+    if filled.image_size is not None:
+        preprocess = preprocess.at(filled.image_size)
+    model, name, count = filled.model, filled.name, filled.classes
+    categories = next((c for c in (classes, known) if c and len(c) == count), None)
+    task = _known_task(name) if categories is known and known else Path(path).stem
+    return LoadedModel(
+        model, name, path, preprocess, categories, find_head(model), auxiliary_heads(model), notes,
+        task=task, fresh=lambda: build(name, classes=count, image_size=filled.image_size),
+    )  # fmt: skip
+
+
+def _known_of(name: str) -> tuple[tuple[str, ...], Preprocess, str]:
+    """Published classes and preprocessing of an architecture, and the entry that they come from."""
+    if name == CONVNET5:
+        about = files.metadata(WEIGHTS)
+        preprocess = Preprocess.from_dict(json.loads(about["preprocess"]))
+        return tuple(json.loads(about["classes"])), preprocess, "convnet5's own weights"
+    entries = torchvision.models.get_model_weights(name)
+    # The recipe of the first entry is what most people trained with since.
+    entry = {e.name: e for e in entries}.get("IMAGENET1K_V1", entries.DEFAULT)
+    preprocess = preset(entry.transforms())
+    preprocess = preprocess.at(224) if is_vit(name) else preprocess
+    return tuple(entry.meta["categories"]), preprocess, entry.name
+
+
+def _known_task(name: str) -> str:
+    return "glyphs" if name == CONVNET5 else IMAGENET
+
+
+def _fixed_size(name: str, entry: Any) -> int | None:
+    """ViT's position embedding has the size of the pictures that the entry was trained on."""
+    return entry.meta["min_size"][0] if is_vit(name) else None
+
+
+def _no_weights(weights: str, entries: tuple[str, ...]) -> WeightsError:
+    known = ", ".join((*entries, NO_WEIGHTS))
+    return WeightsError(
+        f"no weights {weights!r}{did_you_mean(weights, entries)}; there are {known}, or a file"
+    )

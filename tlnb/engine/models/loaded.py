@@ -1,0 +1,109 @@
+"""A network together with what has to be known to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.network.head import outputs_of
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Input:
+    """What one sample of a network's input looks like.
+
+    Attributes:
+        shape: without the batch dimension.
+        dtype: of its numbers; int64 for token ids.
+    """
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, batch: torch.Tensor) -> Input:
+        """The input that this batch (B, ...) is made of."""
+        return cls(tuple(batch.shape[1:]), batch.dtype)
+
+    def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
+        """A batch of one sample, all zeros."""
+        return torch.zeros((1, *self.shape), dtype=self.dtype, device=device)
+
+    def describe(self) -> str:
+        """``3×224×224``, ``16 token ids``."""
+        size = "×".join(map(str, self.shape)) or "1 number"
+        return size if self.dtype.is_floating_point else f"{size} token ids ({self.dtype})"
+
+
+@dataclass
+class LoadedModel:
+    """A network, and what has to be known to use it.
+
+    Attributes:
+        model: in test mode, on the CPU.
+        name: what the user called it.
+        weights: where its weights came from, in words.
+        preprocess: what its pictures must look like.
+        categories: names of the classes that its head knows, or None where nobody told.
+        head: qualified name of the classifier module; empty where no linear or convolution layer ends it.
+        side_heads: further classifiers, that help in training alone (Inception, GoogLeNet, DeiT).
+        notes: what the user should know about how it was loaded, a line each.
+        input: one sample of its input; None where only data will tell.
+        any_size: whether pictures of the data's own size fit as well as those of ``preprocess``.
+        own: whether it is a module of the user's.
+        task: name of what its head was trained for.
+        fresh: builds the same architecture with new weights; None for a module of the user's.
+    """
+
+    model: nn.Module
+    name: str
+    weights: str
+    preprocess: Preprocess
+    categories: tuple[str, ...] | None
+    head: str
+    side_heads: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    input: Input | None = None
+    any_size: bool = False
+    own: bool = False
+    task: str = ""
+    fresh: Callable[[], nn.Module] | None = None
+
+    def __post_init__(self) -> None:
+        self.task = self.task or self.name
+        if self.input is None and not self.own:
+            self.input = Input((self.preprocess.channels, *self.preprocess.size))
+
+    @property
+    def trained(self) -> bool:
+        """Whether its weights may be worth keeping."""
+        return self.weights != RANDOM
+
+    @property
+    def outputs(self) -> int | None:
+        """How many class scores it gives; None where no head is known."""
+        return outputs_of(self.model.get_submodule(self.head)) if self.head else None
+
+    def tell(self, note: str) -> None:
+        """Add a line to the notes."""
+        self.notes = (*self.notes, note)
+
+    def describe_input(self) -> str:
+        """One line about what it takes."""
+        if self.input is None:
+            return "not known until data is named (or said: --input 1,28,28)"
+        if len(self.input.shape) == 3 and self.input.dtype.is_floating_point:
+            return self.preprocess.describe()
+        return self.input.describe()
+
+    def __repr__(self) -> str:
+        count = sum(p.numel() for p in self.model.parameters())
+        classes = f"{self.outputs} classes" if self.head else "no head that could be replaced"
+        lines = [f"{self.name}: {count:,} parameters, weights {self.weights}, {classes}"]
+        return "\n".join([*lines, f"input {self.describe_input()}", *self.notes])

@@ -1,0 +1,162 @@
+"""A module of the user's own: what its input looks like, where its head is, what its pictures need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.network.auxiliary import auxiliary_heads, is_auxiliary
+from tlnb.engine.network.observe import quiet, watch_calls
+from tlnb.errors import ModelError
+
+_SIDES = (32, 28, 64, 224, 96, 128, 299, 16, 8)
+_LENGTHS = (16, 64, 128, 32, 256, 512)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str = "") -> LoadedModel:
+    """A module as a network of the session; it is not copied or changed.
+
+    Args:
+        module: answers ``module(x)`` with class scores.
+        input_shape: shape of one sample, without the batch; None to guess it from the first layer.
+        name: what the user calls it; the name of its class by default.
+
+    Raises:
+        ModelError: it is no module, has no weights, or does not run on a sample of ``input_shape``.
+    """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"a model is a name, a file or an nn.Module, not {type(module).__name__}")
+    notes: list[str] = []
+    inner = _unwrapped(module)
+    if inner is not module:
+        notes.append(f"taken out of its {type(module).__name__}")
+    if not any(True for _ in inner.parameters()):
+        raise ModelError(f"{type(inner).__name__} has no weights, so there is nothing to train or freeze")
+    seen, flexible = _input_of(inner, input_shape)
+    if seen is None:
+        notes.append(
+            "its input is not known yet: the layers are found when data is named, or by --input 1,28,28"
+        )
+    elif input_shape is None and not flexible:
+        notes.append(f"its input was guessed: {seen.describe()}")
+    preprocess = _preprocess(inner, seen)
+    if _takes_pictures(inner, seen):
+        notes.append("its preprocessing is not known: pixels in 0..1 as they are, mean 0, std 1")
+    loaded = LoadedModel(
+        inner, name or type(inner).__name__, "its own", preprocess, None, "", auxiliary_heads(inner),
+        tuple(notes), seen, flexible, own=True,
+    )  # fmt: skip
+    find_own_head(loaded)
+    return loaded
+
+
+def find_own_head(loaded: LoadedModel) -> None:
+    """Set ``loaded.head``: the last linear or convolution layer that runs, or is defined where none ran.
+
+    Raises:
+        ModelError: the module does not run on its input.
+    """
+    modules = dict(loaded.model.named_modules())
+    names = [
+        name for name, m in modules.items() if isinstance(m, nn.Linear | nn.Conv2d) and not is_auxiliary(name)
+    ]
+    if loaded.input is not None and names:
+        trouble = _trouble(loaded.model, loaded.input)
+        if trouble:
+            raise ModelError(f"{loaded.name} does not run on samples of {loaded.input.describe()}: {trouble}")
+        device = next(loaded.model.parameters()).device
+        calls = watch_calls(loaded.model, names, loaded.input.example(device))
+        names = [name for name, _ in calls] or names
+    loaded.head = names[-1] if names and names[-1] else ""
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    inner = getattr(module, "_orig_mod", module)  # torch.compile
+    if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        return inner.module
+    return inner if isinstance(inner, nn.Module) else module
+
+
+def _input_of(module: nn.Module, shape: tuple[int, ...] | None) -> tuple[Input | None, bool]:
+    """One sample of its input, and whether pictures of another size would do as well."""
+    tokens = isinstance(_first(module), nn.Embedding | nn.EmbeddingBag)
+    if shape is not None:
+        given = Input(shape, torch.int64 if tokens else torch.float32)
+        trouble = _trouble(module, given)
+        if trouble:
+            raise ModelError(
+                f"{type(module).__name__} does not run on a sample of {given.describe()}: {trouble}"
+            )
+        return given, False
+    fitting = _first_two(module, _guesses(module))
+    if not fitting:
+        return None, False
+    sizes = {len(guess.shape) for guess in fitting}
+    return fitting[0], len(fitting) == 2 and sizes == {3} and fitting[0].dtype.is_floating_point
+
+
+def _first_two(module: nn.Module, guesses: Iterator[Input]) -> list[Input]:
+    found: list[Input] = []
+    for guess in guesses:
+        if _trouble(module, guess) is None:
+            found.append(guess)
+        if len(found) == 2:
+            break
+    return found
+
+
+def _guesses(module: nn.Module) -> Iterator[Input]:
+    """Inputs that its first layer could take, the likeliest first."""
+    first = _first(module)
+    if isinstance(first, nn.Embedding | nn.EmbeddingBag):
+        yield from (Input((length,), torch.int64) for length in _LENGTHS)
+    elif isinstance(first, nn.Conv1d):
+        yield from (Input((first.in_channels, length)) for length in _LENGTHS)
+    elif isinstance(first, nn.Conv2d):
+        yield from (Input((first.in_channels, side, side)) for side in _SIDES)
+    elif isinstance(first, nn.Conv3d):
+        yield from (Input((first.in_channels, side // 2, side, side)) for side in (16, 32, 64))
+    elif isinstance(first, nn.RNNBase):
+        yield from (Input((length, first.input_size)) for length in _LENGTHS)
+    elif isinstance(first, nn.Linear):
+        for channels in (1, 3):
+            side = round((first.in_features / channels) ** 0.5)
+            if side > 3 and channels * side * side == first.in_features:
+                yield Input((channels, side, side))
+        yield Input((first.in_features,))
+
+
+def _first(module: nn.Module) -> nn.Module | None:
+    """The first module, in the order of definition, that tells what it takes."""
+    kinds = (nn.Embedding, nn.EmbeddingBag, nn.Linear, nn.RNNBase, *_CONVOLUTIONS)
+    return next((m for m in module.modules() if isinstance(m, kinds)), None)
+
+
+def _trouble(module: nn.Module, guess: Input) -> str | None:
+    """Why it does not run on a batch of two such samples, in one line; None where it does."""
+    device = next(module.parameters()).device
+    try:
+        with quiet(module):
+            module(guess.example(device).repeat(2, *[1] * len(guess.shape)))
+    except Exception as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None
+
+
+def _takes_pictures(module: nn.Module, seen: Input | None) -> bool:
+    if seen is None:
+        return isinstance(_first(module), nn.Conv2d)
+    return len(seen.shape) == 3 and seen.dtype.is_floating_point and seen.shape[0] in (1, 3)
+
+
+def _preprocess(module: nn.Module, seen: Input | None) -> Preprocess:
+    first = _first(module)
+    channels, size = first.in_channels if isinstance(first, nn.Conv2d) else 1, (32, 32)
+    if seen is not None and len(seen.shape) == 3:
+        channels, size = seen.shape[0], (seen.shape[1], seen.shape[2])
+    return Preprocess(channels, size, None, (0.0,) * channels, (1.0,) * channels)

@@ -1,0 +1,148 @@
+"""Weights from files and from the publisher, loaded without ever running code from them."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import warnings
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from tlnb.engine.models.matching import match
+from tlnb.engine.models.unwrap import StateDict, unwrap, without_compiled
+from tlnb.errors import WeightsError
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""Endings of files that hold weights."""
+
+_SCALAR = np.float64(0).__reduce__()[0]
+PLAIN: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in (np.float64, np.float32, np.int64)),
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),  # as numpy before 2 wrote it
+]
+"""What training scripts put beside the weights and what runs no code: their options, and figures of numpy."""
+
+
+def read_weights(path: str | Path) -> StateDict:
+    """A state dict from a safetensors file, or from a ``.pth`` by torch's safe loader.
+
+    Raises:
+        WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
+    """
+    return read_wrapped(path)[0]
+
+
+def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
+    """The state dict in a file, and the keys under which it was found, in words (empty: at the top).
+
+    Raises:
+        WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise WeightsError(f"no weights file {str(path)!r}")
+    found = unwrap(_read(path))
+    if found is None:
+        raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
+    return without_compiled(found[0]), found[1]
+
+
+def _read(path: Path) -> object:
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else _safe_torch_load(path)
+    except SafetensorError as error:
+        raise WeightsError(f"{path.name} is not a sound safetensors file: {error}") from None
+    except Exception as error:
+        # torch.load meets damaged and hostile files with almost any exception; each means the same here.
+        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{path.name} cannot be loaded safely ({reason}); tlnb never runs code from a file: "
+            "save the state dict alone, as safetensors or with torch.save(model.state_dict(), ...)"
+        ) from None
+
+
+def metadata(path: str | Path) -> dict[str, str]:
+    """What a safetensors file says about itself; empty where it says nothing, or is another kind of file."""
+    try:
+        with safe_open(Path(path).expanduser(), "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError:
+        return {}
+
+
+def _safe_torch_load(path: Path) -> object:
+    with warnings.catch_warnings(), torch.serialization.safe_globals(PLAIN):
+        warnings.simplefilter("ignore")
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def download(url: str, say: Callable[[str], None]) -> StateDict:
+    """Published weights, from torch's cache folder or the network, checked against the hash in their name.
+
+    Args:
+        url: address of the file.
+        say: is told about a download before it starts.
+
+    Raises:
+        WeightsError: they cannot be had; names the file, and the ways to give it.
+    """
+    name = url.rsplit("/", 1)[-1]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not cached.is_file():
+        say(f"downloading {name} to {cached.parent}")
+        try:
+            cached.parent.mkdir(parents=True, exist_ok=True)
+            # It writes to a temporary file and moves that, so an interrupt leaves nothing half done.
+            torch.hub.download_url_to_file(url, str(cached), hash_prefix=_hash_in(name), progress=False)
+        except (OSError, RuntimeError, HTTPException, ValueError) as error:
+            cause = getattr(error, "reason", None) or error
+            raise WeightsError(
+                f"cannot download {name} ({cause}); put that file into {cached.parent}, "
+                "or give it with --weights FILE, or take random weights with --weights none"
+            ) from None
+    _check_hash(cached)
+    return read_weights(cached)
+
+
+def _hash_in(name: str) -> str | None:
+    found = re.search(r"-([0-9a-f]{8,})\.", name)
+    return found.group(1) if found else None
+
+
+def _check_hash(path: Path) -> None:
+    """What lies in the cache may have been cut off or exchanged since it was downloaded."""
+    expected = _hash_in(path.name)
+    if expected is None:
+        return
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if not found.startswith(expected):
+        raise WeightsError(
+            f"{path} is damaged: its SHA-256 starts with {found[:8]}, not {expected}; "
+            "delete it and load again"
+        )
+
+
+def load_into(model: nn.Module, state: StateDict, source: str) -> None:
+    """Put a state dict into a model; every name and shape must fit, old spellings and prefixes aside.
+
+    Raises:
+        WeightsError: says how many names are missing, unexpected or of another shape, and the first of each.
+            The model has not changed then.
+    """
+    found = match({name: tuple(t.shape) for name, t in model.state_dict().items()}, state)
+    if found.missing or found.unexpected or found.reshaped:
+        raise WeightsError(f"{source} does not fit this model: {found.describe()}")
+    found.put_into(model)

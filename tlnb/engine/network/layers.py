@@ -1,0 +1,198 @@
+"""Layers, taken from the model itself: the units that are addressed, frozen and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import torch
+from torch import nn
+
+from tlnb.engine.network.graph import Graph
+from tlnb.engine.network.reading import Reading, read
+from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
+from tlnb.errors import ModelError, did_you_mean
+
+ONE_LAYER = "no cut: the network is a single layer"
+NO_PLACE = "no cut: at no place does a single tensor carry all that the rest of the network needs"
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer.
+
+    Attributes:
+        index: number of the layer, from 0 in the order in which data flows.
+        name: qualified name of the module that starts it.
+        kind: class name of that module.
+        parameter_names: qualified names of its weights; each weight of the model is in exactly one layer.
+        buffer_names: likewise for buffers.
+        module_names: every module whose whole content is in this layer, so that modes can be set: norms,
+            dropout and containers too. A module that reaches over several layers is in none.
+        shape: shape of its output for one sample, without the batch dimension; None where that is no tensor.
+        parameters: how many single weights it has.
+    """
+
+    index: int
+    name: str
+    kind: str
+    parameter_names: tuple[str, ...]
+    buffer_names: tuple[str, ...]
+    module_names: tuple[str, ...]
+    shape: tuple[int, ...] | None
+    parameters: int
+
+
+class LayerMap(Sequence[Layer]):
+    """The layers of a model in the order in which data flows.
+
+    Attributes:
+        head: numbers of the layers that answer the task (made new for a new one).
+        body: numbers of all others.
+        graph: the model as a graph that can be cut, or None.
+        note: one sentence that says why there is no cut, or None.
+    """
+
+    def __init__(
+        self,
+        layers: Iterable[Layer],
+        head: Sequence[int],
+        graph: Graph | None = None,
+        note: str | None = None,
+    ):
+        self._layers = tuple(layers)
+        self.head = tuple(head)
+        self.body = tuple(layer.index for layer in self._layers if layer.index not in self.head)
+        self.graph = graph
+        self.note = note
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Layer]: ...
+    def __getitem__(self, index: int | slice) -> Layer | Sequence[Layer]:
+        return self._layers[index]
+
+    def __len__(self) -> int:
+        return len(self._layers)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} layers: {', '.join(self.names)}>"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all layers in order."""
+        return tuple(layer.name for layer in self._layers)
+
+    def holders(self, name: str) -> tuple[int, ...]:
+        """The layers that hold the module, weight or buffer ``name``, or parts of it."""
+        return tuple(
+            layer.index
+            for layer in self._layers
+            if any(
+                is_under(own, name)
+                for own in (*layer.parameter_names, *layer.buffer_names, *layer.module_names, layer.name)
+                if name
+            )
+        )
+
+    def describe(self, indexes: Iterable[int]) -> str:
+        """Layers in words: ``layers 0–4 (features.0 … features.12)``, ``layer 7 (classifier.6)``."""
+        chosen = sorted(set(indexes))
+        if not chosen:
+            return "no layers"
+        runs: list[list[int]] = []
+        for index in chosen:
+            if runs and index == runs[-1][-1] + 1:
+                runs[-1].append(index)
+            else:
+                runs.append([index])
+        numbers = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+        names = [self.names[index] for index in chosen]
+        if len(runs) == 1:
+            shown = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+        else:
+            shown = ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
+        return f"layer{'s' if len(chosen) > 1 else ''} {numbers} ({shown})"
+
+
+def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None) -> LayerMap:
+    """The layers of a model, and the graph in which it can be cut.
+
+    The walk goes from the root down through containers and through modules that hold more than half of the
+    weights. Each weight-bearing module that it meets starts a layer if the graph before it is clean: one
+    value that depends on weights is alive. Else it joins the layer before it. Norms, activations, pooling,
+    dropout and loose weights belong to the layer in whose span of the graph they stand: from its start to
+    just before the next start. An auxiliary head that only runs in training belongs to the layer it branches
+    off from.
+
+    The example runs at most three times, in test mode and without gradients, with three samples; weights,
+    buffers, gradients, modes and random states are as before.
+
+    Args:
+        model: any module that answers ``model(x)``.
+        example: a batch of input (B, ...), on the device of the model.
+        head: name of the module that answers the task; all layers under it are the head. None: the last
+            layer.
+
+    Returns:
+        The layers. ``graph`` is None, and ``note`` says why, where the model cannot be cut.
+
+    Raises:
+        ModelError: the model cannot run on the example, has lazy weights, or has no module ``head``.
+    """
+    modules = dict(model.named_modules())
+    if head is not None and head not in modules:
+        raise ModelError(f"the model has no module {head!r} for its head{did_you_mean(head, modules)}")
+    reading = read(model, example)
+    spans = find_spans(reading.steps, model, head)
+    graph = None
+    if reading.traces is not None:
+        graph = Graph(reading.traces, [reading.steps[span.start].position or 0 for span in spans])
+    extra = graph.only_in_training() if graph else ()
+    owners = Owners(model, reading.steps, spans, extra)
+    layers = _describe_layers(model, reading, spans, owners)
+    note = reading.note
+    if graph is not None and graph.cuts == (0,):
+        graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
+    return LayerMap(layers, _head_layers(layers, head), graph, note)
+
+
+def _describe_layers(
+    model: nn.Module, reading: Reading, spans: Sequence[Span], owners: Owners
+) -> list[Layer]:
+    modules = dict(model.named_modules())
+    parameters: list[list[tuple[str, int]]] = [[] for _ in spans]
+    for name, parameter in model.named_parameters():
+        parameters[owners.tensor_layer[name]].append((name, parameter.numel()))
+    buffers: list[list[str]] = [[] for _ in spans]
+    for name, _ in model.named_buffers():
+        buffers[owners.tensor_layer[name]].append(name)
+    held: list[list[str]] = [[] for _ in spans]
+    for name in modules:
+        content = owners.content(name)
+        if len(content) == 1:
+            held[content.pop()].append(name)
+    return [
+        Layer(
+            index=i,
+            name=span.name,
+            kind=type(modules[span.name]).__name__ if span.name in modules else span.name,
+            parameter_names=tuple(name for name, _ in parameters[i]),
+            buffer_names=tuple(buffers[i]),
+            module_names=tuple(held[i]),
+            shape=reading.shape_before(span.stop),
+            parameters=sum(count for _, count in parameters[i]),
+        )
+        for i, span in enumerate(spans)
+    ]
+
+
+def _head_layers(layers: Sequence[Layer], head: str | None) -> tuple[int, ...]:
+    if head is None:
+        return (layers[-1].index,)
+    under = [layer.index for layer in layers if is_under(layer.name, head)]
+    if not under:
+        under = [layer.index for layer in layers if any(is_under(n, head) for n in layer.parameter_names)]
+    return tuple(under) or (layers[-1].index,)

@@ -1,0 +1,1 @@
+"""Learning rates: the range test, the rules that read it, and schedules."""

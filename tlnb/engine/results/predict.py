@@ -1,0 +1,298 @@
+"""Predictions for files, folders, arrays and data sets, by the network with BatchNorm folded in."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.images.check import Problem
+from tlnb.engine.data.images.decode import decode_file
+from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.readers import as_image_tensor, fit_tensor
+from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.export.deployed import kind_of
+from tlnb.engine.printable import printable
+from tlnb.engine.table import Table
+from tlnb.engine.threads import pool
+from tlnb.engine.training.tasks import scores_of
+from tlnb.errors import DataError
+
+BATCH = 32
+SHOWN = 20
+LIKELY = 3  # classes that are shown of each sample
+VIEW_AUGMENT = "light"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the network says of some samples.
+
+    Attributes:
+        names: of the samples.
+        classes: names of the outputs.
+        answers: probabilities (N, classes) or values (N, values), float32.
+        kind: ``classes``, ``labels`` or ``values``.
+        problems: files that could not be read, with the reason.
+        seconds: decoding included.
+        network_seconds: in the network alone.
+        views: how many views were averaged; 1 for the pictures as they are.
+    """
+
+    names: tuple[str, ...]
+    classes: tuple[str, ...]
+    answers: np.ndarray = field(repr=False)
+    kind: str
+    problems: tuple[Problem, ...] = ()
+    seconds: float = 0.0
+    network_seconds: float = 0.0
+    views: int = 1
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The answer for each sample in words: the class, the labels joined by commas, or the values."""
+        if self.kind == "classes":
+            return tuple(self.classes[i] for i in self.answers.argmax(1))
+        if self.kind == "labels":
+            return tuple(", ".join(n for n, p in zip(self.classes, row, strict=True) if p >= 0.5) or "-"
+                         for row in self.answers)  # fmt: skip
+        return tuple(", ".join(f"{value:.4g}" for value in row) for row in self.answers)
+
+    @property
+    def table(self) -> Table:
+        """A line a sample, with the likeliest classes."""
+        rows = [
+            (name, label, self._likely(row))
+            for name, label, row in zip(self.names[:SHOWN], self.labels, self.answers, strict=False)
+        ]
+        return Table(("sample", "is", "how sure"), rows, align="<<<")
+
+    def _likely(self, row: np.ndarray) -> str:
+        if self.kind == "values":
+            return "-"
+        order = np.argsort(-row, kind="stable")[:LIKELY]
+        return ", ".join(f"{self.classes[i]} {100 * row[i]:.1f} %" for i in order)
+
+    @property
+    def summary(self) -> str:
+        """One line: how many, how fast."""
+        count = len(self.names)
+        each = 1000 * self.seconds / max(count, 1)
+        inner = 1000 * self.network_seconds / max(count, 1)
+        views = f", the mean of {self.views} views" if self.views > 1 else ""
+        return (
+            f"{count:,} sample{'s' * (count != 1)} in {self.seconds:.2f} s: {each:.1f} ms each, "
+            f"{inner:.1f} ms of it in the network, batch norm folded in{views}"
+        )
+
+    def frame(self) -> Any:
+        """A row a sample as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        columns: dict[str, Any] = {"sample": list(self.names), "answer": list(self.labels)}
+        columns |= {name: self.answers[:, i] for i, name in enumerate(self.classes)}
+        try:
+            import pandas
+        except ImportError:
+            return columns
+        return pandas.DataFrame(columns)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def _notes(self) -> list[str]:
+        left = len(self.names) - SHOWN
+        notes = [f"… and {left:,} more; .frame() has them all"] if left > 0 else []
+        if self.problems:
+            notes.append(f"{len(self.problems)} could not be read:")
+            notes += [f"  {path}: {reason}" for path, reason in self.problems[:SHOWN]]
+        return notes
+
+    def __repr__(self) -> str:
+        return "\n".join([self.summary, *([repr(self.table)] if self.names else []), *self._notes])
+
+    def _repr_html_(self) -> str:
+        notes = "<br>".join(escape(note) for note in self._notes)
+        return f"<p>{escape(self.summary)}</p>{self.table._repr_html_()}<p>{notes}</p>"
+
+
+class Predictor:
+    """A copy of a network for inference.
+
+    Args:
+        model: gives scores (B, outputs); is not touched.
+        data: with names and task.
+        preprocess: of its pictures.
+        device: where it runs.
+    """
+
+    def __init__(self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device):
+        self.data, self.preprocess, self.device = data, preprocess, device
+        self.network = folded(model).to(device)
+        self.seconds = 0.0
+
+    def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
+        """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
+        total = self.inputs(self.preprocess.normalise(pixels))
+        if views > 1:
+            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.preprocess)
+            changed, every = augmented(plain, VIEW_AUGMENT, 0), torch.arange(len(pixels))
+            for view in range(1, views):
+                total = total + self.inputs(changed.view(view).batch(every))
+        return total / views
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Answers (B, outputs) for what the network takes."""
+        began = time.perf_counter()
+        with torch.inference_mode():
+            scores = scores_of(self.network(x.to(self.device))).float().cpu()
+        self.seconds += time.perf_counter() - began
+        return self.data.task.answers(scores)
+
+
+def folded(model: nn.Module) -> nn.Module:
+    """A copy in test mode, BatchNorm folded into the layer before it where torch can trace the forward."""
+    own = copy.deepcopy(model).eval()
+    try:
+        return fuse(own).eval()
+    except Exception:  # whatever a forward does with a stand-in for a tensor
+        return own
+
+
+def predict(
+    predictor: Predictor, source: object, *, views: int = 1, check: Callable[[], None] = lambda: None
+) -> Predictions:
+    """Predictions for what is named.
+
+    Args:
+        predictor: the network.
+        source: a picture file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
+            (N, H, W, C) or one picture; for a network that takes no pictures, inputs (N, ...).
+        views: how many views are averaged: the picture and small changes of it (test-time augmentation).
+        check: called before each batch; what it raises ends the work.
+
+    Raises:
+        DataError: no such file, or something that cannot be predicted on.
+    """
+    if views < 1:
+        raise DataError(f"--views takes a whole number from 1 up, not {views}")
+    began = time.perf_counter()
+    paths = _paths(source)
+    if paths is not None:
+        names, answers, problems = _of_files(predictor, paths, views, check)
+    else:
+        names, answers = _of_arrays(predictor, source, views, check)
+        problems = []
+    task = predictor.data.task
+    kind = kind_of(task)
+    classes = tuple(map(printable, predictor.data.classes))
+    found = torch.cat(answers).numpy() if answers else np.zeros((0, len(classes)), np.float32)
+    seconds = time.perf_counter() - began
+    return Predictions(tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views)
+
+
+def _paths(source: object) -> list[Path] | None:
+    """The files that are meant; None for arrays."""
+    if isinstance(source, str):
+        lines = [line.strip().strip("'\"") for line in source.splitlines() if line.strip()]
+        source = lines if len(lines) > 1 else (lines[0] if lines else "")
+    if isinstance(source, str | os.PathLike):
+        return _below(Path(source).expanduser())
+    if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
+        return [path for part in source for path in _below(Path(part).expanduser())]
+    return None
+
+
+def _below(path: Path) -> list[Path]:
+    if path.is_dir():
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        if not found:
+            raise DataError(f"no pictures in {printable(str(path))!r}")
+        return found
+    if not path.is_file():
+        raise DataError(
+            f"no file {printable(str(path))!r}; a picture, a folder of pictures or $name is needed"
+        )
+    return [path]
+
+
+def _of_files(
+    predictor: Predictor, paths: Sequence[Path], views: int, check: Callable[[], None]
+) -> tuple[list[str], list[Tensor], list[Problem]]:
+    def read(path: Path) -> Tensor | str:
+        try:
+            return decode_file(path, predictor.preprocess)
+        except BadPicture as trouble:
+            return str(trouble)
+
+    names: list[str] = []
+    answers: list[Tensor] = []
+    problems: list[Problem] = []
+    for at in range(0, len(paths), BATCH):
+        check()
+        part = paths[at : at + BATCH]
+        good = []
+        for path, pixels in zip(part, pool().map(read, part), strict=True):
+            if isinstance(pixels, str):
+                problems.append(Problem(printable(str(path)), pixels))
+            else:
+                good.append(pixels)
+                names.append(printable(str(path)))
+        if good:
+            answers.append(predictor.pictures(torch.stack(good), views))
+    return names, answers, problems
+
+
+def _of_arrays(
+    predictor: Predictor, source: object, views: int, check: Callable[[], None]
+) -> tuple[list[str], list[Tensor]]:
+    items = _items(source)
+    pictures = getattr(predictor.data.train, "inputs", None) is None
+    answers = []
+    for at in range(0, len(items), BATCH):
+        check()
+        part = items[at : at + BATCH]
+        if pictures:
+            answers.append(
+                predictor.pictures(torch.stack([_fitted(p, predictor.preprocess) for p in part]), views)
+            )
+        else:
+            answers.append(predictor.inputs(torch.stack([torch.as_tensor(p).float() for p in part])))
+    return [f"sample {number}" for number in range(len(items))], answers
+
+
+def _fitted(item: Any, preprocess: Preprocess) -> Tensor:
+    try:
+        return fit_tensor(as_image_tensor(item), preprocess)
+    except BadPicture as trouble:
+        raise DataError(f"this cannot be predicted on: {trouble}") from None
+
+
+def _items(source: Any) -> Sequence[Any]:
+    """Samples one by one."""
+    from PIL import Image
+
+    if isinstance(source, Image.Image):
+        return [np.asarray(source.convert("RGB"))]
+    if isinstance(source, list | tuple) and source and all(isinstance(s, Image.Image) for s in source):
+        return [np.asarray(s.convert("RGB")) for s in source]
+    if not isinstance(source, Tensor | np.ndarray | list | tuple) or not len(source):
+        raise DataError(
+            "predictions are made for a picture file, a folder, a list of files, or arrays, "
+            f"not a {type(source).__name__}"
+        )
+    shape: tuple[int, ...] = tuple(getattr(source, "shape", ()))
+    single = len(shape) == 2 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] == 3) and shape[1] > 3)
+    return [source] if single else list(source)

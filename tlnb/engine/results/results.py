@@ -1,0 +1,258 @@
+"""What a network gets right and wrong on the validation samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.grid import titles
+from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.figures import as_html
+from tlnb.engine.printable import printable
+from tlnb.engine.results import confusion
+from tlnb.engine.results.calibration import Calibration
+from tlnb.engine.results.intervals import wilson
+from tlnb.engine.results.mistakes import Mistake, MistakeGrid, ranked
+from tlnb.engine.results.saliency import heat_maps
+from tlnb.engine.results.scores import per_class_rows, per_sample_loss, scores_over, value_rows
+from tlnb.engine.table import Table
+from tlnb.engine.training.tasks import Classification, Regression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADERS = ("class", "precision", "recall", "F1", "samples")
+VALUE_HEADERS = ("value", "R²", "mean error", "root mean square")
+
+
+@dataclass(frozen=True)
+class Results:
+    """The validation samples, judged.
+
+    Attributes:
+        name: of the data.
+        classes: names of the outputs.
+        kind: ``classes``, ``labels`` or ``values``.
+        metric: name of the figure.
+        figure_value: the figure.
+        loss: mean loss.
+        answers: probabilities (N, classes) or values (N, values), float32.
+        targets: class numbers (N,), labels (N, labels) or values (N, values).
+        losses: of each sample, (N,).
+        rows: a row a class: name, precision, recall, F1, samples; or a row a value: name, R², mean error,
+            root mean square error.
+        mistakes: the worst, the largest loss first.
+        pictures: the same as pictures; None where samples are none.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    kind: str
+    metric: str
+    figure_value: float
+    loss: float
+    answers: np.ndarray = field(repr=False)
+    targets: np.ndarray = field(repr=False)
+    losses: np.ndarray = field(repr=False)
+    rows: tuple[tuple[Any, ...], ...] = field(repr=False)
+    mistakes: tuple[Mistake, ...] = field(repr=False)
+    pictures: MistakeGrid | None = field(repr=False, default=None)
+
+    # ---------------------------------------------------------------- figures
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the samples that are right; the task's own figure where a sample has not one class."""
+        return self.figure_value
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Where the accuracy lies with 95 % confidence (Wilson 1927); None where it is no share."""
+        if self.kind != "classes":
+            return None
+        return wilson(int((self.predicted == self.targets).sum()), len(self.targets))
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Class numbers (N,), labels (N, labels) of 0 and 1, or values (N, values)."""
+        if self.kind == "classes":
+            return self.answers.argmax(1)
+        return (self.answers >= 0.5).astype(np.int64) if self.kind == "labels" else self.answers
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """How often class i was taken for class j; for labels and values there is none: (0, 0)."""
+        if self.kind != "classes":
+            return np.zeros((0, 0), dtype=np.int64)
+        return confusion.count(self.targets, self.predicted, len(self.classes))
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """How sure against how often right; None where there is not one class a sample."""
+        if self.kind != "classes":
+            return None
+        return Calibration.of(self.answers.max(1), self.predicted == self.targets)
+
+    # ---------------------------------------------------------------- pictures
+
+    def plot(self, what: str = "confusion") -> Figure | None:
+        """A picture: ``confusion``, ``calibration`` or ``mistakes``; None where there is none."""
+        if what == "confusion":
+            return confusion.draw(self.confusion, self.classes) if self.kind == "classes" else None
+        if what == "calibration":
+            return self.calibration.figure if self.calibration else None
+        if what == "mistakes":
+            return self.pictures.figure if self.pictures else None
+        raise ValueError(f"plot takes confusion, calibration or mistakes, not {what!r}")
+
+    # ---------------------------------------------------------------- data
+
+    @property
+    def table(self) -> Table:
+        """A line a class or value."""
+        if self.kind == "values":
+            return Table(VALUE_HEADERS, [(name, *(f"{x:.4g}" for x in row)) for name, *row in self.rows])
+        rows = [(name, *(f"{x:.3f}" for x in (p, r, f)), count) for name, p, r, f, count in self.rows]
+        return Table(HEADERS, rows)
+
+    def frame(self) -> Any:
+        """A row a sample as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        columns: dict[str, Any] = {"loss": self.losses}
+        if self.kind == "classes":
+            names = np.array(self.classes)
+            columns |= {"true": names[self.targets], "predicted": names[self.predicted]}
+            columns["sure"] = self.answers.max(1)
+        columns |= {f"answer {name}": self.answers[:, i] for i, name in enumerate(self.classes)}
+        try:
+            import pandas
+        except ImportError:
+            return columns
+        return pandas.DataFrame(columns)
+
+    # ---------------------------------------------------------------- shown
+
+    @property
+    def summary(self) -> str:
+        """One or two lines."""
+        count = len(self.targets)
+        if self.kind != "classes":
+            return (
+                f"{self.name}: {self.metric} {self.figure_value:.4f}, loss {self.loss:.4f}, {count:,} samples"
+            )
+        low, high = self.interval or (0.0, 1.0)
+        calibration = self.calibration
+        assert calibration is not None
+        return (
+            f"{self.name}: accuracy {100 * self.figure_value:.1f} % (95 % sure: {100 * low:.1f} to "
+            f"{100 * high:.1f} %), {int((self.predicted != self.targets).sum())} wrong of {count:,}; "
+            f"loss {self.loss:.4f}, calibration error {100 * calibration.error:.1f} %"
+        )
+
+    @property
+    def mistake_table(self) -> Table:
+        """A line a mistake."""
+        rows = [
+            (m.name, m.true, m.predicted, "-" if m.sure is None else f"{100 * m.sure:.0f} %", f"{m.loss:.2f}")
+            for m in self.mistakes
+        ]
+        return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
+
+    def __repr__(self) -> str:
+        parts = [self.summary, repr(self.table)]
+        return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
+
+    def _repr_html_(self) -> str:
+        parts = [f"<p>{escape(self.summary)}</p>"]
+        grid = self.plot("mistakes")
+        if grid is not None and self.pictures is not None:
+            alt = "; ".join(f"{m.true} taken for {m.predicted}" for m in self.mistakes)
+            parts.append(
+                f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
+            )
+            parts.append(as_html(grid, alt, 85))
+        elif self.mistakes:
+            parts.append(self.mistake_table._repr_html_())
+        for what in ("confusion", "calibration"):
+            figure = self.plot(what)
+            if figure is not None:
+                parts.append(as_html(figure, f"{what} of {self.name}", 85))
+        parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
+        return f"<div>{''.join(parts)}</div>"
+
+
+def gather(
+    model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8
+) -> Results:
+    """Run the validation samples and judge each.
+
+    Args:
+        model: gives scores (B, outputs).
+        data: with names and task.
+        samples: its validation samples, fitted to the network.
+        device: where the model is.
+        worst: how many mistakes are kept.
+    """
+    task, targets = data.task, samples.targets
+    scores = scores_over(model, samples, device)
+    losses = per_sample_loss(task, scores, targets)
+    answers = task.answers(scores)
+    meter = task.meter(torch.device("cpu"))
+    meter.update(scores, targets)
+    classes = tuple(map(printable, data.classes))
+    if isinstance(task, Regression):
+        kind, own = "values", task.answers(targets)
+        rows = value_rows(classes, own, answers)
+        wrong = torch.ones(len(targets), dtype=torch.bool)
+    else:
+        kind, own = ("classes" if isinstance(task, Classification) else "labels"), targets
+        taken = answers.argmax(1) if kind == "classes" else (answers >= 0.5).to(targets.dtype)
+        rows = per_class_rows(classes, targets, taken)
+        wrong = taken != targets if kind == "classes" else (taken != targets).any(1)
+    chosen = ranked(losses, wrong, worst)
+    mistakes = _mistakes(data, samples, chosen, scores, answers, losses, kind)
+    return Results(
+        printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
+        answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
+        _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
+    )  # fmt: skip
+
+
+def _mistakes(
+    data: Data,
+    samples: Samples,
+    chosen: list[int],
+    scores: Tensor,
+    answers: Tensor,
+    losses: Tensor,
+    kind: str,
+) -> tuple[Mistake, ...]:
+    """The chosen samples in words."""
+    true = titles(data, samples.targets[chosen]) if chosen else []
+    if kind == "classes":
+        predicted = [data.classes[int(i)] for i in answers[chosen].argmax(1)] if chosen else []
+    else:
+        predicted = titles(data, (answers if kind == "labels" else scores)[chosen]) if chosen else []
+    return tuple(
+        Mistake(
+            index, printable(data.valid.name(index)), printable(t), printable(p), float(losses[index]),
+            float(answers[index].max()) if kind == "classes" else None,
+        )
+        for index, t, p in zip(chosen, true, predicted, strict=True)
+    )  # fmt: skip
+
+
+def _pictures(
+    model: nn.Module, samples: Samples, chosen: list[int], mistakes: tuple[Mistake, ...], scores: Tensor,
+    device: torch.device,
+) -> MistakeGrid | None:  # fmt: skip
+    if not chosen or not isinstance(samples, PictureSamples):
+        return None
+    indices = torch.tensor(chosen)
+    maps, method = heat_maps(model, samples.batch(indices).to(device), scores[indices].argmax(1).to(device))
+    return MistakeGrid(mistakes, samples.pixels(indices), maps, method)

@@ -1,0 +1,213 @@
+"""A network in a checkpoint: how it is built again, without a line of code from the file.
+
+What is kept is a name from a list, sizes, and the form of the heads, which are linear layers, 1×1
+convolutions and ReLUs. A module of the user's own cannot be built from that; it has to be there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.models import timm_models
+from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.models.published import CONVNET5, build, torchvision_names
+from tlnb.engine.printable import printable
+from tlnb.engine.saving.checkpoint_parts import Plain, flag, optional, text, texts, whole, wholes
+from tlnb.errors import CheckpointError
+
+WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_TYPES = {str(kind): kind for kind in (*_FLOATS, torch.int64, torch.int32, torch.uint8)}
+
+
+def network_to(loaded: LoadedModel) -> Plain:
+    """What has to be known to build and use a network again."""
+    return {
+        "name": loaded.name,
+        "kind": type(loaded.model).__name__,
+        "own": loaded.own,
+        "weights": loaded.weights,
+        "preprocess": loaded.preprocess.to_dict(),
+        "categories": None if loaded.categories is None else list(loaded.categories),
+        "head": loaded.head,
+        "side_heads": list(loaded.side_heads),
+        "notes": list(loaded.notes),
+        "input": None if loaded.input is None else [list(loaded.input.shape), str(loaded.input.dtype)],
+        "any_size": loaded.any_size,
+        "task": loaded.task,
+        "image_size": _image_size(loaded.model),
+    }
+
+
+def network_from(plain: Plain, own: LoadedModel | None) -> LoadedModel:
+    """The network, its weights still to be filled in and its heads those of the architecture.
+
+    Args:
+        plain: what ``network_to`` gave.
+        own: the network that the session has, for a module of the user's.
+
+    Raises:
+        CheckpointError: it cannot be built here.
+    """
+    name, kind = text(plain["name"]), text(plain["kind"])
+    model, fresh = (
+        _own(own, kind) if flag(plain["own"]) else _build(name, optional(whole, plain["image_size"]))
+    )
+    return LoadedModel(
+        model,
+        name,
+        text(plain["weights"]),
+        _preprocess(plain["preprocess"]),
+        optional(texts, plain["categories"]),
+        text(plain["head"]),
+        texts(plain["side_heads"]),
+        texts(plain["notes"]),
+        optional(_input, plain["input"]),
+        flag(plain["any_size"]),
+        flag(plain["own"]),
+        text(plain["task"]),
+        fresh,
+    )
+
+
+def _own(own: LoadedModel | None, kind: str) -> tuple[nn.Module, None]:
+    if own is None or not own.own or type(own.model).__name__ != kind:
+        raise CheckpointError(
+            f"the checkpoint is of a module of your own, {kind}; load it first (%tl_load $net), then resume"
+        )
+    return own.model, None
+
+
+def _build(name: str, image_size: int | None) -> tuple[nn.Module, Callable[[], nn.Module] | None]:
+    with torch.random.fork_rng():
+        if name.startswith(timm_models.PREFIX):
+            loaded = timm_models.load(name, timm_models.NO_WEIGHTS, lambda text: None)
+            return loaded.model.eval(), loaded.fresh
+        if name != CONVNET5 and name not in torchvision_names():
+            raise CheckpointError(f"the checkpoint names a network that is not known here: {name!r}")
+        fresh = partial(build, name, image_size=image_size)
+        return fresh().eval(), fresh
+
+
+def _image_size(model: nn.Module) -> int | None:
+    size = getattr(model, "image_size", None)
+    return size if isinstance(size, int) else None
+
+
+def _input(plain: Any) -> Input:
+    shape, dtype = plain
+    return Input(wholes(shape), _TYPES[dtype])
+
+
+def _preprocess(plain: Plain) -> Preprocess:
+    found = Preprocess.from_dict(plain)
+    channels, (height, width) = whole(found.channels, 1), found.size
+    if max(whole(height, 1), whole(width, 1)) > 1 << 15 or channels > 1 << 10:
+        raise ValueError("no picture is so large")
+    if len(found.mean) != channels or len(found.std) != channels or not all(s > 0 for s in found.std):
+        raise ValueError("mean and std do not fit the channels")
+    return found
+
+
+# ---------------------------------------------------------------- heads
+
+
+def head_to(module: nn.Module) -> Any:
+    """The form of a head; None for one that only its architecture can build."""
+    if type(module) is nn.Linear:
+        return ["linear", module.in_features, module.out_features, module.bias is not None]
+    if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.groups == 1:
+        return ["convolution", module.in_channels, module.out_channels, module.bias is not None]
+    if type(module) is nn.ReLU:
+        return ["relu"]
+    if type(module) is nn.Sequential:
+        parts = [head_to(part) for part in module]
+        return None if None in parts else ["sequence", *parts]
+    return None
+
+
+def head_from(plain: Any, depth: int = 0) -> nn.Module:
+    """A head of that form; its weights are still to be filled in."""
+    kind, *rest = plain
+    if kind in ("linear", "convolution"):
+        inputs, outputs = whole(rest[0], 1), whole(rest[1], 1)
+        if inputs * outputs > WIDEST * 64 or max(inputs, outputs) > WIDEST:
+            raise ValueError("no head is so large")
+        with torch.device("meta"):
+            bias = flag(rest[2])
+            return (
+                nn.Linear(inputs, outputs, bias)
+                if kind == "linear"
+                else nn.Conv2d(inputs, outputs, 1, bias=bias)
+            )
+    if kind == "relu" and not rest:
+        return nn.ReLU()
+    if kind == "sequence" and depth == 0:
+        return nn.Sequential(*(head_from(part, 1) for part in rest))
+    raise ValueError(f"{kind!r} is no part of a head")
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Every weight and buffer, each once, also buffers that a state dict leaves out."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def check_fit(module: nn.Module, saved: Mapping[str, Tensor], what: str) -> None:
+    """Names, shapes and types agree.
+
+    Raises:
+        CheckpointError: names the first that does not.
+    """
+    ours = tensors_of(module)
+    for name in sorted(ours.keys() ^ saved.keys()):
+        where = "the checkpoint" if name in ours else what
+        raise CheckpointError(f"the checkpoint does not fit {what}: {where} has no {printable(name)!r}")
+    for name, tensor in ours.items():
+        if tensor.shape != saved[name].shape or tensor.dtype != saved[name].dtype:
+            theirs = f"{tuple(saved[name].shape)} {saved[name].dtype}"
+            raise CheckpointError(
+                f"the checkpoint does not fit {what}: {name} is {theirs} there, "
+                f"{tuple(tensor.shape)} {tensor.dtype} here"
+            )
+
+
+def fill(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Copy tensors that fit into a module, in place."""
+    with torch.no_grad():
+        for name, tensor in tensors_of(module).items():
+            tensor.copy_(saved[name])
+
+
+def filled_head(plain: Any, saved: Mapping[str, Tensor], what: str) -> nn.Module:
+    """A head of that form with these weights.
+
+    Raises:
+        CheckpointError: they do not fit it.
+    """
+    module = head_from(plain)
+    check_sizes(module, saved, what)
+    module = module.to_empty(device="cpu")
+    module = module.to(next(iter(saved.values())).dtype) if saved else module
+    check_fit(module, saved, what)
+    fill(module, saved)
+    return module.eval()
+
+
+def check_sizes(module: nn.Module, saved: Mapping[str, Tensor], what: str) -> None:
+    """Names and shapes agree; read before anything of that size is made.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(module).items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in saved.items()}:
+        raise CheckpointError(f"the checkpoint does not fit {what}: the weights have another form")

@@ -1,0 +1,72 @@
+"""A batch that does not fit into memory: smaller pieces, their gradients added up."""
+
+from __future__ import annotations
+
+import gc
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.training.tasks import Classification, Task
+
+Result = TypeVar("Result")
+
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of an accelerator, has run out."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error).lower() for sign in _SIGNS)
+
+
+def free_after(error: BaseException) -> None:
+    """Let go of what the frames of an error hold: activations, gradients, the batch.
+
+    A traceback keeps every local variable of the calls that it went through, and a notebook keeps the
+    traceback, so the memory would stay full.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        traceback.clear_frames(link.__traceback__)
+        link = link.__cause__ or link.__context__
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+    """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
+
+    Args:
+        task: what is learned; with class weights a sample counts by the weight of its class.
+        targets: of all samples.
+        pieces: indices of the samples in each piece.
+    """
+    if isinstance(task, Classification) and task.weights is not None:
+        weights = torch.tensor(task.weights)
+        amounts = [float(weights[targets[piece.to(targets.device)].cpu()].sum()) for piece in pieces]
+    else:
+        amounts = [float(len(piece)) for piece in pieces]
+    return [amount / sum(amounts) for amount in amounts]
+
+
+def within_memory(work: Callable[[], Result], smaller: Callable[[], bool]) -> Result:
+    """The result of ``work``, which is tried again as long as memory runs out and ``smaller`` finds a way.
+
+    Raises:
+        RuntimeError: memory has run out, and there is no smaller way; the frames hold nothing any more.
+    """
+    while True:
+        try:
+            return work()
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            free_after(error)
+            if not smaller():
+                raise

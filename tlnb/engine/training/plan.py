@@ -1,0 +1,119 @@
+"""The plan language: a stage a line, the whole checked before anything trains.
+
+freeze body      epochs 3                    # only the new head trains
+unfreeze -3:     epochs 2   lr auto
+train 0,head     epochs 2   lr 1e-4  decay 2.6
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from tlnb.engine.network import address
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.stage import KEYS, Stage, read_key, read_keys
+from tlnb.errors import AddressError, PlanError, did_you_mean
+
+VERBS = ("freeze", "unfreeze", "train")
+
+
+def parse_plan(
+    text: str, layers: LayerMap, frozen: Collection[int], defaults: Mapping[str, object] | None = None
+) -> tuple[Stage, ...]:
+    """The stages of a plan, resolved against a model's layers.
+
+    Args:
+        text: the plan; blank lines and ``#`` comments are skipped.
+        layers: the layers of the model.
+        frozen: layers that are frozen when the plan starts; each line changes what the line before left.
+        defaults: settings for every stage that does not say otherwise.
+
+    Raises:
+        PlanError: the first line that cannot be understood, with its number; or a plan without a stage.
+    """
+    usual = read_keys(defaults or {})
+    stages: list[Stage] = []
+    state = frozenset(frozen)
+    for number, line in _lines(text):
+        try:
+            stage = _stage(line, layers, state, usual)
+        except (PlanError, AddressError) as error:
+            raise PlanError(f"line {number} ({line!r}): {error}") from None
+        stages.append(stage)
+        state = frozenset(stage.frozen)
+    if not stages:
+        raise PlanError("the plan has no stage; write a line such as: freeze body  epochs 3")
+    return tuple(stages)
+
+
+def one_stage(text: str, layers: LayerMap, frozen: Iterable[int], settings: Mapping[str, object]) -> Stage:
+    """A stage that trains what is unfrozen now.
+
+    Raises:
+        PlanError: a bad setting, or nothing to train.
+    """
+    return _checked(text, layers, frozenset(frozen), read_keys(settings))
+
+
+def _lines(text: str) -> Iterable[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = _uncommented(line)
+        if bare:
+            yield number, bare
+
+
+def _uncommented(line: str) -> str:
+    # A comment starts at a word: a '#' inside a layer's name is part of the name.
+    words = line.split()
+    for position, word in enumerate(words):
+        if word.startswith("#"):
+            words = words[:position]
+            break
+    return " ".join(words)
+
+
+def _stage(line: str, layers: LayerMap, state: frozenset[int], usual: Mapping[str, Any]) -> Stage:
+    verb, *rest = line.split()
+    if verb.lower() not in VERBS:
+        raise PlanError(
+            f"a stage starts with {', '.join(VERBS[:-1])} or {VERBS[-1]}, not {verb!r}"
+            f"{did_you_mean(verb, VERBS)}"
+        )
+    where, pairs = _address_and_pairs(verb, rest)
+    hit = frozenset(address.select(where, layers))
+    after = {
+        "freeze": state | hit,
+        "unfreeze": state - hit,
+        "train": frozenset(range(len(layers))) - hit,
+    }[verb.lower()]
+    return _checked(line, layers, after, {**usual, **pairs})
+
+
+def _address_and_pairs(verb: str, words: list[str]) -> tuple[str, dict[str, Any]]:
+    # The address may hold spaces after commas ("2:4, 7"): it goes on as long as a comma joins the words.
+    if not words or words[0] in KEYS:
+        raise PlanError(f"{verb} needs layers, such as: {verb} body")
+    end = 1
+    while end < len(words) and (words[end - 1].endswith(",") or words[end].startswith(",")):
+        end += 1
+    return " ".join(words[:end]), _pairs(words[end:])
+
+
+def _pairs(words: list[str]) -> dict[str, Any]:
+    flat = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
+    pairs: dict[str, Any] = {}
+    for name, value in zip(flat[::2], [*flat[1::2], None], strict=False):
+        if name in pairs:
+            raise PlanError(f"{name} is given twice")
+        if value is None and name in KEYS:
+            raise PlanError(f"{name} needs a value: {KEYS[name].takes}")
+        pairs[name] = read_key(name, value)
+    return pairs
+
+
+def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapping[str, Any]) -> Stage:
+    trainable = [layer for layer in layers if layer.index not in frozen]
+    if not any(layer.parameters for layer in trainable):
+        raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
+    return Stage(text=text, frozen=tuple(sorted(frozen)), asked=dict(settings), **settings)

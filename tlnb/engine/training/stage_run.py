@@ -1,0 +1,277 @@
+"""One stage from its range test to the proof that the frozen layers did not change."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from tlnb.engine.network import freezing
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.best import Best
+from tlnb.engine.training.history import EpochRecord, StageResult
+from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.progress_state import Progress, affordable, capture, restore
+from tlnb.engine.training.stopping import Stopped, StopRequest
+from tlnb.engine.training.trainer import Diverged, StageTrainer, copies_of_trainable, promise_kept, put_back
+from tlnb.errors import TrainingError
+
+Emit = Callable[..., None]
+
+
+class Watch(Protocol):
+    """Told where a stage stands, so that it can be saved; asks for a copy of its state only then."""
+
+    def on_edge(self, capture: Callable[[], Progress]) -> None:
+        """A batch has ended."""
+
+    def on_measured(self, capture: Callable[[], Progress]) -> None:
+        """An epoch has ended and was measured; its record is in the stage's result."""
+
+
+class Unwatched:
+    """A watch that saves nothing."""
+
+    def on_edge(self, capture: Callable[[], Progress]) -> None:
+        """Do nothing."""
+
+    def on_measured(self, capture: Callable[[], Progress]) -> None:
+        """Do nothing."""
+
+
+def run_stage(
+    trainer: StageTrainer,
+    result: StageResult,
+    stop: StopRequest,
+    emit: Emit,
+    *,
+    resume: Progress | None = None,
+    watch: Watch | None = None,
+    keep_best: bool = False,
+) -> None:
+    """Find the rate where it is ``auto``, train, measure each epoch, and prove that frozen means frozen.
+
+    What happens is written into ``result`` as it happens, so that nothing is lost on the way out. Afterwards
+    the model is in test mode and the random states are the caller's own.
+
+    Args:
+        trainer: the stage.
+        result: filled in; with ``resume``, what was filled in before. ``result.left`` says where the stage
+            was left, to be given to ``resume``; None where it ended, or never came to its first batch.
+        stop: read at each batch edge.
+        emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
+        resume: where the stage was left; the network has its weights of then.
+        watch: told at each edge.
+        keep_best: end with the weights of the epoch with the lowest validation loss.
+
+    Raises:
+        TrainingError: the range test found no rate, or a frozen layer changed.
+    """
+    _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best).whole(resume)
+
+
+class _StageRun:
+    """The stage that is under way."""
+
+    def __init__(
+        self, trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit, watch: Watch,
+        keep_best: bool,
+    ):  # fmt: skip
+        self.trainer, self.result, self.stop, self.emit, self.watch = trainer, result, stop, emit, watch
+        self.proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
+        self.patience = Patience(trainer.stage.patience)
+        self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
+        self.began, self.before = time.perf_counter(), result.seconds
+        self._under_way = False
+
+    def whole(self, resume: Progress | None) -> None:
+        """From the range test, or from where the stage was left, to its end."""
+        trainer, result = self.trainer, self.result
+        result.digest_before = result.digest_after = self.proof.value
+        result.stopped, result.note, result.diverged = False, "", False
+        result.left = resume
+        try:
+            with own_random_state(seed_for(trainer.seed, trainer.number)):
+                try:
+                    self._to_the_end(resume)
+                except Stopped:
+                    result.stopped, result.note = True, "stopped"
+                    result.left = self._capture() if self._under_way else resume
+        finally:
+            trainer.model.eval()
+            result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
+            result.digest_after = self.proof.taken_anew()
+            self._clock()
+        promise_kept(result.digest_before, result.digest_after, result.frozen_names)
+
+    def _to_the_end(self, resume: Progress | None) -> None:
+        trainer, result = self.trainer, self.result
+        trainer.take_shortcut(lambda text: self.emit("on_message", text), lambda *_: self.stop.check())
+        if resume is None:
+            result.rate = trainer.stage.lr or self._found_rate()
+        else:
+            result.rate = resume.rate
+            restore(trainer, resume)
+            self._restore(resume)
+        self._under_way = True
+        self._epochs()
+        result.left = result.left if result.diverged else None
+        if self.best is not None and self.best.put_back():
+            self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
+        if trainer.micro != trainer.stage.micro:
+            self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
+
+    def _found_rate(self) -> float:
+        self.result.curve = curve = self.trainer.find_rate(self.stop)
+        self.emit("on_curve", curve)
+        if curve.rate is None:
+            raise TrainingError(
+                f"stage {self.trainer.number}: the range test found no rate ({curve.reason}); "
+                "give one, such as: lr 1e-3"
+            )
+        return curve.rate
+
+    def _epochs(self) -> None:
+        trainer = self.trainer
+        while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
+            record = self._epoch()
+            if record is None:
+                return
+            self.result.records.append(record)
+            self._clock()
+            self.emit("on_epoch", record)
+            ended = self.patience.ends(record.valid_loss)
+            if self.best is not None:
+                self.best.take(record.valid_loss, record.epoch)
+            if ended:
+                self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
+                return
+            if trainer.epoch < trainer.stage.epochs:
+                self.watch.on_measured(self._capture)
+
+    def _epoch(self) -> EpochRecord | None:
+        """The record of one epoch, or None where the loss diverged and the epoch was undone.
+
+        Whatever else breaks it off (a second press on the stop button, an error in a step of the user's)
+        undoes it too: in the middle of a step the weights are neither those of before nor those of after.
+        """
+        trainer, began = self.trainer, time.perf_counter()
+        good = list(copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen))
+        start = self._capture() if affordable(trainer) else None
+        try:
+            loss = trainer.unmeasured
+            if loss is None:
+                loss = trainer.train_epoch(self.result.rate, self.stop, self._on_batch)
+            seconds = time.perf_counter() - began
+            record = trainer.record(self.result.rate, loss, seconds, self.proof.now(), self.stop)
+            if not math.isfinite(record.valid_loss):
+                raise Diverged(
+                    f"the validation loss became {record.valid_loss} after epoch {record.epoch}, "
+                    f"at the rate {self.result.rate:.1e}"
+                )
+            return record
+        except Stopped:
+            raise
+        except Diverged as trouble:
+            put_back(good)
+            self.result.left, self.result.diverged = start, True
+            self._say(f"{trouble}; the weights are those before that epoch")
+            return None
+        except BaseException:
+            put_back(good)
+            trainer.optimizer.zero_grad(set_to_none=True)
+            self.result.left = start
+            raise
+
+    def _on_batch(self, step: int, steps: int) -> None:
+        self.emit("on_batch", step, steps)
+        self.watch.on_edge(self._capture)
+
+    def _capture(self) -> Progress:
+        self._clock()
+        progress = capture(self.trainer, self.result.rate)
+        progress.best_loss, progress.waited = self.patience.best, self.patience.waited
+        if self.best is not None:
+            progress.best_epoch, progress.best = self.best.epoch, self.best.copies
+        return progress
+
+    def _restore(self, progress: Progress) -> None:
+        self.patience.best, self.patience.waited = progress.best_loss, progress.waited
+        if self.best is not None:
+            loss = next(
+                (r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf
+            )
+            self.best.load(progress.best_epoch, loss, progress.best)
+
+    def _clock(self) -> None:
+        self.result.seconds = self.before + time.perf_counter() - self.began
+
+    def _say(self, note: str) -> None:
+        self.result.note = f"{self.result.note}; {note}" if self.result.note else note
+
+
+class Patience:
+    """Counts epochs without a better validation loss.
+
+    Args:
+        limit: how many are borne; None for any number.
+    """
+
+    def __init__(self, limit: int | None):
+        self.limit, self.best, self.waited = limit, float("inf"), 0
+
+    def ends(self, loss: float) -> bool:
+        """Take in an epoch's validation loss; True when the limit is reached."""
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        return self.limit is not None and self.waited >= self.limit
+
+
+class FrozenDigest:
+    """The digest of the frozen layers, taken anew only where a tensor was written to.
+
+    torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest
+    at the end of a stage is always taken from the bytes.
+    """
+
+    def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
+        self._of = (model, layers, frozen)
+        self._tensors = [tensor for _, tensor in freezing.state_of(*self._of)]
+        self.value = self.taken_anew()
+
+    def now(self) -> str:
+        """The digest, from the bytes only if a write was counted since the last time."""
+        if self._counts() != self._seen:
+            self.taken_anew()
+        return self.value
+
+    def taken_anew(self) -> str:
+        """The digest of the bytes; empty where nothing is frozen."""
+        self.value = freezing.digest(*self._of) if self._of[2] else ""
+        self._seen = self._counts()
+        return self.value
+
+    def _counts(self) -> list[tuple[int, int]]:
+        return [(tensor.data_ptr(), tensor._version) for tensor in self._tensors]
+
+
+@contextmanager
+def own_random_state(seed: int) -> Iterator[None]:
+    """Seed torch, numpy and Python inside; put the caller's random states back after."""
+    python, numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)

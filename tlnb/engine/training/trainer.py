@@ -1,0 +1,396 @@
+"""Training one stage: the part of the network that moves, its optimizer, and its batches in order."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.advice.guards import Guard
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features import precision
+from tlnb.engine.network import freezing
+from tlnb.engine.network.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.rates import lr_finder
+from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.rates.schedule import factor
+from tlnb.engine.rates.snapshot import transaction
+from tlnb.engine.training import micro, optim
+from tlnb.engine.training.history import EpochRecord
+from tlnb.engine.training.order import batches, seed_for
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.tasks import Task, scores_of
+from tlnb.errors import TrainingError
+
+Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
+EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
+
+
+@dataclass
+class Route:
+    """What a stage feeds, and through which part of the network.
+
+    Attributes:
+        train: samples to learn from.
+        valid: samples to measure on.
+        forward: from a batch of those samples to class scores.
+        device: where it runs.
+        note: what it leaves out, in one line; empty where it is the whole way.
+        saved: seconds that this has saved so far, what it cost taken off.
+    """
+
+    train: Samples
+    valid: Samples
+    forward: nn.Module
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    note: str = ""
+    saved: Callable[[], float] = lambda: 0.0
+
+
+Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
+
+
+class Diverged(Exception):
+    """A loss that is not finite; the message says where."""
+
+
+class StageTrainer:
+    """One stage of training on one model.
+
+    Args:
+        model: the whole network.
+        layers: its layers.
+        stage: the settings; ``stage.frozen`` has been applied to the model.
+        route: samples and the part of the network that they pass.
+        number: of the stage in the session, from 1.
+        batch: samples a step.
+        seed: of the order of samples and of dropout.
+        task: loss and figure.
+        step: the user's own training step, in place of the task's loss on the network's scores.
+        bn: ``frozen`` leaves the statistics of every BatchNorm layer alone.
+        shortcut: makes a shorter route with the same answers, see :meth:`take_shortcut`.
+
+    Raises:
+        TrainingError: trainable parameters and the optimizer's are not the same set.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: LayerMap,
+        stage: Stage,
+        route: Route,
+        *,
+        number: int,
+        batch: int,
+        seed: int,
+        task: Task,
+        step: Step | None = None,
+        bn: str = "train",
+        shortcut: Shortcut | None = None,
+    ):
+        self.model, self.layers, self.stage, self.route = model, layers, stage, route
+        self.number, self.batch, self.seed, self.task = number, batch, seed, task
+        self.bn, self._shortcut = bn, shortcut
+        self._step = step or self._usual_step
+        self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
+        self.optimizer = optim.make_optimizer(model, layers, stage)
+        freezing.check_same_parameters(model, self.optimizer)
+        self.guard: Guard | None = None
+        self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
+        self.epoch = 0
+        self.done = 0  # batches of the epoch under way
+        self.total: Tensor | None = None  # sum of their losses
+        self.unmeasured: float | None = None  # training loss of an epoch that ended but was not measured
+        self.steps_done = 0
+        self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
+        self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
+        self.targets = route.train.targets.to(route.device)
+
+    def guard_by(self, guard: Guard) -> None:
+        """Add a guard against forgetting to the loss, before the stage starts."""
+        guard.begin(self.model, self.optimizer)
+        self.guard = guard
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        return len(batches(len(self.route.train), self.batch, self.seed, self.number, 0))
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Each trained layer's share of the rate, by name."""
+        return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
+
+    def take_shortcut(self, say: Callable[[str], None], tick: Callable[[int, int], None]) -> None:
+        """Go over to the shorter route, if there is one; what it needs is computed now.
+
+        Args:
+            say: told in one line what is computed.
+            tick: called as ``tick(done, total)`` meanwhile; what it raises passes through.
+        """
+        if self._shortcut is not None:
+            self.route = self._shortcut(say, tick)
+            self._shortcut = None
+            self._modes.clear()
+
+    # ---------------------------------------------------------------- the range test
+
+    def find_rate(self, request: StopRequest | None = None, **settings: Any) -> LRCurve:
+        """The range test on this stage's layers; leaves no trace.
+
+        Single losses say more about which samples a batch happens to hold than about the rate. So each loss is
+        paired with the loss of the same batch, under the same dropout, before the sweep: the curve shows
+        ``loss(w, batch) - loss(w0, batch)`` plus the mean of ``loss(w0, .)``, a control variate that costs one
+        forward pass a batch.
+
+        Args:
+            request: read at each step.
+            settings: of the sweep, see ``lr_finder.range_test``.
+
+        Raises:
+            Stopped: a stop was asked for.
+        """
+        order = batches(len(self.route.train), self.batch, self.seed, self.number, -1)
+        order = order[: settings.get("steps", lr_finder.STEPS)]
+        with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
+            self.set_modes(training=True)
+            before = self._losses(order, request)
+            usual, turn = sum(before) / len(before), cycle(range(len(order)))
+
+            def step() -> Tensor:
+                at = next(turn)
+                torch.manual_seed(seed_for(self.seed, self.number, at))
+                return self.train_step(order[at]) - before[at] + usual
+
+            return lr_finder.range_test(
+                step,
+                lambda rate: optim.set_rate(self.optimizer, rate),
+                ratios=self.ratios if self.stage.decay != 1.0 else None,
+                on_step=lambda *_: request.check() if request else None,
+                **settings,
+            )
+
+    @torch.no_grad()
+    def _losses(self, order: Sequence[Tensor], request: StopRequest | None) -> list[Tensor]:
+        """The training loss of each batch with the weights as they are."""
+        losses = []
+        for at, indices in enumerate(order):
+            if request:
+                request.check()
+            torch.manual_seed(seed_for(self.seed, self.number, at))
+            losses.append(
+                micro.within_memory(
+                    partial(self._in_pieces, indices, None, lambda loss: None),
+                    partial(self._halve, len(indices)),
+                )
+            )
+        return losses
+
+    # ---------------------------------------------------------------- an epoch
+
+    def train_epoch(self, rate: float, stop: StopRequest, on_batch: Callable[[int, int], None]) -> float:
+        """Train one epoch, from the batch where it was left; the mean training loss.
+
+        Raises:
+            Stopped: at the edge of a batch, after a stop was asked for.
+            Diverged: a loss was not finite.
+        """
+        self.set_modes(training=True)
+        order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
+        total = torch.zeros((), device=self.route.device) if self.total is None else self.total
+        train = self.route.train.view(self.number, self.epoch)
+        rest = order[self.done :]
+        for indices, inputs in zip(rest, train.stream(rest), strict=True):
+            stop.check()
+            now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
+            optim.set_rate(self.optimizer, now)
+            loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
+            # Reading the loss makes an accelerator wait, so there it is read once an epoch.
+            if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+                raise Diverged(self._where(loss, now, self.done + 1))
+            self.total = total = total + loss * len(indices)
+            self.steps_done += 1
+            self.done += 1
+            on_batch(self.done, len(order))
+        mean = (total / len(self.route.train)).item()
+        if not math.isfinite(mean):
+            raise Diverged(self._where(total, rate, len(order)))
+        self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
+        return mean
+
+    def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
+        """One optimizer step on these samples; the loss before it, detached.
+
+        Where memory runs out, the samples pass the network in pieces, half as large each time, and their
+        gradients are added up. The step is that of the whole batch, but for BatchNorm, which sees a piece at
+        a time, and dropout, which draws other numbers.
+
+        Args:
+            indices: int64 of shape (B,).
+            inputs: the samples, where they are at hand already.
+            probe: check that each trainable parameter got a gradient, and no other.
+        """
+        loss = micro.within_memory(
+            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
+            lambda: self._halve(len(indices)),
+        )
+        if probe:
+            freezing.check_gradients(self.model)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss
+
+    def _in_pieces(self, indices: Tensor, inputs: Tensor | None, use: Callable[[Tensor], None]) -> Tensor:
+        """The mean loss of a batch, detached; ``use`` is given each piece's share of it."""
+        if self.micro is None or len(indices) <= self.micro:
+            loss = self._loss(indices, inputs)
+            use(loss)
+            return loss.detach()
+        pieces = list(indices.split(self.micro))
+        parts = inputs.split(self.micro) if inputs is not None else [None] * len(pieces)
+        total = torch.zeros((), device=self.route.device)
+        weights = micro.shares(self.task, self.targets, pieces)
+        for piece, part, weight in zip(pieces, parts, weights, strict=True):
+            loss = self._loss(piece, part) * weight
+            use(loss)
+            total = total + loss.detach()
+        return total
+
+    def _halve(self, batch: int) -> bool:
+        """Go over to pieces of half the size; False where they are single samples already."""
+        self.optimizer.zero_grad(set_to_none=True)
+        size = min(self.micro or batch, batch)
+        self.micro = max(size // 2, 1)
+        return size > 1
+
+    def _loss(self, indices: Tensor, inputs: Tensor | None = None) -> Tensor:
+        if inputs is None:
+            inputs = self.route.train.view(self.number, self.epoch).batch(indices)
+        inputs = inputs.to(self.route.device, non_blocking=True)
+        targets = self.targets[indices.to(self.targets.device)]
+        loss = self._step(self.route.forward, inputs, targets)
+        if self.guard is None:
+            return loss
+        return loss + self.guard.penalty(indices, self.route.forward, inputs)
+
+    def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with self._precision():
+            output = forward(inputs)
+            loss = self.task.loss(scores_of(output), targets, self.stage.smoothing)
+            for scores in auxiliary_scores(output, self.model):
+                loss = loss + AUXILIARY_WEIGHT * self.task.loss(scores, targets, self.stage.smoothing)
+            return loss
+
+    def _precision(self) -> AbstractContextManager[object]:
+        device = self.route.device
+        auto = self.stage.precision == "auto" and precision.fast_bfloat16(device)
+        if not (auto or self.stage.precision == "bf16"):
+            return nullcontext()
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+
+    def _where(self, loss: Tensor, rate: float, step: int) -> str:
+        return (
+            f"the loss became {loss.item()} at step {step} of epoch {self.epoch + 1}, at the rate {rate:.1e}"
+        )
+
+    # ---------------------------------------------------------------- measuring
+
+    @torch.no_grad()
+    def evaluate(self, stop: StopRequest | None = None) -> tuple[float, float]:
+        """Mean loss and figure on the validation samples, in test mode.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile.
+        """
+        self.set_modes(training=False)
+        return micro.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
+
+    def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
+        samples, device = self.route.valid, self.route.device
+        loss = torch.zeros((), device=device)
+        meter = self.task.meter(device)
+        order = torch.arange(len(samples)).split(self._evaluation_batch)
+        for indices, inputs in zip(order, samples.stream(order), strict=True):
+            if stop:
+                stop.check()
+            targets = samples.targets[indices].to(device)
+            with self._precision():
+                scores = scores_of(self.route.forward(inputs.to(device, non_blocking=True)))
+            loss += self.task.loss(scores.float(), targets) * len(indices)
+            meter.update(scores, targets)
+        return loss.item() / len(samples), meter.value()
+
+    def _halve_evaluation(self) -> bool:
+        size = min(self._evaluation_batch, len(self.route.valid))
+        self._evaluation_batch = max(size // 2, 1)
+        return size > 1
+
+    def record(
+        self, rate: float, train_loss: float, seconds: float, digest: str, stop: StopRequest | None = None
+    ) -> EpochRecord:
+        """The epoch that has just ended, measured.
+
+        Raises:
+            Stopped: a stop was asked for meanwhile; the epoch is still to be measured then.
+        """
+        began = time.perf_counter()
+        valid_loss, accuracy = self.evaluate(stop)
+        self.unmeasured = None
+        seconds += time.perf_counter() - began
+        return EpochRecord(
+            self.number, self.epoch, self.stage.epochs, self.trained, rate, train_loss, valid_loss, accuracy,
+            seconds, digest, self.task.metric,
+        )  # fmt: skip
+
+    def set_modes(self, *, training: bool) -> None:
+        """Train or test mode for the whole model; frozen layers in test mode always."""
+        if training in self._modes:
+            for module, flag in self._modes[training]:
+                module.training = flag
+        else:
+            frozen = self.stage.frozen
+            freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
+            # The flags are the same in every epoch; there is no need to walk through all names again.
+            self._modes[training] = [(module, module.training) for module in self.model.modules()]
+        if self.route.forward is not self.model:
+            self.route.forward.train(training)
+
+
+def copies_of_trainable(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train."""
+    trained = [layer.index for layer in layers if layer.index not in frozen]
+    for _, tensor in freezing.state_of(model, layers, trained):
+        yield tensor, tensor.detach().clone()
+
+
+def put_back(copies: list[tuple[Tensor, Tensor]]) -> None:
+    """Undo what happened since the copies were made."""
+    with torch.no_grad():
+        for tensor, copy in copies:
+            tensor.copy_(copy)
+
+
+def promise_kept(before: str, after: str, names: str) -> None:
+    """Frozen means frozen.
+
+    Raises:
+        TrainingError: the digest of the frozen layers changed.
+    """
+    if before != after:
+        raise TrainingError(
+            f"frozen {names} changed during the stage; something outside tlnb wrote to them "
+            "(a training step of your own, or a reference kept elsewhere)"
+        )
