@@ -9,8 +9,10 @@ from torchvision.transforms import v2
 
 from tlnb.engine.data.augment import NAMES, PRESETS
 from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.collections import Pictures, ReadPictures
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.readers import TensorReader
 from tlnb.engine.data.samples import ImageSamples, TensorSamples
 from tlnb.engine.training.random_streams import own_stream
 from tlnb.engine.training.stage import AUGMENTS
@@ -152,3 +154,22 @@ def test_files_are_augmented_from_before_the_crop(tmp_path):
     assert whole.shape == (3, 36, 45)
     assert train.view(1, 0).batch(torch.arange(4)).shape == (4, 3, 32, 32)
     assert "augmentation standard" in repr(data)
+
+
+SMALL, LARGE = (8, 8), (90, 120)
+
+
+@pytest.mark.parametrize("preprocess", [PRESET, GREY], ids=["cropped", "not cropped"])
+@pytest.mark.parametrize("shape", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "read"])
+def test_changes_start_from_the_pictures_as_they_would_be_without_changes(preprocess, shape, kept):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 255, (6, 1, *shape), dtype=torch.uint8, generator=generator)
+    found = Pictures(images, torch.arange(6))
+    plain = (found if kept else ReadPictures(TensorReader(images), found.targets)).prepare(preprocess)
+    every = torch.arange(6)
+    whole = torch.stack(plain.whole(every))
+    assert min(whole.shape[-2:]) == (preprocess.resize or 32)
+    assert torch.equal(v2.functional.center_crop(whole, [32, 32]), plain.pixels(every))
+    still = augmented(plain, v2.CenterCrop(32), 0).view(1, 0)
+    assert torch.equal(still.pixels(every), plain.pixels(every))

@@ -55,6 +55,15 @@ def test_one_s_own_photos_are_learned(tl, tmp_path):
     assert tl.run("freeze body epochs 10 lr 1e-2").accuracy >= 0.95
 
 
+@pytest.mark.parametrize("preset", ["light", "standard"])
+def test_small_pictures_fill_the_frame_under_random_changes_too(tl, preset):
+    plain, changed = (tl.data("digits", augment=name, show=True).pixels.float() for name in ("none", preset))
+    assert changed.shape == plain.shape == (12, 1, 32, 32)
+    assert 0.75 < changed.mean() / plain.mean() < 1.3
+    rows_with_ink = (changed.amax(-1) > 60).float().mean()
+    assert rows_with_ink > 0.9
+
+
 def test_a_wrong_source_changes_nothing(tl):
     named = tl.data("digits", per_class=5)
     layers = repr(tl.layers)

@@ -81,11 +81,8 @@ class Pictures(Collection):
             return DecodedSamples(
                 TensorReader(self.images), torch.arange(len(self)), self.targets, preprocess
             )
-        originals = self.images
-        if preprocess.resize is not None and preprocess.resize > max(originals.shape[-2:]):
-            originals = preprocess.crop(originals)  # small pictures grow first, so that changes are as fine
         fitted = preprocess.fit(self.images).contiguous()
-        return ImageSamples(fitted, self.targets, preprocess, preprocess.colour(originals))
+        return ImageSamples(fitted, self.targets, preprocess, self.images)
 
     def digests(self) -> list[bytes | None]:
         """Over the pixels of each image."""

@@ -50,11 +50,17 @@ class Preprocess:
 
     def crop(self, images: Tensor) -> Tensor:
         """Images at the size that the network takes, channels as they were."""
+        images = self.scale(images)
+        same = tuple(images.shape[-2:]) == tuple(self.size)
+        return images if same else F.center_crop(images, list(self.size))
+
+    def scale(self, images: Tensor) -> Tensor:
+        """Images after the resize and before the crop: what augmentation starts from."""
         target = self._target(*images.shape[-2:])
-        if tuple(images.shape[-2:]) != target:
-            mode = InterpolationMode(self.interpolation)
-            images = F.resize(images, list(target), interpolation=mode, antialias=True)
-        return F.center_crop(images, list(self.size)) if target != self.size else images
+        if tuple(images.shape[-2:]) == target:
+            return images
+        mode = InterpolationMode(self.interpolation)
+        return F.resize(images, list(target), interpolation=mode, antialias=True)
 
     def _target(self, height: int, width: int) -> tuple[int, int]:
         if self.resize is None:

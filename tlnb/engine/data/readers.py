@@ -214,4 +214,4 @@ def as_image_tensor(item: Any) -> Tensor:
 def fit_tensor(image: Tensor, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
     """Resize and crop one picture of shape (C, H, W)."""
     batch = image.unsqueeze(0)
-    return preprocess.colour(batch if whole else preprocess.crop(batch))[0].contiguous()
+    return preprocess.colour(preprocess.scale(batch) if whole else preprocess.crop(batch))[0].contiguous()

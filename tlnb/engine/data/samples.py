@@ -74,7 +74,7 @@ class PictureSamples(Samples):
 
     @abstractmethod
     def whole(self, indices: Tensor) -> list[Tensor]:
-        """The same before the crop, each of its own size: B tensors (C, H, W)."""
+        """The same after the resize and before the crop, each of its own size: B tensors (C, H, W)."""
 
     def batch(self, indices: Tensor) -> Tensor:
         """Normalised pictures: float32 of shape (B, C, H, W)."""
@@ -88,22 +88,24 @@ class ImageSamples(PictureSamples):
         images: uint8 in 0..255, or floating point in 0..1, of shape (N, C, H, W).
         targets: of shape (N,) or (N, outputs).
         preprocess: how pixels become network input.
-        originals: the images before resize and crop, if they are others; shape (N, C, H', W').
+        originals: the images as they came, of shape (N, C', H', W'); None where these are all there is.
     """
 
     def __init__(
         self, images: Tensor, targets: Tensor, preprocess: Preprocess, originals: Tensor | None = None
     ):
         self.images, self.targets, self.preprocess = images, targets, preprocess
-        self.originals = images if originals is None else originals
+        self.originals = originals
 
     def pixels(self, indices: Tensor) -> Tensor:
         """These images."""
         return self.images[indices]
 
     def whole(self, indices: Tensor) -> list[Tensor]:
-        """These images as they came."""
-        return list(self.originals[indices])
+        """These images before the crop, as far as there is more of them."""
+        if self.originals is None or self.preprocess.resize is None:
+            return list(self.images[indices])
+        return list(self.preprocess.colour(self.preprocess.scale(self.originals[indices])))
 
     def fingerprint(self) -> str:
         """SHA-256 over pixels, targets and preprocessing."""

@@ -195,9 +195,10 @@ def _saved(job: Job, plain: Samples, imports: set[str], *, whole: bool) -> str:
     valid = job.samples[1]
     tensors = {}
     for part, samples in (("train", plain), ("valid", valid)):
-        before_changes = whole and part == "train" and isinstance(samples, ImageSamples)
-        kept = samples.originals.contiguous() if before_changes else _inputs_of(samples)  # type: ignore[attr-defined]
-        tensors[f"{part}_inputs"] = kept
+        if whole and part == "train" and isinstance(samples, PictureSamples):
+            tensors[f"{part}_inputs"] = _before_changes(samples)
+        else:
+            tensors[f"{part}_inputs"] = _inputs_of(samples)
         tensors[f"{part}_targets"] = samples.targets.contiguous()
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST:
         raise ExportError("this data is too large to be written beside a script; keep it in files")
@@ -205,6 +206,13 @@ def _saved(job: Job, plain: Samples, imports: set[str], *, whole: bool) -> str:
     job.files[name] = tensors
     imports.add("from safetensors.torch import load_file")
     return _SAVED.format(name=literal(name))
+
+
+def _before_changes(samples: PictureSamples) -> torch.Tensor:
+    pictures = samples.whole(torch.arange(len(samples)))
+    if len({picture.shape for picture in pictures}) > 1:
+        raise ExportError("pictures of several sizes under random changes; keep them in files")
+    return torch.stack(pictures)
 
 
 def _inputs_of(samples: Samples) -> torch.Tensor:
