@@ -22,6 +22,7 @@ class ChosenSamples(Samples):
     def __init__(self, source: Samples, rows: Tensor):
         self.source, self.rows = source, rows
         self.targets, self.random = source.targets[rows], source.random
+        self.at_hand = source.at_hand
 
     def batch(self, indices: Tensor) -> Tensor:
         """Network input for these places in the choice."""

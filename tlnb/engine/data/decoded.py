@@ -44,6 +44,7 @@ class DecodedSamples(PictureSamples):
         self.reader, self.rows, self.targets, self.preprocess = reader, rows, targets, preprocess
         self._options = {"budget": budget, "on_broken": on_broken}
         self.store = self._new_store(whole=False)
+        self.at_hand = self.store.keeps  # from the second time on
         self._whole: PixelStore | None = None
 
     def _new_store(self, *, whole: bool) -> PixelStore:

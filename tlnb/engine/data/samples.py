@@ -19,10 +19,12 @@ class Samples(ABC):
     Attributes:
         targets: int64 of shape (N,) for classes; float32 of shape (N, labels) or (N, values) otherwise.
         random: whether a batch differs from view to view (augmentation).
+        at_hand: whether making a batch costs little more than copying it.
     """
 
     targets: Tensor
     random: bool = False
+    at_hand: bool = False
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -91,6 +93,8 @@ class ImageSamples(PictureSamples):
         originals: the images as they came, of shape (N, C', H', W'); None where these are all there is.
     """
 
+    at_hand = True
+
     def __init__(
         self, images: Tensor, targets: Tensor, preprocess: Preprocess, originals: Tensor | None = None
     ):
@@ -119,6 +123,8 @@ class TensorSamples(Samples):
         inputs: shape (N, ...), any dtype.
         targets: of shape (N,) or (N, outputs).
     """
+
+    at_hand = True
 
     def __init__(self, inputs: Tensor, targets: Tensor):
         self.inputs, self.targets = inputs, targets

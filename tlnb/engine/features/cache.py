@@ -171,6 +171,11 @@ class FeatureCache:
             return
 
 
+def room(device: torch.device) -> int:
+    """Bytes that features may take at present in the memory of a device."""
+    return _device_budget(device) if device.type == "cuda" else int(SHARE * free_bytes())
+
+
 def _device_budget(device: torch.device) -> int:
     """Bytes of an accelerator's own memory that features may take; 0 for a CPU, which has none."""
     return int(SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0

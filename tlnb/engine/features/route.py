@@ -245,6 +245,7 @@ class ChannelsLast(Samples):
 
     def __init__(self, source: Samples):
         self.source, self.targets, self.random = source, source.targets, source.random
+        self.at_hand = source.at_hand
 
     def batch(self, indices: Tensor) -> Tensor:
         """These images."""
@@ -272,6 +273,7 @@ class ViewSamples(Samples):
 
     def __init__(self, views: Sequence[Samples]):
         self.views, self.targets = list(views), views[0].targets
+        self.at_hand = all(view.at_hand for view in views)
         self._now = self.views[0]
 
     def view(self, *numbers: int) -> Samples:

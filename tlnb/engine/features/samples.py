@@ -64,6 +64,7 @@ class FeatureSamples(Samples):
         channels_last: give images as they are stored; False for (B, C, H, W) in memory as well.
     """
 
+    at_hand = True
     RELEASE_AFTER = 64 << 20  # bytes read from a file before its pages are let go
 
     def __init__(

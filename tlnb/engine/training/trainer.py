@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tlnb.engine.advice.guards import Guard
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
+from tlnb.engine.features.held import HeldBatches
 from tlnb.engine.network import freezing
 from tlnb.engine.network.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
@@ -152,7 +153,7 @@ class StageTrainer:
         Single losses say more about which samples a batch happens to hold than about the rate. So each loss is
         paired with the loss of the same batch, under the same dropout, before the sweep: the curve shows
         ``loss(w, batch) - loss(w0, batch)`` plus the mean of ``loss(w0, .)``, a control variate that costs one
-        forward pass a batch.
+        forward pass a batch. Random changes are those of one view, and each batch is made once.
 
         Args:
             request: read at each step.
@@ -165,13 +166,14 @@ class StageTrainer:
         order = order[: settings.get("steps", lr_finder.STEPS)]
         with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
             self.set_modes(training=True)
-            before = self._losses(order, request)
+            held = HeldBatches(self.route.train.view(self.number, self.epoch), order)
+            before = self._losses(held, request)
             usual, turn = sum(before) / len(before), cycle(range(len(order)))
 
             def step() -> Tensor:
                 at = next(turn)
                 torch.manual_seed(seed_for(self.seed, self.number, at))
-                return self.train_step(order[at]) - before[at] + usual
+                return self.train_step(order[at], held[at]) - before[at] + usual
 
             return lr_finder.range_test(
                 step,
@@ -182,16 +184,16 @@ class StageTrainer:
             )
 
     @torch.no_grad()
-    def _losses(self, order: Sequence[Tensor], request: StopRequest | None) -> list[Tensor]:
+    def _losses(self, held: HeldBatches, request: StopRequest | None) -> list[Tensor]:
         """The training loss of each batch with the weights as they are."""
         losses = []
-        for at, indices in enumerate(order):
+        for at, (indices, inputs) in enumerate(zip(held.order, held.stream(), strict=True)):
             if request:
                 request.check()
             torch.manual_seed(seed_for(self.seed, self.number, at))
             losses.append(
                 micro.within_memory(
-                    partial(self._in_pieces, indices, None, lambda loss: None),
+                    partial(self._in_pieces, indices, inputs, lambda loss: None),
                     partial(self._halve, len(indices)),
                 )
             )
