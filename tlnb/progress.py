@@ -15,6 +15,9 @@ _COLUMNS = "{:>9}  {:>8}  {:>11}  {:>11}  {:>10}  {:>8}"
 class Listener:
     """Told by the session what happens in training; each method is silent here."""
 
+    def on_test(self, done: int, total: int) -> None:
+        """A range test has tried so many of so many rates; 0 where it begins. It may end before ``total``."""
+
     def on_curve(self, curve: Any) -> None:
         """A range test has chosen a rate (``LRCurve``), before the stage trains."""
 

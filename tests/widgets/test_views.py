@@ -152,7 +152,7 @@ def test_twins_escape_every_name() -> None:
     session.load(net, input=(4,))
     session.data((torch.randn(40, 4), torch.arange(40) % 2))
     run = session.run("freeze 0 epochs 2\nunfreeze all epochs 1 lr 1e-3")
-    html = twins.twin(twins.strip(session.layers) + session.layers._repr_html_() + twins.run(run))
+    html = twins.twin(twins.strip(session.layers) + session.layers._repr_html_() + twins.run(run), "key")
     assert HOSTILE not in html
     assert "&lt;img src=x" in html
     assert not re.search(r"<(script|iframe|object)", html)

@@ -17,9 +17,9 @@ from tlnb.engine.training.optimizer_state import load_named_state
 from tlnb.engine.training.progress_state import Progress
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stage_run import own_random_state, run_stage
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.trainer import Route, Shortcut, StageTrainer, Step
-from tlnb.errors import TrainingError
+from tlnb.errors import NotReady, TrainingError
 from tlnb.session.keeping import Keeping
 
 BN_MODES = ("train", "frozen")
@@ -59,16 +59,23 @@ class Training(Keeping):
             keys: settings of the stage that it is for (``decay``, ``batch``, ``optimizer`` …).
 
         Raises:
-            NotReady, PlanError, BadArguments: nothing has run then.
+            NotReady, PlanError, BadArguments: nothing has run then; ``NotReady`` also after a stop.
         """
         stage = plan.one_stage("find a rate", self._need_ready(), self._frozen_indexes(), keys)
         settings: dict[str, Any] = {"start": start, "stop": stop, "steps": steps} | (
             {"rule": rule} if rule else {}
         )
         trainer = self._trainer(stage, "train", (stage,) if cache else None)
-        with self._working("a range test"), own_random_state(0):
-            trainer.take_shortcut(lambda text: self._emit("on_message", text), lambda *_: None)
-            return trainer.find_rate(**settings)
+        request = StopRequest()
+        with self._working("a range test", request), own_random_state(0):
+            self._emit("on_test", 0, steps)
+            try:
+                trainer.take_shortcut(lambda text: self._emit("on_message", text), lambda *_: request.check())
+                return trainer.find_rate(
+                    request, lambda done, total: self._emit("on_test", done, total), **settings
+                )
+            except Stopped:
+                raise NotReady("the range test was stopped; the network is as it was before it") from None
 
     def train(
         self,

@@ -7,11 +7,13 @@ from typing import Any
 
 import traitlets
 
+from tlnb.answers import curve_html
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session import Session
-from tlnb.widgets.training_part import TrainingPart, curve_state
+from tlnb.widgets.training_part import TrainingPart
 from tlnb.widgets.view import Action, script
+from tlnb.widgets.watcher import curve_state
 
 
 class CurvePart(TrainingPart):
@@ -123,3 +125,20 @@ class LRPicker(CurvePart):
         super().__init__(session, **traits)
         self.show(curve)
         self.teach(self.line)
+        self._first = curve  # its answer shows this one
+
+    def find(self) -> None:
+        """Run the range test again on what is unfrozen now.
+
+        Raises:
+            NotReady, PlanError, BadArguments: nothing has run then.
+        """
+        super().find()
+        self.keep()
+
+    def static(self) -> tuple[str, str]:
+        """A range test that was run again, and what was trained from here."""
+        text, html = super().static()
+        if self.result is None or self.result is self._first:
+            return text, html
+        return "\n".join(filter(None, (repr(self.result), text))), curve_html(self.result) + html

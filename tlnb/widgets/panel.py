@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from html import escape
 from typing import Any
 
 import traitlets
 
+from tlnb.answers import curve_html
 from tlnb.errors import BadArguments
 from tlnb.session import Session
+from tlnb.widgets import twins
 from tlnb.widgets.layer_toggles import LayersPart
 from tlnb.widgets.lr_picker import CurvePart
 from tlnb.widgets.view import Action, script
-
-STATIC = "a panel to load, freeze, find a rate and train; it needs a notebook that is open"
 
 
 class Panel(LayersPart, CurvePart):
@@ -64,6 +65,22 @@ class Panel(LayersPart, CurvePart):
         super().teach(magic)
         done = list(self.magics)
         self.magics = [*done, magic] if not done or done[-1] != magic else done
+        self.keep()
+
+    def static(self) -> tuple[str, str]:
+        """Network, data and layers as they are, the last range test and run, and the magics so far."""
+        card, magics = self.session.panel(), "\n".join(self.magics)
+        run_text, run_html = super().static()
+        loaded, curve = self.session._layers is not None, self.result
+        html = [
+            card._repr_html_(),
+            twins.strip(self.session.layers) if loaded else "",
+            curve_html(curve) if curve is not None else "",
+            run_html,
+            f"<pre>{escape(magics)}</pre>" if magics else "",
+        ]
+        texts = (repr(card), repr(curve) if curve is not None else "", run_text, magics)
+        return "\n".join(filter(None, texts)), "".join(html)
 
     def pick(self, rate: float) -> None:
         """Pick a rate; it becomes a magic when it is trained with.

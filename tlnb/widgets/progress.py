@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
 from tlnb.progress import BarProgress, LineProgress, Listener
+from tlnb.widgets.watcher import RUNNING
+
+_MOMENT = 0.7  # seconds; a shorter range test would only flicker
 
 
 class CellProgress(LineProgress):
@@ -13,13 +18,21 @@ class CellProgress(LineProgress):
 
     Args:
         view: a new view that is in the notebook already, or None where no page has answered so far.
+        test_view: likewise, for a range test outside a run; it goes when the test has ended.
         show: as for ``LineProgress``.
     """
 
-    def __init__(self, view: Callable[[], Any], show: Callable[[Any], Any] | None = None):
+    def __init__(
+        self,
+        view: Callable[[], Any],
+        test_view: Callable[[], Any] = lambda: None,
+        show: Callable[[Any], Any] | None = None,
+    ):
         super().__init__(show=show)
-        self._new_view = view
+        self._new_view, self._new_test_view = view, test_view
         self._view: Any = None
+        self._test: Any = None
+        self._test_began = 0.0
         self._lines = BarProgress(show=show)
 
     @property
@@ -33,6 +46,22 @@ class CellProgress(LineProgress):
         if stage_number == 1 or self._view is None or self._view.state == "failed":
             self._view = self._new_view()
         self._shown.on_stage_start(stage_number, stage_count, description, epochs, steps_per_epoch)
+
+    def on_test(self, done: int, total: int) -> None:
+        """A range test: of a stage in the stage's view; another has a view if it takes longer than a moment."""
+        if self._view is not None and self._view.state in RUNNING:
+            self._shown.on_test(done, total)
+            return
+        now = time.monotonic()
+        if done == 0:
+            self._test, self._test_began = None, now
+        elif self._test is None and now - self._test_began > _MOMENT:
+            self._test = self._new_test_view()
+            if self._test is not None:
+                self._test.listener.on_test(0, total)
+            self._test_began = math.inf  # ask once
+        if self._test is not None:
+            self._test.listener.on_test(done, total)
 
     def on_curve(self, curve: Any) -> None:
         """The curve of the stage."""

@@ -25,6 +25,9 @@ class Showing:
     own look, its static twin; one that has not, or no more, shows the twin. In one output, JupyterLab would
     show a line of error in place of the twin after the kernel has gone.
 
+    What trains has its twin in a slot below the view while it trains, so that it stays whatever happens: an
+    error, a semicolon, the end of the kernel. Where the answer is shown too, it takes the slot's place.
+
     Args:
         shell: the IPython shell.
         session: gives the session; not called before there is one.
@@ -35,6 +38,7 @@ class Showing:
         self.shell, self._session, self._started = shell, session, started
         self._toggles: Any = None
         self._probe: Any = None
+        self._trains: tuple[str, Any] = "", None  # the last cell with a view of training, and that view
 
     # ---------------------------------------------------------------- register
 
@@ -59,12 +63,14 @@ class Showing:
     def _shower(self, method: str) -> Callable[..., Any]:
         def show(answer: Any, include: Any = None, exclude: Any = None) -> dict[str, Any]:
             possible = live(self.shell) and hasattr(self.shell, "kernel") and self._started()
-            html = getattr(self, method)(answer) if possible else None
-            if html is None:
+            if not possible:
                 return {}
-            from tlnb.widgets.twins import twin
+            html, view = getattr(self, method)(answer)
+            if view is not None:
+                from tlnb.widgets.twins import twin
 
-            return {"text/plain": repr(answer), "text/html": twin(html)}
+                html = twin(html, view.key)
+            return {"text/plain": repr(answer), "text/html": html}
 
         return show
 
@@ -82,16 +88,46 @@ class Showing:
             # Not by the shell's formatters, which would add a picker for each stage.
             display({"text/plain": repr(curve), "image/png": curve._repr_png_()}, raw=True)
 
-        return CellProgress(self._training_view, show)
+        return CellProgress(self._training_view, self._test_view, show)
 
     def _training_view(self) -> Any:
-        if not (self._answered and live(self.shell)):
+        if not self._seen:
             return None
         from tlnb.widgets.training_part import TrainingView
 
-        view = TrainingView(self._session(), at_once=self._probe.at_once)
-        self.publish(view)
+        view = TrainingView(self._session(), at_once=self._at_once)
+        self.publish(view, with_slot=True)
+        self._trains = self._cell, view
         return view
+
+    def _test_view(self) -> Any:
+        """A view of a range test in a cell; its output is empty when that has ended."""
+        if not self._seen:
+            return None
+        from tlnb.widgets.slot import Slot
+        from tlnb.widgets.training_part import TrainingView
+
+        session, slot = self._session(), Slot(self.shell.display_pub.publish)
+        view = TrainingView(session, at_once=self._at_once)
+
+        def ended(change: Any) -> None:
+            if not change["new"]:
+                session.unobserve(ended, "busy")
+                slot.clear()
+                view.close()
+
+        slot.show(bundle(view))
+        session.observe(ended, "busy")
+        return view
+
+    @property
+    def _seen(self) -> bool:
+        return self._answered and live(self.shell)
+
+    @property
+    def _cell(self) -> str:
+        """The run of the cell that is under way."""
+        return str(self.shell.get_parent().get("header", {}).get("msg_id", ""))
 
     @property
     def _answered(self) -> bool:
@@ -99,61 +135,84 @@ class Showing:
 
     # ---------------------------------------------------------------- one for each kind of answer
 
-    def _layers(self, table: Any) -> str:
+    # Each gives the answer as HTML, and the view of which that is the twin, or None.
+
+    def _layers(self, table: Any) -> tuple[str, Any]:
         from tlnb.widgets import twins
 
-        self._show_toggles(table)
-        return twins.strip(table) + table._repr_html_()
+        return twins.strip(table) + table._repr_html_(), self._show_toggles(table)
 
-    def _change(self, change: Any) -> str:
+    def _change(self, change: Any) -> tuple[str, Any]:
         from tlnb.widgets import twins
 
-        if change.curve is not None:
-            self._show_picker(change.curve)
-        else:
-            self._show_toggles(change.table)
-        return change._repr_html_() + twins.strip(change.table)
+        curve, table = change.curve, change.table
+        view = self._show_toggles(table) if curve is None else self._show_picker(curve)
+        return change._repr_html_() + twins.strip(table), view
 
-    def _curve(self, curve: Any) -> str:
+    def _curve(self, curve: Any) -> tuple[str, Any]:
         from tlnb.answers import curve_html
 
-        self._show_picker(curve)
-        return curve_html(curve)
+        return curve_html(curve), self._show_picker(curve)
 
-    def _run(self, run: Any) -> str:
+    def _run(self, run: Any) -> tuple[str, Any]:
         from tlnb.widgets import twins
 
-        return twins.run(run)  # its view has been there since the run began
+        cell, view = self._trains
+        if view is None or cell != self._cell or view.listener.run is not run:
+            return twins.run(run), None
+        # Its view has been there since the run began.
+        view.slot.clear()
+        self._trains = "", None
+        return twins.run(run), view
 
-    def _panel(self, card: Any) -> str:
+    def _panel(self, card: Any) -> tuple[str, Any]:
         from tlnb.widgets.panel import Panel
 
-        self.publish(Panel(self._session(), at_once=self._at_once))
-        return card._repr_html_()
+        panel = Panel(self._session(), at_once=self._at_once)
+        self.publish(panel, with_slot=True)
+        return "<div>what was clicked in the panel stands above</div>", panel
 
-    def _show_toggles(self, table: Any) -> None:
+    def _show_toggles(self, table: Any) -> Any:
         session = self._session()
         if session._layers is None or tuple(session.layers) != tuple(table):
-            return  # an older answer, or another session's
+            return None  # an older answer, or another session's
         from tlnb.widgets.layer_toggles import LayerToggles
 
         if self._toggles is None or self._toggles.session is not session:
             self._toggles = LayerToggles(session)
         self.publish(self._toggles)
+        return self._toggles
 
-    def _show_picker(self, curve: Any) -> None:
+    def _show_picker(self, curve: Any) -> Any:
         session = self._session()
         if session._layers is None or session._data is None or not curve.rates:
-            return
+            return None
         from tlnb.widgets.lr_picker import LRPicker
 
-        self.publish(LRPicker(session, curve, at_once=self._at_once))
+        picker = LRPicker(session, curve, at_once=self._at_once)
+        self.publish(picker, with_slot=True)
+        return picker
 
     @property
     def _at_once(self) -> bool:
         return self._probe is not None and self._probe.at_once
 
-    def publish(self, view: Any) -> None:
-        """Put a view into the notebook."""
-        data = {VIEW: {"version_major": 2, "version_minor": 0, "model_id": view.model_id}}
-        self.shell.display_pub.publish(data=data, metadata={})
+    def publish(self, view: Any, *, with_slot: bool = False) -> None:
+        """Put a view into the notebook.
+
+        Args:
+            view: the view.
+            with_slot: an output for its static twin below it.
+        """
+        self.shell.display_pub.publish(data=bundle(view), metadata={})
+        if with_slot:
+            from tlnb.widgets.slot import Slot
+            from tlnb.widgets.twins import twin
+
+            view.slot = Slot(self.shell.display_pub.publish, twin("", view.key))
+            view.keep()
+
+
+def bundle(view: Any) -> dict[str, Any]:
+    """A view as what a notebook's output holds."""
+    return {VIEW: {"version_major": 2, "version_minor": 0, "model_id": view.model_id}}

@@ -10,7 +10,7 @@ from tlnb.answers import LayerTable, curve_html
 from tlnb.engine.table import Table
 from tlnb.engine.training.history import EpochRecord, Run
 
-TWIN = "tlnb-twin"  # a live view that stands right before an element of this class hides it
+TWIN = "tlnb-twin"  # a view that is on the page hides the elements of this class that carry its key
 ICE = (
     "background:repeating-linear-gradient(135deg,#cfe8f7 0 6px,#b3d5ea 6px 7px);"
     "border-color:#2f7fb3;color:#0b3c5d"
@@ -30,9 +30,9 @@ _FLOOR, _ROOM = 28, 560
 _TRAIN, _VALID, _FIGURE = "#0072b2", "#c44f00", "#00795a"  # told apart with any colour vision
 
 
-def twin(html: str) -> str:
-    """HTML of an answer, marked as the twin of the view before it."""
-    return f'<div class="{TWIN}"><style>{_HIDE_DEAD}</style>{html}</div>'
+def twin(html: str, key: str) -> str:
+    """HTML marked as the twin of the view with this key, which stands right before it."""
+    return f'<div class="{TWIN}" data-of="{escape(key)}"><style>{_HIDE_DEAD}</style>{html}</div>'
 
 
 def strip(rows: LayerTable) -> str:
@@ -48,14 +48,36 @@ def strip(rows: LayerTable) -> str:
     return f"<div>{''.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
 
 
-def run(done: Run) -> str:
-    """A run: its table, which layers trained in which stage, curves, every epoch, every range test."""
-    parts = [done.table._repr_html_(), *(_stage(stage) for stage in done.stages)]
+def run(done: Run, words: str = "") -> str:
+    """A run: its table, which layers trained in which stage, curves, every epoch, every range test.
+
+    Args:
+        done: the run, or what there is of it so far.
+        words: how it stands, in place of its own last word.
+    """
+    parts = [_table(done, words)._repr_html_(), *(_stage(stage) for stage in done.stages)]
     if len(done.records) > 1:
         parts.append(_charts(done.records))
     if done.records:
-        parts.append(f"<details><summary>every epoch</summary>{_epochs(done.records)}</details>")
+        table = _epoch_table(done.records)._repr_html_()
+        parts.append(f"<details><summary>every epoch</summary>{table}</details>")
     return "".join(parts)
+
+
+def run_text(done: Run, words: str = "") -> str:
+    """The same as text: its table, and every epoch."""
+    records = done.records
+    return "\n".join(
+        [
+            repr(_table(done, words)),
+            *([repr(_epoch_table(records))] if len(records) > len(done.stages) else []),
+        ]
+    )
+
+
+def _table(done: Run, words: str) -> Table:
+    table = done.table
+    return Table(table.headers, table.rows, words or table.caption, table.align)
 
 
 def _stage(stage: Any) -> str:
@@ -76,14 +98,14 @@ def _cells(trained: Collection[int], count: int) -> str:
     return f'<span style="white-space:nowrap" title="layers that train are filled">{boxes}</span>'
 
 
-def _epochs(records: Sequence[EpochRecord]) -> str:
+def _epoch_table(records: Sequence[EpochRecord]) -> Table:
     headers = ("stage", "epoch", "rate", "train loss", "valid loss", records[-1].metric_name)
     rows = [
         (r.stage, f"{r.epoch}/{r.epochs}", f"{r.rate:.1e}", f"{r.train_loss:.4f}", f"{r.valid_loss:.4f}",
          f"{r.accuracy:.4f}")
         for r in records
     ]  # fmt: skip
-    return Table(headers, rows)._repr_html_()
+    return Table(headers, rows)
 
 
 def _charts(records: Sequence[EpochRecord]) -> str:

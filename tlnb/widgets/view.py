@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
+import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
 
@@ -38,6 +41,7 @@ class View(anywidget.AnyWidget):
         error: one line that the page shows; what went wrong in the last action.
         busy: what the session is doing; empty at rest.
         magic: the last action as the magics that do the same.
+        key: marks the static twins that rest while the view is on a page.
         failure: the exception of the last action, or None.
     """
 
@@ -45,9 +49,10 @@ class View(anywidget.AnyWidget):
     error = traitlets.Unicode().tag(sync=True)
     busy = traitlets.Unicode().tag(sync=True)
     magic = traitlets.Unicode().tag(sync=True)
+    key = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
-        super().__init__(busy=session.busy, **traits)
+        super().__init__(busy=session.busy, key=secrets.token_hex(6), **traits)
         self.session = session
         self.failure: BaseException | None = None
         self._loop = _running_loop()
@@ -70,9 +75,17 @@ class View(anywidget.AnyWidget):
         if action not in long:
             self._do(self.actions()[action], values)
         elif self._loop is None or threading.current_thread() is threading.main_thread():
-            self._do(long[action], values)
+            self._do_long(long[action], values)
         else:
-            self._loop.call_soon_threadsafe(self._do, long[action], values)
+            self._loop.call_soon_threadsafe(self._do_long, long[action], values)
+
+    def _do_long(self, action: Action, values: Mapping[str, Any]) -> None:
+        try:
+            with interruptible():
+                self._do(action, values)
+        except KeyboardInterrupt as error:
+            # It came before the action or after it. It must not go on: it would end the kernel's event loop.
+            self.failure, self.error = error, in_words(error)
 
     def _do(self, action: Action, values: Mapping[str, Any]) -> None:
         self.failure, self.error = None, ""
@@ -81,7 +94,6 @@ class View(anywidget.AnyWidget):
         except TlnbError as error:
             self.failure = error
         except KeyboardInterrupt as error:
-            # It must not go on: it would end the event loop of the kernel.
             self.failure = error
         except Exception as error:
             # A mistake of ours or of the user's own code: the page has the line, the log the traceback.
@@ -118,6 +130,20 @@ def in_words(error: BaseException) -> str:
         return "interrupted; nothing is lost"
     text = str(error).strip()
     return text if isinstance(error, TlnbError) else f"{type(error).__name__}: {text}"
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Inside, an interrupt is a ``KeyboardInterrupt``; between cells, a kernel lets interrupts pass unheard."""
+    before = signal.getsignal(signal.SIGINT)
+    if callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

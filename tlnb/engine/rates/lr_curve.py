@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +70,11 @@ class LRCurve:
         return draw(self, ax)
 
     def _repr_png_(self) -> bytes:
+        return self._png
+
+    @cached_property
+    def _png(self) -> bytes:
+        # Kept: a notebook shows the picture several times while its stage trains.
         target = BytesIO()
         self.plot().savefig(target, format="png", dpi=110)
         return target.getvalue()

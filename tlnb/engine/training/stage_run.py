@@ -15,6 +15,7 @@ from torch import nn
 
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.rates.lr_finder import STEPS
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.history import EpochRecord, StageResult
 from tlnb.engine.training.order import seed_for
@@ -66,7 +67,7 @@ def run_stage(
         result: filled in; with ``resume``, what was filled in before. ``result.left`` says where the stage
             was left, to be given to ``resume``; None where it ended, or never came to its first batch.
         stop: read at each batch edge.
-        emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
+        emit: told ``on_test``, ``on_curve``, ``on_batch`` and ``on_epoch``.
         resume: where the stage was left; the network has its weights of then.
         watch: told at each edge.
         keep_best: end with the weights of the epoch with the lowest validation loss.
@@ -129,7 +130,10 @@ class _StageRun:
             self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
 
     def _found_rate(self) -> float:
-        self.result.curve = curve = self.trainer.find_rate(self.stop)
+        self.emit("on_test", 0, STEPS)
+        self.result.curve = curve = self.trainer.find_rate(
+            self.stop, lambda done, steps: self.emit("on_test", done, steps)
+        )
         self.emit("on_curve", curve)
         if curve.rate is None:
             raise TrainingError(

@@ -147,7 +147,12 @@ class StageTrainer:
 
     # ---------------------------------------------------------------- the range test
 
-    def find_rate(self, request: StopRequest | None = None, **settings: Any) -> LRCurve:
+    def find_rate(
+        self,
+        request: StopRequest | None = None,
+        on_step: Callable[[int, int], None] = lambda done, steps: None,
+        **settings: Any,
+    ) -> LRCurve:
         """The range test on this stage's layers; leaves no trace.
 
         Single losses say more about which samples a batch happens to hold than about the rate. So each loss is
@@ -157,6 +162,7 @@ class StageTrainer:
 
         Args:
             request: read at each step.
+            on_step: told after each rate how many were tried, of how many.
             settings: of the sweep, see ``lr_finder.range_test``.
 
         Raises:
@@ -175,11 +181,16 @@ class StageTrainer:
                 torch.manual_seed(seed_for(self.seed, self.number, at))
                 return self.train_step(order[at], held[at]) - before[at] + usual
 
+            def between(i: int, steps: int, *_: float) -> None:
+                on_step(i + 1, steps)
+                if request:
+                    request.check()
+
             return lr_finder.range_test(
                 step,
                 lambda rate: optim.set_rate(self.optimizer, rate),
                 ratios=self.ratios if self.stage.decay != 1.0 else None,
-                on_step=lambda *_: request.check() if request else None,
+                on_step=between,
                 **settings,
             )
 

@@ -77,6 +77,23 @@ function button(label, onclick, attributes = {}) {
   return make("button", { class: "tlnb-button", type: "button", onclick, ...attributes }, label);
 }
 
+/** The view is on the page: its static twins rest as long as it is and the kernel is the one that it came from. */
+function rest(model, el) {
+  const key = CSS.escape(model.get("key"));
+  const rule = make("style", {}, `.jp-OutputArea-child:has(.tlnb-twin[data-of="${key}"]) { display: none; }`);
+  const twins = () => [...document.querySelectorAll(`.tlnb-twin[data-of="${key}"]`)];
+  const alive = () => { el.hidden = false; el.append(rule); };
+  const gone = () => {
+    if (!twins().some((twin) => twin.textContent.trim())) return; // nothing else would be left to see
+    rule.remove();
+    el.hidden = true;
+  };
+  alive();
+  model.on("comm_live_update", gone); // the kernel was restarted
+  model.on("change", alive); // it is back after all
+  return () => { model.off("comm_live_update", gone); model.off("change", alive); };
+}
+
 /** Follow traits until the view goes away. */
 function follow(model, names, redraw) {
   for (const name of names) model.on(`change:${name}`, redraw);

@@ -3,8 +3,8 @@ export default {
     const status = statusLine();
     const wire = new Wire(model, status);
     const strip = new Strip(model, wire);
-    el.classList.add("tlnb-live");
+    const rested = rest(model, el);
     el.append(make("div", { class: "tlnb" }, strip.element, status));
-    return () => { strip.stop(); wire.close(); };
+    return () => { rested(); strip.stop(); wire.close(); };
   },
 };

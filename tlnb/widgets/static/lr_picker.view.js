@@ -8,8 +8,8 @@ export default {
     const teach = () => say(magic, model.get("magic"));
     const stop = follow(model, ["magic"], teach);
     teach();
-    el.classList.add("tlnb-live");
+    const rested = rest(model, el);
     el.append(make("div", { class: "tlnb" }, picker.element, magic, status, training.element));
-    return () => { picker.stop(); training.stop(); stop(); wire.close(); };
+    return () => { rested(); picker.stop(); training.stop(); stop(); wire.close(); };
   },
 };

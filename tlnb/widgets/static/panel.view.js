@@ -3,8 +3,8 @@ export default {
     const status = statusLine();
     const wire = new Wire(model, status);
     const panel = new Panel(model, wire);
-    el.classList.add("tlnb-live");
+    const rested = rest(model, el);
     el.append(make("div", { class: "tlnb" }, panel.element, status));
-    return () => { panel.stop(); wire.close(); };
+    return () => { rested(); panel.stop(); wire.close(); };
   },
 };

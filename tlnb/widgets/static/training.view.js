@@ -3,8 +3,8 @@ export default {
     const status = statusLine();
     const wire = new Wire(model, status);
     const training = new Training(model, wire);
-    el.classList.add("tlnb-live");
+    const rested = rest(model, el);
     el.append(make("div", { class: "tlnb" }, training.element, status));
-    return () => { training.stop(); wire.close(); };
+    return () => { rested(); training.stop(); wire.close(); };
   },
 };
