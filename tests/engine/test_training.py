@@ -1,5 +1,6 @@
 """A stage against the same training written out in plain PyTorch."""
 
+import pytest
 import torch
 from networks import blobs, small
 from torch import nn
@@ -75,6 +76,17 @@ def test_evaluate_agrees_with_scikit_learn():
         shares = model(held.inputs).softmax(1)
     assert accuracy == accuracy_score(held.targets, shares.argmax(1))
     assert abs(loss - log_loss(held.targets, shares.double().numpy())) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rule"), [("one-cycle", "basin"), ("cosine", "basin"), ("constant", "minimum")]
+)
+def test_a_rate_that_is_held_is_read_off_the_curve_with_more_care(schedule, rule):
+    trainer = trainer_for(small(), Stage("test", (0, 1), lr=None, schedule=schedule))
+    curve = trainer.find_rate()
+    assert (curve.rule, curve.rate) == (rule, curve.suggestions[rule])
+    assert curve.rate is not None
+    assert trainer.find_rate(rule="steepest").rule == "steepest"
 
 
 def test_two_range_tests_give_the_same_curve_and_leave_no_trace():

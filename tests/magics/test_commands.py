@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from tlnb.engine.rates.suggest import DEFAULT_RULE
+from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.training.plan import VERBS
 from tlnb.engine.training.stage import KEYS
 from tlnb.magics.arguments import parse
@@ -52,7 +52,7 @@ def test_the_defaults_in_the_help_are_those_of_the_session(command: Command) -> 
 def test_the_default_rule_in_the_help_is_that_of_the_engine() -> None:
     rule = LR.option("rule")
     assert rule is not None
-    assert rule.default == DEFAULT_RULE
+    assert rule.default == f"{rule_for('one-cycle')}; {rule_for('constant')} with schedule constant"
 
 
 def test_the_cell_form_takes_the_keys_too() -> None:

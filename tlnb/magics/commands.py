@@ -223,12 +223,12 @@ LR = Command(
             "rule",
             text("the name of a rule", "RULE", source="rules"),
             "how the rate is read off the curve",
-            "basin",
+            "basin; minimum with schedule constant",
         ),
         Option("start", number(0), "the first rate", "1e-7"),
         Option("stop", number(0), "the last rate", "10"),
         Option("steps", whole(2), "how many rates are tried", "100"),
-        *_stage_options("decay", "batch", "optimizer", "momentum", "weight_decay", "smoothing"),
+        *_stage_options("decay", "batch", "optimizer", "schedule", "momentum", "weight_decay", "smoothing"),
         _NO_CACHE,
     ),
     details="""The rate grows from step to step, and the loss is noted (Smith 2017). The curve shows the loss,
@@ -261,7 +261,8 @@ TRAIN = Command(
     switches=(("continue", "go_on"), ("advised", "train_advised")),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train), layers, then keys and values",
-    details="""The learning rate is found by a range test unless lr says otherwise. In a plan, train L trains
+    details="""The learning rate is found by a range test unless lr says otherwise; schedule constant takes
+a more cautious one from the same curve (rule minimum), as it is held from the first step. In a plan, train L trains
 exactly the layers L; freeze and unfreeze change what the line before left. The whole plan is checked before
 anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
     examples=(

@@ -52,7 +52,8 @@ class Training(Keeping):
         """Learning-rate range test on what is unfrozen now; leaves no trace.
 
         Args:
-            rule: which rule's suggestion is the curve's own.
+            rule: which rule's suggestion is the curve's own; ``minimum`` for a constant rate and ``basin``
+                for every other schedule, where none is named.
             start, stop: first and last rate.
             steps: how many rates between them.
             cache: run the frozen first part once over the samples, not in each step.

@@ -53,7 +53,7 @@ def basin(rates: Floats, losses: Floats) -> float | None:
     kept MobileNet's accuracy (86.0 %) at 0.88 times the loss, and for SqueezeNet took 2.9 points (76.2 to
     73.3 %) at 0.89 times the loss: what it guards against is the run that fails.
 
-    At a constant rate, without the warm-up of one-cycle, ``minimum`` is the better rule.
+    At a constant rate, without the warm-up of one-cycle, ``minimum`` is the better rule (see ``rule_for``).
     """
     log, losses = _finite(rates, losses)
     if not _falls(losses):
@@ -121,6 +121,15 @@ RULES: dict[str, Rule] = {
     "brink": brink,
 }
 DEFAULT_RULE = "basin"
+
+
+def rule_for(schedule: str) -> str:
+    """The rule for a stage that names none.
+
+    ``basin`` finds the highest rate of a schedule that rises to it and falls again. A rate that is held from
+    the first step to the last must be more cautious: that of ``minimum``.
+    """
+    return "minimum" if schedule == "constant" else DEFAULT_RULE
 
 
 def _finite(rates: Floats, losses: Floats) -> tuple[Floats, Floats]:

@@ -25,6 +25,7 @@ from tlnb.engine.rates import lr_finder
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.rates.schedule import factor
 from tlnb.engine.rates.snapshot import transaction
+from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.training import micro, optim
 from tlnb.engine.training.history import EpochRecord
 from tlnb.engine.training.order import batches, seed_for
@@ -163,13 +164,14 @@ class StageTrainer:
         Args:
             request: read at each step.
             on_step: told after each rate how many were tried, of how many.
-            settings: of the sweep, see ``lr_finder.range_test``.
+            settings: of the sweep, see ``lr_finder.range_test``; a rule that is not named is the schedule's.
 
         Raises:
             Stopped: a stop was asked for.
         """
         order = batches(len(self.route.train), self.batch, self.seed, self.number, -1)
         order = order[: settings.get("steps", lr_finder.STEPS)]
+        settings.setdefault("rule", rule_for(self.stage.schedule))
         with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
             self.set_modes(training=True)
             held = HeldBatches(self.route.train.view(self.number, self.epoch), order)
