@@ -15,6 +15,7 @@ import tlnb
 from tlnb.engine.data.load import Data
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import head as heads
+from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.checkpoint import Checkpoint
 from tlnb.engine.saving.checkpoint_network import (
     check_fit,
@@ -24,6 +25,7 @@ from tlnb.engine.saving.checkpoint_network import (
     network_to,
     tensors_of,
 )  # fmt: skip
+from tlnb.engine.saving.checkpoint_old import OldParts, old_from, old_to
 from tlnb.engine.saving.checkpoint_parts import (
     BROKEN,
     Plain,
@@ -64,6 +66,9 @@ class Parts:
         old: figure on the old task after a stage, by the stage's number.
         pending: what is left of the plan.
         moments: the optimizer's state after the last stage.
+        old_source: by which data of the old task can be read again; None where it cannot, or was not named.
+        importance: what ``keep ewc`` found out, and on which data; None where it was not asked.
+        old_network: the network of before training, as a file has it; None where nothing was trained.
     """
 
     loaded: LoadedModel
@@ -79,6 +84,9 @@ class Parts:
     old: dict[int, float]
     pending: Pending | None
     moments: ByName
+    old_source: str | None = None
+    importance: tuple[str, dict[str, Tensor]] | None = None
+    old_network: OldParts | None = None
 
 
 def notebook() -> str:
@@ -86,15 +94,20 @@ def notebook() -> str:
     return os.environ.get("JPY_SESSION_NAME", "")
 
 
-def to_checkpoint(parts: Parts, data: Data | None, progress: Progress | None) -> Checkpoint:
+def to_checkpoint(
+    parts: Parts, data: Data | None, progress: Progress | None, old: OldNetwork | None
+) -> Checkpoint:
     """A session as it is now.
 
     Args:
         parts: of the session.
         data: what it learns from.
         progress: where the first stage of ``parts.pending`` stands.
+        old: the network of before training.
     """
     pending, place = (None, {}) if parts.pending is None else pending_to(parts.pending, progress)
+    before, old_tensors = (None, {}) if old is None else old_to(old, parts.loaded)
+    weighed_by, importance = parts.importance or (None, {})
     about = {
         "tlnb": tlnb.__version__,
         "torch": torch.__version__,
@@ -112,6 +125,9 @@ def to_checkpoint(parts: Parts, data: Data | None, progress: Progress | None) ->
         "history": [result_to(stage) for stage in parts.history],
         "old": {str(stage): figure for stage, figure in parts.old.items()},
         "pending": pending,
+        "old_network": before,
+        "old_source": parts.old_source,
+        "importance": weighed_by,
     }  # fmt: skip
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
     for i, task in enumerate(parts.tasks):
@@ -119,15 +135,20 @@ def to_checkpoint(parts: Parts, data: Data | None, progress: Progress | None) ->
             tensors |= {f"head.{i}.{j}.{name}": t for name, t in tensors_of(module).items()}
     tensors |= {f"place.{name}": t for name, t in place.items()}
     tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
+    tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
+    tensors |= {f"importance.{name}": t for name, t in importance.items()}
     return Checkpoint(about, tensors)
 
 
 def _task_to(task: Task) -> Plain:
+    source, asked = task.learned_from
     return {
         "name": task.name,
         "classes": None if task.classes is None else list(task.classes),
         "head": head_to(task.head),
         "side_heads": {place: head_to(module) for place, module in task.side_heads.items()},
+        "data": source,
+        "asked": asked,
     }
 
 
@@ -172,10 +193,20 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
         {int(stage): number(figure) for stage, figure in about.get("old", {}).items()},
         optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
         optimizer_from(checkpoint.part("moments")),
+        optional(text, about.get("old_source")),
+        optional(lambda of: (text(of), checkpoint.part("importance")), about.get("importance")),
+        optional(lambda plain: _old_from(plain, checkpoint, loaded), about.get("old_network")),
     )
     if parts.task not in named or (parts.came_with and parts.came_with not in named):
         raise ValueError(f"no task {parts.task!r}")
     return parts
+
+
+def _old_from(plain: Plain, checkpoint: Checkpoint, loaded: LoadedModel) -> OldParts:
+    return old_from(
+        plain, checkpoint.part("old"), checkpoint.part("model"), loaded,
+        lambda form, saved, place: _head_from(form, saved, loaded, place),
+    )  # fmt: skip
 
 
 def _task_from(plain: Plain, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
@@ -187,6 +218,8 @@ def _task_from(plain: Plain, saved: dict[str, Tensor], loaded: LoadedModel) -> T
         built[0],
         dict(zip(places, built[1:], strict=True)),
         optional(texts, plain["classes"]),
+        source=text(plain.get("data", "")),
+        asked=optional(_asked, plain.get("asked")),
     )
 
 

@@ -99,7 +99,7 @@ class Heads(State):
         classes = str(len(task.classes)) if task.classes else "-"
         here = "on the network" if task.name == active else ""
         if task.data is None or task.samples is None:
-            return task.name, classes, "-", "-", "-", here
+            return task.name, classes, task.source or "-", "-", "-", here
         loss, figure = measure(loaded.model, task.samples[1], task.data.task, self.device)
         return (
             task.name,
@@ -117,9 +117,13 @@ class Heads(State):
             self._data, self._samples = task.data, task.samples
             if task.samples is not None:
                 self._see(self._need_model(), task.samples[0])
-        data = f"data {task.data.name}" if task.data else "no data named for it yet"
         classes = f"{len(task.classes)} classes" if task.classes else f"{self._need_model().outputs} outputs"
-        return Lines(f"task {task.name}: its head is on the network again ({classes}), {data}")
+        head = f"task {task.name}: its head is on the network again ({classes})"
+        return Lines(f"{head}, {self._data_of(task)}")
+
+    def _data_of(self, task: Task) -> str:
+        """What to say of the data of a task whose head is on the network now."""
+        return f"data {task.data.name}" if task.data else "no data named for it yet"
 
     def _put(self, task: Task) -> None:
         """Set the heads of a task into the network, and find the layers anew."""

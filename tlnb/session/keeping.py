@@ -13,6 +13,7 @@ from tlnb.engine.data.data_print import data_print
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.memory import free_bytes
 from tlnb.engine.network import freezing
+from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.autosave import BETWEEN, WITHIN, Autosave
 from tlnb.engine.saving.checkpoint import Checkpoint
 from tlnb.engine.saving.home import home
@@ -55,6 +56,19 @@ class StepBack:
         return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
 
 
+@dataclass(frozen=True)
+class Importance:
+    """How much each weight matters to the old task, as ``keep ewc`` found it.
+
+    Attributes:
+        of: what it was found on: the name of the old data, or the fingerprint of the new.
+        weights: diagonal of the Fisher information, by the name of the weight.
+    """
+
+    of: str
+    weights: dict[str, Tensor]
+
+
 class Keeping(Heads):
     """Keeps what is needed to go on, to go back, and to come back.
 
@@ -70,6 +84,13 @@ class Keeping(Heads):
         self._moments: ByName = {}
         self._fingerprint: tuple[Samples, str] | None = None
         self._autosave = Autosave(home() / "autosave")
+        self._forget_all()
+
+    def _forget_all(self) -> None:
+        """Nothing is known of a network of before training."""
+        self._old: OldNetwork | None = None
+        self._old_source: str | None = None  # by which data of the old task can be read again
+        self._importance: Importance | None = None
 
     # ---------------------------------------------------------------- the plan under way
 
@@ -85,12 +106,12 @@ class Keeping(Heads):
         self._plan, self._plan_of = plan, self._history
 
     def _data_print(self) -> str:
-        """The fingerprint of the training samples, taken once for each data."""
+        """The fingerprint of the samples, taken once for each data."""
         if self._samples is None:
             return ""
-        train = self._samples[0]
+        train, valid = self._samples
         if self._fingerprint is None or self._fingerprint[0] is not train:
-            self._fingerprint = train, data_print(train)
+            self._fingerprint = train, data_print(train, valid)
         return self._fingerprint[1]
 
     # ---------------------------------------------------------------- the way back
@@ -150,9 +171,10 @@ class Keeping(Heads):
         asked = None if data is None or data.asked is None else dict(data.asked)
         parts = Parts(
             loaded, self.frozen, list(self._tasks.values()), self._task, first, "", asked, (), fingerprint,
-            history, self._history.old, plan, self._moments,
+            history, self._history.old, plan, self._moments, self._old_source,
+            (self._importance.of, self._importance.weights) if self._importance is not None else None,
         )  # fmt: skip
-        return to_checkpoint(parts, data, progress)
+        return to_checkpoint(parts, data, progress, self._old)
 
 
 class SavingWatch:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +20,13 @@ from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
-from tlnb.errors import BadArguments, ModelError, NotReady
+from tlnb.errors import BadArguments, ModelError, NotReady, TlnbError
+from tlnb.session.keeping import Importance
 from tlnb.session.network import Network
 from tlnb.session.train import Training
 
 SNAPSHOTS = 256 << 20  # bytes of bodies after stages that are kept, so that old data may be named later
+OLD = "old: "
 SHIPPED = {"convnet5": "glyphs"}  # old tasks that can be drawn again
 State = Mapping[str, Tensor]
 
@@ -34,12 +38,8 @@ class Measuring(Network, Training):
         listeners: see ``State``.
     """
 
-    def __init__(self, listeners: Iterable[object] = ()):
-        super().__init__(listeners)
-        self._forget_all()
-
     def _forget_all(self) -> None:
-        self._old: OldNetwork | None = None
+        super()._forget_all()
         self._old_data: OldData | None = None
         self._bodies: dict[int, State] = {}
         self._ends: tuple[State, State] | None = None  # the new body of a blend, and the blend
@@ -123,20 +123,25 @@ class Measuring(Network, Training):
         if not loaded.trained:
             raise ModelError(f"{loaded.name} has random weights, so there is nothing old to forget")
         if self._old is None:
-            if len(self._history):
+            plan = self._paused
+            if len(self._history) or (plan is not None and plan.result is not None):
                 raise NotReady("the network as it was before training is not known; load it again")
             self._old = OldNetwork.of(loaded.model, loaded.head, self.old_head, loaded.task)
         return self._old
 
     def _name_old_data(self, source: object, old: OldNetwork) -> None:
         loaded = self._need_model()
-        if source is None and (self._old_data is not None or loaded.name not in SHIPPED):
+        known = self._old_source or SHIPPED.get(loaded.name)
+        if source is None and (self._old_data is not None or known is None):
             return
         first = next(iter(self._tasks.values()), None)
         classes = first.classes if first is not None else None
         outputs = _outputs(old)
-        named = SHIPPED[loaded.name] if source is None else source
+        named = known if source is None else source
         self._old_data = old_data(named, loaded.preprocess, classes, outputs)
+        self._old_source = _by_name(named)
+        if source is not None:
+            self._importance = None
 
     def _old_figure(self, model: nn.Module) -> float:
         """The figure of this network's body under the old head."""
@@ -222,19 +227,26 @@ class Measuring(Network, Training):
             )
         if name == "l2sp":
             return Anchor(float(strength), old.body)
+        self._read_old_data_again()
         self._name_old_data(None, old)
         return Anchor(float(strength), old.body, lambda: self._fisher(old))
 
     def _fisher(self, old: OldNetwork) -> Mapping[str, Tensor]:
-        """From old data where there is some, else from the new inputs under the old head."""
+        """From old data where there is some, else from the new inputs under the old head; taken once."""
         assert self._samples is not None
+        of = f"{OLD}{self._old_data.name}" if self._old_data is not None else self._data_print()
+        known = self._importance
+        # After the session was resumed, what was found on old data stands, though that is not named again.
+        if known is not None and (known.of == of or (self._old_data is None and known.of.startswith(OLD))):
+            return known.weights
         samples = self._old_data.learned if self._old_data is not None else self._samples[0].view(0, 0)
         if self._old_data is None:
             self._emit(
                 "on_message",
                 "keep ewc weighs by the new data, since no old data is named (%tl_forget --source)",
             )
-        return fisher(old, samples, self.device)
+        self._importance = Importance(of, fisher(old, samples, self.device))
+        return self._importance.weights
 
     def _emit(self, event: str, *what: Any) -> None:
         if event == "on_stage_end" and self._old is not None:
@@ -243,6 +255,7 @@ class Measuring(Network, Training):
 
     def _after_stage(self, result: StageResult) -> None:
         """Measure the old task where its data is known; keep the body where that takes little memory."""
+        self._read_old_data_again()
         if self._old_data is not None:
             self._history.old[result.number] = self._old_figure(self.model)
             return
@@ -250,6 +263,24 @@ class Measuring(Network, Training):
         size = sum(t.numel() * t.element_size() for t in state.values())
         if size * (len(self._bodies) + 1) <= SNAPSHOTS:
             self._bodies[result.number] = state
+
+    def _read_old_data_again(self) -> None:
+        """After the session was resumed, read the old data that had been named; where it has gone, say so."""
+        if self._old_data is not None or self._old_source is None or self._old is None:
+            return
+        try:
+            self._name_old_data(None, self._old)
+        except TlnbError as error:
+            super()._emit("on_message", f"the data of the old task cannot be read again: {error}")
+            self._old_source = None
+
+
+def _by_name(source: object) -> str | None:
+    """How data can be named from any folder; None for an object."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else os.fspath(source)
 
 
 def _outputs(old: OldNetwork) -> int:

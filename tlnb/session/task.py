@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -21,6 +22,8 @@ class Task:
         classes: names of the classes in the order of the scores; None where nobody told.
         data: what it learns from; None until data is named.
         samples: the training and validation samples, fitted to the network.
+        source: name of the data that it learned from in another kernel, where it is not named again yet.
+        asked: the arguments by which that can be read again; None where it was an object.
     """
 
     name: str
@@ -29,3 +32,12 @@ class Task:
     classes: tuple[str, ...] | None = None
     data: Data | None = None
     samples: tuple[Samples, Samples] | None = None
+    source: str = ""
+    asked: dict[str, Any] | None = None
+
+    @property
+    def learned_from(self) -> tuple[str, dict[str, Any] | None]:
+        """Name of its data, and the arguments by which that can be read again; an empty name for none."""
+        if self.data is None:
+            return self.source, self.asked
+        return self.data.name, None if self.data.asked is None else dict(self.data.asked)
