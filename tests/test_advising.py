@@ -61,6 +61,21 @@ def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str],
     assert stages[1].frozen == tuple(range(kept))
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "far"),
+    [(0.8, 0.8, False), (0.8, 0.6, True), (0.95, 0.75, True), (0.99, 0.9, False)],
+)
+def test_where_the_last_layers_know_little_everything_moves_far(first: float, last: float, far: bool) -> None:
+    layers = session("digits", per_class=5)._need_layers()
+    scores = (LayerScore(3, first, 0.01, 0.5, 3.0), LayerScore(7, last, 0.01, 0.3, 2.0))
+    found = decide(figures(similarity=0.8, scores=scores), layers)
+    stage = parse_plan(write_plan(found, 200), layers, ())[1]
+    assert found.far == far
+    assert stage.frozen == ()
+    assert (stage.lr, stage.batch) == ((2e-3, 16) if far else (1e-3, 32))
+    assert ("move all layers far" in found.reasons[-1]) == far
+
+
 def test_letters_are_alike_and_inverted_ones_are_not() -> None:
     near, far = session(letters(20)).advise(), session(letters(20, lambda x: 255 - x)).advise()
     assert near.cell == ("little", "high")

@@ -10,7 +10,7 @@ from sklearn.model_selection import LeaveOneOut
 
 from tlnb.engine.advice.cka import linear_cka, unbiased_cka
 from tlnb.engine.advice.probe import PENALTIES, ridge_probe
-from tlnb.engine.advice.transferability import h_score, logme
+from tlnb.engine.advice.transferability import h_score, left_vectors, logme
 
 
 def features(
@@ -123,3 +123,21 @@ def test_unbiased_cka_of_unrelated_features_is_about_zero_where_the_plain_one_is
     assert linear_cka(x, y) > 0.5
     assert abs(unbiased_cka(x, y)) < 0.1
     assert unbiased_cka(x, x) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(60, 8), (30, 50)])  # through d×d and through n×n matrices
+def test_left_vectors_are_those_of_the_singular_value_decomposition(n: int, d: int) -> None:
+    f = features(n, d)[0].double()
+    f[:, 1] = 3 * f[:, 0]  # a direction that is none
+    u, squares = left_vectors(f)
+    exact_u, exact, _ = torch.linalg.svd(f, full_matrices=False)
+    rank = int((exact > 1e-6 * exact[0]).sum())
+    assert len(squares) == rank
+    assert torch.allclose(squares.flip(0), exact[:rank].square(), rtol=1e-9)
+    assert torch.allclose(u @ u.T, exact_u[:, :rank] @ exact_u[:, :rank].T, atol=1e-7)
+
+
+def test_features_that_do_not_vary_tell_nothing() -> None:
+    targets = torch.arange(20) % 2
+    assert torch.tensor(logme(torch.zeros(20, 5), targets)).isnan()
+    assert ridge_probe(torch.ones(20, 5), targets).accuracy <= 0.5

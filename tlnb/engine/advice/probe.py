@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from tlnb.engine.advice.transferability import one_hot
+from tlnb.engine.advice.transferability import left_vectors, one_hot
 
 PENALTIES = tuple(10.0**k for k in range(-4, 4))
 
@@ -40,9 +39,8 @@ def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
     """
     f, y = features.double(), one_hot(targets)
     f, middle = f - f.mean(0), y.mean(0)
-    u, s, _ = torch.linalg.svd(f, full_matrices=False)
-    squares = s.square()
-    unit = max(float(squares.mean()), 1e-300)
+    u, squares = left_vectors(f)
+    unit = max(float(squares.sum()) / min(f.shape), 1e-300)
     projected, own = u.T @ (y - middle), u.square()
     best: tuple[float, float, Tensor] | None = None
     for penalty in PENALTIES:

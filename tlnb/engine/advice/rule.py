@@ -15,6 +15,10 @@ MUCH = 50  # training images of the smallest class from which on there is much d
 SLACK = 0.02  # of the best layer's probe that the last one may lack, where two standard errors are less
 KEPT = 5 / 7  # of the body that stays where data is little and alike: convnet5's convolutions
 BORDER = 0.01  # of the similarity, within which it could as well be on the other side
+KNOWN = (
+    0.65  # share of the way from chance to all right that a probe on the last layer goes, if it is any use
+)
+LOST = 0.15  # accuracy that it may lack against the best layer's, if it is any use
 FEW_IMAGES = 60
 FEW_PER_CLASS = 8
 
@@ -36,6 +40,7 @@ class Decision:
         kept: how many first layers stay frozen to the end.
         reasons: one line each.
         doubts: why the evidence is thin, one line each; empty where it is not.
+        far: whether the last layers hardly know the new classes, so that they have to change much.
     """
 
     amount: str
@@ -43,6 +48,7 @@ class Decision:
     kept: int
     reasons: tuple[str, ...]
     doubts: tuple[str, ...]
+    far: bool = False
 
     @property
     def procedure(self) -> str:
@@ -64,8 +70,16 @@ def decide(figures: Figures, layers: LayerMap) -> Decision:
     amount = "much" if (figures.per_class or figures.images // 10) >= MUCH else "little"
     carried, gap = _carried(figures)
     alike = carried and (figures.similarity is None or figures.similarity >= ALIKE)
+    far = not alike and _far(figures, gap)
     kept = _cut(round(KEPT * len(layers.body)), layers) if alike and amount == "little" else 0
-    return Decision(amount, "high" if alike else "low", kept, _reasons(figures, gap), _doubts(figures))
+    return Decision(
+        amount,
+        "high" if alike else "low",
+        kept,
+        _reasons(figures, gap, far),
+        _doubts(figures),
+        far,
+    )
 
 
 def _carried(figures: Figures) -> tuple[bool, float]:
@@ -76,6 +90,13 @@ def _carried(figures: Figures) -> tuple[bool, float]:
     return gap <= max(SLACK, 2 * last.error), gap
 
 
+def _far(figures: Figures, gap: float) -> bool:
+    """Whether the last layer's features hardly tell the new classes, or far worse than an earlier layer's."""
+    last = figures.scores[-1]
+    known = (last.probe - figures.chance) / max(1 - figures.chance, 1e-9)
+    return known < KNOWN or gap > max(LOST, 3 * last.error)
+
+
 def _cut(kept: int, layers: LayerMap) -> int:
     """The nearest place at or before ``kept`` where the network can be cut, so that the cache serves it."""
     if layers.graph is None:
@@ -83,7 +104,7 @@ def _cut(kept: int, layers: LayerMap) -> int:
     return max((cut for cut in layers.graph.cuts if cut <= kept), default=0)
 
 
-def _reasons(figures: Figures, gap: float) -> tuple[str, ...]:
+def _reasons(figures: Figures, gap: float, far: bool) -> tuple[str, ...]:
     last = figures.scores[-1]
     best = max(figures.scores, key=lambda score: score.probe)
     alike = (
@@ -100,6 +121,8 @@ def _reasons(figures: Figures, gap: float) -> tuple[str, ...]:
         else f"a linear probe scores {best.probe:.3f} behind layer {best.kept - 1}, and "
         f"{last.probe:.3f} ± {last.error:.3f} behind the last"
     )
+    if far:
+        deepest += "; too little to build on, so small batches and a high rate move all layers far"
     return (f"amount: {figures.images:,} training images{per_class}", alike, deepest)
 
 
@@ -138,6 +161,8 @@ def write_plan(decision: Decision, images: int) -> str:
         rest_of_it = f"train {decision.kept}: epochs {rest} lr 1e-3"
     elif decision.likeness == "high":
         rest_of_it = f"train all epochs {rest} lr 2e-3 decay 1.6"
+    elif decision.far:  # twice the steps at twice the rate, in as many epochs
+        rest_of_it, batch = f"train all epochs {rest} lr 2e-3", max(batch // 2, 8)
     else:
         rest_of_it = f"train all epochs {rest} lr 1e-3"
     return f"{first}\n{rest_of_it} batch {batch}"

