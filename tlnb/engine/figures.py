@@ -7,27 +7,14 @@ import io
 from html import escape
 from typing import TYPE_CHECKING
 
-from tlnb.engine.rates.lr_plot import BLUE, FAINT, INK, VERMILION
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+BLUE, VERMILION = "#0072B2", "#D55E00"
+INK, FAINT = "#333333", "#DDDDDD"
 PALETTE = (BLUE, VERMILION, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#7F7F7F")
 """Okabe and Ito's colours: told apart with any colour vision."""
-__all__ = [
-    "BLUE",
-    "FAINT",
-    "INK",
-    "PALETTE",
-    "VERMILION",
-    "as_html",
-    "as_png",
-    "as_svg",
-    "new_figure",
-    "plain",
-    "short",
-]
 
 
 def new_figure(width: float, height: float) -> Figure:

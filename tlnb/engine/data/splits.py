@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from tlnb.errors import DataError
@@ -37,6 +36,8 @@ def split(
     """
     if not 0 < valid < 1:
         raise DataError(f"--valid takes a share between 0 and 1, not {valid}")
+    from sklearn.model_selection import train_test_split  # a second to import, for those who need it
+
     group = _groups(len(targets), digests)
     first = np.unique(group, return_index=True)[1]
     strata = _strata(targets)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+
+from tlnb.engine.figures import BLUE, FAINT, INK, VERMILION, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from tlnb.engine.rates.lr_curve import LRCurve
 
-# Okabe and Ito's palette: told apart with any colour vision.
-BLUE, VERMILION = "#0072B2", "#D55E00"
 LOOKS = {  # colour and shape of each rule, the same in every picture
     "basin": ("#000000", "v"),
     "valley": ("#009E73", "o"),
@@ -22,15 +21,12 @@ LOOKS = {  # colour and shape of each rule, the same in every picture
     "minimum": ("#E69F00", "D"),
     "brink": ("#56B4E9", "^"),
 }
-INK, FAINT = "#333333", "#DDDDDD"
 
 
 def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     """Draw ``curve`` into ``ax``, or into a figure of its own without pyplot's global state."""
     if ax is None:
-        # White on purpose: the figure must be readable on a dark page as well.
-        figure = Figure(figsize=(7.0, 3.8), facecolor="white", layout="constrained")
-        ax = figure.add_subplot(facecolor="white")
+        ax = new_figure(7.0, 3.8).add_subplot(facecolor="white")
     _axes(ax)
     if curve.rates:
         ax.plot(curve.rates, curve.losses, color=BLUE, alpha=0.3, linewidth=1, zorder=2)
@@ -44,6 +40,8 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
 
 
 def _axes(ax: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     ax.set_xscale("log")
     ax.set_xlabel("learning rate", color=INK)
     ax.set_ylabel("training loss", color=INK)
