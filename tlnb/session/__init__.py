@@ -13,12 +13,11 @@ from tlnb.progress import LineProgress
 from tlnb.session.advising import Advising
 from tlnb.session.clicking import Clicking
 from tlnb.session.exporting import Exporting
-from tlnb.session.measuring import Measuring
 
 __all__ = ["Session"]
 
 
-class Session(Clicking, Advising, Measuring, Exporting):
+class Session(Clicking, Advising, Exporting):
     """One model, its data, its plan and its history.
 
     Args:

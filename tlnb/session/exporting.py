@@ -11,7 +11,10 @@ from torch import Tensor
 
 import tlnb
 from tlnb.answers import Lines
-from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.data.data_print import data_print
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.load import load_data
+from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.export import export
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
@@ -25,7 +28,7 @@ from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.printable import printable
 from tlnb.engine.saving.checkpoint_network import tensors_of
-from tlnb.errors import ExportError
+from tlnb.errors import ExportError, TlnbError
 from tlnb.session.findings import Findings
 from tlnb.session.recipe import Recipes
 
@@ -47,11 +50,10 @@ class Exporting(Recipes, Findings):
         """
         target = None if path is None else _python_file(path)
         layers = self._need_ready()
-        assert self._samples is not None
         job = Job(
-            self._need_model(), layers, self._need_data(), self._samples, self._history.stages,
-            self._start_weights, fingerprint=self._data_print(),
-            stem=target.stem if target else "train", network=network,
+            self._need_model(), layers, self._history.stages, self._data_told, self._start_weights,
+            stem=target.stem if target else "train", network=network, blend=self._blend_at_the_end(),
+            importance=self._importance_then,
         )  # fmt: skip
         script = Script(write(job, with_weights=with_weights), job.files)
         if target is not None:
@@ -100,12 +102,60 @@ class Exporting(Recipes, Findings):
         names = ", ".join([*files[1:], target.with_suffix(".md").name])
         return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
 
+    def _blend_at_the_end(self) -> float | None:
+        """How much of the new the body holds, where it was blended after the last stage.
+
+        Raises:
+            ExportError: something else has changed its weights.
+        """
+        last = self._history.stages[-1] if self._history.stages else None
+        if last is None or last.stopped or "marks" not in last.setup:
+            return None
+        after, now = last.setup["marks"]["body"][1], self._marks_now()[0]
+        share = self._blended_since(now)
+        if share is None and now != after:
+            raise ExportError(
+                "the weights were changed after the last stage by something other than training, "
+                "which a script cannot tell"
+            )
+        return share
+
+    def _importance_then(self) -> dict[str, Tensor]:
+        """What a guard by EWC weighs by, as the stage had it."""
+        if self._importance is None:
+            raise ExportError("what keep ewc weighed by is not known any more, since the session was resumed")
+        return dict(self._importance.weights)
+
+    def _data_told(self, told: dict[str, Any]) -> tuple[Data, tuple[Samples, Samples]]:
+        """The data that a stage learned from: that of now or of a task, an object, or read again.
+
+        Raises:
+            ExportError: it is not there any more, or is other data now.
+        """
+        held = self._objects[1] if self._objects is not None and self._objects[0] is self._history else {}
+        known = [(self._data, self._samples), *((task.data, task.samples) for task in self._tasks.values())]
+        for data, samples in [*known, held.get(told["print"], (None, None))]:
+            if data and samples and _is(data, told) and data_print(*samples) == told["print"]:
+                return data, samples
+        if told["asked"]["source"] is None:
+            raise ExportError(
+                f"the data {told['asked']['name']} was an object, and is not held any more; name it again"
+            )
+        try:
+            data = load_data(**{name: value for name, value in told["asked"].items() if value is not None})
+            samples = data.samples(self._preprocess_for(self._need_model(), data))
+        except TlnbError as error:
+            raise ExportError(f"the data of then is not there any more: {error}") from None
+        if data_print(*samples) != told["print"]:
+            raise ExportError(f"the data {data.name} has changed since the stages were trained; train anew")
+        return data, samples
+
     def _start_weights(self) -> dict[str, Tensor]:
         """The weights before the first stage, as they are saved."""
         loaded = self._need_model()
         if self._start is not None and self._start[0] is self._history:
             return self._start[1]
-        if self._needs_start():
+        if self._history.stages[0].setup["whole"]:
             raise ExportError(
                 "the weights from before the first stage are not known, since the session was resumed"
             )
@@ -121,6 +171,14 @@ class Exporting(Recipes, Findings):
         if loaded.name == models.CONVNET5 and not Path(loaded.weights).is_file():
             return None
         return loaded.weights.removesuffix(" (timm)")
+
+
+def _is(data: Data, told: dict[str, Any]) -> bool:
+    """Whether data was named in these words."""
+    asked = told["asked"]
+    if data.asked is not None or asked["source"] is not None:
+        return data.asked == asked
+    return bool(data.balance == asked["balance"])
 
 
 def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tlnb.engine.data.augment import NONE
-from tlnb.engine.export.script.job import Job
-from tlnb.errors import ExportError
+from tlnb.engine.export.script.source import Source
 
 _CODE = {
     "light": """    v2.RandomAffine(
@@ -36,34 +34,17 @@ def changed_inputs(samples, indices, stage, epoch):
     return normalised(torch.stack(pictures))'''
 
 
-def preset_of(job: Job) -> str:
-    """The preset that all stages train under; ``none`` for the pictures as they are.
-
-    Raises:
-        ExportError: stages under different ones, kept views, or a transform of the user's own.
-    """
-    presets = {str(result.setup["augment"]) for result in job.results}
-    if len(presets) > 1:
-        raise ExportError(f"stages under different changes ({', '.join(sorted(presets))}) are not one script")
-    preset = presets.pop()
-    if preset != NONE and preset not in _CODE:
-        raise ExportError(f"{preset} cannot be written into a script; a preset can: {', '.join(_CODE)}")
-    if preset != NONE and any(result.stage.views for result in job.results):
-        raise ExportError("views that are kept cannot be written into a script")
-    return preset
-
-
-def augment_code(job: Job, preset: str, imports: set[str], *, files: bool) -> str:
+def augment_code(source: Source, imports: set[str], *, files: bool) -> str:
     """``changed_inputs``; empty for no changes.
 
     Args:
-        job: what was done.
-        preset: see :func:`preset_of`.
+        source: whose training pictures are changed.
         imports: what the code needs is added.
         files: whether samples are files.
     """
-    if preset == NONE:
+    if not source.changed:
         return ""
     imports.add("from torchvision.transforms import v2")
     picture = "read_picture(samples[index], whole=True)" if files else "samples[index]"
-    return _CHANGED.format(transforms=_CODE[preset].format(size=tuple(job.preprocess.size)), picture=picture)
+    transforms = _CODE[source.preset].format(size=tuple(source.preprocess.size))
+    return _CHANGED.format(transforms=transforms, picture=picture)

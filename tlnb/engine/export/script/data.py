@@ -9,16 +9,14 @@ from textwrap import indent
 
 import numpy as np
 import torch
-from sklearn.model_selection import train_test_split
 
-from tlnb.engine.data.augment import NONE
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
 from tlnb.engine.data.splits import repeated_to_balance
-from tlnb.engine.export.script.augment import augment_code, preset_of
-from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.augment import augment_code
+from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal
 from tlnb.errors import ExportError
 
@@ -99,31 +97,27 @@ def normalised(pixels):
     return pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD'''
 
 
-def data_code(job: Job) -> tuple[str, set[str]]:
+def data_code(source: Source) -> tuple[str, set[str]]:
     """``load_data`` and ``inputs``, and the imports that they ask for.
 
     Raises:
         ExportError: data that cannot be written down.
     """
     imports: set[str] = set()
-    preset = preset_of(job)
-    train = job.samples[0]
+    train = source.samples[0]
     plain = train.plain if isinstance(train, AugmentedSamples) else train
-    reader = getattr(job.data.train, "reader", None)
-    in_code = job.asked.get("source") == "digits" and job.data.balance is None and preset == NONE
-    if in_code:
-        load = _digits(job, imports)
-    elif isinstance(job.data.train, ReadPictures) and isinstance(reader, FileReader):
-        load = _listed(job, imports)
-        assert isinstance(plain, PictureSamples)
-        changed = augment_code(job, preset, imports, files=True)
-        return _joined(load, _normalised(plain), _INPUTS_OF_FILES, changed), imports
+    reader = getattr(source.data.train, "reader", None)
+    files = isinstance(source.data.train, ReadPictures) and isinstance(reader, FileReader)
+    if source.asked.get("source") == "digits" and source.data.balance is None and not source.changed:
+        load = _digits(source, imports)
+    elif files:
+        load = _listed(source, imports)
     else:
-        load = _saved(job, plain, imports, whole=preset != NONE)
+        load = _saved(source, plain, imports)
     if not isinstance(plain, PictureSamples):
         return _joined(load, _INPUTS_AS_THEY_ARE), imports
-    changed = augment_code(job, preset, imports, files=False)
-    return _joined(load, _normalised(plain), _INPUTS, changed), imports
+    changed = augment_code(source, imports, files=files)
+    return _joined(load, _normalised(plain), _INPUTS_OF_FILES if files else _INPUTS, changed), imports
 
 
 def _joined(*parts: str) -> str:
@@ -141,15 +135,16 @@ _INPUTS_OF_FILES = '''def inputs(paths, indices):
     return normalised(torch.stack([read_picture(paths[i]) for i in indices]))'''
 
 
-def _digits(job: Job, imports: set[str]) -> str:
+def _digits(source: Source, imports: set[str]) -> str:
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
-    asked, target = job.asked, load_digits().target
-    share, seed = asked["valid"], job.data.seed
+    asked, target = source.asked, load_digits().target
+    share, seed = asked["valid"], source.data.seed
     classes = len(np.unique(target))
     size = share if share * len(target) >= classes else classes
     _, valid = train_test_split(np.arange(len(target)), test_size=size, stratify=target, random_state=seed)
-    if sorted(target[valid].tolist()) != sorted(job.data.valid.targets.tolist()):
+    if sorted(target[valid].tolist()) != sorted(source.data.valid.targets.tolist()):
         raise ExportError("the split of the digits is another than scikit-learn's now; name the data again")
     imports.update(
         ("import numpy as np", "from sklearn.datasets import load_digits",
@@ -157,13 +152,13 @@ def _digits(job: Job, imports: set[str]) -> str:
     )  # fmt: skip
     count = asked.get("per_class")
     less = _PER_CLASS.format(seed=seed, count=count) if count is not None else ""
-    return _DIGITS.format(size=size, seed=seed, less=less, fit=_fit(job, imports))
+    return _DIGITS.format(size=size, seed=seed, less=less, fit=_fit(source, imports))
 
 
-def _fit(job: Job, imports: set[str]) -> str:
+def _fit(source: Source, imports: set[str]) -> str:
     """Lines that bring ``images`` to the size and the colours of the network."""
-    preprocess, lines = job.preprocess, []
-    now = job.data.train.images.shape[-3:]  # type: ignore[attr-defined]
+    preprocess, lines = source.preprocess, []
+    now = source.data.train.images.shape[-3:]  # type: ignore[attr-defined]
     size, target = tuple(preprocess.size), preprocess._target(*now[1:])
     if tuple(now[1:]) != target:
         imports.update(
@@ -191,19 +186,19 @@ def _normalised(samples: PictureSamples) -> str:
     )
 
 
-def _saved(job: Job, plain: Samples, imports: set[str], *, whole: bool) -> str:
-    valid = job.samples[1]
+def _saved(source: Source, plain: Samples, imports: set[str]) -> str:
+    valid = source.samples[1]
     tensors = {}
     for part, samples in (("train", plain), ("valid", valid)):
-        if whole and part == "train" and isinstance(samples, PictureSamples):
+        if source.changed and part == "train" and isinstance(samples, PictureSamples):
             tensors[f"{part}_inputs"] = _before_changes(samples)
         else:
             tensors[f"{part}_inputs"] = _inputs_of(samples)
         tensors[f"{part}_targets"] = samples.targets.contiguous()
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST:
         raise ExportError("this data is too large to be written beside a script; keep it in files")
-    name = f"{job.stem}.data.safetensors"
-    job.files[name] = tensors
+    name = f"{source.stem}.data.safetensors"
+    source.files[name] = tensors
     imports.add("from safetensors.torch import load_file")
     return _SAVED.format(name=literal(name))
 
@@ -228,32 +223,32 @@ def _inputs_of(samples: Samples) -> torch.Tensor:
     return torch.cat([samples.batch(part) for part in every.split(64)]).contiguous()
 
 
-def _listed(job: Job, imports: set[str]) -> str:
-    name, file = f"{job.stem}.files.csv", io.StringIO()
+def _listed(source: Source, imports: set[str]) -> str:
+    name, file = f"{source.stem}.files.csv", io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    train = job.data.train
-    if job.data.balance == "samples":
+    train = source.data.train
+    if source.data.balance == "samples":
         train = train.subset(repeated_to_balance(train.targets))
-    for part, samples in (("train", train), ("valid", job.data.valid)):
+    for part, samples in (("train", train), ("valid", source.data.valid)):
         assert isinstance(samples, ReadPictures)
-        broken = {problem.path for problem in job.data.problems}
+        broken = {problem.path for problem in source.data.problems}
         for index, target in enumerate(samples.targets.tolist()):
             path = samples.name(index)
             if path in broken:
                 raise ExportError(f"{path} turned out broken in training; take it away and train anew")
             writer.writerow([part, path, *(target if isinstance(target, list) else [target])])
-    job.files[name] = file.getvalue()
+    source.files[name] = file.getvalue()
     imports.update(("import csv", "import numpy as np", "from PIL import Image, ImageOps"))
-    return _listed_code(job, name)
+    return _listed_code(source, name)
 
 
-def _listed_code(job: Job, name: str) -> str:
-    preprocess = job.preprocess
-    target = "int(row[2])" if job.kind == "classes" else "[float(cell) for cell in row[2:]]"
+def _listed_code(source: Source, name: str) -> str:
+    preprocess = source.preprocess
+    target = "int(row[2])" if source.kind == "classes" else "[float(cell) for cell in row[2:]]"
     size, resize = _TO_SIZE if preprocess.resize is None else _TO_CROP
     words = {"resize": preprocess.resize, "filter": preprocess.interpolation.upper()}
     fill: Callable[[str], str] = lambda text: text.format(**words)  # noqa: E731
-    changed = preset_of(job) != NONE
+    changed = source.changed
     mode = literal("L" if preprocess.channels == 1 else "RGB")
     code = _LISTED.format(
         name=literal(name), target=target, mode=mode, target_size=fill(size),
@@ -262,6 +257,6 @@ def _listed_code(job: Job, name: str) -> str:
         unless=", the crop left out where it is to be whole" if changed else "",
         whole=_WHOLE.format(filter=words["filter"]) if changed else "",
     )  # fmt: skip
-    root = job.data.train.reader.root  # type: ignore[attr-defined]
+    root = source.data.train.reader.root  # type: ignore[attr-defined]
     top = f"ROOT = Path({literal(str(root))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
     return f"{top}\n\n\n{code}"

@@ -1,7 +1,8 @@
-"""What a script is written from: the network, the data and the stages, as the session knows them."""
+"""What a script is written from: the network, the data sets and the stages, as the session knows them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,23 +10,31 @@ from typing import Any
 from torch import Tensor
 
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.export.script.refusals import check
+from tlnb.engine.export.script.source import Source
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.tasks import Classification, MultiLabel
-from tlnb.errors import ExportError
 
-STAGE_KEYS = frozenset(
-    (
-        "text", "frozen", "epochs", "lr", "decay", "batch", "optimizer", "schedule", "momentum",
-        "weight_decay", "smoothing", "patience", "augment", "precision", "views", "micro", "asked",
-    )
-)  # fmt: skip
-"""The settings of a stage that the writers know; a script never leaves one out in silence."""
+Fetch = Callable[[dict[str, Any]], tuple[Data, tuple[Samples, Samples]]]
 
-SAME = ("network", "data", "fingerprint", "head", "device", "threads")
+
+@dataclass(frozen=True)
+class Part:
+    """The epochs that a stage learned from one data set.
+
+    Attributes:
+        source: the data set.
+        first: epochs that the stage had trained before.
+        last: epochs that it had trained after.
+        left: batches of one more epoch, which was broken off there.
+    """
+
+    source: Source
+    first: int
+    last: int
+    left: int = 0
 
 
 @dataclass
@@ -35,26 +44,61 @@ class Job:
     Attributes:
         loaded: the network as it is now.
         layers: its layers.
-        data: the data that it learned from.
-        samples: training and validation samples, fitted to the network.
         results: the stages, each with its ``setup``.
+        fetch: gives the data of a part of a stage, from what ``setup`` says of it.
         start: gives the weights before the first stage, by name.
-        fingerprint: of the training samples now.
         stem: what the files beside the script are called, without an ending.
         network: a line of code of the user's that makes ``model``; empty where the writers know one.
+        blend: how much of the new the body holds after the last stage; None where it was not blended.
+        importance: gives the weights of an EWC guard, by name.
         files: what has to lie beside the script: file name to tensors or text.
+        sources: the data sets, in the order of their first use.
+        parts: for each stage, what it learned from which.
     """
 
     loaded: LoadedModel
     layers: LayerMap
-    data: Data
-    samples: tuple[Samples, Samples]
     results: Sequence[StageResult]
+    fetch: Fetch
     start: Callable[[], dict[str, Tensor]]
-    fingerprint: str = ""
     stem: str = "train"
     network: str = ""
+    blend: float | None = None
+    importance: Callable[[], dict[str, Tensor]] = dict
     files: dict[str, dict[str, Tensor] | str] = field(default_factory=dict)
+    sources: list[Source] = field(default_factory=list)
+    parts: list[list[Part]] = field(default_factory=list)
+
+    def read(self) -> None:
+        """See whether the session can be written down, and find the data sets.
+
+        Raises:
+            ExportError: names what a script cannot hold, and what to do.
+        """
+        check(self.results)
+        known: dict[str, Source] = {}
+        self.parts = [self._parts(result, known) for result in self.results]
+        self.sources = list(known.values())
+        for source in self.sources:
+            source.check()
+
+    def _parts(self, result: StageResult, known: dict[str, Source]) -> list[Part]:
+        parts, first = [], 0
+        for told in result.setup["data"]:
+            source = self._source(told, result.setup["augment"], known)
+            last, left = told["until"]
+            parts.append(Part(source, first, last, left))
+            first = last
+        return parts
+
+    def _source(self, told: dict[str, Any], preset: str, known: dict[str, Source]) -> Source:
+        key = json.dumps([told["asked"], told["print"], told["seed"], preset], sort_keys=True)
+        if key not in known:
+            data, samples = self.fetch(told)
+            place = len(known) + 1
+            stem = self.stem if place == 1 else f"{self.stem}.{place}"
+            known[key] = Source(data, samples, preset, place, stem, self.files, self.loaded.preprocess)
+        return known[key]
 
     @property
     def setup(self) -> dict[str, Any]:
@@ -62,81 +106,25 @@ class Job:
         return self.results[0].setup
 
     @property
-    def asked(self) -> dict[str, Any]:
-        """How the data was named; an object by its name alone."""
-        return self.data.asked or {"source": None, "name": self.data.name}
+    def last(self) -> Source:
+        """What the last stage learned from."""
+        return self.parts[-1][-1].source
 
     @property
-    def preprocess(self) -> Preprocess:
-        """How pictures become network input."""
-        found: Preprocess = getattr(self.samples[1], "preprocess", self.loaded.preprocess)
-        return found
+    def several(self) -> bool:
+        """Whether there is more than one data set."""
+        return len(self.sources) > 1
 
     @property
-    def kind(self) -> str:
-        """``classes``, ``labels`` or ``values``."""
-        if isinstance(self.data.task, Classification):
-            return "classes"
-        return "labels" if isinstance(self.data.task, MultiLabel) else "values"
+    def blends(self) -> bool:
+        """Whether the body was blended with the old one."""
+        return self.blend is not None or any(result.setup["blend"] is not None for result in self.results)
 
     @property
-    def weighted(self) -> bool:
-        """Whether the loss weighs classes or labels."""
-        return getattr(self.data.task, "weights", None) is not None
+    def old(self) -> bool:
+        """Whether the network as it was has a part in what was done."""
+        return self.blends or self.any("keep")
 
     def any(self, key: str) -> bool:
         """Whether a stage has this setting, other than false, zero or none."""
         return any(getattr(result.stage, key) for result in self.results)
-
-    def check(self) -> None:
-        """See whether the whole session can be written down.
-
-        Raises:
-            ExportError: names what a script cannot hold, and what to do.
-        """
-        if not self.results:
-            raise ExportError("nothing was trained yet, so there is nothing to write; train first: %tl_train")
-        for result in self.results:
-            self._check_stage(result)
-        self._check_between()
-        if self.setup["data"] != self.asked or self.setup["fingerprint"] != self.fingerprint:
-            raise ExportError(
-                "the data has changed since the stages were trained; name the data of then again (%tl_data), "
-                "or train on the new data first"
-            )
-
-    def _check_between(self) -> None:
-        """Whether training alone changed the weights."""
-        after: float | None = None
-        for result in self.results:
-            before = result.setup["before"]
-            if after is not None and before is not None and before != after:
-                raise ExportError(
-                    f"the weights were changed before stage {result.number} by something other than training, "
-                    "which a script cannot tell"
-                )
-            after = result.setup["after"]
-
-    def _check_stage(self, result: StageResult) -> None:
-        number, setup = result.number, result.setup
-        if not setup:
-            raise ExportError(f"how stage {number} was set up is not known, so it cannot be written down")
-        for key in SAME:
-            if setup[key] != self.setup[key]:
-                raise ExportError(
-                    f"stage {number} had another {key} than stage {self.results[0].number}; one script holds "
-                    "one network, one head and one data set"
-                )
-        if setup.get("unknown"):
-            raise ExportError(f"stage {number}: {setup['unknown']} cannot be written into a script")
-        unknown = [k for k, v in vars(result.stage).items() if k not in STAGE_KEYS and v]
-        if unknown:
-            raise ExportError(f"stage {number} used {unknown[0]}, which a script cannot hold")
-        if setup.get("micro") != result.stage.micro:
-            raise ExportError(
-                f"memory ran short in stage {number}, so its batches were cut at places of chance"
-            )
-        if result.stopped:
-            raise ExportError(
-                f"stage {number} was stopped in the middle of an epoch; go on with it or undo it first"
-            )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tlnb.engine.data.augment import NONE
-from tlnb.engine.export.script.augment import preset_of
 from tlnb.engine.export.script.chain import Chain
+from tlnb.engine.export.script.guard import guard_lines, kinds_of
+from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
-from tlnb.engine.export.script.text import literal
+from tlnb.engine.export.script.source import Source
+from tlnb.engine.export.script.text import Code, literal
 from tlnb.engine.network.auxiliary import is_auxiliary
 from tlnb.engine.rates.schedule import START_FACTOR, WARM_UP
-from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
 from tlnb.engine.training.tasks import Regression
 from tlnb.engine.training.trainer import EVALUATION_BATCH
@@ -64,7 +64,7 @@ _FEATURES = '''def split_at(model, cut):
 
 
 @torch.inference_mode()
-def features(part, samples):
+def features(part, samples<, data>):
     """What the frozen first part makes of each sample: computed once."""
     every = torch.arange(len(samples)).split(32)
     return torch.cat([part(inputs(samples, rows){close}) for rows in every])'''
@@ -96,6 +96,12 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "micro": ("int | None", None, "samples that pass the network at a time"),
     "place": ("int", 0, "how many steps of the line are frozen and run once"),
     "channels_last": ("bool", True, "how the features lie in memory"),
+    "data": ("SimpleNamespace", None, "what it learns from"),
+    "parts": ("tuple", None, "data sets, each from which epoch to which, and batches of one epoch more"),
+    "head": ("int", 0, "which head is on the network"),
+    "keep": ("str | None", None, "the guard against forgetting, and its strength"),
+    "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
+    "moments": ("bool", False, "whether it begins with the moments of the optimizer before it"),
 }
 """What a stage of a script may say: type, usual value, and a remark."""
 
@@ -104,18 +110,25 @@ class Fields:
     """The settings of the stages that are written; those that are usual in all stages are left out."""
 
     def __init__(self, job: Job, chain: Chain | None):
-        self.rows = [self._row(job, result, chain) for result in job.results]
+        self.heads = numbers_of(job.results)
+        self.rows = [self._row(job, i, chain) for i in range(len(job.results))]
         known = [row["channels_last"] for row in self.rows if row["channels_last"] is not None]
         for row in self.rows:  # where nothing is a picture, it may be called either way
             row["channels_last"] = row["channels_last"] if row["channels_last"] is not None else all(known)
         self.layout = "mixed" if len(set(known)) > 1 else "last" if all(known) and known else "plain"
         shared = {key: self.rows[0][key] for key in ("batch", "weight_decay")}
         self.usual = {key: usual for key, (_, usual, _) in FIELDS.items()} | shared
+        self.in_parts = any(len(parts) > 1 for parts in job.parts)
+        left_out = {
+            "data": self.in_parts or not job.several,
+            "parts": not self.in_parts,
+            "channels_last": self.layout != "mixed",
+        }
         self.used = [
             key
             for key in FIELDS
             if key in ALWAYS or any(row[key] != self.usual[key] for row in self.rows)
-            if key != "channels_last" or self.layout == "mixed"
+            if not left_out.get(key)
         ]
 
     def __contains__(self, key: str) -> bool:
@@ -125,8 +138,8 @@ class Fields:
         """How the code names a setting: the stage's own, or the number that all share."""
         return f"stage.{key}" if key in self.used else literal(self.usual[key])
 
-    @staticmethod
-    def _row(job: Job, result: StageResult, chain: Chain | None) -> dict[str, object]:
+    def _row(self, job: Job, index: int, chain: Chain | None) -> dict[str, object]:
+        result = job.results[index]
         stage, setup = result.stage, result.setup
         done = setup["epochs"]
         decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
@@ -148,6 +161,12 @@ class Fields:
             "micro": stage.micro,
             "place": chain.starts[setup["cut"]] if chain and setup["cut"] else 0,
             "channels_last": setup["channels_last"] if _is_picture(job, setup["cut"]) else None,
+            "data": _name(job.parts[index][0].source),
+            "parts": tuple((_name(p.source), p.first, p.last, p.left) for p in job.parts[index]),
+            "head": self.heads[index],
+            "keep": stage.keep,
+            "blend": setup["blend"],
+            "moments": setup["moments"],
         }
 
     def code(self) -> str:
@@ -160,6 +179,11 @@ class Fields:
         return "\n".join([*lines, "", "", "STAGES = [", *(f"    Stage(\n{row}    )," for row in rows), "]"])
 
 
+def _name(source: Source) -> Code:
+    """One of several data sets as the code names it."""
+    return Code(f"DATA[{source.place - 1}]")
+
+
 def _is_picture(job: Job, cut: int) -> bool:
     of_input = job.loaded.input.shape if job.loaded.input else None
     shape = job.layers[cut - 1].shape if cut else of_input
@@ -170,7 +194,7 @@ def features_code(job: Job, chain: Chain | None, fields: Fields, imports: set[st
     """How the frozen first part is computed once; empty where that cannot be said in plain code."""
     if chain is None or "place" not in fields:
         return ""
-    augmented = preset_of(job) != NONE
+    augmented = _how_changed(job) != "none"
     cuts = [result.setup["cut"] for result in job.results if result.setup["cut"]]
     normed = any(chain.normed(cut) for cut in cuts)
     imports.add("from torch.fx.experimental.optimization import fuse" if normed else "import copy")
@@ -188,14 +212,14 @@ def features_code(job: Job, chain: Chain | None, fields: Fields, imports: set[st
     )
 
 
-def loss_code(job: Job, fields: Fields) -> str:
+def loss_code(source: Source, fields: Fields) -> str:
     """The loss, and what a figure is."""
-    task = job.data.task
+    task = source.data.task
     if isinstance(task, Regression):
         return _LOSS_VALUES
     weights = getattr(task, "weights", None)
     before = f"WEIGHTS = torch.tensor({list(weights)})\n\n\n" if weights else ""
-    if job.kind == "labels":
+    if source.kind == "labels":
         return before + _LOSS_LABELS.format(weights=", pos_weight=WEIGHTS" if weights else "")
     smooth = "smoothing" in fields
     return before + _LOSS_CLASSES.format(
@@ -234,47 +258,107 @@ def figure_of(scores, targets):
 
 def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
     """``train_stage``, ``evaluate`` and ``main``."""
-    parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job)]
+    parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job, fields)]
     return "\n\n\n".join(parts)
 
 
 def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
-    lines = ["def train_stage(model, stage, number, train, valid):"]
+    lines = [f"def train_stage({', '.join(_arguments(job, fields))}):"]
     lines += ['    """Train what is not frozen; print a line an epoch."""']
-    lines += ["    (samples, targets), (valid_samples, valid_targets) = train, valid"]
     lines += ["    for name, parameter in model.named_parameters():"]
     lines += ["        parameter.requires_grad_(not in_layers(name, stage.frozen))"]
-    lines += _optimizer(fields)
-    lines += ["    torch.manual_seed(seed_for(SEED, number))  # of dropout", "    step = 0"]
-    augmented = preset_of(job) != NONE
-    take = _take(chain, fields, lines, augmented)
+    lines += _optimizer(job, fields)
+    if "moments" in fields:
+        lines += _MOMENTS_IN
+    lines += ["    torch.manual_seed(seed_for(SEED, number))  # of dropout"]
+    if fields.in_parts:
+        lines.append("    for data, begin, end, left in stage.parts:")
+    elif job.several:
+        lines.append("    data = stage.data")
+    body = [*_from_data(job, fields), *guard_lines(job)]
+    take = _take(job, chain, fields, body)
+    body += _epochs(job, chain, fields, take)
+    lines += [f"    {line}" for line in body] if fields.in_parts else body
+    if "moments" in fields:
+        lines += _MOMENTS_OUT
+    return _SET_MODES.format(norms=_NORMS if "frozen_norms" in fields else "") + "\n".join(lines)
+
+
+_MOMENTS_IN = [
+    "    for name, parameter in model.named_parameters():",
+    "        if stage.moments and parameter.requires_grad and name in moments:",
+    "            optimizer.state[parameter] = {key: t.clone() for key, t in moments[name].items()}",
+]
+_MOMENTS_OUT = [
+    "    return {name: optimizer.state[p] for name, p in model.named_parameters() if p in optimizer.state}"
+]
+
+
+def _arguments(job: Job, fields: Fields) -> list[str]:
+    arguments = ["model", "stage", "number"]
+    if kinds_of(job):
+        arguments.append("old")
+    if "moments" in fields:
+        arguments.append("moments")
+    return arguments if job.several else [*arguments, "train", "valid"]
+
+
+def _from_data(job: Job, fields: Fields) -> list[str]:
+    where = "data.load()" if job.several else "train, valid"
+    lines = [f"    (samples, targets), (valid_samples, valid_targets) = {where}"]
+    if not fields.in_parts:
+        return [*lines, "    step = 0"]
+    return [*lines, f"    step = begin * len(batches(len(targets), {fields.value('batch')}, 0))"]
+
+
+def _epochs(job: Job, chain: Chain | None, fields: Fields, take: str) -> list[str]:
+    """The loop over epochs."""
     planned = "(stage.planned or stage.epochs)" if "planned" in fields else "stage.epochs"
-    schedule = _schedule(fields)
-    lines += [
-        "    for epoch in range(stage.epochs):",
+    ratio, parts = ' * group["ratio"]' if "decay" in fields else "", fields.in_parts
+    rows = "order[: left if epoch == end else None]" if parts else "order"
+    metric = "{data.metric}" if job.several else job.last.data.task.metric
+    more = (", data" if job.several else "") + _more(fields)
+    return [
+        f"    for epoch in range({'begin, end + (left > 0)' if parts else 'stage.epochs'}):",
         "        set_modes(model, stage)",
         "        total = 0.0",
-    ]
-    lines += [f"        order = batches(len(targets), {fields.value('batch')}, SEED, number, epoch)"]
-    lines += ["        for rows in order:"]
-    lines += [f"            rate = stage.rate * {schedule}(step, len(order) * {planned})"]
-    lines += ["            for group in optimizer.param_groups:"]
-    ratio = ' * group["ratio"]' if "decay" in fields else ""
-    lines += [f'                group["lr"] = rate{ratio}']
-    if augmented:
-        lines.append("            batch = changed_inputs(samples, rows, number, epoch)")
-        if chain is not None and "place" in fields:
-            lines += ["            if stage.place:", "                batch = crossing(first, batch)"]
-    lines += _step(job, fields, take)
-    lines += ["            optimizer.step()", "            optimizer.zero_grad()"]
-    lines += ["            total += loss.detach() * len(rows)", "            step += 1"]
-    lines += [
-        f"        loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{_more(fields)})"
-    ]
-    lines += ['        print(f"stage {number}, epoch {epoch + 1} of {stage.epochs}: training loss "']
-    lines += ['              f"{total.item() / len(targets):.4f}, validation loss {loss:.4f}, '
-              f'{job.data.task.metric} {{figure:.4f}}")']  # fmt: skip
-    return _SET_MODES.format(norms=_NORMS if "frozen_norms" in fields else "") + "\n".join(lines)
+        f"        order = batches(len(targets), {fields.value('batch')}, SEED, number, epoch)",
+        f"        for rows in {rows}:",
+        f"            rate = stage.rate * {_schedule(fields)}(step, len(order) * {planned})",
+        "            for group in optimizer.param_groups:",
+        f'                group["lr"] = rate{ratio}',
+        *_batch_lines(job, chain, fields),
+        *_step(job, fields, take),
+        "            optimizer.step()",
+        "            optimizer.zero_grad()",
+        "            total += loss.detach() * len(rows)",
+        "            step += 1",
+        *(["        if epoch == end:", "            break  # other data was named here"] if parts else []),
+        f"        loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{more})",
+        '        print(f"stage {number}, epoch {epoch + 1} of {stage.epochs}: training loss "',
+        '              f"{total.item() / len(targets):.4f}, validation loss {loss:.4f}, '
+        f'{metric} {{figure:.4f}}")',
+    ]  # fmt: skip
+
+
+def _batch_lines(job: Job, chain: Chain | None, fields: Fields) -> list[str]:
+    """Lines that make a batch of changed pictures."""
+    how = _how_changed(job)
+    if how == "none":
+        return []
+    lines = ["            batch = changed_inputs(samples, rows, number, epoch)"]
+    if chain is not None and "place" in fields:
+        lines += ["            if stage.place:", "                batch = crossing(first, batch)"]
+    if how == "all":
+        return lines
+    lines = ["            if changed_inputs:", *(f"    {line}" for line in lines)]
+    return [*lines, "            else:", "                batch = take(samples, rows)"]
+
+
+def _how_changed(job: Job) -> str:
+    """Whether ``all``, ``some`` or ``none`` of the data sets are changed at random."""
+    changed = [source.changed for source in job.sources]
+    return "all" if all(changed) else "some" if any(changed) else "none"
 
 
 def _more(fields: Fields) -> str:
@@ -297,19 +381,17 @@ _NORMS = """        if stage.frozen_norms and isinstance(module, nn.modules.batc
 """
 
 
-def _optimizer(fields: Fields) -> list[str]:
+def _optimizer(job: Job, fields: Fields) -> list[str]:
     decay, momentum = fields.value("weight_decay"), fields.value("momentum")
     adamw = f"torch.optim.AdamW(groups, lr=0.0, betas=({momentum}, 0.999), weight_decay={decay}, fused=True)"
     sgd = f"torch.optim.SGD(groups, lr=0.0, momentum={momentum}, weight_decay={decay}, fused=True)"
-    if "decay" in fields:
+    if "decay" in fields or kinds_of(job):  # a guard takes weight decay from layers of the body alone
         lines = ["    groups = []",
                  "    for layer in sorted(set(range(len(LAYERS))) - set(stage.frozen)):",
                  "        own = [p for name, p in model.named_parameters() if in_layers(name, [layer])]",
                  "        if own:",
                  '            groups.append({"params": own, "layer": layer})',
-                 "    for group in groups:  # discriminative rates (Howard and Ruder 2018)",
-                 '        group["ratio"] = stage.decay ** (group["layer"] - groups[-1]["layer"])',
-                 ]  # fmt: skip
+                 *(_RATIOS if "decay" in fields else [])]  # fmt: skip
     else:
         lines = ['    groups = [{"params": [p for p in model.parameters() if p.requires_grad]}]']
     if "optimizer" not in fields:
@@ -319,6 +401,12 @@ def _optimizer(fields: Fields) -> list[str]:
         return [*lines, f"    optimizer = {sgd}"]
     return [*lines, '    if stage.optimizer == "sgd":', f"        optimizer = {sgd}", "    else:",
             f"        optimizer = {adamw}"]  # fmt: skip
+
+
+_RATIOS = [
+    "    for group in groups:  # discriminative rates (Howard and Ruder 2018)",
+    '        group["ratio"] = stage.decay ** (group["layer"] - groups[-1]["layer"])',
+]
 
 
 def _schedule(fields: Fields) -> str:
@@ -335,22 +423,28 @@ def schedules_code(fields: Fields) -> str:
     return "\n\n\n".join(parts)
 
 
-_BOTH = ["        samples, valid_samples = features(first, samples), features(first, valid_samples)"]
+_OF_TRAINING = {
+    "none": ["        samples = features(first, samples<, data>)"],
+    "some": ["        if not changed_inputs:", "            samples = features(first, samples<, data>)"],
+    "all": [],
+}
 
 
-def _take(chain: Chain | None, fields: Fields, lines: list[str], augmented: bool) -> str:
+def _take(job: Job, chain: Chain | None, fields: Fields, lines: list[str]) -> str:
     """Add the lines that choose what passes the network; the expression for a batch of it."""
     lines.append("    rest, take = model, inputs")
+    how = _how_changed(job)
     if chain is not None and "place" in fields:
         lines += [
             "    if stage.place:",
             "        first, rest = split_at(model, stage.place)",
-            *(["        valid_samples = features(first, valid_samples)"] if augmented else _BOTH),
+            *_OF_TRAINING[how],
+            "        valid_samples = features(first, valid_samples<, data>)",
             "        take = rows_of",
         ]
     if fields.layout == "mixed":
         lines.append("    form = torch.channels_last if stage.channels_last else torch.contiguous_format")
-    return _batch(fields, "batch" if augmented else "take(samples, rows)")
+    return _batch(fields, "take(samples, rows)" if how == "none" else "batch")
 
 
 def _batch(fields: Fields, taken: str = "take(samples, rows)") -> str:
@@ -401,6 +495,8 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
             f"            loss = training_step(model, {take}, targets[rows])",
             "            loss.backward()",
         ]
+    before = [f"batch = {take}"] if kinds_of(job) else []
+    take = "batch" if before else take
     body = [f"output = rest({take})"]
     if job.loaded.side_heads:
         body += ["scores, *others = output if isinstance(output, tuple) else (output,)",
@@ -415,6 +511,8 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
             _AUTOCAST.format("stage.bfloat16"),
             *(f"    {b}" for b in body),
         ]
+    if before:
+        body = [*before, *body, "if guard:", "    loss = loss + guard(rows, rest, batch)"]
     return [*(f"            {line}" for line in body), "            loss.backward()"]
 
 
@@ -433,7 +531,7 @@ def _evaluate(fields: Fields) -> str:
     return "\n".join(
         [
             "@torch.no_grad()",
-            f"def evaluate(model, rest, take, samples, targets{more}):",
+            f"def evaluate(model, rest, take, samples, targets<, data>{more}):",
             '    """Mean loss and figure, in test mode."""',
             "    model.eval()",
             "    loss, scores = torch.zeros(()), []",
@@ -445,16 +543,26 @@ def _evaluate(fields: Fields) -> str:
     )
 
 
-def _main(job: Job) -> str:
-    return f'''def main():
-    model = load_network()
-    train, valid = load_data()
-    for number, stage in enumerate(STAGES, start=1):
-        print(stage.text)
-        train_stage(model, stage, number, train, valid)
-    model.eval()
-    save_file(model.state_dict(), HERE / "{job.stem}.trained.safetensors")
-
-
-if __name__ == "__main__":
-    main()'''
+def _main(job: Job, fields: Fields) -> str:
+    heads, moments = len(set(fields.heads)) > 1, "moments" in fields
+    places = ", ".join(places_of(job))
+    lines = [
+        "def main():",
+        f"    model{', old' if job.old else ''} = load_network()",
+        *([] if job.several else ["    train, valid = load_data()"]),
+        *([f"    heads = {{0: [{places}]}}"] if heads else []),
+        *(["    moments = {}"] if moments else []),
+        "    for number, stage in enumerate(STAGES, start=1):",
+        "        print(stage.text)",
+        *(["        put_head(model, stage.head, heads)"] if heads else []),
+    ]
+    if "blend" in fields:
+        lines += ["        if stage.blend is not None:", "            blend(model, old, stage.blend)"]
+    answer = "moments = " if moments else ""
+    lines.append(f"        {answer}train_stage({', '.join(_arguments(job, fields))})")
+    if job.blend is not None:
+        lines.append(f"    blend(model, old, {job.blend!r})")
+    lines += ["    model.eval()",
+              f'    save_file(model.state_dict(), HERE / "{job.stem}.trained.safetensors")',
+              "", "", 'if __name__ == "__main__":', "    main()"]  # fmt: skip
+    return "\n".join(lines)

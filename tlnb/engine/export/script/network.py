@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
@@ -12,15 +11,15 @@ from typing import Any
 from torch import nn
 
 from tlnb.engine.export.script.chain import expression
+from tlnb.engine.export.script.heads import PLAIN, first_head, layer_code
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
 from tlnb.engine.models import convnet5
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.models.published import CONVNET5, torchvision_names
 from tlnb.engine.models.timm_models import PREFIX
+from tlnb.engine.network.layers import LayerMap
 from tlnb.errors import ExportError
-
-_PLAIN = re.compile(r"torch\.nn\.modules\.\w+")
 
 
 def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
@@ -37,18 +36,28 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         '    """The network as it was before the first stage, on the CPU."""',
     ]
     lines = [build.line]
-    whole = job.loaded.own or bool(job.setup["network"].get("layers_from"))
+    whole = bool(job.setup["whole"])
     file = whole or build.needs_file or with_weights
     if file:
         name = f"{job.stem}.start.safetensors"
         job.files[name] = job.start()
         imports.add("from safetensors.torch import load_file")
         lines.append(f"weights = load_file(HERE / {literal(name)})")
-    head = _head(job, drawn=not whole)
-    lines += ([*head, "model.load_state_dict(weights)"] if whole else
-              [*(["model.load_state_dict(weights)"] if file else []), *head])  # fmt: skip
-    lines.append("return model")
+    head, fill = first_head(job, drawn=not whole), ["model.load_state_dict(weights)"] if file else []
+    old = _old(job, imports, head_of_weights=not (whole and head))
+    lines += [*head, *fill, *old] if whole else [*fill, *old, *head]
+    lines.append("return model, old" if old else "return model")
     return "\n".join([*body, *(indent(line, "    ") for line in lines)]), imports
+
+
+def _old(job: Job, imports: set[str], *, head_of_weights: bool) -> list[str]:
+    """The line that keeps the network as it was."""
+    if not job.old:
+        return []
+    if job.any("keep") and not head_of_weights:
+        raise ExportError("the head that these weights came with is not known, so a guard cannot be written")
+    imports.add("import copy")
+    return ["old = copy.deepcopy(model).eval().requires_grad_(False)"]
 
 
 class _Built:
@@ -75,7 +84,7 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
     heads = [] if loaded.own else [place for place in (loaded.head, *loaded.side_heads) if place]
     lines = [build.line]
     for place in heads:
-        code = _layer(loaded.model.get_submodule(place))
+        code = layer_code(loaded.model.get_submodule(place))
         if code is None:
             raise ExportError(f"the head {place} is of a kind that code cannot hold")
         lines.append(f"{expression(place, loaded.model)} = {code}")
@@ -117,7 +126,7 @@ def _options(loaded: LoadedModel, outputs: int | None) -> str:
 
 def _own(model: nn.Module, imports: set[str]) -> str:
     """A module of the user's as code: layers of torch in sequence."""
-    code = _layer(model)
+    code = layer_code(model)
     if code is not None:
         return code
     kind = type(model)
@@ -130,61 +139,28 @@ def _own(model: nn.Module, imports: set[str]) -> str:
     return f"{kind.__name__}()"
 
 
-def _layer(module: nn.Module) -> str | None:
-    if type(module) is nn.Sequential:
-        parts = [_layer(child) for child in module]
-        names = [name for name, _ in module.named_children()]
-        if None in parts or names != [str(i) for i in range(len(names))]:
-            return None
-        return "nn.Sequential(\n" + "".join(indent(f"{part},\n", "    ") for part in parts) + ")"
-    if not _PLAIN.match(type(module).__module__) or list(module.children()):
-        return None
-    return f"nn.{type(module).__name__}({module.extra_repr()})"
-
-
-def _head(job: Job, *, drawn: bool) -> list[str]:
-    """Lines that put the new head on, as it was before it learned."""
-    head = job.setup["head"]
-    if head is None:
-        return []
-    lines = [f"# A new head for {head['outputs']} outputs: He normal weights, zero biases."]
-    if drawn:
-        lines.append(f"generator = torch.Generator().manual_seed(seed_for({head['seed']}, 0))")
-    for place in (job.loaded.head, *job.loaded.side_heads):
-        module = job.loaded.model.get_submodule(place)
-        code = _layer(module)
-        if code is None:
-            raise ExportError(f"the head {place} is of a kind that a script cannot hold")
-        lines.append(f"head = {code}")
-        if drawn:
-            lines.append(_DRAW)
-        lines.append(f"{expression(place, job.loaded.model)} = head")
-    return lines
-
-
-_DRAW = """for layer in head.modules():
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.zeros_(layer.bias)"""
-
-
 def layers_code(job: Job) -> str:
     """The table of layers: the parts that are frozen or trained as one."""
-    rows = []
-    for layer in job.layers:
-        names = [*_with_state(job, layer.module_names), *_loose(layer.module_names, layer.parameter_names)]
-        rows.append(f"    {literal(tuple(names))},  # {layer.index}")
+    rows = [f"    {literal(tuple(names))},  # {i}" for i, names in enumerate(job.setup["layers"])]
     return "LAYERS = (\n" + "\n".join(rows) + "\n)"
 
 
-def _with_state(job: Job, names: tuple[str, ...]) -> list[str]:
+def rows_of(model: nn.Module, layers: LayerMap) -> list[list[str]]:
+    """For each layer the names of its modules that have state, and of its loose weights."""
+    return [
+        [*_with_state(model, layer.module_names), *_loose(layer.module_names, layer.parameter_names)]
+        for layer in layers
+    ]
+
+
+def _with_state(model: nn.Module, names: tuple[str, ...]) -> list[str]:
     """The outermost of these modules that learn, keep something, or act otherwise in training."""
     outermost = [n for n in names if not any(n != other and n.startswith(other + ".") for other in names)]
-    return [name for name in outermost if not _idle(job.loaded.model.get_submodule(name))]
+    return [name for name in outermost if not _idle(model.get_submodule(name))]
 
 
 def _idle(module: nn.Module) -> bool:
-    plain = _PLAIN.match(type(module).__module__) and "Drop" not in type(module).__name__
+    plain = PLAIN.match(type(module).__module__) and "Drop" not in type(module).__name__
     return (
         bool(plain)
         and not list(module.parameters())

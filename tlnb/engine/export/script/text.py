@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tokenize
+
+
+class Code(str):
+    """Text that is code already."""
 
 
 def literal(value: object) -> str:
     """A value as code: text in double quotes, tuples and lists too."""
+    if isinstance(value, Code):
+        return str(value)
     if isinstance(value, str):
         # JSON escapes as Python does; what is no ASCII may stand as it is, but for what cannot be encoded.
         return json.dumps(value, ensure_ascii=any(0xD800 <= ord(c) <= 0xDFFF for c in value))
@@ -30,3 +38,36 @@ def wrapped(name: str, values: tuple[str, ...], width: int = 100) -> str:
             row = "   "
         row += item
     return "\n".join([f"{name} = (", *rows, row, ")"])
+
+
+_OWN = frozenset(
+    (
+        "load_data", "inputs", "read_picture", "normalised", "changed_inputs", "loss_of", "figure_of",
+        "CHANGES", "MEAN", "STD", "ROOT", "SIZE", "CLASSES", "WEIGHTS",
+    )
+)  # fmt: skip
+_TAKEN = frozenset(("changed_inputs", "inputs", "loss_of", "figure_of"))
+
+
+def numbered(code: str, place: int) -> str:
+    """Code of one of several data sets: from the second on, what it defines carries its number."""
+    return code if place == 1 else _renamed(code, {name: f"{name}_{place}" for name in _OWN})
+
+
+def of_data(code: str, several: bool) -> str:
+    """Code of the training, which takes its data from where it lies: ``data`` where there are several."""
+    code = code.replace("<, data>", ", data" if several else "")
+    return _renamed(code, {name: f"data.{name}" for name in _TAKEN}) if several else code
+
+
+def _renamed(code: str, names: dict[str, str]) -> str:
+    """Code with other names; text and remarks stay as they are."""
+    lines, before, found = code.splitlines(keepends=True), "", []
+    for token in tokenize.generate_tokens(io.StringIO(code).readline):
+        if token.type == tokenize.NAME and token.string in names and before != ".":
+            found.append((token.start, token.string))
+        before = token.string
+    for (row, column), name in reversed(found):
+        line = lines[row - 1]
+        lines[row - 1] = line[:column] + names[name] + line[column + len(name) :]
+    return "".join(lines)

@@ -6,11 +6,13 @@ from textwrap import fill, indent
 
 import torch
 
-from tlnb.engine.export.script import data, loop, network
+from tlnb.engine.export.script import data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
-from tlnb.engine.export.script.text import wrapped
+from tlnb.engine.export.script.source import Source
+from tlnb.engine.export.script.text import literal, numbered, of_data, wrapped
 from tlnb.engine.training.history import show_metric
+from tlnb.errors import ExportError
 
 _RULE = "# {}\n\n\n"
 
@@ -25,35 +27,80 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     Raises:
         ExportError: something was done that a script cannot hold; says what.
     """
-    job.check()
-    chain = find_chain(job.layers.graph, job.loaded.model)
-    chain = chain if chain and not job.setup["step"] else None
+    job.read()
+    chain = _chain(job)
     fields = loop.Fields(job, chain)
     built, imports = network.network_code(job, with_weights=with_weights)
-    read, more = data.data_code(job)
-    imports |= more
+    read = _data(job, fields, imports)
     features = loop.features_code(job, chain, fields, imports)
-    parts = [
-        _RULE.format("The network") + loop.SEEDS,
-        built,
-        network.layers_code(job) + "\n\n\n" + loop.IN_LAYERS,
-        _RULE.format("The data") + wrapped("CLASSES", job.data.classes),
-        read,
-        _RULE.format("The stages") + fields.code(),
+    training = [
         loop.BATCHES,
         loop.schedules_code(fields),
         features,
         loop.layout_code(fields, bool(features)),
-        _own_step(job),
-        loop.loss_code(job, fields),
+        "" if job.several else loop.loss_code(job.last, fields),
+        guard.guard_code(job, imports),
         loop.training_code(job, chain, fields),
+    ]
+    parts = [
+        _RULE.format("The network") + loop.SEEDS,
+        built,
+        heads.exchange_code(job, fields.heads),
+        network.layers_code(job) + "\n\n\n" + loop.IN_LAYERS,
+        _RULE.format("The data") + read,
+        _RULE.format("The stages") + fields.code(),
+        _own_step(job),
+        of_data("\n\n\n".join(filter(None, training)), job.several),
     ]
     imports |= _needed(job, fields)
     code = "\n\n\n".join(part for part in parts if part)
     about = _about(job, chain, fields)
     top = f"{about}\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent\n"
-    seed = f"SEED = {job.setup['seed']}\ntorch.set_num_threads({job.setup['threads']})"
+    seed = f"SEED = {job.last.data.seed}\ntorch.set_num_threads({job.setup['threads']})"
     return f"{top}{seed}\n\n{code}\n"
+
+
+def _chain(job: Job) -> Chain | None:
+    """The network as a straight line, where all stages can be cut in it."""
+    chain = find_chain(job.layers.graph, job.loaded.model)
+    told = [result.setup["head"] for result in job.results]
+    kinds = {str(code).partition("(")[0] for head in told if head for code in head["code"][:1]}
+    place = job.loaded.head
+    now = f"nn.{type(job.loaded.model.get_submodule(place)).__name__}" if place else ""
+    return chain if kinds <= {now} and not job.setup["step"] else None
+
+
+def _data(job: Job, fields: loop.Fields, imports: set[str]) -> str:
+    """What reads the data sets; where there are several, what is theirs alone carries their number.
+
+    Raises:
+        ExportError: data that cannot be written down.
+    """
+    if len({source.data.seed for source in job.sources}) > 1:
+        raise ExportError("data sets that were named with different seeds are not one script")
+    texts = []
+    for source in job.sources:
+        read, more = data.data_code(source)
+        imports |= more
+        text = wrapped("CLASSES", source.data.classes) + "\n\n\n" + read
+        if job.several:
+            text = numbered(text + "\n\n\n" + loop.loss_code(source, fields), source.place)
+        texts.append(text)
+    if job.several:
+        imports.add("from types import SimpleNamespace")
+        texts.append("DATA = (\n" + "".join(map(_row, job.sources)) + ")")
+    return "\n\n\n".join(texts)
+
+
+def _row(source: Source) -> str:
+    names = ["inputs", *(["changed_inputs"] if source.changed else []), "loss_of", "figure_of"]
+    fields = {"load": "load_data", "changed_inputs": "None", **{name: name for name in names}}
+    shown = ", ".join(f"{field}={numbered(name, source.place)}" for field, name in fields.items())
+    title = f"{source.data.name}, {source.preset} changes" if source.changed else source.data.name
+    return (
+        f"    SimpleNamespace(  # {' '.join(title.split())}\n        {shown},\n"
+        f"        metric={literal(source.data.task.metric)},\n    ),\n"
+    )
 
 
 def _own_step(job: Job) -> str:
@@ -77,12 +124,12 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
     }
     if any(row["schedule"] != "constant" for row in fields.rows):
         needed.add("import math")
-    if job.kind == "labels":
+    if any(source.kind == "labels" for source in job.sources):
         needed.add("from sklearn.metrics import average_precision_score")
     return needed
 
 
-_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys"}
+_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys", "types"}
 
 
 def sorted_imports(imports: set[str]) -> str:
@@ -114,8 +161,9 @@ def _about(job: Job, chain: Chain | None, fields: loop.Fields) -> str:
         if last
         else "nothing"
     )
+    names = ", then ".join(source.data.name for source in job.sources)
     lines = [
-        f"{job.loaded.name} on {job.data.name}: what a tlnb session did, in plain PyTorch, without tlnb.",
+        f"{job.loaded.name} on {names}: what a tlnb session did, in plain PyTorch, without tlnb.",
         "",
         f"The session ended with {figures}. It ran with torch {torch.__version__.split('+')[0]} on "
         f"{job.setup['device']}, {job.setup['threads']} thread{'s' * (job.setup['threads'] != 1)}.",

@@ -1,0 +1,138 @@
+"""The heads of a script: which stage has which, and the code that exchanges them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from textwrap import indent
+from typing import Any
+
+from torch import nn
+
+from tlnb.engine.export.script.chain import expression
+from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.text import literal
+from tlnb.engine.training.history import StageResult
+from tlnb.errors import ExportError
+
+PLAIN = re.compile(r"torch\.nn\.modules\.\w+")
+
+DRAW = """for layer in head.modules():
+    if isinstance(layer, (nn.Linear, nn.Conv2d)):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+        nn.init.zeros_(layer.bias)"""
+
+_EXCHANGE = '''HEADS = (
+{makers}
+)  # how each head is made, and the seed of its weights, in the order of first use
+
+
+def put_head(model, number, heads):
+    """Put a head on: one that was there before, or a new one with He normal weights and zero biases."""
+    if number not in heads:
+        make, seed = HEADS[number]
+        heads[number] = make()
+        generator = torch.Generator().manual_seed(seed_for(seed, 0))
+        for head in heads[number]:
+{draw}
+    {places} = heads[number]'''
+
+
+def layer_code(module: nn.Module) -> str | None:
+    """A module of torch's own, or several in sequence, as code; None for any other."""
+    if type(module) is nn.Sequential:
+        parts = [layer_code(child) for child in module]
+        names = [name for name, _ in module.named_children()]
+        if None in parts or names != [str(i) for i in range(len(names))]:
+            return None
+        return "nn.Sequential(\n" + "".join(indent(f"{part},\n", "    ") for part in parts) + ")"
+    if not PLAIN.match(type(module).__module__) or list(module.children()):
+        return None
+    return f"nn.{type(module).__name__}({module.extra_repr()})"
+
+
+def numbers_of(results: Sequence[StageResult]) -> list[int]:
+    """For each stage, which head it has: 0 is the first one, and each new one counts on.
+
+    A head is known again by its task, and by its weights, which are those that an earlier stage left.
+
+    Raises:
+        ExportError: the weights of a head were changed by something other than training.
+    """
+    numbers: list[int] = []
+    for result in results:
+        earlier = results[: len(numbers)]
+        same = [i for i, one in enumerate(earlier) if _same(one.setup["head"], result.setup["head"])]
+        before = result.setup["marks"]["head"][0]
+        kept = [i for i in same if before in (None, earlier[i].setup["marks"]["head"][1])]
+        if kept:
+            numbers.append(numbers[kept[-1]])
+            continue
+        if numbers:
+            _check_new(result, bool(same))
+        numbers.append(max(numbers, default=-1) + 1)
+    return numbers
+
+
+def _check_new(result: StageResult, known: bool) -> None:
+    told = result.setup["head"]
+    if told is None and not known:
+        raise ExportError(
+            f"stage {result.number} trained the head that the weights came with, after another one, "
+            "which a script cannot tell"
+        )
+    if told is None or not told["drawn"]:
+        raise ExportError(
+            f"the weights of the head were changed before stage {result.number} by something other than "
+            "training, which a script cannot tell"
+        )
+
+
+def _same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return bool(one["task"] == other["task"] and one["code"] == other["code"])
+
+
+def places_of(job: Job) -> list[str]:
+    """Where heads stand, as code."""
+    places = (job.loaded.head, *job.loaded.side_heads)
+    return [expression(place, job.loaded.model) for place in places if place]
+
+
+def exchange_code(job: Job, numbers: Sequence[int]) -> str:
+    """``put_head``; empty where one head serves all stages."""
+    if len(set(numbers)) < 2:
+        return ""
+    makers = []
+    for number in sorted(set(numbers)):
+        head = job.results[numbers.index(number)].setup["head"]
+        if number == 0:
+            makers.append("    None,  # the one of load_network")
+        else:
+            makers.append(f"    (lambda: [{', '.join(_written(head))}], {literal(head['seed'])}),")
+    places = ", ".join(places_of(job))
+    places = places if len(places_of(job)) > 1 else f"[{places}]"
+    return _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), places=places)
+
+
+def _written(head: dict[str, Any]) -> list[str]:
+    if None in head["code"]:
+        raise ExportError(f"the head for {head['task']} is of a kind that a script cannot hold")
+    return list(head["code"])
+
+
+def first_head(job: Job, *, drawn: bool) -> list[str]:
+    """Lines that put the first new head on, as it was before it learned."""
+    head = job.setup["head"]
+    if head is None:
+        return []
+    lines = [f"# A new head for {head['outputs']} outputs: He normal weights, zero biases."]
+    if drawn:
+        lines.append(f"generator = torch.Generator().manual_seed(seed_for({head['seed']}, 0))")
+    for place, code in zip(places_of(job), _written(head), strict=True):
+        lines.append(f"head = {code}")
+        if drawn:
+            lines.append(DRAW)
+        lines.append(f"{place} = head")
+    return lines
