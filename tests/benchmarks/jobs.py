@@ -1,8 +1,7 @@
 """One job by one contestant in a process of its own: python -m tests.benchmarks.jobs CONTESTANT JOB SETTINGS.
 
 It prints one line of JSON: seconds of the work alone (imports and building the network are not counted),
-processor seconds with those of loader workers, and the peak of memory of the process and of its workers. On a
-machine that others use as well, processor seconds are the steadier figure.
+and processor seconds with those of loader workers: on a machine that others use as well, the steadier figure.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import resource
 import sys
 from dataclasses import asdict, dataclass
 
@@ -37,15 +35,11 @@ class Settings:
 
 
 def run(contestant: str, job: str, settings: Settings) -> dict[str, float]:
-    """Do the job in this process; seconds, processor seconds and peak memory in MB."""
+    """Do the job in this process; seconds and processor seconds."""
     module = importlib.import_module(f"tests.benchmarks.with_{contestant}")
     before = sum(os.times()[:4])
     seconds = getattr(module, job)(settings)
-    processor = sum(os.times()[:4]) - before
-    own, children = (
-        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return {"seconds": seconds, "processor": processor, "memory": own, "workers": children}
+    return {"seconds": seconds, "processor": sum(os.times()[:4]) - before}
 
 
 def command(contestant: str, job: str, settings: Settings) -> list[str]:

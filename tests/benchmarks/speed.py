@@ -8,15 +8,22 @@ Each job runs in a process of its own, tlnb and its peer in turn, so that a busy
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
+import tempfile
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
+
 from tests.benchmarks.jobs import Settings, command
 from tlnb.engine.table import Table
+
+EVERY = 0.2  # seconds between two looks at the memory
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,31 @@ ROWS = {
 
 def measure(contestant: str, job: str, settings: Settings) -> dict[str, float]:
     """Seconds and peak memory of one job in a new process."""
-    done = subprocess.run(command(contestant, job, settings), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{contestant} {job} failed:\n{done.stderr[-2000:]}")
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        work = subprocess.Popen(command(contestant, job, settings), stdout=out, stderr=errors)
+        peak = peak_memory(work)
+        out.seek(0), errors.seek(0)
+        if work.returncode:
+            raise SystemExit(f"{contestant} {job} failed:\n{errors.read()[-2000:]}")
+        answer: dict[str, float] = json.loads(out.read().splitlines()[-1])
+    return answer | {"memory": peak}
+
+
+def peak_memory(work: subprocess.Popen[bytes]) -> float:
+    """Wait for a process; the most memory in MB that it and its loader workers held together.
+
+    Pages that several of them share count once (PSS), so that a fork is not counted as a copy.
+    """
+    root, most = psutil.Process(work.pid), 0.0
+    while work.poll() is None:
+        total = 0.0
+        with contextlib.suppress(psutil.Error):
+            for process in [root, *root.children(recursive=True)]:
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_full_info().pss / 2**20
+        most = max(most, total)
+        time.sleep(EVERY)
+    return most
 
 
 def compare(row: Row, peer: str, settings: Settings, pairs: int) -> tuple[object, ...]:
