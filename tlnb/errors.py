@@ -20,7 +20,14 @@ from collections.abc import Iterable
 
 
 class TlnbError(Exception):
-    """Base of all errors that tlnb raises on purpose."""
+    """Base of all errors that tlnb raises on purpose.
+
+    The message is one line, and nothing in it moves a terminal: names from files may stand in it.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks an exception for its own rendering; one line is enough for a wrong word.

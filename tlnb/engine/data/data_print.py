@@ -46,7 +46,9 @@ def data_print(*parts: Samples) -> str:
 def _inputs(samples: Samples) -> str:
     if isinstance(samples, ImageSamples):
         more = samples.originals
-        return _rows(samples.images) + (_rows(more) if more is not None and more is not samples.images else "")
+        return _rows(samples.images) + (
+            _rows(more) if more is not None and more is not samples.images else ""
+        )
     if isinstance(samples, TensorSamples):
         return _rows(samples.inputs)
     if isinstance(samples, DecodedSamples):

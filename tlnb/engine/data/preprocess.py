@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+LARGEST = 1 << 15  # pixels of a side
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,22 @@ class Preprocess:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
-        """The way back from ``to_dict``, also through JSON."""
+        """The way back from ``to_dict``, also through JSON, and from a file that may say anything.
+
+        Raises:
+            ValueError, TypeError: a value that cannot be.
+        """
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**plain)
+        found = cls(**plain)
+        height, width = found.size
+        sides = (height, width) if found.resize is None else (height, width, found.resize)
+        for number, most in ((found.channels, 1 << 10), *((side, LARGEST) for side in sides)):
+            if type(number) is not int or not 1 <= number <= most:
+                raise ValueError(f"{number!r} is no number of pixels or channels")
+        if not len(found.mean) == len(found.std) == found.channels:
+            raise ValueError("mean and std do not fit the channels")
+        if not all(isfinite(number) for number in found.mean + found.std) or min(found.std) <= 0:
+            raise ValueError("mean and std are no numbers to divide by")
+        if found.interpolation not in tuple(mode.value for mode in InterpolationMode):
+            raise ValueError(f"no interpolation {found.interpolation!r}")
+        return found

@@ -133,6 +133,8 @@ def _filled(arch: str | None, path: str) -> LoadedModel:
     filled = from_file.fill(path, arch)
     classes, preprocess = from_file.told_by(path)
     known, usual, entry = _known_of(filled.name)
+    if preprocess is not None and preprocess.channels != usual.channels:
+        preprocess = None
     notes = filled.notes if preprocess else (*filled.notes, f"its preprocessing is taken from {entry}")
     preprocess = preprocess or usual
     if filled.image_size is not None:

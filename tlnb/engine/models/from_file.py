@@ -15,7 +15,10 @@ from tlnb.engine.models.matching import Match, first_few, match, shapes_of
 from tlnb.engine.models.published import Blueprint, blueprint, build
 from tlnb.engine.models.recognise import fit, image_size_in, recognise
 from tlnb.engine.models.unwrap import StateDict
+from tlnb.engine.printable import printable
 from tlnb.errors import WeightsError
+
+LARGEST = 2048  # pixels of a side, that a file may ask for; the network is tried at that size
 
 
 @dataclass(frozen=True)
@@ -80,9 +83,10 @@ def told_by(path: str) -> tuple[tuple[str, ...] | None, Preprocess | None]:
     try:
         classes: Any = json.loads(about.get("classes", "null"))
         values: Any = json.loads(about.get("preprocess", "null"))
-        names = tuple(map(str, classes)) if isinstance(classes, list) else None
-        return names, Preprocess.from_dict(values) if isinstance(values, dict) else None
-    except (ValueError, TypeError):
+        names = tuple(printable(str(name)) for name in classes) if isinstance(classes, list) else None
+        found = Preprocess.from_dict(values) if isinstance(values, dict) else None
+        return names, found if found is not None and max(found.size) <= LARGEST else None
+    except (ValueError, TypeError, RecursionError):
         return None, None
 
 

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import re
 import warnings
+import zipfile
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import nn
 
 from tlnb.engine.models.matching import match
 from tlnb.engine.models.unwrap import StateDict, unwrap, without_compiled
+from tlnb.engine.printable import printable
 from tlnb.errors import WeightsError
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
@@ -56,7 +58,11 @@ def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
     found = unwrap(_read(path))
     if found is None:
         raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
-    return without_compiled(found[0]), found[1]
+    state = without_compiled(found[0])
+    strange = next((name for name in state if printable(name) != name), None)
+    if strange is not None:
+        raise WeightsError(f"{path.name} holds names that no network has, such as {strange!r}")
+    return state, found[1]
 
 
 def _read(path: Path) -> object:
@@ -83,9 +89,24 @@ def metadata(path: str | Path) -> dict[str, str]:
 
 
 def _safe_torch_load(path: Path) -> object:
+    _check_unpacked(path)
     with warnings.catch_warnings(), torch.serialization.safe_globals(PLAIN):
         warnings.simplefilter("ignore")
         return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse an archive that holds more than its own size.
+
+    torch.save never compresses, so only a zip bomb, or a file that somebody packed anew, does.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    size = path.stat().st_size
+    if unpacked > size:
+        raise ValueError(f"{size:,} bytes that unpack to {unpacked:,}; torch.save never packs")
 
 
 def download(url: str, say: Callable[[str], None]) -> StateDict:

@@ -63,7 +63,7 @@ def network_from(plain: Plain, own: LoadedModel | None) -> LoadedModel:
         model,
         name,
         text(plain["weights"]),
-        _preprocess(plain["preprocess"]),
+        Preprocess.from_dict(plain["preprocess"]),
         optional(texts, plain["categories"]),
         text(plain["head"]),
         texts(plain["side_heads"]),
@@ -103,16 +103,6 @@ def _image_size(model: nn.Module) -> int | None:
 def _input(plain: Any) -> Input:
     shape, dtype = plain
     return Input(wholes(shape), _TYPES[dtype])
-
-
-def _preprocess(plain: Plain) -> Preprocess:
-    found = Preprocess.from_dict(plain)
-    channels, (height, width) = whole(found.channels, 1), found.size
-    if max(whole(height, 1), whole(width, 1)) > 1 << 15 or channels > 1 << 10:
-        raise ValueError("no picture is so large")
-    if len(found.mean) != channels or len(found.std) != channels or not all(s > 0 for s in found.std):
-        raise ValueError("mean and std do not fit the channels")
-    return found
 
 
 # ---------------------------------------------------------------- heads

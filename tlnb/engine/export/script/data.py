@@ -236,10 +236,15 @@ def _listed(source: Source, imports: set[str]) -> str:
             path = samples.name(index)
             if path in broken:
                 raise ExportError(f"{path} turned out broken in training; take it away and train anew")
-            writer.writerow([part, path, *(target if isinstance(target, list) else [target])])
+            writer.writerow([part, _no_formula(path), *(target if isinstance(target, list) else [target])])
     source.files[name] = file.getvalue()
     imports.update(("import csv", "import numpy as np", "from PIL import Image, ImageOps"))
     return _listed_code(source, name)
+
+
+def _no_formula(path: str) -> str:
+    """The same path, so that a spreadsheet does not run it as a formula."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 
 def _listed_code(source: Source, name: str) -> str:
