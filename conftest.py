@@ -24,6 +24,21 @@ if "TLNB_HOME" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["TLNB_HOME"], ignore_errors=True)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--all-architectures``: every network of torchvision with numbers, not only one of each family."""
+    parser.addoption(
+        "--all-architectures",
+        action="store_true",
+        help="run every architecture with numbers (an hour, 12 GB)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell ``tests/architectures.py``, which is read when tests are collected, in each worker process."""
+    if config.getoption("--all-architectures"):
+        os.environ["TLNB_ALL_NUMBERS"] = "1"
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """After a cell has run, fail it if its stderr holds a line that starts with ``UsageError:``."""

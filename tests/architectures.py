@@ -12,17 +12,19 @@ from torch import nn
 from torchvision.models import regnet
 
 NAMES = tuple(sorted(tv.list_models(module=tv)))
+ALL = "TLNB_ALL_NUMBERS" in os.environ
+"""Set by ``pytest --all-architectures``."""
 WITH_NUMBERS = frozenset(
     (
         "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
         "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
         "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32",
     )
-    if "TLNB_ALL_NUMBERS" not in os.environ
+    if not ALL
     else NAMES
 )  # fmt: skip
 """One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
-``TLNB_ALL_NUMBERS=1`` runs all with numbers; that takes minutes and gigabytes."""
+``--all-architectures`` runs all with numbers; that takes an hour and gigabytes."""
 
 
 @contextmanager
@@ -43,7 +45,8 @@ def _options(name: str) -> dict[str, object]:
     return {"init_weights": False} if name.startswith(("googlenet", "inception")) else {}
 
 
-def _size(name: str) -> int:
+def usual_size(name: str) -> int:
+    """Height and width of the smallest pictures that the network takes, 64 pixels where it takes any."""
     if name.startswith(("vit", "maxvit")):
         return 224  # fixed by the position embedding or the windows
     if name.startswith("inception"):
@@ -55,7 +58,7 @@ def on_meta(name: str) -> tuple[nn.Module, torch.Tensor]:
     """The network and an example of two images, without storage."""
     with _meta():
         model = tv.get_model(name, weights=None, **_options(name))
-        return model, torch.empty(2, 3, _size(name), _size(name))
+        return model, torch.empty(2, 3, usual_size(name), usual_size(name))
 
 
 def real(name: str, size: int | None = None) -> tuple[nn.Module, torch.Tensor]:
@@ -63,5 +66,5 @@ def real(name: str, size: int | None = None) -> tuple[nn.Module, torch.Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = tv.get_model(name, weights=None, **_options(name))
-        size = size or _size(name)
+        size = size or usual_size(name)
         return model, torch.randn(2, 3, size, size)

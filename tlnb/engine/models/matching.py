@@ -16,9 +16,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 OLD_SPELLINGS = (
     # As torchvision's own loaders rename them: DenseNet before 0.3, the transformer's MLP before 0.13.
-    (re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)"), r"\1\2"),
-    (re.compile(r"(.*\.mlp)\.linear_1\.(.*)"), r"\1.0.\2"),
-    (re.compile(r"(.*\.mlp)\.linear_2\.(.*)"), r"\1.3.\2"),
+    # A word that the name must hold stands first: it is looked for far faster than the pattern.
+    ("denselayer", re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\..*)"), r"\1\2"),
+    (".linear_1.", re.compile(r"(.*\.mlp)\.linear_1\.(.*)"), r"\1.0.\2"),
+    (".linear_2.", re.compile(r"(.*\.mlp)\.linear_2\.(.*)"), r"\1.3.\2"),
 )
 
 # A counter for BatchNorms without a momentum; files older than it lack it, and nobody misses it.
@@ -113,9 +114,8 @@ def renamed(state: Mapping[str, Tensor], known: Iterable[str]) -> StateDict:
 def _new_name(name: str, known: frozenset[str]) -> str:
     if name in known:
         return name
-    for old, new in OLD_SPELLINGS:
-        candidate = old.sub(new, name)
-        if candidate in known:
+    for word, old, new in OLD_SPELLINGS:
+        if word in name and (candidate := old.sub(new, name)) in known:
             return candidate
     return name
 

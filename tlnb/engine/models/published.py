@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.data.preprocess import Preprocess
@@ -85,16 +85,20 @@ class Blueprint:
         """Whether a weight belongs neither to a head nor to an auxiliary classifier."""
         return not is_auxiliary(key) and key not in self.head_like and not key.startswith(self.head + ".")
 
-    @property
+    @cached_property
     def head_like(self) -> frozenset[str]:
         """Where a head of another form would stand: the names of the module around the head."""
         root = self.head.split(".")[0]
         return frozenset(f"{root}.{leaf}" for leaf in ("weight", "bias"))
 
 
-@cache
 def blueprint(name: str, image_size: int | None = None) -> Blueprint:
-    """Names and shapes of an architecture, which is built without storage for that."""
+    """Names and shapes of an architecture, which is built without storage for that, once."""
+    return _blueprint(name, image_size)
+
+
+@cache
+def _blueprint(name: str, image_size: int | None) -> Blueprint:
     with without_storage():
         model = build(name, image_size=image_size)
     return Blueprint(name, shapes_of(model), find_head(model))
@@ -110,9 +114,12 @@ def without_storage() -> Iterator[None]:
 class _NoStorage(TorchFunctionMode):
     # ``torch.device("meta")`` would also take the numbers that RegNet computes its widths with.
     MAKERS = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.randn, torch.rand))
+    FILLERS = frozenset((Tensor.normal_, Tensor.uniform_))  # slow in torch where there is nothing to fill
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func in self.FILLERS and args[0].is_meta:
+            return args[0]
         if func in self.MAKERS and kwargs.get("device") is None:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
