@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import struct
 
@@ -20,6 +21,8 @@ from torch.utils.data import (
 )
 from torchvision.transforms import v2
 
+from tlnb.engine.data import leaks
+from tlnb.engine.data.item_digest import item_digest
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.sources import torchvision_sets
@@ -144,6 +147,55 @@ def test_parts_of_a_dataset_keep_its_classes():
     assert data.classes == ("plain", "fancy")
     assert data.valid.targets.tolist() == [i % 2 for i in parts[1].indices]
     assert len(load_data(Subset(Drawings(), range(8))).train) == 6
+
+
+NORMALISED = v2.Compose(
+    [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * 3, [0.1] * 3)]
+)
+
+
+@pytest.mark.parametrize("transform", [None, NORMALISED], ids=["pictures", "tensors"])
+def test_equal_items_on_both_sides_are_reported(transform):
+    train, valid = Drawings(transform), Subset(Drawings(transform), [3, 5])
+    for pair in ((train, valid), (DataLoader(train), DataLoader(valid))):
+        notes = load_data(pair).notes
+        assert any(
+            note.startswith("2 validation samples are byte-equal to training samples") for note in notes
+        )
+        assert "sample 0 = sample 3, sample 1 = sample 5" in " ".join(notes)
+    apart = load_data(tuple(Subset(Drawings(transform), part) for part in ([0, 1, 2, 3], [4, 5, 6, 7])))
+    assert "equal" not in " ".join(apart.notes)
+    twice = Subset(Drawings(transform), [*range(12)] * 2)
+    assert "validation samples are byte-equal" in repr(load_data(twice))
+
+
+def test_what_was_not_compared_is_said(monkeypatch):
+    monkeypatch.setattr(leaks, "MOST", 5)
+    only = "among the first 5 of 12 training and 2 of 2 validation samples only"
+    pair = (Drawings(), Subset(Drawings(), [3, 11]))
+    assert only in repr(load_data(pair))
+    assert "1 validation samples are byte-equal" in repr(load_data(pair))
+    monkeypatch.setattr(leaks, "SECONDS", 0.0)
+    assert "among the first 1 of 12 training and 1 of 2" in repr(load_data(pair))
+    random = Drawings(v2.Compose([v2.ToImage(), v2.RandomCrop(16), v2.ToDtype(torch.float32, scale=True)]))
+    assert "equal samples in training and validation are not looked for" in repr(load_data(random))
+
+
+ITEMS = [
+    torch.zeros(3), torch.zeros(3, dtype=torch.bfloat16), torch.zeros(1, 3), torch.ones(3), torch.tensor(0.0),
+    np.zeros(3), np.zeros(3, np.int8), "0", 0, 0.0, None, b"0", [0, 0], [[0], 0], {"a": 0}, {"b": 0}, drawing(1),
+    drawing(2), {"bytes": b"1", "path": "a"}, {"bytes": b"2", "path": "a"},
+]  # fmt: skip
+
+
+def test_items_are_told_apart_by_their_content():
+    digests = [item_digest(lambda item=item: copy.deepcopy(item)) for item in ITEMS]
+    assert None not in digests
+    assert len(set(digests)) == len(ITEMS)
+    assert digests == [item_digest(lambda item=item: item) for item in ITEMS]
+    assert item_digest(lambda: {"bytes": b"1", "path": "b"}) == digests[-2]
+    assert item_digest(object) is None
+    assert item_digest(lambda: 1 / 0) is None
 
 
 def test_a_pipeline_that_normalises_is_taken_as_it_is():

@@ -1,6 +1,6 @@
 import torch
 
-from tlnb.engine.training.order import batches, seed_for
+from tlnb.engine.training.order import batches, count_batches, seed_for
 
 
 def test_each_sample_once_and_the_same_order_again():
@@ -20,6 +20,12 @@ def test_another_epoch_stage_or_seed_gives_another_order():
 def test_no_batch_of_one_that_batch_norm_could_not_train_on():
     assert [len(b) for b in batches(33, 16, 0)] == [16, 17]
     assert [len(b) for b in batches(1, 16, 0)] == [1]
+
+
+def test_batches_are_counted_without_an_order():
+    for samples in range(1, 40):
+        for size in (1, 2, 3, 16, 50):
+            assert count_batches(samples, size) == len(batches(samples, size, 0)), (samples, size)
 
 
 def test_seeds_of_neighbours_differ():

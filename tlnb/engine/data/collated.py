@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -14,30 +15,36 @@ from tlnb.engine.training.order import seed_for
 from tlnb.engine.training.random_streams import own_stream
 
 
-class CollatedSamples(Samples):
-    """Items of a data set, collated batch by batch into network input.
+@dataclass(frozen=True)
+class Pipeline:
+    """How another's data set makes network input.
 
-    Args:
-        item: gives the item of a number.
-        rows: number of each sample, int64 of shape (N,).
-        targets: of shape (N,) or (N, outputs).
+    Attributes:
+        item: gives the item (input and target) of a number.
         collate: makes inputs, or inputs and targets, of a list of items.
         random: items differ from call to call; as far as they draw from torch, they follow seed, view and
             number then.
         seed: that they follow.
     """
 
-    def __init__(
-        self,
-        item: Callable[[int], Any],
-        rows: Tensor,
-        targets: Tensor,
-        collate: Callable[[list[Any]], Any],
-        random: bool = False,
-        seed: int = 0,
-    ):
-        self.item, self.rows, self.targets, self.collate = item, rows, targets, collate
-        self.random, self.seed = random, seed
+    item: Callable[[int], Any]
+    collate: Callable[[list[Any]], Any]
+    random: bool = False
+    seed: int = 0
+
+
+class CollatedSamples(Samples):
+    """Items of a data set, collated batch by batch into network input.
+
+    Args:
+        pipeline: makes it.
+        rows: number of each sample, int64 of shape (N,).
+        targets: of shape (N,) or (N, outputs).
+    """
+
+    def __init__(self, pipeline: Pipeline, rows: Tensor, targets: Tensor):
+        self.pipeline, self.rows, self.targets = pipeline, rows, targets
+        self.random = pipeline.random
         self._numbers: tuple[int, ...] = ()
 
     def view(self, *numbers: int) -> Samples:
@@ -52,9 +59,9 @@ class CollatedSamples(Samples):
         """Inputs as the data set's collate function gives them: (B, ...)."""
         items = []
         for row in self.rows[indices].tolist():
-            with own_stream(seed_for(self.seed, *self._numbers, row)):
-                items.append(self.item(row))
-        made = self.collate(items)
+            with own_stream(seed_for(self.pipeline.seed, *self._numbers, row)):
+                items.append(self.pipeline.item(row))
+        made = self.pipeline.collate(items)
         return made[0] if isinstance(made, tuple | list) else made
 
     def fingerprint(self) -> str:

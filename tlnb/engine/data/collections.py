@@ -6,13 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tlnb.engine.data.collated import CollatedSamples
+from tlnb.engine.data.collated import CollatedSamples, Pipeline
 from tlnb.engine.data.decoded import DecodedSamples
+from tlnb.engine.data.item_digest import item_digest
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
@@ -30,9 +30,11 @@ class Collection(ABC):
 
     Attributes:
         targets: int64 of shape (N,) for classes; float32 of shape (N, outputs) otherwise.
+        same_twice: whether a sample is the same whenever it is asked for.
     """
 
     targets: Tensor
+    same_twice: bool = True
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -52,6 +54,10 @@ class Collection(ABC):
 
     def digests(self) -> list[bytes | None] | None:
         """For each sample a digest of its bytes, None for one with a content of its own; None: not known."""
+        return None
+
+    def digest_of(self, index: int) -> bytes | None:
+        """A digest of one sample, which is read for that; None where it has none."""
         return None
 
     def name(self, index: int) -> str:
@@ -123,6 +129,10 @@ class ReadPictures(Collection):
             return None
         return [self.known[row] for row in self.rows.tolist()]
 
+    def digest_of(self, index: int) -> bytes | None:
+        """Of an item as it comes, before it is fitted to a network."""
+        return self.reader.digest_of(int(self.rows[index]))
+
     def name(self, index: int) -> str:
         """The name that the reader has for it."""
         return self.reader.name(int(self.rows[index]))
@@ -160,34 +170,27 @@ class Items(Collection):
     """Items of a data set that gives inputs just as the network takes them.
 
     Args:
-        item: gives the item (input and target) of a number.
+        pipeline: makes them.
         targets: of shape (N,) or (N, outputs).
-        rows: number of each sample.
-        collate: makes a batch of items.
-        random: items differ from call to call.
-        seed: that random items follow.
+        rows: number of each sample; None for the data set's own order.
     """
 
-    def __init__(
-        self,
-        item: Callable[[int], Any],
-        targets: Tensor,
-        rows: Tensor,
-        collate: Callable[[list[Any]], Any],
-        random: bool = False,
-        seed: int = 0,
-    ):
-        self.item, self.targets, self.rows = item, targets, rows
-        self.collate, self.random, self.seed = collate, random, seed
+    def __init__(self, pipeline: Pipeline, targets: Tensor, rows: Tensor | None = None):
+        self.pipeline, self.targets = pipeline, targets
+        self.rows = torch.arange(len(targets)) if rows is None else rows
+        self.same_twice = not pipeline.random
 
     def subset(self, indices: Tensor) -> Items:
         """These items only."""
-        rows, targets = self.rows[indices], self.targets[indices]
-        return Items(self.item, targets, rows, self.collate, self.random, self.seed)
+        return Items(self.pipeline, self.targets[indices], self.rows[indices])
 
     def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
         """Asked for and collated batch by batch."""
-        return CollatedSamples(self.item, self.rows, self.targets, self.collate, self.random, self.seed)
+        return CollatedSamples(self.pipeline, self.rows, self.targets)
+
+    def digest_of(self, index: int) -> bytes | None:
+        """Of an item's input."""
+        return item_digest(lambda: self.pipeline.item(int(self.rows[index]))[0])
 
 
 def _row_digests(tensor: Tensor) -> list[bytes | None]:

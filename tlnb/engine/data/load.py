@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from torch import Tensor
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.leaks import leaks, repeats
 from tlnb.engine.data.sources import hugging_face, objects, torchvision_sets
 from tlnb.engine.data.sources.builtin import BUILTIN
 from tlnb.engine.data.sources.folder import read_folder
 from tlnb.engine.data.sources.found import CLASSES, LABELS, REGRESSION, TARGETS, Ask, Found
 from tlnb.engine.data.sources.table import read_table
 from tlnb.engine.data.splits import first_per_class, split
-from tlnb.engine.printable import few, printable
+from tlnb.engine.printable import printable
 from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
 from tlnb.errors import DataError, did_you_mean
 
@@ -172,47 +173,15 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
 
 
 def _parts(found: Found, valid: float, seed: int) -> tuple[Collection, Collection]:
-    digests = found.train.digests()
     if found.valid is not None:
-        note = _leak(found.train, found.valid)
-        found.notes += [note] if note else []
+        found.notes += leaks(found.train, found.valid)
         return found.train, found.valid
-    found.notes += _repeats(found, digests)
-    train, held = split(found.train.targets, valid, seed, digests=digests, classes=found.classes)
-    return found.train.subset(train), found.train.subset(held)
-
-
-def _repeats(found: Found, digests: Sequence[bytes | None] | None) -> list[str]:
-    """What to say about equal samples: that they are kept together, and where their targets differ."""
-    first: dict[bytes, int] = {}
-    pairs = [(first[d], i) for i, d in enumerate(digests or ()) if d and first.setdefault(d, i) != i]
-    if not pairs:
-        return []
-    notes = [f"{len(pairs)} samples are byte-equal to others; equal ones stay on one side of the split"]
-    targets, name = found.train.targets, found.train.name
-    torn = [(a, b) for a, b in pairs if not torch.equal(targets[a], targets[b])]
-    if torn:
-        a, b = torn[0]
-        names = f"{printable(name(a))} and {printable(name(b))}"
-        notes.append(f"{len(torn)} equal samples have different targets, such as {names}")
-    return notes
-
-
-def _leak(train: Collection, valid: Collection) -> str:
-    """What to say about validation samples that are equal to training samples, in the user's own split."""
-    ours, theirs = train.digests(), valid.digests()
-    if ours is None or theirs is None:
-        return ""
-    known = {digest: index for index, digest in enumerate(ours) if digest}
-    pairs = [(index, known[digest]) for index, digest in enumerate(theirs) if digest in known]
-    if not pairs:
-        return ""
-    shown = tuple(f"{printable(valid.name(v))} = {printable(train.name(t))}" for v, t in pairs[:3])
-    more = ", …" if len(pairs) > 3 else ""
-    return (
-        f"{len(pairs)} validation samples are byte-equal to training samples, so the figure is too good: "
-        f"{few(shown)}{more}"
-    )
+    digests = found.train.digests()
+    rows = split(found.train.targets, valid, seed, digests=digests, classes=found.classes)
+    train, held = (found.train.subset(part) for part in rows)
+    # Where nothing could be kept together, it is looked for afterwards.
+    found.notes += leaks(train, held) if digests is None else repeats(found.train, digests)
+    return train, held
 
 
 def _task(found: Found, train: Collection, held: Collection, balance: str | None) -> Task:

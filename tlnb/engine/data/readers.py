@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tlnb.engine.data.images.decode import decode_file, decode_image, reason_of
 from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.item_digest import item_digest
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.hashing import tensors_digest
 
@@ -52,6 +53,10 @@ class Reader(ABC):
     @abstractmethod
     def digest(self, numbers: Sequence[int]) -> str:
         """A digest of the content of these pictures."""
+
+    def digest_of(self, number: int) -> bytes | None:
+        """A digest of one picture as it comes; None where it cannot be read, or is known otherwise."""
+        return None
 
     def name(self, number: int) -> str:
         """What a picture is called."""
@@ -181,6 +186,10 @@ class ItemReader(Reader):
     def stamps(self, numbers: Sequence[int]) -> list[object]:
         """Nothing: items are taken not to change."""
         return [None] * len(numbers)
+
+    def digest_of(self, number: int) -> bytes | None:
+        """Over the pixels, or the bytes of a file that is not decoded yet."""
+        return item_digest(lambda: self.item(number))
 
     def digest(self, numbers: Sequence[int]) -> str:
         """Over the items themselves, at a small size."""

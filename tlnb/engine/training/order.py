@@ -14,6 +14,13 @@ def seed_for(*numbers: int) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
+def count_batches(samples: int, size: int) -> int:
+    """How many batches ``batches`` makes."""
+    parts = -(-samples // size)
+    alone = samples - (parts - 1) * size == 1
+    return parts - (alone and parts > 1)
+
+
 def batches(samples: int, size: int, *seeds: int) -> tuple[Tensor, ...]:
     """A random order of all samples, cut into batches.
 

@@ -28,7 +28,7 @@ from tlnb.engine.rates.snapshot import transaction
 from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.training import micro, optim
 from tlnb.engine.training.history import EpochRecord
-from tlnb.engine.training.order import batches, seed_for
+from tlnb.engine.training.order import batches, count_batches, seed_for
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Task, scores_of
@@ -127,7 +127,7 @@ class StageTrainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return len(batches(len(self.route.train), self.batch, self.seed, self.number, 0))
+        return count_batches(len(self.route.train), self.batch)
 
     @property
     def ratios(self) -> dict[str, float]:

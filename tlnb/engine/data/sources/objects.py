@@ -18,6 +18,7 @@ from torch.utils.data import (
     default_collate,
 )
 
+from tlnb.engine.data.collated import Pipeline
 from tlnb.engine.data.collections import Collection, Items, Pictures, ReadPictures, Rows
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.sources.found import Ask, Found
@@ -203,15 +204,14 @@ def _dataset(source: Any, ask: Ask) -> _Part:
     targets = _targets(source, ask)
     names = _attribute(source, "classes")
     random = _is_random(source)
-    rows = torch.arange(count)
     if collate is default_collate and not random and _is_picture(first[0]):
         reader = ItemReader(count, lambda number: source[number][0])
-        return _Part(targets, lambda t: ReadPictures(reader, t, rows), names, batch, notes)
+        return _Part(targets, lambda t: ReadPictures(reader, t), names, batch, notes)
     notes += ["its own pipeline makes the inputs: they go to the network as they come"]
     if random:
         notes.append("its items are random: each epoch reads them anew")
-    make = lambda t: Items(source.__getitem__, t, rows, collate, random, ask.seed)  # noqa: E731
-    return _Part(targets, make, names, batch, notes)
+    pipeline = Pipeline(source.__getitem__, collate, random, ask.seed)
+    return _Part(targets, lambda t: Items(pipeline, t), names, batch, notes)
 
 
 def _item(source: Any, number: int) -> Any:
