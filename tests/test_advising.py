@@ -74,6 +74,8 @@ def test_where_the_last_layers_know_little_everything_moves_far(first: float, la
     assert stage.frozen == ()
     assert (stage.lr, stage.batch) == ((2e-3, 16) if far else (1e-3, 32))
     assert ("move all layers far" in found.reasons[-1]) == far
+    without_norms = decide(figures(similarity=None, scores=scores), layers)
+    assert parse_plan(write_plan(without_norms, 200), layers, ())[1].decay == (1.6 if last < first else 1.0)
 
 
 def test_letters_are_alike_and_inverted_ones_are_not() -> None:

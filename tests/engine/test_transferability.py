@@ -81,12 +81,23 @@ def test_the_probe_leaves_each_sample_out_as_if_fitted_anew() -> None:
         predicted = np.empty_like(y)
         for train, test in LeaveOneOut().split(x):
             predicted[test] = Ridge(alpha=penalty * unit).fit(x[train], y[train]).predict(x[test])
-        results[penalty] = ((predicted - y) ** 2).sum(), (predicted.argmax(1) == targets.numpy()).mean()
+        others = np.array([np.delete(y, i, axis=0).mean(0) for i in range(len(y))])
+        named = (predicted - others + y.mean(0)).argmax(1)  # how frequent each class is counts as known
+        results[penalty] = ((predicted - y) ** 2).sum(), (named == targets.numpy()).mean()
     best = min(results, key=lambda p: results[p][0])
     found = ridge_probe(f, targets)
     assert found.penalty == best
     assert found.accuracy == pytest.approx(results[best][1])
     assert found.error == pytest.approx((found.accuracy * (1 - found.accuracy) / 45) ** 0.5)
+
+
+def test_features_that_say_nothing_score_chance_and_not_less() -> None:
+    # Two classes of ten: without the one that is left out, the other class is the larger one.
+    found = [
+        ridge_probe(torch.randn(20, 30, generator=torch.Generator().manual_seed(seed)), torch.arange(20) % 2)
+        for seed in range(40)
+    ]
+    assert sum(probe.accuracy for probe in found) / len(found) == pytest.approx(0.5, abs=0.06)
 
 
 def test_the_probe_of_measured_values_is_r_squared() -> None:

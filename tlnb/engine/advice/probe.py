@@ -33,6 +33,9 @@ def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
     sample i without sample i is ``(yhat_i - h_ii y_i) / (1 - h_ii)``, exactly. The penalty ``a`` is the one
     with the least squared error over those predictions.
 
+    How frequent each class is counts as known. Left to the other samples, the class of the one that is left out
+    would always look rarer than it is, and features that say nothing would score below chance, down to 0.
+
     Args:
         features: (n, d); columns are centred here, and not scaled.
         targets: int64 (n,), or floating point (n,) or (n, outputs).
@@ -51,7 +54,8 @@ def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
         if best is None or error < best[0]:
             best = (error, penalty, left_out)
     assert best is not None
-    score = _score(best[2], y, targets)
+    others = (len(f) * middle - y) / max(len(f) - 1, 1)
+    score = _score(best[2] if targets.is_floating_point() else best[2] - others + middle, y, targets)
     return Probe(score, best[1], (max(score * (1 - score), 0.0) / len(f)) ** 0.5)
 
 

@@ -41,6 +41,7 @@ class Decision:
         reasons: one line each.
         doubts: why the evidence is thin, one line each; empty where it is not.
         far: whether the last layers hardly know the new classes, so that they have to change much.
+        normed: whether the network has BatchNorm, which bears higher rates.
     """
 
     amount: str
@@ -49,6 +50,7 @@ class Decision:
     reasons: tuple[str, ...]
     doubts: tuple[str, ...]
     far: bool = False
+    normed: bool = True
 
     @property
     def procedure(self) -> str:
@@ -79,6 +81,7 @@ def decide(figures: Figures, layers: LayerMap) -> Decision:
         _reasons(figures, gap, far),
         _doubts(figures),
         far,
+        normed=figures.similarity is not None,
     )
 
 
@@ -91,7 +94,12 @@ def _carried(figures: Figures) -> tuple[bool, float]:
 
 
 def _far(figures: Figures, gap: float) -> bool:
-    """Whether the last layer's features hardly tell the new classes, or far worse than an earlier layer's."""
+    """Whether the last layer's features hardly tell the new classes, or far worse than an earlier layer's.
+
+    Never so without BatchNorm: high rates carry such a network to where it learns nothing more.
+    """
+    if figures.similarity is None:
+        return False
     last = figures.scores[-1]
     known = (last.probe - figures.chance) / max(1 - figures.chance, 1e-9)
     return known < KNOWN or gap > max(LOST, 3 * last.error)
@@ -159,7 +167,7 @@ def write_plan(decision: Decision, images: int) -> str:
     first = f"train head epochs {head} lr 1e-2 batch {batch}"
     if decision.kept:
         rest_of_it = f"train {decision.kept}: epochs {rest} lr 1e-3"
-    elif decision.likeness == "high":
+    elif decision.likeness == "high" or not decision.normed:
         rest_of_it = f"train all epochs {rest} lr 2e-3 decay 1.6"
     elif decision.far:  # twice the steps at twice the rate, in as many epochs
         rest_of_it, batch = f"train all epochs {rest} lr 2e-3", max(batch // 2, 8)
