@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from tlnb.engine.models.catalogue import load_model
+from tlnb.engine.models.catalogue import load_model, weight_names
 from tlnb.engine.models.published import blueprint, build, torchvision_names
 from tlnb.engine.models.recognise import recognise
 from tlnb.errors import ModelError, WeightsError
@@ -160,6 +160,13 @@ def test_old_spellings_and_another_input_size(tmp_path: Path) -> None:
     loaded = load_model(str(tmp_path / "b.pth"))
     assert (loaded.name, loaded.preprocess.size) == ("vit_b_32", (96, 96))
     assert same(loaded.model, vit)
+
+
+def test_default_is_the_word_for_the_published_weights() -> None:
+    assert load_model("convnet5", weights="DEFAULT").label == load_model("convnet5").label
+    assert weight_names("convnet5") == ("DEFAULT", "none")
+    assert weight_names("resnet50") == ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2", "none")
+    assert weight_names("nothing") == ("none",)
 
 
 def test_wrong_words_are_one_line(tmp_path: Path, state: dict[str, torch.Tensor]) -> None:

@@ -55,7 +55,7 @@ LOAD = Command(
         Option(
             "weights",
             text("an entry, a file or none", "ENTRY|FILE|none", source="weights", files=True),
-            "which weights: an entry of the model's weights, a file, or none for random ones",
+            "which weights: an entry of the model's (Tab lists them), a file, or none for random ones",
             "the best that are published",
         ),
         Option(

@@ -95,12 +95,12 @@ class TlCompleter:
             return Offer(fragment, tuple(f"${name}" for name in names), "variable")
         option = _waiting(command, words)
         if option is not None and option.kind is not None:
-            return self._value(option.kind, fragment)
+            return self._value(option.kind, fragment, _by_place(command, words))
         if fragment.startswith("-"):
             return self._option(command, words, fragment)
         if command.bare:
             return self._bare(command, [word for word in words if not word.is_option], fragment)
-        place = _taken(command, words)
+        place = len(_by_place(command, words))
         if place < len(command.arguments):
             return self._value(command.arguments[place].kind, fragment)
         return None
@@ -109,7 +109,8 @@ class TlCompleter:
         name, equals, start = fragment.partition("=")
         option = command.option(name.lstrip("-"))
         if equals:
-            return self._value(option.kind, start) if option and option.kind else None
+            placed = _by_place(command, words)
+            return self._value(option.kind, start, placed) if option and option.kind else None
         used = {word.split()[0] for word in words}
         free = tuple(f"--{o.name}" for o in command.options if f"--{o.name}" not in used)
         return Offer(fragment, free, "option")
@@ -123,13 +124,15 @@ class TlCompleter:
         free = tuple(option.name for option in command.options if option.name not in flat[::2])
         return Offer(fragment, free, "key")
 
-    def _value(self, kind: Kind, fragment: str) -> Offer:
+    def _value(self, kind: Kind, fragment: str, placed: Sequence[Word] = ()) -> Offer:
         if kind.source == "layers":
             return self._layers(fragment)
         if kind.source == "models" and fragment.startswith("timm/"):
             return Offer(fragment, _timm_models(), "model")
         if kind.source == "tasks":
             return Offer(fragment, tuple(self._magics.task_names()), "task")
+        if kind.source == "weights":
+            return Offer(fragment, _weights(placed), "weights", kind.files)
         words = kind.choices or SOURCES.get(kind.source, tuple)()
         return Offer(fragment, tuple(words), kind.source or "value", kind.files)
 
@@ -156,16 +159,17 @@ def _waiting(command: Command, words: Sequence[Word]) -> Option | None:
     return command.option(words[-1].text.lstrip("-"))
 
 
-def _taken(command: Command, words: Iterable[Word]) -> int:
-    """How many words stand by their place, options and their values left out."""
-    count, skip = 0, False
+def _by_place(command: Command, words: Iterable[Word]) -> list[Word]:
+    """The words that stand by their place, options and their values left out."""
+    placed, skip = [], False
     for word in words:
         if word.is_option:
             option = command.option(word.split()[0].lstrip("-"))
             skip = word.split()[1] is None and option is not None and option.kind is not None
         else:
-            count, skip = count + (not skip), False
-    return count
+            placed += [] if skip else [word]
+            skip = False
+    return placed
 
 
 def _models() -> Iterable[str]:
@@ -179,6 +183,12 @@ def _timm_models() -> tuple[str, ...]:
     from tlnb.engine.models.timm_models import names  # imports timm, so only once its prefix is typed
 
     return names()
+
+
+def _weights(placed: Sequence[Word]) -> tuple[str, ...]:
+    from tlnb.engine.models.catalogue import weight_names
+
+    return weight_names(placed[0].text if placed else "")
 
 
 def _data() -> Iterable[str]:
@@ -196,7 +206,6 @@ def _rules() -> Iterable[str]:
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
     "data": _data,
-    "weights": lambda: ("none",),
     "heads": lambda: ("linear", "mlp:"),
     "rules": _rules,
 }

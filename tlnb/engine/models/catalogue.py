@@ -20,15 +20,31 @@ from tlnb.engine.network.auxiliary import auxiliary_heads
 from tlnb.engine.network.head import find_head
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
-__all__ = ["LoadedModel", "load_model", "names"]
+__all__ = ["LoadedModel", "load_model", "names", "weight_names"]
 
-NO_WEIGHTS = "none"
+NO_WEIGHTS, USUAL_WEIGHTS = "none", "DEFAULT"
 Say = Callable[[str], None]
 
 
 def names() -> tuple[str, ...]:
     """Every network that can be loaded by name, timm's aside (``timm_models.names()``)."""
     return (CONVNET5, *torchvision_names())
+
+
+def weight_names(name: str) -> tuple[str, ...]:
+    """What ``--weights`` takes for a network besides files: its entries, the default, and none.
+
+    Args:
+        name: one of ``names()``, or ``timm/NAME``; any other name has random weights only.
+    """
+    if name.startswith(timm_models.PREFIX):
+        entries = timm_models.entries(name.partition(".")[0])
+    elif name in torchvision_names():
+        entries = tuple(entry.name for entry in torchvision.models.get_model_weights(name))
+    else:
+        entries = ()
+    usual = (USUAL_WEIGHTS,) if entries or name == CONVNET5 else ()
+    return (*usual, *entries, NO_WEIGHTS)
 
 
 def load_model(
@@ -43,8 +59,8 @@ def load_model(
 
     Args:
         name: one of ``names()``, ``timm/NAME``, or a file of weights.
-        weights: None for the published default, ``none`` for random ones, the name of a published entry
-            (``IMAGENET1K_V2``), or a file.
+        weights: None or ``DEFAULT`` for the published default, ``none`` for random ones, the name of a
+            published entry (``IMAGENET1K_V2``), or a file.
         arch: for a file, the architecture that it belongs to; None to find it by names and shapes.
         seed: of random weights.
         say: is told about downloads.
@@ -57,7 +73,7 @@ def load_model(
     # state nor moves it.
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loaded = _load(name, weights, arch, say)
+        loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)
     loaded.model.eval()
     return loaded
 
