@@ -34,8 +34,14 @@ def plain(ax: Axes) -> None:
 
 
 def short(name: str, most: int) -> str:
-    """A name that fits; it must be drawn with ``parse_math=False``, since it may be called ``$x$``."""
-    return name if len(name) <= most else name[: most - 1] + "…"
+    """A name that fits: the middle is left out, since names often begin alike.
+
+    It must be drawn with ``parse_math=False``, since it may be called ``$x$``.
+    """
+    if len(name) <= most:
+        return name
+    end = (most - 1) // 2
+    return f"{name[: most - 1 - end].rstrip()}…{name[-end:].lstrip()}"
 
 
 def as_png(figure: Figure, dpi: int = 100) -> bytes:

@@ -112,9 +112,13 @@ def _plot(points: Sequence[BlendPoint], metric: str, now: BlendPoint) -> Figure:
     if both:
         ax.plot([p.old or 0.0 for p in both], [p.new for p in both], "o-", color="tab:blue", markersize=4)
         for p in both[:: max(len(both) - 1, 1)]:
-            ax.annotate(f"a = {p.a:g}", (p.old or 0, p.new), textcoords="offset points", xytext=(6, -10))
+            label = ax.annotate(
+                f"a = {p.a:g}", (p.old or 0, p.new), textcoords="offset points", xytext=(7, 7)
+            )
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})
         ax.plot([now.old or 0.0], [now.new], "o", color="tab:orange", markersize=9, zorder=0)
         ax.set(xlabel=f"old task, {metric}", ylabel=f"new task, {metric}")
+        ax.margins(x=0.18, y=0.15)  # room for the labels
     else:
         ax.plot([p.a for p in points], [p.new for p in points], "o-", color="tab:blue", markersize=4)
         ax.set(xlabel="a (0 old body, 1 new)", ylabel=f"new task, {metric}")

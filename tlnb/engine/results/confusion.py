@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 NUMBERS = 25  # up to so many classes, each cell has its number
 NAMES = 60  # up to so many, each row has its name
+LONGEST = 24  # letters of a name
 
 
 def count(targets: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -30,7 +31,7 @@ def count(targets: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarra
 def draw(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """The matrix as shares of each row, so that rare classes are seen too; mistakes have their own colour."""
     number = len(classes)
-    longest = max(len(short(name, 18)) for name in classes) if number <= NAMES else 4
+    longest = max(len(short(name, LONGEST)) for name in classes) if number <= NAMES else 4
     side = min(max(0.38 * number, 2.6), 9.0)
     figure = new_figure(side + 0.09 * longest + 0.9, side + 0.09 * longest + 0.9)
     ax = figure.add_subplot(facecolor="white")
@@ -60,11 +61,11 @@ def _colours(shares: np.ndarray) -> np.ndarray:
 def _names(ax: Axes, classes: Sequence[str]) -> None:
     if len(classes) > NAMES:
         return
-    size = 9 if len(classes) <= 15 else max(5.0, 160 / len(classes))
+    size = 9 if len(classes) <= 15 else max(5.0, 185 / len(classes))
     upright = max(map(len, classes)) > 3
     for axis, turn in ((ax.xaxis, 90 if upright else 0), (ax.yaxis, 0)):
         axis.set_ticks(range(len(classes)))
-        labels = axis.set_ticklabels([short(name, 18) for name in classes], rotation=turn, fontsize=size)
+        labels = axis.set_ticklabels([short(name, LONGEST) for name in classes], rotation=turn, fontsize=size)
         for label in labels:
             label.set_parse_math(False)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLUMNS = 4
+LONGEST = 18  # letters of a name
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,10 @@ class MistakeGrid:
             ax.imshow(_side_by_side(pixels, heat), interpolation="nearest")
             sure = "" if mistake.sure is None else f" ({100 * mistake.sure:.0f} %)"
             words = {"fontsize": 9, "parse_math": False}
-            ax.set_title(f"taken for {short(mistake.predicted, 20)}{sure}", color=VERMILION, pad=4, **words)
-            true = f"is {short(mistake.true, 20)} · loss {mistake.loss:.2f}"
+            ax.set_title(
+                f"taken for {short(mistake.predicted, LONGEST)}{sure}", color=VERMILION, pad=4, **words
+            )
+            true = f"is {short(mistake.true, LONGEST)} · loss {mistake.loss:.2f}"
             ax.text(0.5, -0.04, true, transform=ax.transAxes, ha="center", va="top", color=INK, **words)
         return figure
 

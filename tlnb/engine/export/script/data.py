@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from pathlib import Path
 from textwrap import indent
 
 import numpy as np
@@ -263,5 +264,5 @@ def _listed_code(source: Source, name: str) -> str:
         whole=_WHOLE.format(filter=words["filter"]) if changed else "",
     )  # fmt: skip
     root = source.data.train.reader.root  # type: ignore[attr-defined]
-    top = f"ROOT = Path({literal(str(root))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
+    top = f"ROOT = Path({literal(str(Path(root).resolve()))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
     return f"{top}\n\n\n{code}"
