@@ -163,7 +163,7 @@ def test_old_spellings_and_another_input_size(tmp_path: Path) -> None:
 
 
 def test_default_is_the_word_for_the_published_weights() -> None:
-    assert load_model("convnet5", weights="DEFAULT").label == load_model("convnet5").label
+    assert load_model("convnet5", weights="DEFAULT").weights == load_model("convnet5").weights
     assert weight_names("convnet5") == ("DEFAULT", "none")
     assert weight_names("resnet50") == ("DEFAULT", "IMAGENET1K_V1", "IMAGENET1K_V2", "none")
     assert weight_names("nothing") == ("none",)
