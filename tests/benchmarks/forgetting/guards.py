@@ -15,7 +15,7 @@ import torch
 
 from tlnb.session import Session
 
-GUARDS = ("lwf:1", None, "ewc:1", "l2sp:0.1")
+GUARDS = ("lwf:1", None, "ewc:1", "l2sp:0.05", "l2sp:0.1")
 
 
 def measure(keep: str | None, seed: int, per_class: int) -> dict[str, tuple[float, float]]:

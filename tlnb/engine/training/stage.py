@@ -40,7 +40,7 @@ class Key:
             "positive": f"a number from {self.least:g} up",
             "fraction": "a number from 0 to below 1",
             "rate": "auto or a number above 0",
-            "guard": "none or a guard and its strength: l2sp:0.01, lwf:1.0 or ewc:10",
+            "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
