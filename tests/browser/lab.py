@@ -43,6 +43,16 @@ def unused_port() -> int:
         return int(found.getsockname()[1])
 
 
+def converted(notebook: Path, *, sanitised: bool = False) -> Path:
+    """A page that nbconvert makes of a notebook; ``sanitised``: without what a careful page takes out."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter(sanitize_html=sanitised).from_filename(str(notebook))
+    html = notebook.with_suffix(".plain.html" if sanitised else ".html")
+    html.write_text(page, encoding="utf-8")
+    return html
+
+
 class Lab:
     """A JupyterLab of its own: settings, runtime files and notebooks below one new folder.
 
@@ -258,6 +268,17 @@ class Notebook:
         folder = ROOT / "screenshots"
         folder.mkdir(exist_ok=True)
         self.page.screenshot(path=folder / f"{name}.png")
+        self.page.set_viewport_size(size)
+
+    def picture(self, file: Path, number: int) -> None:
+        """A picture of a cell's output, whole, in the present look."""
+        size = self.page.viewport_size
+        area = self.cell(number).locator(".jp-Cell-outputArea")
+        box = area.bounding_box()
+        self.page.set_viewport_size({"width": size["width"], "height": int(min(box["height"] + 300, 6000))})
+        area.scroll_into_view_if_needed()
+        self.page.wait_for_timeout(200)
+        area.screenshot(path=file)
         self.page.set_viewport_size(size)
 
     def close(self) -> None:

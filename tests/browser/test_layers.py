@@ -99,7 +99,7 @@ def test_an_error_of_a_click_is_shown(notebook: Notebook) -> None:
     boxes(notebook).nth(0).click()
     error = notebook.view(-2).locator(".tlnb-error")
     error.wait_for()
-    assert error.inner_text() == "RuntimeError: a <b>bold</b> mistake"
+    assert error.inner_text() == "⚠ RuntimeError: a <b>bold</b> mistake"
     notebook.tell("del tl.freeze, tl.unfreeze")
     boxes(notebook).nth(0).click()
     error.wait_for(state="detached")
@@ -119,9 +119,10 @@ def test_reload_keeps_the_views_and_a_restart_leaves_the_twins(notebook: Noteboo
     boxes(notebook).nth(6).click()
     notebook.until(FLAGS, [1, 1, 1, 1, 1, 0, 1, 0])
     notebook.restart()
-    assert boxes(notebook).count() == 8  # the page keeps what it shows
-    notebook.reload()
     twin = notebook.cell(-2).locator(".tlnb-twin")
+    twin.wait_for()  # the views answer no more, so the twins take their place
+    assert not boxes(notebook).first.is_visible()
+    notebook.reload()
     twin.wait_for()
     notebook.page.wait_for_timeout(3500)  # as long as JupyterLab looks for the lost view
     assert twin.is_visible()

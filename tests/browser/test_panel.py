@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import re
 from collections.abc import Callable
 
-from browser.lab import ROOT, Notebook
+import pytest
+from browser.lab import ROOT, Notebook, converted
 
 HOSTILE = "<img src=x onerror='hacked=1'>"
 BLOBS = f"""
@@ -28,6 +28,22 @@ from torch import nn
 deep = nn.Sequential(*[nn.Conv2d(3, 3, 3, padding=1) for _ in range(59)], nn.Flatten(), nn.Linear(192, 2))
 """
 # What a click costs in the kernel.
+SLOW = """
+import time, torch
+class Slow:
+    last = None
+    def on_batch(self, step, steps):
+        Slow.last = [p.detach().clone() for p in tl.model.parameters()]
+        time.sleep(0.05)
+tl.listeners.append(Slow())
+def slow_step(model, x, y):
+    time.sleep(0.03)
+    return torch.nn.functional.cross_entropy(model(x), y)
+def slow(*all, **named):
+    for _ in range(400):
+        time.sleep(0.05)
+"""
+SAME = "all(bool((p == q).all()) for p, q in zip(tl.model.parameters(), Slow.last))"
 CLICKS = """
 import time
 _view, _took = get_ipython().magics_manager.registry['TlMagics'].showing._toggles, []
@@ -44,7 +60,7 @@ def test_the_main_job_without_typing(open_notebook: Callable[..., Notebook]) -> 
     panel = notebook.view(1)
     panel.get_by_role("button", name="Load").click()
     panel.get_by_text("convnet5: 9").wait_for(timeout=60_000)
-    panel.get_by_role("textbox", name="data").or_(panel.get_by_label("data", exact=True)).first.fill("digits")
+    panel.get_by_label("data", exact=True).fill("digits")
     panel.get_by_role("button", name="Use").click()
     panel.get_by_text("digits: 1,437").wait_for(timeout=60_000)
     panel.get_by_role("button", name="Head only").click()
@@ -72,28 +88,144 @@ def test_the_main_job_without_typing(open_notebook: Callable[..., Notebook]) -> 
             notebook.shoot(f"panel-{'dark' if dark else 'light'}-{width}")
 
 
+def test_an_interrupt_ends_what_the_panel_trains_at_a_batch_edge(
+    open_notebook: Callable[..., Notebook],
+) -> None:
+    notebook = open_notebook(
+        "%load_ext tlnb\n%tl_load convnet5\n%tl_data digits --batch 16", SLOW, "%tl_panel"
+    )
+    notebook.run_all()
+    panel = notebook.view(2)
+    panel.get_by_role("spinbutton", name="epochs").fill("40")
+    panel.get_by_role("button", name="Head only").click()
+    panel.get_by_role("button", name="Train", exact=True).click()
+    panel.get_by_text("left in this stage").wait_for()  # past its range test, at its batches
+    assert panel.get_by_role("button", name="Head only").is_disabled()
+    notebook.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:interrupt'); }")
+    panel.locator(".tlnb-training[data-state=stopped]").wait_for()
+    assert panel.locator(".tlnb-training strong").inner_text().startswith("stopped: ")
+    assert notebook.ask("tl.busy") == ""
+    assert notebook.ask(SAME), "the network is that of the last finished batch"
+    assert notebook.ask("[p.grad is None for p in tl.model.parameters()].count(False)") == 0
+
+    # The range test and the reading of data hear it too, and leave everything as it was.
+    notebook.tell("tl.listeners.pop()\ntl.step = slow_step")
+    for action in ("Find a rate", "Use"):
+        notebook.tell("before = [p.detach().clone() for p in tl.model.parameters()]; data = tl._data")
+        if action == "Use":
+            panel.get_by_label("data", exact=True).fill("glyphs")
+            notebook.tell("import tlnb.engine.data.load as m; usual = m.Data.samples; m.Data.samples = slow")
+        panel.get_by_role("button", name=action).click()
+        panel.get_by_text("rates tried" if action == "Find a rate" else "reading the data").first.wait_for()
+        notebook.page.wait_for_timeout(300)
+        notebook.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:interrupt'); }")
+        panel.get_by_text("interrupted; nothing is lost").wait_for()
+        assert notebook.ask(
+            "tl._data is data and all(bool((p == q).all()) for p, q in zip(tl.model.parameters(), before))"
+        )
+        panel.locator(".tlnb-magics").get_by_text("%tl_lr").wait_for(state="detached")
+    notebook.tell("m.Data.samples = usual; tl.step = None")
+    panel.get_by_role("spinbutton", name="epochs").fill("1")
+    count = notebook.ask("len(tl.history)")
+    panel.get_by_role("button", name="Train", exact=True).click()
+    notebook.until("len(tl.history)", count + 1)
+
+
+@pytest.fixture(scope="module")
+def notebook(open_notebook: Callable[..., Notebook]) -> Notebook:
+    """A view of each kind, and a cell that takes a while."""
+    return open_notebook(
+        "%load_ext tlnb\n%tl_load convnet5\n%tl_data digits\n%tl_freeze 0:5", "%tl_layers", "%tl_lr", "%tl_panel",
+        "%tl_train epochs 2 lr 1e-3", "import time\ntime.sleep(3)",
+    )  # fmt: skip
+
+
+def test_a_screen_reader_is_told_what_there_is(notebook: Notebook) -> None:
+    for cell in range(5):
+        notebook.run(cell)
+    layers, picker, panel, training = (notebook.view(i).aria_snapshot() for i in (1, 2, 3, 4))
+    boxes = [line.strip() for line in layers.splitlines() if line.strip().startswith("- switch")]
+    assert len(boxes) == 8
+    assert boxes[0].startswith(
+        '- switch "layer 0, features.0, Conv2d, output 32×16×16, 352 parameters, frozen"'
+    )
+    assert "[checked]" not in boxes[0]
+    assert "[checked]" in boxes[7]
+    assert 'group "Layers of the network, in the order in which data flows"' in layers
+    assert all(
+        f'button "{name}"' in layers for name in ("Head only", "Last third", "All train", "All frozen")
+    )
+    for part in (
+        'slider "learning rate, on a log scale"',
+        'spinbutton "epochs"',
+        'img "loss against learning rate;',
+    ):
+        assert part in picker
+        assert part in panel or "slider" in part or "img" in part
+    for part in (
+        'combobox "network"',
+        'combobox "data"',
+        'heading "Network" [level=4]',
+        'button "Find a rate"',
+    ):
+        assert part in panel
+    for part in ('status: "done: accuracy', 'columnheader "valid loss"', 'img "layers that train: 5, 6, 7; all others',
+                 'img "train loss '):  # fmt: skip
+        assert part in training
+    assert notebook.view(4).locator("[role=status][aria-live=polite]").count() >= 1
+    for view in (1, 2, 3, 4):
+        unnamed = notebook.view(view).evaluate(
+            """(view) => [...view.querySelectorAll('button, input, [role=switch], [role=img], [role=progressbar]')]
+            .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.getAttribute('aria-label'))).length"""
+        )
+        assert unnamed == 0
+
+
+def test_errors_show_in_each_widget_and_nothing_is_queued_in_silence(notebook: Notebook) -> None:
+    picker, panel = notebook.view(2), notebook.view(3)
+    panel.get_by_label("network", exact=True).fill("<img src=x onerror='hacked=1'>")
+    panel.get_by_role("button", name="Load").click()
+    error = panel.locator(".tlnb-error")
+    error.wait_for()
+    assert "<img src=x onerror='hacked=1'>" in error.inner_text()
+    assert notebook.page.evaluate("() => window.hacked") is None
+    notebook.tell("def bad(model, x, y): raise ValueError('no <i>loss</i>')\ntl.step = bad")
+    picker.get_by_role("button", name="Train").click()
+    picker.locator(".tlnb-error").wait_for()
+    assert "ValueError: no <i>loss</i>" in picker.locator(".tlnb-error").inner_text()
+    assert "ended by an error: ValueError: no <i>loss</i>" in picker.locator(".tlnb-training").inner_text()
+    notebook.tell("tl.step = None")
+    # What takes long waits for the cell that is running, and says so.
+    notebook.start(5)
+    picker.get_by_role("button", name="Train").click()
+    picker.get_by_text("training: waits for the cell that is running").wait_for()
+    assert picker.get_by_role("button", name="Train").is_disabled()
+    notebook.until("len(tl.history)", 3)
+    picker.locator(".tlnb-training[data-state=done]").wait_for()
+
+
 def test_names_made_of_html_show_as_text(open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook(
         "%load_ext tlnb", BLOBS, "%tl_load $net --input 1,8,8\n%tl_data pictures --valid 0.25 --batch 4",
         "%tl_layers", "%%tl_train\nfreeze body epochs 2 lr 1e-3\nunfreeze all epochs 1 lr 1e-3", "%tl_panel",
-        "%tl_history", "%tl_status",
+        "%tl_history", "%tl_status", "%tl_lr --decay 2", "%tl_results", "%tl_predict pictures",
     )  # fmt: skip
     notebook.run_all()
     assert HOSTILE in notebook.view(3).locator(".tlnb-layer").first.get_attribute("aria-label")
     assert notebook.ask("len(tl.history)") == 3
     assert HOSTILE in notebook.view(5).inner_text()
+    assert f"rate of each layer: {HOSTILE} " in " ".join(
+        notebook.view(8).locator(".tlnb-detail").all_inner_texts()
+    )
     assert notebook.page.evaluate("() => window.hacked") is None
     assert notebook.page.locator("img[src=x]").count() == 0
     notebook.save()
-    html = notebook.path.with_suffix(".html")
-    subprocess.run(
-        [sys.executable, "-m", "nbconvert", "--to", "html", str(notebook.path), "--log-level=ERROR"],
-        check=True,
-    )
+    html = converted(notebook.path)
     notebook.page.goto(html.as_uri())
     assert notebook.page.evaluate("() => window.hacked") is None
     assert notebook.page.locator("img[src=x]").count() == 0
-    assert notebook.page.locator(".tlnb-twin:visible").count() == 3
+    shown = notebook.page.locator(".tlnb-twin", has_text=re.compile(r"\w")).all()
+    assert [twin.is_visible() for twin in shown] == [True] * 4  # layers, run, panel and its last line
     assert "widget" not in notebook.page.locator("body").inner_text().lower()
     notebook.page.set_viewport_size({"width": 1000, "height": 1800})
     notebook.page.screenshot(path=ROOT / "screenshots" / "nbconvert.png")

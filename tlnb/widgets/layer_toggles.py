@@ -118,7 +118,7 @@ def summary_of(session: Session) -> str:
     """How much trains, where the cut is, and what an epoch costs."""
     table, layers = session.layers, session._need_layers()
     share = table.trainable_parameters / max(table.parameters, 1)
-    words = [f"{table.summary} ({100 * share:.0f} %)"]
+    words = [f"{table.summary} ({_percent(share) if share else '0 %'})"]
     if all(session.frozen):
         return f"{words[0]}: nothing would train"
     cut = best_cut(layers, session.frozen)
@@ -136,8 +136,12 @@ def _cost(session: Session, cut: int) -> str:
     layers = session._need_layers()
     if layers not in _flops:
         _flops[layers] = forward_flops(session.model, layers, _example(session))
-    share = 100 * relative_cost(_flops[layers], session.frozen, cut)
-    return f"about {share:.0f} %" if share >= 1 else "less than 1 %"
+    share = relative_cost(_flops[layers], session.frozen, cut)
+    return f"about {_percent(share)}" if share >= 0.01 else _percent(share)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.01 else "less than 1 %"
 
 
 def _example(session: Session) -> Any:

@@ -41,6 +41,7 @@ class TrainingPart(View):
     )
     metric = traitlets.Unicode("accuracy").tag(sync=True)
     message = traitlets.Unicode().tag(sync=True)
+    notes: Any = traitlets.List(help="what the session said outside a run").tag(sync=True)
     count = traitlets.Int(help="layers of the network").tag(sync=True)
     at_once = traitlets.Bool(help="a click is heard while a cell runs").tag(sync=True)
 
@@ -95,6 +96,7 @@ class TrainingPart(View):
     @contextmanager
     def watch(self) -> Iterator[None]:
         """Inside, what trains is shown here and not in the output of a cell."""
+        self.notes = []
         before = self.session.listeners
         self.session.listeners = [one for one in before if not isinstance(one, LineProgress)]
         self.session.listeners.append(self.listener)

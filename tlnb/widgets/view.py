@@ -24,6 +24,7 @@ _STATIC = files("tlnb.widgets") / "static"
 STYLE = (_STATIC / "tlnb.css").read_text(encoding="utf-8")
 
 Action = Callable[..., object]
+LONG = {"load": "loading the network", "data": "reading the data", "find": "range test", "train": "training"}
 
 
 def script(*names: str) -> str:
@@ -40,6 +41,7 @@ class View(anywidget.AnyWidget):
     Attributes:
         error: one line that the page shows; what went wrong in the last action.
         busy: what the session is doing; empty at rest.
+        doing: which long action of this view is under way or waits for its turn, in words; else empty.
         magic: the last action as the magics that do the same.
         key: marks the static twins that rest while the view is on a page.
         failure: the exception of the last action, or None.
@@ -48,6 +50,7 @@ class View(anywidget.AnyWidget):
     _css = STYLE
     error = traitlets.Unicode().tag(sync=True)
     busy = traitlets.Unicode().tag(sync=True)
+    doing = traitlets.Unicode().tag(sync=True)
     magic = traitlets.Unicode().tag(sync=True)
     key = traitlets.Unicode().tag(sync=True)
 
@@ -75,17 +78,21 @@ class View(anywidget.AnyWidget):
         if action not in long:
             self._do(self.actions()[action], values)
         elif self._loop is None or threading.current_thread() is threading.main_thread():
-            self._do_long(long[action], values)
+            self._do_long(action, values)
         else:
-            self._loop.call_soon_threadsafe(self._do_long, long[action], values)
+            self.doing = f"{LONG[action]}: waits for the cell that is running"
+            self._loop.call_soon_threadsafe(self._do_long, action, values)
 
-    def _do_long(self, action: Action, values: Mapping[str, Any]) -> None:
+    def _do_long(self, action: str, values: Mapping[str, Any]) -> None:
         try:
             with interruptible():
-                self._do(action, values)
+                self.doing = f"{LONG[action]} …"
+                self._do(self.long_actions()[action], values)
         except KeyboardInterrupt as error:
             # It came before the action or after it. It must not go on: it would end the kernel's event loop.
             self.failure, self.error = error, in_words(error)
+        finally:
+            self.doing = ""
 
     def _do(self, action: Action, values: Mapping[str, Any]) -> None:
         self.failure, self.error = None, ""

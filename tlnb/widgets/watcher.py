@@ -115,8 +115,11 @@ class Watcher(Listener):
         self._keep()
 
     def on_message(self, text: str) -> None:
-        """A line of the session."""
-        self.view.message = text
+        """A line of the session: about the run, or about the network or the data that is being named."""
+        if self.view.state in RUNNING:
+            self.view.message = text
+        else:
+            self.view.notes = [*self.view.notes, text]
 
     def _keep(self) -> None:
         self.view.keep()

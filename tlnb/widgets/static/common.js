@@ -38,6 +38,7 @@ class Wire {
     model.on("msg:custom", this.heard);
     this.shown = () => this.show();
     model.on("change:error", this.shown);
+    model.on("change:doing", this.shown);
     this.show();
   }
 
@@ -56,8 +57,9 @@ class Wire {
 
   show(waiting = "") {
     const error = this.model.get("error");
-    this.status.classList.toggle("tlnb-error", Boolean(error) && !waiting);
-    say(this.status, waiting || error);
+    const doing = this.model.get("doing");
+    this.status.classList.toggle("tlnb-error", Boolean(error) && !waiting && !doing);
+    say(this.status, doing || waiting || (error ? `⚠ ${error}` : ""));
     this.status.hidden = !this.status.textContent;
   }
 
@@ -65,6 +67,7 @@ class Wire {
     clearTimeout(this.timer);
     this.model.off("msg:custom", this.heard);
     this.model.off("change:error", this.shown);
+    this.model.off("change:doing", this.shown);
   }
 }
 
@@ -105,6 +108,9 @@ function fresh(prefix) {
   serial += 1;
   return `tlnb-${prefix}-${serial}-${Math.random().toString(36).slice(2, 8)}`;
 }
+
+/** Whether a click could not be taken up now. */
+const engaged = (model) => Boolean(model.get("busy") || model.get("doing"));
 
 const number = new Intl.NumberFormat("en-GB");
 const rate = (value) => Number(value).toExponential(1).replace("e+", "e").replace(/e(-?)(\d)$/, "e$10$2");

@@ -23,7 +23,7 @@ class Strip {
     this.element = make("div", { class: "tlnb-toggles" }, this.bar, this.detail, this.presets, this.summary, this.magic);
     this.size = new ResizeObserver(() => this.widths());
     this.size.observe(this.bar);
-    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["frozen", "summary", "magic", "busy"], () => this.update())];
+    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["frozen", "summary", "magic", "busy", "doing"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     this.build();
   }
@@ -54,13 +54,13 @@ class Strip {
       const share = rows ? (this.layers[i].parameters / most) * FLOOR * 1.5 : (this.layers[i].parameters / total) * free;
       const width = Math.floor(FLOOR + share);
       box.style.flexBasis = `${width}px`;
-      box.classList.toggle("tlnb-wide", width > 64);
+      box.classList.toggle("tlnb-wide", !rows && width > 64);
     });
   }
 
   update() {
     const frozen = this.model.get("frozen");
-    const busy = this.model.get("busy");
+    const busy = engaged(this.model);
     this.boxes.forEach((box, i) => {
       const layer = this.layers[i];
       const fixed = Boolean(frozen[i]);
@@ -69,14 +69,14 @@ class Strip {
         box.firstChild.replaceChildren(icon(fixed));
       }
       box.setAttribute("aria-checked", String(!fixed));
-      box.setAttribute("aria-disabled", String(Boolean(busy)));
+      box.setAttribute("aria-disabled", String(busy));
       box.setAttribute("aria-label", this.words(i));
       box.title = this.words(i);
       box.tabIndex = i === this.active ? 0 : -1;
       box.classList.toggle("tlnb-head", layer.head);
     });
-    this.bar.classList.toggle("tlnb-busy", Boolean(busy));
-    for (const preset of this.presets.querySelectorAll("button")) preset.disabled = Boolean(busy);
+    this.bar.classList.toggle("tlnb-busy", busy);
+    for (const preset of this.presets.querySelectorAll("button")) preset.disabled = busy;
     say(this.summary, this.model.get("summary"));
     say(this.magic, this.model.get("magic"));
     this.magic.hidden = !this.model.get("magic");

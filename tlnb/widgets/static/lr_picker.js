@@ -15,11 +15,12 @@ class Picker {
     this.again = button("Run again", () => this.wire.send("find"));
     this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
     this.chooser = make("div", {}, this.plot, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
+    this.hint = make("div", { class: "tlnb-detail" }, "Train finds a rate by itself; Find a rate shows the curve, to pick one on it");
     this.bar = make("div", { class: "tlnb-row" }, this.again, make("label", {}, "epochs ", this.epochs), this.train);
-    this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar);
+    this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
     this.size.observe(this.plot);
-    const stop = follow(model, ["curve", "rate", "epochs", "busy"], () => this.update());
+    const stop = follow(model, ["curve", "rate", "epochs", "busy", "doing"], () => this.update());
     this.stop = () => { stop(); this.size.disconnect(); };
     this.update();
   }
@@ -31,8 +32,9 @@ class Picker {
   update() {
     const curve = this.model.get("curve");
     const has = Boolean(curve && curve.rates && curve.rates.length > 1);
-    const busy = Boolean(this.model.get("busy"));
+    const busy = engaged(this.model);
     this.chooser.hidden = !has;
+    this.hint.hidden = has;
     say(this.again, has ? "Run again" : "Find a rate");
     for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
     this.epochs.value = String(this.model.get("epochs"));
@@ -64,7 +66,7 @@ class Picker {
   }
 
   click(event) {
-    if (this.model.get("busy") || !this.rateAt) return;
+    if (engaged(this.model) || !this.rateAt) return;
     const picked = this.rateAt(event.clientX - this.plot.getBoundingClientRect().left);
     this.draw(picked);
     this.wire.send("pick", { rate: picked });

@@ -9,7 +9,7 @@ export default {
     const stop = follow(model, ["magic"], teach);
     teach();
     const rested = rest(model, el);
-    el.append(make("div", { class: "tlnb" }, picker.element, magic, status, training.element));
+    el.append(make("div", { class: "tlnb" }, picker.element, magic, status, training.notes, training.element));
     return () => { rested(); picker.stop(); training.stop(); stop(); wire.close(); };
   },
 };

@@ -1,5 +1,6 @@
 // A run of training: which layers trained in which stage, how far it is, curves, and a table of epochs.
 const STATES = { running: "training", paused: "paused", stopping: "stopping at the next batch", done: "done", stopped: "stopped", failed: "ended by an error" };
+const NARROW = new Set(["stage", "rate", "seconds"]); // columns that a narrow page does without
 
 class Training {
   constructor(model, wire) {
@@ -16,11 +17,12 @@ class Training {
     this.charts = make("div", { class: "tlnb-charts" });
     this.table = make("div", { class: "tlnb-scroll" });
     this.message = make("div", { class: "tlnb-summary" });
+    this.notes = make("div", { class: "tlnb-detail tlnb-notes", role: "status" }); // placed by the view that owns this
     this.element = make("div", { class: "tlnb-training" }, make("div", { class: "tlnb-row" }, this.state, this.left, this.pause, this.stopper),
       this.bar, this.late, this.stages, this.charts, this.table, this.message);
     this.size = new ResizeObserver(() => { if (this.charts.clientWidth !== this.width) this.drawCharts(); });
     this.size.observe(this.charts);
-    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["progress", "state", "message", "at_once"], () => this.move())];
+    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["progress", "state", "message", "notes", "at_once"], () => this.move())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     this.update();
     this.move();
@@ -32,13 +34,19 @@ class Training {
 
   move() {
     const state = this.model.get("state");
+    const notes = this.model.get("notes");
     const progress = this.model.get("progress") || {};
     const stage = this.model.get("stages").at(-1);
     this.element.hidden = !state;
+    this.notes.hidden = !notes.length || this.running;
+    say(this.notes, notes.join("\n"));
     this.element.dataset.state = state;
     const message = this.model.get("message");
-    let words = (!this.running && state !== "failed" && message) || STATES[state] || ""; // a run's last word says how it ended
-    if (stage && this.running) {
+    let words = (!this.running && message) || STATES[state] || ""; // a run's last word says how it ended
+    if (progress.testing && this.running) {
+      words = `range test${state === "running" ? "" : `, ${words}`} · ${progress.done} of at most ${progress.steps} rates tried`;
+      if (message) words += ` · ${message}`;
+    } else if (stage && this.running) {
       words += ` · stage ${stage.number} of ${stage.count} · epoch ${Math.min(progress.epoch || 1, stage.epochs)} of ${stage.epochs}`;
       if (!progress.done && state === "running") words += " · getting ready";
     }
@@ -53,7 +61,7 @@ class Training {
     this.stopper.disabled = this.pause.disabled = state === "stopping";
     say(this.pause, state === "paused" ? "Go on" : "Pause");
     this.late.hidden = !this.running || this.model.get("at_once");
-    say(this.message, words === message ? "" : message);
+    say(this.message, words.includes(message) ? "" : message);
     this.message.hidden = !this.message.textContent;
   }
 
@@ -117,16 +125,17 @@ class Training {
     this.table.hidden = !records.length;
     const heads = ["stage", "epoch", "rate", "train loss", "valid loss", this.model.get("metric"), "seconds"];
     const rows = records.map((r) => [r.stage, `${r.epoch}/${r.epochs}`, rate(r.rate), r.train_loss.toFixed(4), r.valid_loss.toFixed(4), r.shown, r.seconds.toFixed(1)]);
-    const line = (tag, cells) => make("tr", {}, ...cells.map((cell) => make(tag, tag === "th" ? { scope: "col" } : {}, String(cell))));
+    const line = (tag, cells) => make("tr", {}, ...cells.map((cell, i) => make(tag, { scope: tag === "th" ? "col" : null, class: NARROW.has(heads[i]) ? "tlnb-spare" : null }, String(cell))));
     this.table.replaceChildren(make("table", { class: "tlnb-table" }, make("thead", {}, line("th", heads)), make("tbody", {}, ...rows.map((row) => line("td", row)))));
     this.table.scrollTop = this.table.scrollHeight;
   }
 
   drawCharts() {
     const records = this.records();
-    this.charts.hidden = !records.length;
+    const planned = this.model.get("stages").reduce((sum, stage) => sum + stage.epochs, 0);
+    this.charts.hidden = !records.length || planned < 2; // one point is no curve
     this.width = this.charts.clientWidth;
-    if (!records.length) return;
+    if (this.charts.hidden) return;
     const room = this.width || 560;
     const width = room > 620 ? Math.floor((room - 16) / 2) : room;
     const edges = records.flatMap((record, i) => (i && record.stage !== records[i - 1].stage ? [i + 0.5] : []));
