@@ -30,3 +30,26 @@ def procedures(images: int) -> dict[str, str]:
         ),
         "scratch": f"unfreeze all epochs {rest} lr 1e-3 {b}",
     }
+
+
+def variants(images: int) -> dict[str, str]:
+    """Recipes that the advised plan was chosen among, on the tuning tasks: as many epochs as the others."""
+    batch, head, rest = lengths(images)
+    b, half = f"batch {batch}", f"batch {max(batch // 2, 8)}"
+    first = f"freeze body epochs {head} lr 1e-2 {b}"
+    return {
+        "all 2e-3": f"{first}\nunfreeze all epochs {rest} lr 2e-3 {b}",
+        "all 4e-3": f"{first}\nunfreeze all epochs {rest} lr 4e-3 {b}",
+        "all half batch": f"{first}\nunfreeze all epochs {rest} lr 1e-3 {half}",
+        "all half 2e-3": f"{first}\nunfreeze all epochs {rest} lr 2e-3 {half}",
+        "at once half": f"unfreeze all epochs {rest} lr 1e-3 {half}",
+        "from 3 half 2e-3": f"{first}\nunfreeze 3: epochs {rest} lr 2e-3 {half}",
+        "from 1 half 2e-3": f"{first}\nunfreeze 1: epochs {rest} lr 2e-3 {half}",
+        "3 then all": (
+            f"{first}\nunfreeze 3: epochs {rest // 2} lr 2e-3 {half}\n"
+            f"unfreeze all epochs {rest - rest // 2} lr 1e-3 {half}"
+        ),
+        "all half decay": f"{first}\nunfreeze all epochs {rest} lr 2e-3 decay 1.3 {half}",
+        "from 3 2e-3": f"{first}\nunfreeze 3: epochs {rest} lr 2e-3 {b}",
+        "from 5 3e-3": f"{first}\nunfreeze 5: epochs {rest} lr 3e-3 {b}",
+    }
