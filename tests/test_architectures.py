@@ -20,9 +20,10 @@ from tlnb.engine.network import freezing
 from tlnb.engine.network.auxiliary import auxiliary_heads
 from tlnb.engine.network.head import find_head, new_head, outputs_of, replace
 from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import Route, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session import Session
 
 MOST = 31_000_000

@@ -17,13 +17,14 @@ from torch import nn
 
 from tlnb.engine.data.samples import TensorSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import Route, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 
 BATCH, SIDE = 32, 32
 

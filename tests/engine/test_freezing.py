@@ -8,10 +8,11 @@ from torch import nn
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.optim import make_optimizer
+from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import Route, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import TrainingError
 
 FROZEN = (0, 1)

@@ -16,17 +16,18 @@ from tlnb.engine.data.samples import Samples, TensorSamples
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.fold import FastPart, inference_copy
 from tlnb.engine.features.prefix import PassingSamples, cut_for, cuts_ahead
-from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.features.samples import FeatureSamples
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stage_run import run_stage
 from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import Route, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 
 CPU = torch.device("cpu")
 

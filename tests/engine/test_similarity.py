@@ -14,7 +14,7 @@ from tlnb.engine.data import glyphs
 from tlnb.engine.data.chosen import choose
 from tlnb.engine.data.samples import ImageSamples, TensorSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.route import Routes
+from tlnb.engine.features.routes import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
 

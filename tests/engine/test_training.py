@@ -8,10 +8,12 @@ from torch import nn
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.order import batches
+from tlnb.engine.training.range_test import find_rate
+from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import Route, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 
 
 def trainer_for(model, stage, **options):
@@ -83,10 +85,10 @@ def test_evaluate_agrees_with_scikit_learn():
 )
 def test_a_rate_that_is_held_is_read_off_the_curve_with_more_care(schedule, rule):
     trainer = trainer_for(small(), Stage("test", (0, 1), lr=None, schedule=schedule))
-    curve = trainer.find_rate()
+    curve = find_rate(trainer)
     assert (curve.rule, curve.rate) == (rule, curve.suggestions[rule])
     assert curve.rate is not None
-    assert trainer.find_rate(rule="steepest").rule == "steepest"
+    assert find_rate(trainer, rule="steepest").rule == "steepest"
 
 
 def test_two_range_tests_give_the_same_curve_and_leave_no_trace():
@@ -94,7 +96,7 @@ def test_two_range_tests_give_the_same_curve_and_leave_no_trace():
     trainer = trainer_for(model, Stage("test", (0, 1), lr=None))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    first, second = trainer.find_rate(), trainer.find_rate()
+    first, second = find_rate(trainer), find_rate(trainer)
     assert first.losses == second.losses
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)

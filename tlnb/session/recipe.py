@@ -18,7 +18,7 @@ from tlnb.engine.export.script.heads import layer_code
 from tlnb.engine.export.script.network import rows_of
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.fold import FastPart
-from tlnb.engine.features.route import ChannelsLast
+from tlnb.engine.features.routes import ChannelsLast
 from tlnb.engine.network.head import he_normal, outputs_of
 from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.engine.saving.pending import Pending

@@ -14,7 +14,7 @@ from tlnb.answers import LayerTable
 from tlnb.engine.data import load as data
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.route import Routes
+from tlnb.engine.features.routes import Routes
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import LayerMap

@@ -7,7 +7,7 @@ from typing import Any
 
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.features.route import Wish
+from tlnb.engine.features.routes import Wish
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.saving.pending import Pending
 from tlnb.engine.training import plan
@@ -15,10 +15,12 @@ from tlnb.engine.training.history import Run, StageResult, spans
 from tlnb.engine.training.micro import free_after, out_of_memory
 from tlnb.engine.training.optimizer_state import load_named_state
 from tlnb.engine.training.progress_state import Progress
+from tlnb.engine.training.range_test import find_rate
+from tlnb.engine.training.route import Route, Shortcut
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stage_run import own_random_state, run_stage
 from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.trainer import Route, Shortcut, StageTrainer, Step
+from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.errors import NotReady, TrainingError
 from tlnb.session.keeping import Keeping
 
@@ -72,8 +74,8 @@ class Training(Keeping):
             self._emit("on_test", 0, steps)
             try:
                 trainer.take_shortcut(lambda text: self._emit("on_message", text), lambda *_: request.check())
-                return trainer.find_rate(
-                    request, lambda done, total: self._emit("on_test", done, total), **settings
+                return find_rate(
+                    trainer, request, lambda done, total: self._emit("on_test", done, total), **settings
                 )
             except Stopped:
                 raise NotReady("the range test was stopped; the network is as it was before it") from None

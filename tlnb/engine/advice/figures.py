@@ -15,7 +15,7 @@ from tlnb.engine.advice.similarity import norm_similarity
 from tlnb.engine.advice.transferability import h_score, logme
 from tlnb.engine.data.chosen import choose
 from tlnb.engine.data.samples import Samples, TensorSamples
-from tlnb.engine.features.route import Routes
+from tlnb.engine.features.routes import Routes
 from tlnb.engine.network.layers import LayerMap
 
 SCORED = 1000  # samples that scores are taken from; beyond that they hardly move

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from tlnb.engine.data.chosen import ChosenSamples
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.observe import quiet
 

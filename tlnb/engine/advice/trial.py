@@ -12,7 +12,7 @@ from torch import nn
 
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.route import Routes, Wish
+from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.network import freezing
 from tlnb.engine.network.head import new_head, replace
 from tlnb.engine.network.layers import LayerMap, find_layers
@@ -20,11 +20,12 @@ from tlnb.engine.network.renewal import renew
 from tlnb.engine.training import plan
 from tlnb.engine.training.history import EpochRecord, StageResult
 from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.route import Route, Shortcut
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stage_run import run_stage
 from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.tasks import Task
-from tlnb.engine.training.trainer import Route, Shortcut, StageTrainer
+from tlnb.engine.training.trainer import StageTrainer
 
 Emit = Callable[..., None]
 

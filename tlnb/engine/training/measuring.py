@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import nn
 
@@ -23,17 +26,43 @@ def measure(
         device: where the model is.
     """
     modes = [(module, module.training) for module in model.modules()]
-    total, meter = 0.0, task.meter(torch.device(device))
-    order = torch.arange(len(samples)).split(BATCH)
     try:
-        model.eval()
-        with torch.inference_mode():
-            for indices, inputs in zip(order, samples.stream(order), strict=True):
-                targets = samples.targets[indices].to(device)
-                scores = scores_of(model(inputs.to(device))).float()
-                total += task.loss(scores, targets).item() * len(indices)
-                meter.update(scores, targets)
+        return loss_and_figure(model.eval(), samples, task, torch.device(device), BATCH)
     finally:
         for module, training in modes:
             module.training = training
-    return total / len(samples), meter.value()
+
+
+@torch.no_grad()
+def loss_and_figure(
+    forward: nn.Module,
+    samples: Samples,
+    task: Task,
+    device: torch.device,
+    batch: int,
+    *,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    on_batch: Callable[[], None] = lambda: None,
+) -> tuple[float, float]:
+    """Mean loss and the task's figure in the modes that the network is in.
+
+    Args:
+        forward: from a batch of the samples to scores.
+        samples: what it is measured on.
+        task: loss and figure.
+        device: where it runs.
+        batch: samples at a time.
+        precision: the number format that ``forward`` runs under.
+        on_batch: called before each batch; what it raises passes through.
+    """
+    loss, meter = torch.zeros((), device=device), task.meter(device)
+    order = torch.arange(len(samples)).split(batch)
+    for indices, inputs in zip(order, samples.stream(order), strict=True):
+        on_batch()
+        targets = samples.targets[indices].to(device)
+        with precision():
+            scores = scores_of(forward(inputs.to(device, non_blocking=True)))
+        # On the device: reading the loss of each batch would make an accelerator wait.
+        loss += task.loss(scores.float(), targets) * len(indices)
+        meter.update(scores, targets)
+    return loss.item() / len(samples), meter.value()

@@ -61,7 +61,11 @@ KEYS: dict[str, Key] = {
     ),
     "augment": Key("choice", "random changes to the training images; none overrides the data's", AUGMENTS),
     "keep": Key("guard", "guard against forgetting what the network knew before"),
-    "precision": Key("choice", "number format of the layers that train", PRECISIONS),
+    "precision": Key(
+        "choice",
+        "number format of the layers that train; no fp16, as its losses would need scaling",
+        PRECISIONS,
+    ),
     "views": Key(
         "whole", "keep so many augmented views of each image and take them in turn; 0 for new ones each epoch"
     ),

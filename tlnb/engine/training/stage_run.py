@@ -11,17 +11,17 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
 
-from tlnb.engine.network import freezing
-from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.rates.lr_finder import STEPS
 from tlnb.engine.training.best import Best
+from tlnb.engine.training.copies import copies_of_trainable, put_back
 from tlnb.engine.training.history import EpochRecord, StageResult
 from tlnb.engine.training.order import seed_for
 from tlnb.engine.training.progress_state import Progress, affordable, capture, restore
+from tlnb.engine.training.proof import FrozenDigest, promise_kept
+from tlnb.engine.training.range_test import find_rate
 from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.trainer import Diverged, StageTrainer, copies_of_trainable, promise_kept, put_back
+from tlnb.engine.training.trainer import Diverged, StageTrainer
 from tlnb.errors import TrainingError
 
 Emit = Callable[..., None]
@@ -131,8 +131,8 @@ class _StageRun:
 
     def _found_rate(self) -> float:
         self.emit("on_test", 0, STEPS)
-        self.result.curve = curve = self.trainer.find_rate(
-            self.stop, lambda done, steps: self.emit("on_test", done, steps)
+        self.result.curve = curve = find_rate(
+            self.trainer, self.stop, lambda done, steps: self.emit("on_test", done, steps)
         )
         self.emit("on_curve", curve)
         if curve.rate is None:
@@ -236,34 +236,6 @@ class Patience:
         self.waited = 0 if loss < self.best else self.waited + 1
         self.best = min(self.best, loss)
         return self.limit is not None and self.waited >= self.limit
-
-
-class FrozenDigest:
-    """The digest of the frozen layers, taken anew only where a tensor was written to.
-
-    torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest
-    at the end of a stage is always taken from the bytes.
-    """
-
-    def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
-        self._of = (model, layers, frozen)
-        self._tensors = [tensor for _, tensor in freezing.state_of(*self._of)]
-        self.value = self.taken_anew()
-
-    def now(self) -> str:
-        """The digest, from the bytes only if a write was counted since the last time."""
-        if self._counts() != self._seen:
-            self.taken_anew()
-        return self.value
-
-    def taken_anew(self) -> str:
-        """The digest of the bytes; empty where nothing is frozen."""
-        self.value = freezing.digest(*self._of) if self._of[2] else ""
-        self._seen = self._counts()
-        return self.value
-
-    def _counts(self) -> list[tuple[int, int]]:
-        return [(tensor.data_ptr(), tensor._version) for tensor in self._tensors]
 
 
 @contextmanager

@@ -4,62 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import cycle
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tlnb.engine.advice.guards import Guard
-from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
-from tlnb.engine.features.held import HeldBatches
 from tlnb.engine.network import freezing
 from tlnb.engine.network.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.rates import lr_finder
-from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.rates.schedule import factor
-from tlnb.engine.rates.snapshot import transaction
-from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.training import micro, optim
 from tlnb.engine.training.history import EpochRecord
-from tlnb.engine.training.order import batches, count_batches, seed_for
+from tlnb.engine.training.measuring import loss_and_figure
+from tlnb.engine.training.order import batches, count_batches
+from tlnb.engine.training.route import Route, Shortcut
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Task, scores_of
-from tlnb.errors import TrainingError
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
 EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
-
-
-@dataclass
-class Route:
-    """What a stage feeds, and through which part of the network.
-
-    Attributes:
-        train: samples to learn from.
-        valid: samples to measure on.
-        forward: from a batch of those samples to class scores.
-        device: where it runs.
-        note: what it leaves out, in one line; empty where it is the whole way.
-        saved: seconds that this has saved so far, what it cost taken off.
-    """
-
-    train: Samples
-    valid: Samples
-    forward: nn.Module
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    note: str = ""
-    saved: Callable[[], float] = lambda: 0.0
-
-
-Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
 
 
 class Diverged(Exception):
@@ -130,6 +97,11 @@ class StageTrainer:
         return count_batches(len(self.route.train), self.batch)
 
     @property
+    def steps_of_its_own(self) -> bool:
+        """Whether a step of the user's stands in for the usual one."""
+        return self._step != self._usual_step
+
+    @property
     def ratios(self) -> dict[str, float]:
         """Each trained layer's share of the rate, by name."""
         return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
@@ -145,72 +117,6 @@ class StageTrainer:
             self.route = self._shortcut(say, tick)
             self._shortcut = None
             self._modes.clear()
-
-    # ---------------------------------------------------------------- the range test
-
-    def find_rate(
-        self,
-        request: StopRequest | None = None,
-        on_step: Callable[[int, int], None] = lambda done, steps: None,
-        **settings: Any,
-    ) -> LRCurve:
-        """The range test on this stage's layers; leaves no trace.
-
-        Single losses say more about which samples a batch happens to hold than about the rate. So each loss is
-        paired with the loss of the same batch, under the same dropout, before the sweep: the curve shows
-        ``loss(w, batch) - loss(w0, batch)`` plus the mean of ``loss(w0, .)``, a control variate that costs one
-        forward pass a batch. Random changes are those of one view, and each batch is made once.
-
-        Args:
-            request: read at each step.
-            on_step: told after each rate how many were tried, of how many.
-            settings: of the sweep, see ``lr_finder.range_test``; a rule that is not named is the schedule's.
-
-        Raises:
-            Stopped: a stop was asked for.
-        """
-        order = batches(len(self.route.train), self.batch, self.seed, self.number, -1)
-        order = order[: settings.get("steps", lr_finder.STEPS)]
-        settings.setdefault("rule", rule_for(self.stage.schedule))
-        with transaction(self.model, self.optimizer, trainable_only=self._step == self._usual_step):
-            self.set_modes(training=True)
-            held = HeldBatches(self.route.train.view(self.number, self.epoch), order)
-            before = self._losses(held, request)
-            usual, turn = sum(before) / len(before), cycle(range(len(order)))
-
-            def step() -> Tensor:
-                at = next(turn)
-                torch.manual_seed(seed_for(self.seed, self.number, at))
-                return self.train_step(order[at], held[at]) - before[at] + usual
-
-            def between(i: int, steps: int, *_: float) -> None:
-                on_step(i + 1, steps)
-                if request:
-                    request.check()
-
-            return lr_finder.range_test(
-                step,
-                lambda rate: optim.set_rate(self.optimizer, rate),
-                ratios=self.ratios if self.stage.decay != 1.0 else None,
-                on_step=between,
-                **settings,
-            )
-
-    @torch.no_grad()
-    def _losses(self, held: HeldBatches, request: StopRequest | None) -> list[Tensor]:
-        """The training loss of each batch with the weights as they are."""
-        losses = []
-        for at, (indices, inputs) in enumerate(zip(held.order, held.stream(), strict=True)):
-            if request:
-                request.check()
-            torch.manual_seed(seed_for(self.seed, self.number, at))
-            losses.append(
-                micro.within_memory(
-                    partial(self._in_pieces, indices, inputs, lambda loss: None),
-                    partial(self._halve, len(indices)),
-                )
-            )
-        return losses
 
     # ---------------------------------------------------------------- an epoch
 
@@ -243,6 +149,13 @@ class StageTrainer:
             raise Diverged(self._where(total, rate, len(order)))
         self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
         return mean
+
+    @torch.no_grad()
+    def loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:
+        """The training loss of these samples with the weights as they are."""
+        return micro.within_memory(
+            lambda: self._in_pieces(indices, inputs, lambda loss: None), lambda: self._halve(len(indices))
+        )
 
     def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
         """One optimizer step on these samples; the loss before it, detached.
@@ -321,7 +234,6 @@ class StageTrainer:
 
     # ---------------------------------------------------------------- measuring
 
-    @torch.no_grad()
     def evaluate(self, stop: StopRequest | None = None) -> tuple[float, float]:
         """Mean loss and figure on the validation samples, in test mode.
 
@@ -332,19 +244,11 @@ class StageTrainer:
         return micro.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
-        samples, device = self.route.valid, self.route.device
-        loss = torch.zeros((), device=device)
-        meter = self.task.meter(device)
-        order = torch.arange(len(samples)).split(self._evaluation_batch)
-        for indices, inputs in zip(order, samples.stream(order), strict=True):
-            if stop:
-                stop.check()
-            targets = samples.targets[indices].to(device)
-            with self._precision():
-                scores = scores_of(self.route.forward(inputs.to(device, non_blocking=True)))
-            loss += self.task.loss(scores.float(), targets) * len(indices)
-            meter.update(scores, targets)
-        return loss.item() / len(samples), meter.value()
+        route = self.route
+        return loss_and_figure(
+            route.forward, route.valid, self.task, route.device, self._evaluation_batch,
+            precision=self._precision, on_batch=stop.check if stop else lambda: None,
+        )  # fmt: skip
 
     def _halve_evaluation(self) -> bool:
         size = min(self._evaluation_batch, len(self.route.valid))
@@ -380,32 +284,3 @@ class StageTrainer:
             self._modes[training] = [(module, module.training) for module in self.model.modules()]
         if self.route.forward is not self.model:
             self.route.forward.train(training)
-
-
-def copies_of_trainable(
-    model: nn.Module, layers: LayerMap, frozen: Collection[int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train."""
-    trained = [layer.index for layer in layers if layer.index not in frozen]
-    for _, tensor in freezing.state_of(model, layers, trained):
-        yield tensor, tensor.detach().clone()
-
-
-def put_back(copies: list[tuple[Tensor, Tensor]]) -> None:
-    """Undo what happened since the copies were made."""
-    with torch.no_grad():
-        for tensor, copy in copies:
-            tensor.copy_(copy)
-
-
-def promise_kept(before: str, after: str, names: str) -> None:
-    """Frozen means frozen.
-
-    Raises:
-        TrainingError: the digest of the frozen layers changed.
-    """
-    if before != after:
-        raise TrainingError(
-            f"frozen {names} changed during the stage; something outside tlnb wrote to them "
-            "(a training step of your own, or a reference kept elsewhere)"
-        )

@@ -17,7 +17,7 @@ from tlnb.engine.network.dropout import draws_by_place
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.parts import Part
-from tlnb.engine.training.trainer import Route
+from tlnb.engine.training.route import Route
 
 Say = Callable[[str], None]
 WORTH_SAYING = 3.0  # seconds; a shorter pass is over before the line about it has been read
