@@ -269,6 +269,14 @@ def test_a_disk_that_is_full_is_told_once_and_training_goes_on(monkeypatch: pyte
     assert full.listeners[0].said[-1] == "autosave works again"
 
 
+@pytest.mark.parametrize("word", ["fp16", "float16", "half", "16-mixed"])
+def test_no_precision_needs_a_scaler_so_none_has_to_be_saved(word: str) -> None:
+    once = session()
+    with pytest.raises(PlanError, match=f"precision takes one of fp32, bf16, auto, not '{word}'"):
+        once.train(1, 0.01, precision=word)
+    assert not len(once.history)
+
+
 # ---------------------------------------------------------------- strict transfer
 
 
@@ -288,6 +296,20 @@ def test_strict_transfer_keeps_the_head_and_the_moments_on_new_data() -> None:
     assert [r.epoch for r in run.records] == [1, 2, 3]
     # The schedule stands where it stood: after one epoch of three.
     assert run.stages[0].stage.epochs == 3
+
+
+def test_a_file_holds_the_moments_once_and_the_network_of_before_where_it_was_trained() -> None:
+    once = session()
+    weight = sum(tensor.nbytes for tensor in once.model.state_dict().values())
+    once.train(1, 0.01)
+    once.listeners = [stop := StopAt(9)]
+    stop.session = once
+    once.train(3, 0.01)
+    once.save("here")
+    size = sum(tensor.nbytes for tensor in load_file("here.safetensors").values())
+    heads = sum(p.nbytes for p in once.model.head.parameters())
+    random = 3 * 5056  # of Python, numpy and torch
+    assert size < 4 * weight + 2 * heads + random  # itself, two moments, itself as it was; the head a task
 
 
 def test_a_further_stage_begins_with_the_moments_of_the_last() -> None:
@@ -384,6 +406,18 @@ def test_after_undo_the_same_stage_gives_the_same() -> None:
     once.undo()
     once.train(2, 0.01)
     assert (weights(once), figures(once)) == mark
+
+
+def test_after_a_resume_there_is_nothing_to_undo_and_help_says_so() -> None:
+    from tlnb.magics.commands import COMMANDS
+
+    once = session()
+    once.train(1, 0.01)
+    once.save("here")
+    once.resume("here")
+    with pytest.raises(NotReady, match="no stage was trained since the network was loaded or resumed"):
+        once.undo()
+    assert "after %tl_resume there is nothing to undo" in " ".join(COMMANDS["tl_undo"].details.split())
 
 
 def test_keep_best_ends_with_the_best_epoch() -> None:

@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -59,12 +60,12 @@ def pressed_and_continued(job: Job, seed: int, seconds: float, presses: int) -> 
     return {"outcome": outcome(session), "counts": counts}
 
 
-def campaign(count: int, seed: int = 0, say: bool = False) -> Counter[str]:
-    """At least ``count`` presses over all jobs; every run must come to what the undisturbed one came to."""
+def campaign(count: int, seed: int = 0, say: bool = False, jobs: Mapping[str, Job] = JOBS) -> Counter[str]:
+    """At least ``count`` presses over these jobs; every run must come to what the undisturbed one came to."""
     rng, total = random.Random(seed), Counter[str]()
     known: dict[str, tuple[object, float]] = {}
     while total["presses"] < count:
-        for name, job in JOBS.items():
+        for name, job in jobs.items():
             with tempfile.TemporaryDirectory() as place:
                 folder = Path(place)
                 if name not in known:

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -53,12 +54,12 @@ def kill_and_resume(job: Job, folder: Path, rng: random.Random, seconds: float) 
     return counts
 
 
-def campaign(count: int, seed: int = 0, say: bool = False) -> Counter[str]:
-    """At least ``count`` kills over all jobs; every run must come to what the undisturbed one came to."""
+def campaign(count: int, seed: int = 0, say: bool = False, jobs: Mapping[str, Job] = JOBS) -> Counter[str]:
+    """At least ``count`` kills over these jobs; every run must come to what the undisturbed one came to."""
     rng, total = random.Random(seed), Counter[str]()
     known: dict[str, tuple[object, float]] = {}
     while total["kills"] < count:
-        for name, job in JOBS.items():
+        for name, job in jobs.items():
             with tempfile.TemporaryDirectory() as place:
                 if name not in known:
                     known[name] = undisturbed(job, Path(place))

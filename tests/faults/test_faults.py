@@ -7,9 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
-
-import pytest
 
 from tlnb.engine.saving import autosave, checkpoint
 
@@ -39,49 +38,76 @@ def test_interrupted_runs_come_to_the_same_weights_and_history() -> None:
     assert counts["runs that came to other weights or another history"] == 0
 
 
-SMALL_DISK = """
-import json, resource, sys
+IN_TROUBLE = """
+import json, os, resource, sys
 sys.path.insert(0, "tests")
-from faults.job import JOBS, outcome, session_for
-job, said = JOBS["adamw, accumulation, best epoch"], []
-session = session_for(job)
-class Ear:
-    def on_message(self, text): said.append(text)
-session.listeners = [Ear()]
-session.train(1, 0.01)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-session.train(2, 0.01)
-print(json.dumps({"said": said, "weights": outcome(session)["weights"]}))
+from faults.job import JOBS, outcome, session_for, wait
+from tlnb.errors import TlnbError
+
+def full(home):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+
+def read_only(home):
+    for place, _, _ in os.walk(home):
+        os.chmod(place, 0o555)
+    if os.geteuid() == 0:  # root may write to any folder; nobody may not
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+
+def train(home, trouble):
+    os.environ["TLNB_HOME"], job, said = home, JOBS["adamw, accumulation, best epoch"], []
+    session = session_for(job)
+    class Ear:
+        def on_message(self, text): said.append(text)
+    session.listeners = [Ear()]
+    session.train(1, 0.01)
+    trouble(home)
+    session.train(2, 0.01)
+    mark, refused = outcome(session), ""
+    try:
+        session.save(os.path.join(home, "mine"))
+    except TlnbError as error:
+        refused = str(error)
+    assert outcome(session) == mark
+    print(json.dumps({"said": said, "weights": mark["weights"], "refused": refused}), flush=True)
+
+for name, trouble in (("untroubled", lambda home: None), ("full", full), ("read-only", read_only)):
+    home = os.path.join(sys.argv[1], name)
+    os.mkdir(home)
+    pid = os.fork()
+    if not pid:
+        try:
+            train(home, trouble)
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    wait(pid)
 """
 
 
-def test_a_disk_that_takes_no_more_costs_the_save_and_nothing_else(tmp_path: Path) -> None:
-    def train(code: str, home: str) -> dict[str, object]:
-        env = {
-            **os.environ,
-            "TLNB_HOME": str(tmp_path / home),
-            "TLNB_AUTOSAVE": "0.0001",
-            "OMP_NUM_THREADS": "1",
-        }
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=env)
-        assert done.returncode == 0, done.stderr[-2000:]
-        return json.loads(done.stdout.splitlines()[-1])
-
-    small = train(SMALL_DISK, "small")
-    roomy = train(SMALL_DISK.replace("(2000, ", "(resource.RLIM_INFINITY, "), "roomy")
-    assert small["weights"] == roomy["weights"]
-    assert len(small["said"]) == 1
-    assert "File too large" in str(small["said"])
-    assert not roomy["said"]
-    # The last good one is that of the first stage; no half file stands beside it.
-    good = autosave.files(tmp_path / "small" / "autosave")
-    assert checkpoint.read(good[0]).about["history"][0]["number"] == 1
-    assert not list((tmp_path / "small" / "autosave").glob(".*.part"))
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    auto = autosave.Autosave(tmp_path / "autosave")
-    with pytest.raises(checkpoint.CheckpointError, match="Permission denied"):
-        auto.save(lambda: checkpoint.Checkpoint({}, {}))
+def test_a_disk_that_takes_no_more_costs_the_save_and_nothing_else() -> None:
+    # Not below pytest's own folder, which nobody but its owner may enter.
+    with tempfile.TemporaryDirectory() as place:
+        os.chmod(place, 0o755)
+        env = {**os.environ, "TLNB_AUTOSAVE": "0.0001", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-c", IN_TROUBLE, place]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+        untroubled, full, read_only = map(json.loads, done.stdout.splitlines())
+        for folder, _, _ in os.walk(place):
+            os.chmod(folder, 0o755)
+        assert (untroubled["said"], untroubled["refused"]) == ([], "")
+        for name, reason, troubled in (
+            ("full", "File too large", full),
+            ("read-only", "Permission denied", read_only),
+        ):
+            assert troubled["weights"] == untroubled["weights"]
+            assert len(troubled["said"]) == 1
+            assert reason in troubled["said"][0]
+            assert "training goes on, the last good autosave is" in troubled["said"][0]
+            assert "cannot be written" in troubled["refused"]
+            assert reason in troubled["refused"]
+            # The last good one is that of the first stage; no half file stands beside it.
+            good = autosave.files(Path(place) / name / "autosave")
+            assert [stage["number"] for stage in checkpoint.read(good[0]).about["history"]] == [1]
+            assert not list((Path(place) / name).rglob("*.part"))

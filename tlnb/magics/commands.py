@@ -336,7 +336,9 @@ SAVE = Command(
     arguments=(Argument("path", text("a file", "FILE", files=True), "where; .safetensors is added"),),
     details="""Network, heads, buffers, the optimizer's moments, the place in the plan, in the schedule and in the
 order of the samples, random states and history: training can go on from it as if it had never stopped. The file
-is safetensors with JSON in its header; nothing in it can run. It is there as a whole or not at all.""",
+is safetensors with JSON in its header; nothing in it can run. It is there as a whole or not at all. It takes about
+three times the size of the weights that train and once that of the others; what training has changed is kept once
+more as it was before, for %tl_forget, %tl_blend and keep, and keep ewc adds the size of the body.""",
     examples=(("%tl_save birds", "birds.safetensors"),),
 )
 
@@ -349,7 +351,8 @@ RESUME = Command(
     ),
     details="""Training is saved by itself after every epoch and once a minute inside one, in .tlnb beside the
 notebook or where TLNB_HOME says; TLNB_AUTOSAVE=0 switches that off. Data that has a name is read again; a
-variable must be named again, and so must a network of your own be loaded before. Strict transfer: after
+variable must be named again, and so must a network of your own be loaded before. The heads of other tasks are
+back too; %tl_head --task NAME reads their data. Strict transfer: after
 %tl_resume, %tl_data may name other data with as many classes; the head stays, and %tl_train --continue goes on
 with the optimizer's moments.""",
     examples=(
@@ -362,7 +365,9 @@ UNDO = Command(
     "tl_undo",
     "undo",
     "Go one stage back: weights, buffers, history and what was frozen are those before it.",
-    details="Up to five stages can be taken back, one at a time, as far as memory reaches.",
+    details="""Up to five stages can be taken back, one at a time, as far as memory reaches. They are kept in this
+kernel only: after %tl_resume there is nothing to undo, so %tl_save before a stage that you may want to take back
+in another kernel.""",
     examples=(("%tl_undo", "the last stage never was"),),
 )
 

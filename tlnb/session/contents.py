@@ -134,7 +134,8 @@ def to_checkpoint(
         for j, module in enumerate((task.head, *task.side_heads.values())):
             tensors |= {f"head.{i}.{j}.{name}": t for name, t in tensors_of(module).items()}
     tensors |= {f"place.{name}": t for name, t in place.items()}
-    tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
+    if progress is None:  # a stage under way has moments of its own, and those before it are of no more use
+        tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
     tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
     tensors |= {f"importance.{name}": t for name, t in importance.items()}
     return Checkpoint(about, tensors)
