@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -31,6 +32,7 @@ SETTINGS = {
     "docmanager-extension/plugin": {"autosave": False},
     "notebook-extension/tracker": {"windowingMode": "none"},
 }  # fmt: skip
+VIEW = "application/vnd.jupyter.widget-view+json"
 PANEL = (
     "const panel = [...jupyterapp.shell.widgets('main')]"
     ".find((widget) => widget.sessionContext && widget.content.widgets);"
@@ -44,10 +46,21 @@ def unused_port() -> int:
 
 
 def converted(notebook: Path, *, sanitised: bool = False) -> Path:
-    """A page that nbconvert makes of a notebook; ``sanitised``: without what a careful page takes out."""
+    """A page that nbconvert makes of a notebook.
+
+    ``sanitised``: of its outputs only what a careful page such as GitHub's leaves of them: no views, no styles,
+    no drawings.
+    """
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(sanitize_html=sanitised).from_filename(str(notebook))
+    content = nbformat.read(notebook, 4)
+    for output in (output for cell in content.cells for output in cell.get("outputs", ()) if sanitised):
+        data = output.get("data", {})
+        data.pop(VIEW, None)
+        if "text/html" in data:
+            plain = re.sub(r"<(style|svg|script)\b.*?</\1>", "", data["text/html"], flags=re.DOTALL)
+            data["text/html"] = re.sub(r' (style|class|title)="[^"]*"', "", plain)
+    page, _ = HTMLExporter().from_notebook_node(content)
     html = notebook.with_suffix(".plain.html" if sanitised else ".html")
     html.write_text(page, encoding="utf-8")
     return html

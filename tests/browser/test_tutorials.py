@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import nbformat
-from browser.lab import ROOT, Notebook, converted
+from browser.lab import ROOT, VIEW, Notebook, converted
 from nbformat import NotebookNode
 
-VIEW = "application/vnd.jupyter.widget-view+json"
 # Of the tutorials that take long: the cells that a view stands below, and those that they need.
 SOME = {
     "02_five_conv_layers.ipynb": (0, 1),
@@ -80,6 +79,7 @@ def read_without_a_kernel(notebook: Notebook) -> None:
         )
         text = notebook.page.locator("body").inner_text()
         assert text.count("done: accuracy") == 1
+        assert ("❄0 ❄1 ❄2 ❄3 ❄4 ▲5 ▲6 ▲7" in text) == sanitised
         assert text.count("classifier.7 (head)") == 1
         assert "widget" not in text.lower().replace("widgets", "")
         assert "what was clicked in the panel stands above" in text

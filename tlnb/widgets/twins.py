@@ -17,7 +17,7 @@ ICE = (
 )
 WARM = "background:#f2a541;border-color:#a85d00;color:#3d2200"
 _BOX = (
-    "box-sizing:border-box;display:inline-block;width:{width}px;margin:0 3px 3px 0;padding:2px 0;"
+    "box-sizing:border-box;display:inline-block;width:{width}px;margin:0 0 3px 0;padding:2px 0;"
     "border:1px solid;border-radius:4px;text-align:center;font:12px/1.5 sans-serif;vertical-align:top;{look}"
 )
 # Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The twin, which comes
@@ -44,8 +44,10 @@ def strip(rows: LayerTable) -> str:
         sign, look = ("❄", ICE) if row.frozen else ("▲", WARM)
         style = _BOX.format(width=_FLOOR + room * row.parameters // total, look=look)
         title = escape(f"layer {row.index}, {row.name}, {'frozen' if row.frozen else 'trains'}")
-        boxes.append(f'<span style="{style}" title="{title}">{sign}<br>{row.index}</span>')
-    return f"<div>{''.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
+        # Where a page takes the styles away, ❄0 ❄1 ▲2 is left.
+        mark = f'<span style="display:block">{sign}</span>'
+        boxes.append(f'<span style="{style}" title="{title}">{mark}{row.index}</span>')
+    return f"<div>{' '.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
 
 
 def run(done: Run, words: str = "") -> str:

@@ -36,14 +36,15 @@ class Wire {
       if (message && message.done === this.sent) this.settle();
     };
     model.on("msg:custom", this.heard);
+    this.onsend = () => {};
     this.shown = () => this.show();
-    model.on("change:error", this.shown);
-    model.on("change:doing", this.shown);
+    this.stop = follow(model, ["error", "doing", "state"], this.shown);
     this.show();
   }
 
   send(action, values = {}) {
     this.sent += 1;
+    this.onsend(action);
     this.model.send({ do: action, id: this.sent, ...values });
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.show("waiting: the kernel takes this up when the running cell has ended"), 700);
@@ -57,7 +58,8 @@ class Wire {
 
   show(waiting = "") {
     const error = this.model.get("error");
-    const doing = this.model.get("doing");
+    // A run says itself how far it is.
+    const doing = ["running", "paused", "stopping"].includes(this.model.get("state")) ? "" : this.model.get("doing");
     this.status.classList.toggle("tlnb-error", Boolean(error) && !waiting && !doing);
     say(this.status, doing || waiting || (error ? `⚠ ${error}` : ""));
     this.status.hidden = !this.status.textContent;
@@ -66,8 +68,7 @@ class Wire {
   close() {
     clearTimeout(this.timer);
     this.model.off("msg:custom", this.heard);
-    this.model.off("change:error", this.shown);
-    this.model.off("change:doing", this.shown);
+    this.stop();
   }
 }
 

@@ -13,10 +13,14 @@ class Panel {
     this.training = new Training(model, wire);
     this.magics = make("pre", { class: "tlnb-magics", "aria-label": "what was done, as magics" });
     this.none = make("span", { class: "tlnb-detail" }, "what you do here is written down as magics");
+    this.networkPart = this.part("1", "Network", this.network.row, this.network.says);
+    this.dataPart = this.part("2", "Data", this.data.row, this.data.says, this.training.notes);
     this.layersPart = this.part("3", "Layers", this.strip.element);
     this.ratePart = this.part("4", "Rate and training", this.picker.element, this.training.element);
-    this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.part("1", "Network", this.network.row, this.network.says), this.part("2", "Data", this.data.row, this.data.says, this.training.notes),
-      this.layersPart, this.ratePart, this.part("≙", "The same as magics", this.none, this.magics));
+    this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.networkPart, this.dataPart, this.layersPart, this.ratePart, this.part("≙", "The same as magics", this.none, this.magics));
+    // What is said about an action stands where it was clicked.
+    const places = { load: this.networkPart, data: this.dataPart, set: this.layersPart, preset: this.layersPart };
+    wire.onsend = (action) => (places[action] || this.picker.element).append(wire.status);
     for (const [field, action, key] of [[this.network, "load", "model"], [this.data, "data", "source"]]) {
       const go = () => wire.send(action, { [key]: field.input.value || field.input.placeholder });
       field.button.addEventListener("click", go);
