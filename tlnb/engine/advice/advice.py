@@ -77,7 +77,8 @@ class Advice:
             )
             for s in self.figures.scores
         ]
-        return Table(("behind layers", "linear probe", "LogME", "H-score"), rows, align="<>>>")
+        caption = "what the features behind each layer are worth for the new task; more is better"
+        return Table(("behind layers", "linear probe", "LogME", "H-score"), rows, caption, align="<>>>")
 
     def _lines(self) -> list[str]:
         kept = (

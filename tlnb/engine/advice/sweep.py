@@ -225,8 +225,16 @@ class Sweep:
     def _caption(self) -> str:
         total = sum(1 for _ in self.plan.runs())
         ended = f"{len(self.done)} of {total} runs"
-        words = f"{self.metric} over {self.plan.seeds} seeds, {ended}, {self.seconds:.0f} s"
-        return f"{words}; stopped, the same call goes on" if self.stopped else words
+        over = f"{self.plan.seeds} seeds (± their spread)" if self.plan.seeds > 1 else "one seed"
+        words = f"{self.metric} over {over}, {ended}, {self.seconds:.0f} s"
+        if self.stopped:
+            words += "; stopped, the same call goes on"
+        return words if self.best is None else f"{words}; {self._highest(*self.best)}"
+
+    def _highest(self, mode: str, place: int) -> str:
+        if mode == BLOCK:
+            return f"highest where {self._place(place)} trains"
+        return f"highest {mode}, with {place} layers kept" if place else "highest from random weights"
 
     def plot(self) -> Figure:
         """Mean of each curve, with a band of one standard deviation and the floor of random weights."""
