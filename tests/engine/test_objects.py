@@ -162,7 +162,7 @@ def test_equal_items_on_both_sides_are_reported(transform):
         assert any(
             note.startswith("2 validation samples are byte-equal to training samples") for note in notes
         )
-        assert "sample 0 = sample 3, sample 1 = sample 5" in " ".join(notes)
+        assert "sample 0 = sample 3 in training, sample 1 = sample 5 in training" in " ".join(notes)
     apart = load_data(tuple(Subset(Drawings(transform), part) for part in ([0, 1, 2, 3], [4, 5, 6, 7])))
     assert "equal" not in " ".join(apart.notes)
     twice = Subset(Drawings(transform), [*range(12)] * 2)
@@ -316,6 +316,35 @@ def test_a_hugging_face_set_by_its_columns():
     data = load_data({"train": HubSet(8), "test": HubSet(4)})
     assert (len(data.train), len(data.valid)) == (8, 4)
     assert "measured on test" in repr(data)
+
+
+class List:
+    """A feature of that name."""
+
+    feature = ClassLabel()
+
+
+class Several(HubSet):
+    """Any number of labels a sample, as class numbers."""
+
+    ROWS = ([], [0], [1], [0, 1])
+
+    def __init__(self, count):
+        super().__init__(count, image=Image(), tags=List())
+
+    def __getitem__(self, key):
+        rows = [self.ROWS[number % len(self.ROWS)] for number in range(self.count)]
+        return rows if key == "tags" else {"image": drawing(key), "tags": rows[key]}
+
+
+def test_a_hugging_face_set_with_lists_of_classes_has_several_labels():
+    data = load_data({"train": Several(8), "validation": Several(4)})
+    assert isinstance(data.task, MultiLabel)
+    assert data.classes == ("ham", "egg")
+    assert data.valid.targets.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
+    pairs = Several(8)
+    pairs.ROWS = ([1, 0],)
+    assert load_data(pairs).train.targets.unique().tolist() == [1]
 
 
 def test_a_hugging_face_set_without_pictures_says_what_it_has():

@@ -76,7 +76,9 @@ def _found(train: Collection, valid: Collection, ours: Digests, theirs: Digests)
     pairs = [(index, known[digest]) for index, digest in enumerate(theirs) if digest in known]
     if not pairs:
         return []
-    shown = tuple(f"{printable(valid.name(v))} = {printable(train.name(t))}" for v, t in pairs[:3])
+    shown = tuple(
+        f"{printable(valid.name(v))} = {printable(train.name(t))} in training" for v, t in pairs[:3]
+    )
     more = ", …" if len(pairs) > 3 else ""
     return [
         f"{len(pairs)} validation samples are byte-equal to training samples, so the figure is too good: "
