@@ -21,6 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from faults.job import JOBS, Job, carry_out, fork, outcome, report, undisturbed, wait
 
 MOST_A_RUN = 6  # kills of one run before it is left to end
+AT_ANY_TIME = (
+    0.25  # share of the kills that may come before the first save; on a busy machine most of them do
+)
+MOST_SAVES = 12  # of a process before it is killed; it saves after each batch
 
 
 def kill_and_resume(job: Job, folder: Path, rng: random.Random, seconds: float) -> Counter[str]:
@@ -35,7 +39,11 @@ def kill_and_resume(job: Job, folder: Path, rng: random.Random, seconds: float) 
     counts: Counter[str] = Counter()
     for _ in range(MOST_A_RUN):
         pid = fork(folder, lambda: outcome(carry_out(job)))
-        time.sleep(rng.uniform(0, 0.6 * seconds))
+        if rng.random() < AT_ANY_TIME:
+            time.sleep(rng.uniform(0, seconds))
+        else:
+            wait_for_saves(folder, pid, rng.randint(1, MOST_SAVES))
+            time.sleep(rng.uniform(0, 0.02))
         os.kill(pid, signal.SIGKILL)
         status = wait(pid)
         if status == 0:
@@ -52,6 +60,15 @@ def kill_and_resume(job: Job, folder: Path, rng: random.Random, seconds: float) 
         assert wait(fork(folder, lambda: outcome(carry_out(job)))) == 0
     counts["runs"] += 1
     return counts
+
+
+def wait_for_saves(folder: Path, pid: int, number: int) -> None:
+    """Wait until a process has saved so often, or has ended."""
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        names = [path.stem for path in (folder / "autosave").glob(f"*-{pid}-*.safetensors")]
+        if max((int(name.rpartition("-")[2]) for name in names), default=0) >= number:
+            return
+        time.sleep(1e-3)
 
 
 def campaign(count: int, seed: int = 0, say: bool = False, jobs: Mapping[str, Job] = JOBS) -> Counter[str]:

@@ -6,16 +6,24 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from networks import small
+from pictures import GIF, JPEG, PNG, TIFF, odd_but_right
 
+from faults.make_fixture import FOLDER, session
+from tlnb.engine.data.images.check import check_file
+from tlnb.engine.data.images.decode import decode_file
+from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models.weights import read_weights
 from tlnb.engine.network.layers import find_layers
+from tlnb.engine.saving import checkpoint
 from tlnb.engine.training.plan import parse_plan
 from tlnb.errors import TlnbError
 from tlnb.magics.arguments import parse
@@ -80,6 +88,69 @@ def test_any_picture_is_read_or_left_out(tmp_path: Path, content: bytes, suffix:
         (tmp_path / name).mkdir(exist_ok=True)
         (tmp_path / name / f"picture{suffix}").write_bytes(content)
     one_line_or_fine(lambda: load_data(str(tmp_path)))
+
+
+PICTURES = {**odd_but_right(), "plain.jpg": JPEG, "plain.png": PNG, "plain.gif": GIF, "plain.tif": TIFF}
+FLIPS = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=6)
+
+
+@BUDGET
+@given(st.sampled_from(sorted(PICTURES)), FLIPS, st.floats(0.1, 1))
+def test_a_damaged_picture_is_read_or_named_broken(
+    tmp_path: Path, name: str, flips: list[tuple[float, int]], share: float
+) -> None:
+    content = bytearray(PICTURES[name])
+    for place, bits in flips:
+        content[int(place * len(content))] ^= bits
+    path = tmp_path / name
+    path.write_bytes(content[: max(int(share * len(content)), 1)])
+    verdict = check_file(path)
+    assert verdict.reason.isprintable()
+    said = ""
+    try:
+        pixels = decode_file(path, Preprocess(3, (16, 16), 16))
+        assert (pixels.shape, pixels.dtype) == ((3, 16, 16), torch.uint8)
+    except BadPicture as trouble:
+        said = str(trouble)
+    assert "\n" not in said
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 1 << 70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@FEWER
+@given(st.data())
+def test_a_checkpoint_with_anything_in_any_place_is_read_or_refused_in_one_line(
+    tmp_path: Path, data: st.DataObject
+) -> None:
+    found = checkpoint.read(FOLDER / f"format_{checkpoint.FORMAT}.safetensors")
+    at: Any = found.about
+    while True:  # walk down to a random place
+        keys = sorted(at) if isinstance(at, dict) else list(range(len(at)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(at[key], dict | list) or not at[key] or data.draw(st.integers(0, 3)) == 0:
+            break
+        at = at[key]
+    at[key] = data.draw(JSON)
+    if at is found.about and key == "format":
+        return
+    checkpoint.write(tmp_path / "odd.safetensors", found)
+    tl = session()
+    weights = [tensor.clone() for tensor in tl.model.state_dict().values()]
+    said = ""
+    try:
+        tl.resume(str(tmp_path / "odd.safetensors"))
+    except TlnbError as error:
+        said = str(error)
+    assert said.isprintable()
+    if said:
+        assert all(map(torch.equal, weights, tl.model.state_dict().values()))
+        assert not len(tl.history)
+    assert "\x1b" not in f"{tl.status()}{tl.history}"
 
 
 class Runs:
