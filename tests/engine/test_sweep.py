@@ -10,6 +10,7 @@ from tlnb.engine.advice.sweep import BLOCK, FLOOR, FROZEN, TUNED, Sweep, SweepPl
 from tlnb.engine.advice.trial import TrialGround, copy_of, try_plan
 from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import PlanError
 
 
@@ -57,6 +58,25 @@ def test_a_trial_leaves_the_network_and_the_random_state_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     with pytest.raises(PlanError):
         try_plan(start, "train nowhere")
+
+
+def test_a_trial_is_measured_once_and_as_if_it_had_been_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured, evaluate = [], StageTrainer._evaluate
+    monkeypatch.setattr(
+        StageTrainer, "_evaluate", lambda self, stop: measured.append(self.epoch) or evaluate(self, stop)
+    )
+    text = "train head epochs 2 lr 1e-2\ntrain all epochs 3 lr 1e-2"
+    once = try_plan(ground(), text, seed=1)
+    assert measured == [3]
+    always = try_plan(ground(), text.replace("\n", " patience 9\n") + " patience 9", seed=1)
+    assert measured == [3, 1, 2, 1, 2, 3]
+    assert (once.loss, once.accuracy) == (always.loss, always.accuracy)
+
+
+def test_a_trial_that_diverges_is_measured_where_it_was_left() -> None:
+    wild = try_plan(ground(), "train all epochs 3 lr 1e30 optimizer sgd", seed=1)
+    assert wild.loss == wild.loss
+    assert 0 <= wild.accuracy <= 1
 
 
 def test_a_sweep_that_is_stopped_goes_on_where_it_was() -> None:

@@ -175,7 +175,7 @@ class Sweep:
             if weights:
                 torch.autograd.grad(loss, weights, allow_unused=True)
         each = (time.perf_counter() - began) / len(targets)
-        return self.plan.epochs * each * (len(train) + len(valid) / 3)
+        return each * (self.plan.epochs * len(train) + len(valid) / 3)
 
     # ---------------------------------------------------------------- what came out
 
