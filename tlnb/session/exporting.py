@@ -11,6 +11,7 @@ from torch import Tensor
 
 import tlnb
 from tlnb.answers import Lines
+from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.data.data_print import data_print
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
@@ -96,11 +97,19 @@ class Exporting(Recipes, Findings):
         apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
         verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
         results = self.results(worst=0)
-        text = card(loaded, results, self._history.stages, files, verdict, takes=_takes(facts, loaded))
+        text = card(
+            loaded, results, self._history.stages, files, verdict, self._forgotten(),
+            takes=_takes(facts, loaded),
+        )  # fmt: skip
         target.with_suffix(".md").write_text(text, encoding="utf-8")
         size = show_bytes(target.stat().st_size)
         names = ", ".join([*files[1:], target.with_suffix(".md").name])
         return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
+
+    def _forgotten(self) -> Forgetting | None:
+        """What is left of the old task, where its data was named; None where nobody measured it."""
+        named = self._old_data is not None or self._old_source is not None
+        return self.forgetting() if named and self._old is not None else None
 
     def _blend_at_the_end(self) -> float | None:
         """How much of the new the body holds, where it was blended after the last stage.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.results import Results
 from tlnb.engine.training.history import StageResult, spans
@@ -20,7 +21,7 @@ PACKAGES = ("tlnb", "torch", "torchvision", "numpy", "scikit-learn")
 
 def card(
     loaded: LoadedModel, results: Results, stages: Sequence[StageResult], files: Sequence[str], checked: str,
-    forgotten: str = "", *, takes: str,
+    forgotten: Forgetting | None, *, takes: str,
 ) -> str:  # fmt: skip
     """The card as Markdown.
 
@@ -30,7 +31,7 @@ def card(
         stages: what was trained.
         files: names of the files that belong to it.
         checked: what the check after writing found.
-        forgotten: what is known about the old task, in words.
+        forgotten: what is left of the old task; None where that was not measured.
         takes: what goes in, and how it is prepared.
     """
     parts = [
@@ -40,7 +41,7 @@ def card(
         f"## What goes in and comes out\n\n{clean(takes)}\n\nOut: {_out(results)}",
         "## How it was trained\n\n" + _stages(stages),
         "## How good it is\n\n" + _figures(results),
-        f"## What it forgot\n\n{clean(forgotten) or 'Not measured; `%tl_forget` measures it.'}",
+        "## What it forgot\n\n" + _forgotten(forgotten),
         "## Versions\n\n" + ", ".join(versions()),
         LICENCE,
     ]
@@ -77,6 +78,19 @@ def _stages(stages: Sequence[StageResult]) -> str:
                  f"{len(result.records)}/{result.stage.epochs}", figure, result.proof)  # fmt: skip
         rows.append("| " + " | ".join(clean(cell) for cell in cells) + " |")
     return "\n".join(rows) if stages else "Not trained in this session."
+
+
+def _forgotten(found: Forgetting | None) -> str:
+    """The old task before, after each stage and now."""
+    if found is None or found.forgotten is None:
+        return "Not measured. `%tl_forget` measures it; export again afterwards."
+    lost, table = 100 * found.forgotten, found.table
+    rows = [f"| {' | '.join(clean(str(cell)) for cell in row)} |" for row in (table.headers, *table.rows)]
+    verb = f"It lost {lost:.1f} points" if lost >= 0 else f"It gained {-lost:.1f} points"
+    return "\n".join([
+        f"{verb} of what it knew of {clean(found.task)} before, measured on {clean(found.source)} under the head",
+        "that came with its weights.", "", rows[0], "|---|---|---:|", *rows[1:],
+    ])  # fmt: skip
 
 
 def _figures(results: Results) -> str:

@@ -263,6 +263,6 @@ def _listed_code(source: Source, name: str) -> str:
         unless=", the crop left out where it is to be whole" if changed else "",
         whole=_WHOLE.format(filter=words["filter"]) if changed else "",
     )  # fmt: skip
-    root = source.data.train.reader.root  # type: ignore[attr-defined]
-    top = f"ROOT = Path({literal(str(Path(root).resolve()))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
+    root = Path(source.data.train.reader.root).resolve()  # type: ignore[attr-defined]
+    top = f"ROOT = Path({literal(str(root))})  # the folder of the pictures\nSIZE = {tuple(preprocess.size)}"
     return f"{top}\n\n\n{code}"
