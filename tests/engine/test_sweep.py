@@ -61,9 +61,9 @@ def test_a_trial_leaves_the_network_and_the_random_state_alone() -> None:
 
 
 def test_a_trial_is_measured_once_and_as_if_it_had_been_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured, evaluate = [], StageTrainer._evaluate
+    measured, evaluate = [], StageTrainer.evaluate
     monkeypatch.setattr(
-        StageTrainer, "_evaluate", lambda self, stop: measured.append(self.epoch) or evaluate(self, stop)
+        StageTrainer, "evaluate", lambda self, *rest: measured.append(self.epoch) or evaluate(self, *rest)
     )
     text = "train head epochs 2 lr 1e-2\ntrain all epochs 3 lr 1e-2"
     once = try_plan(ground(), text, seed=1)
