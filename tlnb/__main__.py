@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
-from IPython.core.interactiveshell import InteractiveShell
-from traitlets.config import Config
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 CELLS = (
     "%load_ext tlnb",
@@ -30,11 +31,23 @@ def run_cells(shell: InteractiveShell) -> bool:
     return True
 
 
-def show_environment() -> int:
-    """Print what is installed. Returns the exit status."""
-    from tlnb.engine.doctor import examine
+PACKAGES = {"PIL": "pillow", "sklearn": "scikit-learn", "IPython": "ipython"}
+"""Packages that are installed under another name than they are imported by."""
 
-    print(examine())
+
+def show_environment() -> int:
+    """Print what is installed, or what is broken and what to do. Returns the exit status."""
+    try:
+        from tlnb.engine.doctor import examine
+
+        print(examine())
+    except (ImportError, OSError) as error:
+        module = (getattr(error, "name", None) or "torch").partition(".")[0]
+        package = PACKAGES.get(module, module)
+        print(
+            f"tlnb cannot run here: {error}\nto do: pip install --force-reinstall {package}", file=sys.stderr
+        )
+        return 1
     return 0
 
 
@@ -45,6 +58,9 @@ def main() -> int:
     if sys.argv[1:]:
         print("usage: python -m tlnb [--env]", file=sys.stderr)
         return 2
+    from IPython.core.interactiveshell import InteractiveShell
+    from traitlets.config import Config
+
     config = Config()
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "nocolor"

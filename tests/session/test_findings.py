@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +13,17 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 from torch import nn
 
+from tlnb.__main__ import show_environment
 from tlnb.errors import DataError, ExportError, NotReady
 from tlnb.session import Session
 
 HOSTILE = ("<script>alert(1)</script>", "$x^2$ & co", "plain")
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TLNB_HOME", str(tmp_path_factory.mktemp("home")))
-        found = Session([])
-        found.load("convnet5")
-        found.data("digits", per_class=15)
-        found.freeze("body")
-        found.train(lr=2e-2, epochs=2)
-    return found
-
-
-def test_the_figures_are_those_of_scikit_learn(session: Session) -> None:
-    found = session.results()
-    assert found.accuracy == accuracy_score(found.targets, found.predicted) == session.history[-1].accuracy
-    assert found.loss == pytest.approx(session.history[-1].valid_loss, abs=1e-6)
+def test_the_figures_are_those_of_scikit_learn(trained: Session) -> None:
+    found = trained.results()
+    assert found.accuracy == accuracy_score(found.targets, found.predicted) == trained.history[-1].accuracy
+    assert found.loss == pytest.approx(trained.history[-1].valid_loss, abs=1e-6)
     assert (found.confusion == confusion_matrix(found.targets, found.predicted)).all()
     theirs = precision_recall_fscore_support(found.targets, found.predicted, zero_division=0)
     assert np.allclose([row[1:] for row in found.rows], np.array(theirs).T)
@@ -41,8 +31,8 @@ def test_the_figures_are_those_of_scikit_learn(session: Session) -> None:
     assert 0 < low < found.accuracy < high < 1
 
 
-def test_the_worst_mistakes_are_wrong_and_ranked(session: Session) -> None:
-    found = session.results(worst=5)
+def test_the_worst_mistakes_are_wrong_and_ranked(trained: Session) -> None:
+    found = trained.results(worst=5)
     wrong = found.predicted != found.targets
     losses = [mistake.loss for mistake in found.mistakes]
     assert losses == sorted(losses, reverse=True)
@@ -54,12 +44,12 @@ def test_the_worst_mistakes_are_wrong_and_ranked(session: Session) -> None:
     assert found.pictures.maps.shape == (5, 32, 32)
 
 
-def test_the_answer_shows_itself_and_leaves_the_network_alone(session: Session) -> None:
-    before = {name: tensor.clone() for name, tensor in session.model.state_dict().items()}
-    found = session.results(worst=2)
+def test_the_answer_shows_itself_and_leaves_the_network_alone(trained: Session) -> None:
+    before = {name: tensor.clone() for name, tensor in trained.model.state_dict().items()}
+    found = trained.results(worst=2)
     assert "accuracy" in repr(found).splitlines()[0]
     assert found._repr_html_().count("<img ") == 3
-    assert all(torch.equal(t, before[n]) for n, t in session.model.state_dict().items())
+    assert all(torch.equal(t, before[n]) for n, t in trained.model.state_dict().items())
     frame = found.frame()
     assert list(frame["true"][:3]) == [found.classes[i] for i in found.targets[:3]]
 
@@ -101,57 +91,57 @@ def test_measured_values_and_labels_have_figures_too() -> None:
     assert "mAP" in labels.summary
 
 
-def test_predictions_are_those_of_the_network(session: Session) -> None:
-    data = session._need_data()
-    found = session.predict(data.valid.images.numpy())
-    known = session.results()
+def test_predictions_are_those_of_the_network(trained: Session) -> None:
+    data = trained._need_data()
+    found = trained.predict(data.valid.images.numpy())
+    known = trained.results()
     assert np.allclose(found.answers, known.answers, atol=1e-5)
     assert found.labels[0] == known.classes[known.predicted[0]]
     assert len(found) == len(known.targets)
-    one = session.predict(data.valid.images[0, 0].numpy())
+    one = trained.predict(data.valid.images[0, 0].numpy())
     assert np.allclose(one.answers[0], found.answers[0], atol=1e-5)
 
 
-def test_views_are_averaged_and_repeat(session: Session) -> None:
-    pictures = session._need_data().valid.images[:20].numpy()
-    one, four, again = (session.predict(pictures, views=k).answers for k in (1, 4, 4))
+def test_views_are_averaged_and_repeat(trained: Session) -> None:
+    pictures = trained._need_data().valid.images[:20].numpy()
+    one, four, again = (trained.predict(pictures, views=k).answers for k in (1, 4, 4))
     assert np.array_equal(four, again)
     assert not np.allclose(one, four)
     assert np.allclose(four.sum(1), 1, atol=1e-5)
 
 
-def test_files_that_break_are_named_and_the_others_predicted(session: Session, tmp_path: Path) -> None:
-    images = session._need_data().valid.images[:3, 0].numpy()
+def test_files_that_break_are_named_and_the_others_predicted(trained: Session, tmp_path: Path) -> None:
+    images = trained._need_data().valid.images[:3, 0].numpy()
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    found = session.predict(str(tmp_path))
+    found = trained.predict(str(tmp_path))
     assert [Path(name).name for name in found.names] == ["0.png", "1.png", "2.png"]
     assert {Path(problem.path).name for problem in found.problems} == {"broken.png", "empty.jpg"}
     assert "broken.png" in repr(found)
     lines = "\n".join(str(tmp_path / f"{i}.png") for i in range(3))
-    assert np.array_equal(session.predict(lines).answers, found.answers)
-    alone = session.predict(str(tmp_path / "broken.png"))
+    assert np.array_equal(trained.predict(lines).answers, found.answers)
+    alone = trained.predict(str(tmp_path / "broken.png"))
     assert len(alone) == 0
     assert alone.problems
 
 
-def test_what_cannot_be_predicted_on_is_one_line(session: Session, tmp_path: Path) -> None:
+def test_what_cannot_be_predicted_on_is_one_line(trained: Session, tmp_path: Path) -> None:
     for source in (str(tmp_path / "nothing.png"), str(tmp_path), {}, [], torch.rand(2, 9, 9, 9)):
         with pytest.raises(DataError) as caught:
-            session.predict(source)
+            trained.predict(source)
         assert "\n" not in str(caught.value)
 
 
-def test_runs_are_drawn_side_by_side(session: Session, tmp_path: Path) -> None:
+def test_runs_are_drawn_side_by_side(trained: Session, tmp_path: Path) -> None:
     other = Session([])
     other.load("convnet5")
     other.data("digits", per_class=4)
     other.freeze("body")
     run = other.train(lr=1e-2, epochs=3)
     other.save(str(tmp_path / "kept"))
-    found = session.compare(session.history, run, str(tmp_path / "kept"))
+    found = trained.compare(trained.history, run, str(tmp_path / "kept"))
     assert [len(line.records) for line in found.lines] == [2, 3, 3]
     assert found.lines[2].name == "kept"
     assert repr(found).count("train 7") == 3
@@ -160,7 +150,7 @@ def test_runs_are_drawn_side_by_side(session: Session, tmp_path: Path) -> None:
     assert found.save(tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ExportError, match=r"\.svg or \.png"):
         found.save(tmp_path / "curves.pdf")
-    assert session.history.plot().lines[0].ends == [2]
+    assert trained.history.plot().lines[0].ends == [2]
 
 
 def test_nothing_trained_is_nothing_to_draw() -> None:
@@ -177,3 +167,27 @@ def test_the_doctor_names_what_is_there() -> None:
     assert torch.__version__.split("+")[0] in text
     assert "widgets here" in text
     assert str(Path.home()) in text or "weights" in text
+
+
+def test_the_doctor_says_what_to_do_about_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for variable in ("TLNB_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / "file" / "below"))
+    advice = {row[0]: row[2] for row in Session([]).status(env=True).rows}
+    assert "set TLNB_HOME" in advice["tlnb's folder"]
+    assert "set TORCH_HOME" in advice["weights"]
+
+
+def test_the_doctor_names_a_package_that_is_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tlnb.engine.doctor", Broken())
+    assert show_environment() == 1
+    assert capsys.readouterr().err.endswith("to do: pip install --force-reinstall scikit-learn\n")
+
+
+class Broken:
+    """Stands for the doctor where a package is missing."""
+
+    def __getattr__(self, name: str) -> object:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -79,13 +80,22 @@ def _computing() -> Iterator[tuple[str, str, str]]:
 
 def _folders() -> Iterator[tuple[str, str, str]]:
     place = home()
-    above = next(parent for parent in (place, *place.parents) if parent.exists())
-    writable = os.access(above, os.W_OK)
-    advice = "" if writable else "cannot be written: set TLNB_HOME to a folder that can"
+    advice = "" if _can_write(place) else "cannot be written: set TLNB_HOME to a folder that can"
     yield "tlnb's folder", printable(str(place)), advice
     weights = Path(torch.hub.get_dir()) / "checkpoints"
     count = len(list(weights.glob("*"))) if weights.is_dir() else 0
-    yield "weights", f"{printable(str(weights))}, {count} file{'s' * (count != 1)}", ""
+    advice = "" if _can_write(weights) else "cannot be written: set TORCH_HOME to a folder that can"
+    yield "weights", f"{printable(str(weights))}, {count} file{'s' * (count != 1)}", advice
+
+
+def _can_write(place: Path) -> bool:
+    """Whether a file can be made there, or in what stands above it while it is not there yet."""
+    try:
+        above = next(parent for parent in (place, *place.parents) if parent.exists())
+        with tempfile.TemporaryFile(dir=above):
+            return True
+    except OSError:
+        return False
 
 
 def _widgets() -> tuple[str, str, str]:
