@@ -94,6 +94,50 @@ def test_equal_rows_stay_on_one_side():
     assert not sides[0] & sides[1]
 
 
+def test_deep_pictures_are_taken_as_pixels():
+    for most, white in ((4000, 4095), (65000, 65535)):
+        deep = np.linspace(0, most, 20 * 64).astype(np.uint16).reshape(20, 8, 8)
+        for source in (deep, torch.from_numpy(deep.astype(np.int32)).to(torch.uint16)):
+            data = load_data((source, CLASSES))
+            assert f"values from 0 to {most}: taken as pixels in which {white} is white" in data.notes
+            assert data.train.images.shape == (16, 1, 8, 8)
+            assert max(part.images.max() for part in (data.train, data.valid)) == pytest.approx(most / white)
+
+
+def test_what_is_transparent_shows_white():
+    drawn = np.zeros((20, 8, 8, 4), np.uint8)
+    drawn[..., 0], drawn[:, :4, :, 3] = 200, 255
+    drawn[:, 0, 1, 1] = range(20)  # no two alike
+    images = load_data((drawn, CLASSES)).train.images
+    assert images.shape == (16, 3, 8, 8)
+    assert images[:, :, 0, 0].unique(dim=0).tolist() == [[200, 0, 0]]
+    assert images[:, :, 7, 0].unique(dim=0).tolist() == [[255, 255, 255]]
+
+
+def test_a_list_of_pictures_of_any_size():
+    pictures = [drawing(index) for index in range(10)] + [np.zeros((5, 4, 3), np.uint8)] * 2
+    data = load_data((pictures, ["a", "b"] * 6))
+    assert data.classes == ("a", "b")
+    assert everything(data)[0].shape == (12, 3, 8, 8)
+    assert "1 samples are byte-equal to others" in repr(data)
+    with pytest.raises(DataError, match="X has 12 samples and y has 2"):
+        load_data((pictures, ["a", "b"]))
+
+
+def test_columns_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"x": range(20), "y": range(20)}, dtype="float32")
+    data = load_data((table, pandas.Series(["a", "b"] * 10)))
+    assert data.classes == ("a", "b")
+    assert data.train.inputs.shape == (16, 2)
+
+
+@pytest.mark.parametrize("hole", [None, float("nan")])
+def test_missing_targets_are_counted(hole):
+    with pytest.raises(DataError, match="2 targets are missing; leave those samples out"):
+        load_data((PIXELS, [hole, hole, *[0.0, 1.0] * 9]))
+
+
 def test_pairs_are_training_and_validation():
     pair = ((PIXELS[:12], CLASSES[:12]), (PIXELS[12:], CLASSES[12:]))
     sets = tuple(TensorDataset(*part) for part in pair)
@@ -268,6 +312,7 @@ ERRORS = [
     ((np.array([["a", "b"]] * 20), CLASSES), "numbers are needed"),
     (42, "data cannot be a int"),
     ((1, 2, 3), "data cannot be a tuple of 3"),
+    ((PIXELS, ["ham"] * 20), "every sample is of the class 'ham'; two classes are needed"),
     (None, "data cannot be a NoneType"),
     (torch.nn.Linear(2, 2), "data cannot be a Linear"),
 ]

@@ -132,9 +132,9 @@ DATA = Command(
     ),
     details="""A folder holds a folder of pictures for each class, or such folders below train and val (valid,
 test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or several
-columns of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors
-or arrays, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such. Every file is
-looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
+columns of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors,
+arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
+Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
 than the data's gets a new linear head.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),

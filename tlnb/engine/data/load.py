@@ -163,7 +163,9 @@ def _name(source: object) -> str:
 
 
 def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
-    """Refuse options that mean nothing for what is learned."""
+    """Refuse what cannot be learned, and options that mean nothing for it."""
+    if found.kind == CLASSES and len(found.classes) < 2:
+        raise DataError(f"every sample is of the class {found.classes[0]!r}; two classes are needed")
     if found.kind != CLASSES and per_class is not None:
         raise DataError("--per-class needs one class a sample")
     if found.kind == REGRESSION and balance is not None:

@@ -58,6 +58,9 @@ def _array(part: Any) -> np.ndarray:
             raise DataError(
                 "the targets are lists of different lengths; give a row of 0 and 1 each"
             ) from None
+    missing = sum(value is None or value != value for value in array.ravel().tolist())
+    if missing:
+        raise DataError(f"{missing} targets are missing; leave those samples out")
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim not in (1, 2) or array.dtype.kind not in "biufUSO":

@@ -19,15 +19,16 @@ from torch.utils.data import (
 )
 
 from tlnb.engine.data.collated import Pipeline
-from tlnb.engine.data.collections import Collection, Items, Pictures, ReadPictures, Rows
+from tlnb.engine.data.collections import Collection, Items, ReadPictures
 from tlnb.engine.data.readers import ItemReader
+from tlnb.engine.data.sources.arrays import collection_of
 from tlnb.engine.data.sources.found import Ask, Found
 from tlnb.engine.data.sources.labels import encode
 from tlnb.engine.training.random_streams import own_stream
 from tlnb.errors import DataError
 
 _KINDS = (
-    "(X, y) tensors or arrays, a Dataset, a DataLoader, a Hugging Face data set, "
+    "(X, y) tensors, arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, "
     "or a pair (train, valid) of these"
 )
 _PROBES = 8  # items read twice to see whether they are random
@@ -44,6 +45,10 @@ def read(source: object, ask: Ask) -> Found:
         held = next((source[name] for name in ("valid", "val", "validation", "test") if name in source), None)
         source = (source["train"], held)
     if isinstance(source, tuple | list) and len(source) == 2:
+        # A column or a table of pandas gives its values so.
+        source = tuple(part.to_numpy() if hasattr(part, "to_numpy") else part for part in source)
+        if _are_pictures(source[0]):
+            return _from_parts([_listed(*source)], ask)
         if _is_array(source[0]) and (_is_array(source[1]) or isinstance(source[1], list | tuple)):
             return _from_parts([_arrays(*source)], ask)
         if all(_is_set(part) or _is_arrays(part) for part in source):
@@ -95,6 +100,10 @@ def _is_arrays(value: object) -> bool:
     return isinstance(value, tuple | list) and len(value) == 2 and _is_array(value[0])
 
 
+def _are_pictures(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_picture, value))
+
+
 def _is_set(value: object) -> bool:
     if isinstance(value, DataLoader):
         return True
@@ -112,70 +121,24 @@ def _part(source: Any, ask: Ask) -> _Part:
 
 
 def _arrays(inputs: Any, targets: Any) -> _Part:
-    if len(inputs) != len(targets):
-        raise DataError(f"X has {len(inputs)} samples and y has {len(targets)}; they must be as many")
-    if len(inputs) == 0:
-        raise DataError("X and y hold no samples")
+    _as_many(inputs, targets)
     make, notes = collection_of(inputs)
     return _Part(targets, make, notes=notes)
 
 
-def collection_of(inputs: Any) -> tuple[Callable[[Tensor], Collection], list[str]]:
-    """How inputs in memory are taken: as pictures, or just as they are.
-
-    Pictures are uint8, or other numbers from 0 to 255, of shape (N, H, W), (N, C, H, W) or (N, H, W, C) with
-    1 or 3 channels. Anything else goes to the network as it is.
-
-    Returns:
-        What makes a collection once the targets are known, and notes for the user.
-    """
-    tensor = inputs.detach().cpu() if isinstance(inputs, Tensor) else torch.from_numpy(_plain(inputs))
-    pictures = _as_pictures(tensor)
-    if pictures is not None and pictures.dtype == torch.uint8:
-        return lambda targets: Pictures(pictures, targets), []
-    if tensor.is_floating_point():
-        tensor = tensor.float()
-        if not torch.isfinite(tensor).all():
-            raise DataError("X holds values that are not finite")
-    if pictures is not None and tensor.min() >= 0 and tensor.max() <= 255:
-        white, notes = _white(float(tensor.max()))
-        return lambda targets: Pictures(pictures.float() / white, targets), notes
-    notes = []
-    if pictures is not None and pictures.is_floating_point():
-        span = f"{tensor.min():.3g} to {tensor.max():.3g}"
-        notes.append(f"values from {span}: taken as normalised already, and not normalised again")
-    return lambda targets: Rows(tensor, targets), notes
+def _listed(pictures: list[Any], targets: Any) -> _Part:
+    """Pictures of different sizes, one by one."""
+    _as_many(pictures, targets)
+    reader = ItemReader(len(pictures), pictures.__getitem__)
+    known = [reader.digest_of(number) for number in range(len(pictures))]
+    return _Part(targets, lambda t: ReadPictures(reader, t, known=known))
 
 
-def _white(most: float) -> tuple[float, list[str]]:
-    """The value of white in pictures that are not uint8, by the largest value in them, and a note."""
-    if most <= 1:
-        return 1.0, []
-    # A dim set of 8-bit pictures may have no 255 in it; the 0..16 of scikit-learn's digits ends far below.
-    white = 255.0 if most > 64 else most
-    return white, [f"values from 0 to {most:.3g}: taken as pixels in which {white:g} is white"]
-
-
-def _plain(array: Any) -> np.ndarray:
-    array = np.asarray(array)
-    if array.dtype.kind not in "biuf":
-        raise DataError(f"X of type {array.dtype} cannot be learned from; numbers are needed")
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    return np.ascontiguousarray(array)
-
-
-def _as_pictures(tensor: Tensor) -> Tensor | None:
-    """(N, C, H, W), or None where the shape or the type is not that of pictures."""
-    if tensor.dtype != torch.uint8 and not tensor.is_floating_point():
-        return None
-    if tensor.dim() == 3 and (tensor.dtype == torch.uint8 or tensor.shape[1] == tensor.shape[2]):
-        return tensor.unsqueeze(1)
-    if tensor.dim() == 4 and tensor.shape[1] in (1, 3):
-        return tensor
-    if tensor.dim() == 4 and tensor.shape[3] in (1, 3):
-        return tensor.permute(0, 3, 1, 2).contiguous()
-    return None
+def _as_many(inputs: Any, targets: Any) -> None:
+    if len(inputs) != len(targets):
+        raise DataError(f"X has {len(inputs)} samples and y has {len(targets)}; they must be as many")
+    if len(inputs) == 0:
+        raise DataError("X and y hold no samples")
 
 
 # ---------------------------------------------------------------- Dataset and DataLoader
