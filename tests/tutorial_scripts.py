@@ -20,6 +20,8 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from tests.session_scripts import run_without_tlnb
+
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CLEANS_UP = ("cleanup()", "rmtree(")
 
@@ -51,8 +53,6 @@ class Comparison:
 
     def compare(self, session: Any) -> None:
         """Write and run the script of what a session has trained so far."""
-        from tests.session_scripts import run_without_tlnb
-
         if session._loaded is None or not len(session.history):
             return
         self.count += 1
@@ -98,6 +98,7 @@ def run_notebook(path: Path) -> bool:
     from IPython.core.interactiveshell import InteractiveShell
 
     os.environ["TLNB_HOME"] = tempfile.mkdtemp()
+    os.chdir(tempfile.mkdtemp())  # what a notebook writes beside it
     shell: Any = InteractiveShell.instance()
     comparison = Comparison(path.stem)
     comparison.watch()
