@@ -111,6 +111,13 @@ def test_what_it_shows_is_mean_and_spread_over_seeds() -> None:
     assert 1 not in sweep.curve(TUNED)
     assert sweep.best == (TUNED, 2)
     assert "0.850 ± 0.050" in repr(sweep)
+    assert repr(sweep).splitlines()[-1].split() == [
+        "2",
+        "0.700",
+        "0.850",
+        "±",
+        "0.050",
+    ]  # one seed: no spread
     assert "over 2 seeds (± their spread), 5 of 10 runs" in repr(sweep)
     assert "highest fine-tuned, with 2 layers kept" in repr(sweep)
     assert "image/png;base64" in sweep._repr_html_()

@@ -205,7 +205,7 @@ class Sweep:
         """A line a depth, or a block."""
         curves = {mode: self.curve(mode) for mode in self.modes}
         rows = [
-            (self._place(place), *(self._cell(curves[mode].get(place)) for mode in self.modes))
+            (self._place(place), *(self._cell(mode, curves[mode].get(place), place) for mode in self.modes))
             for place in self.plan.places
         ]
         first = "block that trains" if self.plan.blocks else "layers kept"
@@ -218,9 +218,11 @@ class Sweep:
         numbers = f"{block.start}" if len(block) == 1 else f"{block.start}–{block.stop - 1}"
         return f"{numbers} {self.names[place]}" if self.names else numbers
 
-    @staticmethod
-    def _cell(point: tuple[float, float] | None) -> str:
-        return "-" if point is None else f"{point[0]:.3f} ± {point[1]:.3f}"
+    def _cell(self, mode: str, point: tuple[float, float] | None, place: int) -> str:
+        if point is None:
+            return "-"
+        several = len(self.figures(mode, place)) > 1
+        return f"{point[0]:.3f} ± {point[1]:.3f}" if several else f"{point[0]:.3f}"
 
     def _caption(self) -> str:
         total = sum(1 for _ in self.plan.runs())
