@@ -217,6 +217,25 @@ def test_old_data_that_has_gone_is_said_and_training_goes_on(tmp_path: Path) -> 
     assert set(second.history.old) == {1}
 
 
+@pytest.mark.parametrize("change", [
+    lambda tensors: tensors.pop("importance.body.0.weight"),
+    lambda tensors: tensors.update({"importance.body.0.weight": torch.ones(2)}),
+    lambda tensors: tensors.update({"importance.x": torch.ones(2)}),
+], ids=["missing", "of another shape", "too many"])  # fmt: skip
+def test_what_ewc_found_must_fit_the_network(tmp_path: Path, change: Any) -> None:
+    once = session(4)
+    once.run("unfreeze all epochs 2 lr 0.02 keep ewc:20")
+    once.save("good")
+    found = checkpoint.read(tmp_path / "good.safetensors")
+    change(found.tensors)
+    checkpoint.write(tmp_path / "bad.safetensors", found)
+    mark = weights(once), figures(once)
+    with pytest.raises(CheckpointError, match="weighs other weights for keep ewc"):
+        once.resume("bad")
+    assert (weights(once), figures(once)) == mark
+    once.go_on()
+
+
 def test_what_a_frozen_body_was_costs_nothing_and_a_trained_one_its_own_size(tmp_path: Path) -> None:
     once = session()
     once.freeze("body")

@@ -32,11 +32,7 @@ State = Mapping[str, Tensor]
 
 
 class Measuring(Network, Training):
-    """Measure what was forgotten, guard against it, blend old and new.
-
-    Args:
-        listeners: see ``State``.
-    """
+    """Measure what was forgotten, guard against it, blend old and new."""
 
     def _forget_all(self) -> None:
         super()._forget_all()

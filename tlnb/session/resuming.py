@@ -13,6 +13,7 @@ from torch import nn
 from tlnb.answers import Lines
 from tlnb.engine.data import load as data
 from tlnb.engine.network import head as heads
+from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.printable import printable
 from tlnb.engine.saving import autosave, checkpoint
 from tlnb.engine.saving.checkpoint import SUFFIX, Checkpoint
@@ -121,7 +122,7 @@ class Resuming(Datasets, Training, Standing):
         self._forget_all()
         if parts.old_network is not None:
             self._old, self._old_source = parts.old_network.network(loaded), parts.old_source
-            self._importance = Importance(*parts.importance) if parts.importance else None
+            self._importance = _importance(parts, self._old) if parts.importance else None
 
     def _read_again(self, parts: Parts, held: data.Data | None) -> Iterable[str]:
         """Read the data again, or keep the object that is named; what to say where neither can be done."""
@@ -202,6 +203,20 @@ def _heads_of(model: nn.Module, parts: Parts) -> dict[str, nn.Module]:
     task = next(task for task in parts.tasks if task.name == parts.task)
     places = [parts.loaded.head, *task.side_heads] if parts.loaded.head else list(task.side_heads)
     return {place: model.get_submodule(place) for place in places}
+
+
+def _importance(parts: Parts, old: OldNetwork) -> Importance:
+    """What ``keep ewc`` had found out, which must fit the network of before training."""
+    assert parts.importance is not None
+    found = Importance(*parts.importance)
+    body = {
+        name: p.shape
+        for name, p in old.model.named_parameters()
+        if p.is_floating_point() and not name.startswith(f"{old.head}.")
+    }
+    if {name: tensor.shape for name, tensor in found.weights.items()} != body:
+        raise CheckpointError("the checkpoint weighs other weights for keep ewc than the network has")
+    return found
 
 
 def _check_plan(pending: Pending | None, layers: int) -> None:
