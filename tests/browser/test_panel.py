@@ -49,8 +49,10 @@ import time
 _view, _took = get_ipython().magics_manager.registry['TlMagics'].showing._toggles, []
 for i in range(9):
     began = time.perf_counter()
-    _view.act('set', low=i, high=i, frozen=True)
+    was = tl.frozen[i]
+    _view.act('set', low=i, high=i, frozen=not was)
     _took.append(time.perf_counter() - began)
+    assert tl.frozen[i] != was and not _view.error
 """
 
 
@@ -128,7 +130,8 @@ def test_an_interrupt_ends_what_the_panel_trains_at_a_batch_edge(
     panel.get_by_role("spinbutton", name="epochs").fill("1")
     count = notebook.ask("len(tl.history)")
     panel.get_by_role("button", name="Train", exact=True).click()
-    notebook.until("len(tl.history)", count + 1)
+    panel.locator(".tlnb-training[data-state=done]").wait_for()
+    assert notebook.ask("len(tl.history)") == count + 1
 
 
 @pytest.fixture(scope="module")

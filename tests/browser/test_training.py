@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import nbformat
@@ -229,3 +230,13 @@ def test_the_twin_stays_where_the_answer_is_not_shown(notebook: Notebook) -> Non
     assert ["done: accuracy" in output.data["text/html"] for output in both] == [False, True], (
         "once, not twice"
     )
+
+
+def test_a_restart_in_the_middle_of_a_run_leaves_how_far_it_was(notebook: Notebook) -> None:
+    notebook.start(6)
+    notebook.view(6).locator(".tlnb-table tbody tr").nth(1).wait_for()
+    notebook.restart()
+    twin = notebook.cell(6).locator(".tlnb-twin", has_text=re.compile("training is under way|^stopped: "))
+    twin.wait_for()
+    assert not notebook.view(6).is_visible(), "it could not be clicked any more"
+    assert notebook.cell(6).locator(".tlnb-twin:visible").count() == 1

@@ -86,7 +86,11 @@ function rest(model, el) {
   const key = CSS.escape(model.get("key"));
   const rule = make("style", {}, `.jp-OutputArea-child:has(.tlnb-twin[data-of="${key}"]) { display: none; }`);
   const twins = () => [...document.querySelectorAll(`.tlnb-twin[data-of="${key}"]`)];
-  const alive = () => { el.hidden = false; el.append(rule); };
+  const alive = () => {
+    if (el.contains(rule)) return;
+    el.hidden = false;
+    el.append(rule);
+  };
   const gone = () => {
     if (!twins().some((twin) => twin.textContent.trim())) return; // nothing else would be left to see
     rule.remove();

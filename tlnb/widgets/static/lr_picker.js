@@ -11,7 +11,8 @@ class Picker {
     this.shown = make("output", { class: "tlnb-rate" });
     this.groups = make("div", { class: "tlnb-detail" });
     this.epochs = make("input", { type: "number", min: 1, class: "tlnb-number-box", "aria-label": "epochs", onkeydown: (event) => event.stopPropagation(),
-      onchange: () => this.wire.send("set_epochs", { epochs: Number(this.epochs.value) }) });
+      // As it is typed: told only when the field is left, by a press on Train, the page would move under that press.
+      oninput: () => { if (this.typed >= 1) this.wire.send("set_epochs", { epochs: this.typed }); }, onchange: () => { if (!(this.typed >= 1)) this.update(true); } });
     this.again = button("Run again", () => this.wire.send("find"));
     this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
     this.chooser = make("div", {}, this.plot, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
@@ -25,11 +26,16 @@ class Picker {
     this.update();
   }
 
+  /** The number of epochs that stands in the field; NaN where that is none. */
+  get typed() {
+    return /^[0-9]+$/.test(this.epochs.value) ? Number(this.epochs.value) : NaN;
+  }
+
   slid() {
     return 10 ** Number(this.slider.value);
   }
 
-  update() {
+  update(anew = false) {
     const curve = this.model.get("curve");
     const has = Boolean(curve && curve.rates && curve.rates.length > 1);
     const busy = engaged(this.model);
@@ -37,7 +43,7 @@ class Picker {
     this.hint.hidden = has;
     say(this.again, has ? "Run again" : "Find a rate");
     for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
-    this.epochs.value = String(this.model.get("epochs"));
+    if (anew || this.epochs.getRootNode().activeElement !== this.epochs) this.epochs.value = String(this.model.get("epochs"));
     if (!has) return;
     const rates = curve.rates.map(Math.log10);
     [this.slider.min, this.slider.max] = [rates[0].toFixed(2), rates[rates.length - 1].toFixed(2)];

@@ -18,7 +18,7 @@ class Training {
     this.table = make("div", { class: "tlnb-scroll" });
     this.message = make("div", { class: "tlnb-summary" });
     this.notes = make("div", { class: "tlnb-detail tlnb-notes", role: "status" }); // placed by the view that owns this
-    this.element = make("div", { class: "tlnb-training" }, make("div", { class: "tlnb-row" }, this.state, this.left, this.pause, this.stopper),
+    this.element = make("div", { class: "tlnb-training" }, make("div", { class: "tlnb-row" }, this.state, this.left, make("span", { class: "tlnb-buttons" }, this.pause, this.stopper)),
       this.bar, this.late, this.stages, this.charts, this.table, this.message);
     this.size = new ResizeObserver(() => { if (this.charts.clientWidth !== this.width) this.drawCharts(); });
     this.size.observe(this.charts);
