@@ -70,7 +70,7 @@ def test_byte_equal_files_stay_on_one_side(tmp_path):
         train, valid = ({(root / n).read_bytes() for n in names(part)} for part in (data.train, data.valid))
         assert not train & valid
     assert "19 samples are byte-equal to others" in repr(data)
-    assert "1 equal samples have different targets, such as cats/" in repr(data)
+    assert "1 pair of equal samples has different targets, such as cats/" in repr(data)
 
 
 def test_large_equal_files_are_found_too(tmp_path):
@@ -78,7 +78,7 @@ def test_large_equal_files_are_found_too(tmp_path):
     large = JPEG + bytes(300 << 10) + b"\xff\xd9"
     for name in ("x.jpg", "y.jpg"):
         (root / "cats" / name).write_bytes(large)
-    assert "1 samples are byte-equal" in repr(load_data(root))
+    assert "1 sample is byte-equal" in repr(load_data(root))
 
 
 def test_a_leak_in_the_folders_own_split_is_reported(tmp_path):

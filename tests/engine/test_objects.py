@@ -119,7 +119,7 @@ def test_a_list_of_pictures_of_any_size():
     data = load_data((pictures, ["a", "b"] * 6))
     assert data.classes == ("a", "b")
     assert everything(data)[0].shape == (12, 3, 8, 8)
-    assert "1 samples are byte-equal to others" in repr(data)
+    assert "1 sample is byte-equal to others" in repr(data)
     with pytest.raises(DataError, match="X has 12 samples and y has 2"):
         load_data((pictures, ["a", "b"]))
 
@@ -218,7 +218,7 @@ def test_what_was_not_compared_is_said(monkeypatch):
     only = "among the first 5 of 12 training and 2 of 2 validation samples only"
     pair = (Drawings(), Subset(Drawings(), [3, 11]))
     assert only in repr(load_data(pair))
-    assert "1 validation samples are byte-equal" in repr(load_data(pair))
+    assert "1 validation sample is byte-equal" in repr(load_data(pair))
     monkeypatch.setattr(leaks, "SECONDS", 0.0)
     assert "among the first 1 of 12 training and 1 of 2" in repr(load_data(pair))
     random = Drawings(v2.Compose([v2.ToImage(), v2.RandomCrop(16), v2.ToDtype(torch.float32, scale=True)]))

@@ -30,12 +30,13 @@ def repeats(samples: Collection, digests: Digests) -> list[str]:
     pairs = [(first[d], i) for i, d in enumerate(digests) if d and first.setdefault(d, i) != i]
     if not pairs:
         return []
-    notes = [f"{len(pairs)} samples are byte-equal to others; equal ones stay on one side of the split"]
+    notes = [f"{_counted(len(pairs), 'sample')} byte-equal to others; equal ones stay on one side of the split"]
     torn = [(a, b) for a, b in pairs if not torch.equal(samples.targets[a], samples.targets[b])]
     if torn:
         a, b = torn[0]
         names = f"{printable(samples.name(a))} and {printable(samples.name(b))}"
-        notes.append(f"{len(torn)} equal samples have different targets, such as {names}")
+        pairs_of = "pair of equal samples has" if len(torn) == 1 else "pairs of equal samples have"
+        notes.append(f"{len(torn)} {pairs_of} different targets, such as {names}")
     return notes
 
 
@@ -81,6 +82,10 @@ def _found(train: Collection, valid: Collection, ours: Digests, theirs: Digests)
     )
     more = ", …" if len(pairs) > 3 else ""
     return [
-        f"{len(pairs)} validation samples are byte-equal to training samples, so the figure is too good: "
+        f"{_counted(len(pairs), 'validation sample')} byte-equal to training samples, so the figure is too good: "
         f"{few(shown)}{more}"
     ]
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what} is" if count == 1 else f"{count} {what}s are"
