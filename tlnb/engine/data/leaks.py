@@ -30,7 +30,9 @@ def repeats(samples: Collection, digests: Digests) -> list[str]:
     pairs = [(first[d], i) for i, d in enumerate(digests) if d and first.setdefault(d, i) != i]
     if not pairs:
         return []
-    notes = [f"{_counted(len(pairs), 'sample')} byte-equal to others; equal ones stay on one side of the split"]
+    notes = [
+        f"{_counted(len(pairs), 'sample')} byte-equal to others; equal ones stay on one side of the split"
+    ]
     torn = [(a, b) for a, b in pairs if not torch.equal(samples.targets[a], samples.targets[b])]
     if torn:
         a, b = torn[0]
