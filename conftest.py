@@ -29,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-architectures",
         action="store_true",
-        help="run every architecture with numbers (an hour, 12 GB)",
+        help="run every architecture with numbers (16 GB)",
     )
 
 

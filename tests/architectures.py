@@ -24,7 +24,7 @@ WITH_NUMBERS = frozenset(
     else NAMES
 )  # fmt: skip
 """One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
-``--all-architectures`` runs all with numbers; that takes an hour and gigabytes."""
+``--all-architectures`` runs all with numbers; that takes 16 GB and many minutes."""
 
 
 @contextmanager
