@@ -79,6 +79,20 @@ def test_where_the_last_layers_know_little_everything_moves_far(first: float, la
     assert parse_plan(write_plan(without_norms, 200), layers, ())[1].decay == (1.6 if last < first else 1.0)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "lr", "decay"),
+    [(0.8, 0.8, 2e-3, 1.6), (0.8, 0.6, 1e-3, 1.0), (0.8, 0.5, 2e-3, 1.0)],  # spared, usual, moved far
+)
+def test_few_images_move_far_only_where_less_is_known_and_spare_what_serves(
+    first: float, last: float, lr: float, decay: float
+) -> None:
+    layers = session("digits", per_class=5)._need_layers()
+    scores = (LayerScore(3, first, 0.05, 0.5, 3.0), LayerScore(7, last, 0.05, 0.3, 2.0))
+    found = decide(figures(images=50, per_class=5, similarity=0.8, scores=scores), layers)
+    stage = parse_plan(write_plan(found, 50), layers, ())[1]
+    assert (stage.frozen, stage.lr, stage.decay) == ((), lr, decay)
+
+
 def test_letters_are_alike_and_inverted_ones_are_not() -> None:
     near, far = session(letters(20)).advise(), session(letters(20, lambda x: 255 - x)).advise()
     assert near.cell == ("little", "high")

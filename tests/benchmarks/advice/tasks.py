@@ -20,6 +20,7 @@ from torch.nn import functional
 from tlnb.engine.data import glyphs
 
 LETTERS = ("A", "B", "E", "G", "R", "a", "e", "g", "t", "Ss")
+THIRD = ("J", "L", "N", "T", "i", "j", "m", "y")
 OTHERS = ("D", "F", "H", "M", "Q", "b", "d", "f", "h", "n", "q", "Kk", "Oo", "Vv")
 TEST = 2000  # images that are measured on, where there are as many
 POOL = 130  # images a class that are drawn to learn from; chance leaves some classes fewer
@@ -153,6 +154,30 @@ def _thick(images: Tensor) -> Tensor:
     return functional.max_pool2d(images.float(), 5, stride=1, padding=2).to(torch.uint8)
 
 
+def _outlined(images: Tensor) -> Tensor:
+    """Two thin lines in place of each stroke."""
+    x = images.float()
+    fat = functional.max_pool2d(x, 3, stride=1, padding=1)
+    thin = -functional.max_pool2d(-x, 3, stride=1, padding=1)
+    return (fat - thin).round().to(torch.uint8)
+
+
+def _upside_down(images: Tensor) -> Tensor:
+    return images.flip(2)
+
+
+def _faint(images: Tensor) -> Tensor:
+    """A quarter of the contrast, on a grey ground."""
+    return (images.float() / 4 + 60).round().to(torch.uint8)
+
+
+def _cut(images: Tensor) -> Tensor:
+    """Without the left third."""
+    out = images.clone()
+    out[..., :11] = 0
+    return out
+
+
 def _barred(images: Tensor) -> Tensor:
     """A third of the rows of each picture, anywhere, covered by a grey bar."""
     generator = torch.Generator().manual_seed(11)
@@ -258,7 +283,15 @@ FRESH: dict[str, Make] = {
     "four digits": _digits(_same, (3, 5, 8, 9)),
     "turned mnist": _photos("mnist", _turned),
 }
-SETS = {"tune": TUNE, "held-out": HELD_OUT, "fresh": FRESH}
+LAST: dict[str, Make] = {
+    "outlined": _letters(_outlined, glyphs.HELD_OUT_FONTS, THIRD),
+    "upside down": _letters(_upside_down, glyphs.HELD_OUT_FONTS, THIRD),
+    "faint": _letters(_faint, glyphs.HELD_OUT_FONTS, THIRD),
+    "cut": _letters(_cut, glyphs.HELD_OUT_FONTS, THIRD),
+    "textured digits": _digits(_textured),
+    "mirrored mnist": _photos("mnist", _mirrored),
+}
+SETS = {"tune": TUNE, "held-out": HELD_OUT, "fresh": FRESH, "last": LAST}
 AMOUNTS = (5, 20, 100)
 LARGEST = {"flowers": 40, "hymenoptera": 60}
 """Images a class that are learned from at most, so that enough are left to measure on."""

@@ -15,10 +15,10 @@ MUCH = 50  # training images of the smallest class from which on there is much d
 SLACK = 0.02  # of the best layer's probe that the last one may lack, where two standard errors are less
 KEPT = 5 / 7  # of the body that stays where data is little and alike: convnet5's convolutions
 BORDER = 0.01  # of the similarity, within which it could as well be on the other side
-KNOWN = (
-    0.65  # share of the way from chance to all right that a probe on the last layer goes, if it is any use
-)
-LOST = 0.15  # accuracy that it may lack against the best layer's, if it is any use
+KNOWN = 0.65  # of the way from chance to all right, that a probe on the last layer goes if it is any use
+KNOWN_BY_FEW = 0.5  # the same where few images teach the probe
+LOST = 0.15  # accuracy that it may lack against the best layer's if it is any use; few images do not tell
+FEW_TO_PROBE = 100
 FEW_IMAGES = 60
 FEW_PER_CLASS = 8
 
@@ -41,7 +41,8 @@ class Decision:
         reasons: one line each.
         doubts: why the evidence is thin, one line each; empty where it is not.
         far: whether the last layers hardly know the new classes, so that they have to change much.
-        normed: whether the network has BatchNorm, which bears higher rates.
+        gentle: whether earlier layers learn slower where all layers train: what they know serves, few images
+            would harm it, or there is no BatchNorm, without which high rates do.
     """
 
     amount: str
@@ -50,7 +51,7 @@ class Decision:
     reasons: tuple[str, ...]
     doubts: tuple[str, ...]
     far: bool = False
-    normed: bool = True
+    gentle: bool = False
 
     @property
     def procedure(self) -> str:
@@ -81,7 +82,7 @@ def decide(figures: Figures, layers: LayerMap) -> Decision:
         _reasons(figures, gap, far),
         _doubts(figures),
         far,
-        normed=figures.similarity is not None,
+        gentle=figures.similarity is None or alike or _worth_sparing(figures, gap),
     )
 
 
@@ -93,6 +94,11 @@ def _carried(figures: Figures) -> tuple[bool, float]:
     return gap <= max(SLACK, 2 * last.error), gap
 
 
+def _worth_sparing(figures: Figures, gap: float) -> bool:
+    """Whether few images are there, and the last layer's features are as good as any."""
+    return figures.images <= FEW_TO_PROBE and gap <= max(SLACK, figures.scores[-1].error)
+
+
 def _far(figures: Figures, gap: float) -> bool:
     """Whether the last layer's features hardly tell the new classes, or far worse than an earlier layer's.
 
@@ -102,6 +108,8 @@ def _far(figures: Figures, gap: float) -> bool:
         return False
     last = figures.scores[-1]
     known = (last.probe - figures.chance) / max(1 - figures.chance, 1e-9)
+    if figures.images <= FEW_TO_PROBE:
+        return known < KNOWN_BY_FEW
     return known < KNOWN or gap > max(LOST, 3 * last.error)
 
 
@@ -167,10 +175,10 @@ def write_plan(decision: Decision, images: int) -> str:
     first = f"train head epochs {head} lr 1e-2 batch {batch}"
     if decision.kept:
         rest_of_it = f"train {decision.kept}: epochs {rest} lr 1e-3"
-    elif decision.likeness == "high" or not decision.normed:
-        rest_of_it = f"train all epochs {rest} lr 2e-3 decay 1.6"
     elif decision.far:  # twice the steps at twice the rate, in as many epochs
         rest_of_it, batch = f"train all epochs {rest} lr 2e-3", max(batch // 2, 8)
+    elif decision.gentle:
+        rest_of_it = f"train all epochs {rest} lr 2e-3 decay 1.6"
     else:
         rest_of_it = f"train all epochs {rest} lr 1e-3"
     return f"{first}\n{rest_of_it} batch {batch}"
