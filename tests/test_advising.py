@@ -6,11 +6,13 @@ import dataclasses
 
 import pytest
 import torch
+from torch import nn
 
 from tlnb.engine.advice.figures import Figures, LayerScore
 from tlnb.engine.advice.rule import CELLS, decide, write_plan
 from tlnb.engine.data import glyphs
 from tlnb.engine.features import prefix
+from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.plan import parse_plan
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session import Session
@@ -91,6 +93,18 @@ def test_few_images_move_far_only_where_less_is_known_and_spare_what_serves(
     found = decide(figures(images=50, per_class=5, similarity=0.8, scores=scores), layers)
     stage = parse_plan(write_plan(found, 50), layers, ())[1]
     assert (stage.frozen, stage.lr, stage.decay) == ((), lr, decay)
+
+
+@pytest.mark.parametrize(("per_class", "last", "stages"), [(20, 0.9, 1), (20, 0.6, 2), (80, 0.9, 2)])
+def test_a_large_network_is_kept_whole_where_data_is_little_and_its_last_layer_serves(
+    per_class: int, last: float, stages: int
+) -> None:
+    model = nn.Sequential(nn.Linear(900, 2000), nn.ReLU(), nn.Linear(2000, 30), nn.ReLU(), nn.Linear(30, 10))
+    layers = find_layers(model, torch.zeros(1, 900), head="4")
+    scores = (LayerScore(1, 0.9, 0.01, 0.5, 3.0), LayerScore(2, last, 0.01, 0.3, 2.0))
+    found = decide(figures(per_class=per_class, similarity=0.8, scores=scores), layers)
+    assert found.whole == (stages == 1)
+    assert len(parse_plan(write_plan(found, 200), layers, ())) == stages
 
 
 def test_letters_are_alike_and_inverted_ones_are_not() -> None:

@@ -19,6 +19,7 @@ KNOWN = 0.65  # of the way from chance to all right, that a probe on the last la
 KNOWN_BY_FEW = 0.5  # the same where few images teach the probe
 LOST = 0.15  # accuracy that it may lack against the best layer's if it is any use; few images do not tell
 FEW_TO_PROBE = 100
+LARGE = 1_500_000  # weights of a body from which on a little data moves it for the worse
 FEW_IMAGES = 60
 FEW_PER_CLASS = 8
 
@@ -43,6 +44,7 @@ class Decision:
         far: whether the last layers hardly know the new classes, so that they have to change much.
         gentle: whether earlier layers learn slower where all layers train: what they know serves, few images
             would harm it, or there is no BatchNorm, without which high rates do.
+        whole: whether the whole body is kept, and the head trains alone.
     """
 
     amount: str
@@ -52,6 +54,7 @@ class Decision:
     doubts: tuple[str, ...]
     far: bool = False
     gentle: bool = False
+    whole: bool = False
 
     @property
     def procedure(self) -> str:
@@ -66,6 +69,9 @@ def decide(figures: Figures, layers: LayerMap) -> Decision:
     features tell the new classes apart as well as those of any earlier layer do. Where either fails, the deep
     layers have to learn, and fine-tuning from the pretrained weights loses nothing against keeping them.
 
+    A large network (LARGE; tried on MobileNetV2 alone) whose last layer serves as well as any is kept whole while
+    data is little: on 20 to 80 photos every other plan lost 3 to 20 points against its head alone.
+
     Args:
         figures: measured.
         layers: of the network.
@@ -73,16 +79,26 @@ def decide(figures: Figures, layers: LayerMap) -> Decision:
     amount = "much" if (figures.per_class or figures.images // 10) >= MUCH else "little"
     carried, gap = _carried(figures)
     alike = carried and (figures.similarity is None or figures.similarity >= ALIKE)
+    large = carried and sum(layers[i].parameters for i in layers.body) >= LARGE
+    alike = alike or (large and amount == "little")
     far = not alike and _far(figures, gap)
-    kept = _cut(round(KEPT * len(layers.body)), layers) if alike and amount == "little" else 0
+    share = 1.0 if large else KEPT
+    kept = _cut(round(share * len(layers.body)), layers) if alike and amount == "little" else 0
+    whole = kept > max(layers.body, default=0)
+    reasons = _reasons(figures, gap, far)
+    if whole:
+        reasons += (
+            "the network is large and its last layer serves: so few images would only spoil its body",
+        )
     return Decision(
         amount,
         "high" if alike else "low",
         kept,
-        _reasons(figures, gap, far),
+        reasons,
         _doubts(figures),
         far,
         gentle=figures.similarity is None or alike or _worth_sparing(figures, gap),
+        whole=whole,
     )
 
 
@@ -173,6 +189,8 @@ def write_plan(decision: Decision, images: int) -> str:
     """
     batch, head, rest = lengths(images)
     first = f"train head epochs {head} lr 1e-2 batch {batch}"
+    if decision.whole:
+        return first
     if decision.kept:
         rest_of_it = f"train {decision.kept}: epochs {rest} lr 1e-3"
     elif decision.far:  # twice the steps at twice the rate, in as many epochs
