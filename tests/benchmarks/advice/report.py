@@ -28,6 +28,7 @@ from tlnb.engine.advice.rule import MUCH
 Domain, Amount, Seed = str, int, int
 ALL = tuple(procedures(1))
 ADVISED = "advised"
+SELDOM = ("fastai", "scratch")  # left out on the last set, since they had been far behind everywhere
 ABOVE_CHANCE = 3.0  # standard errors
 
 
@@ -53,8 +54,10 @@ class Task:
 
     @property
     def whole(self) -> bool:
-        """Whether every procedure was trained on one of these seeds at least."""
-        return bool(self.seeds()) and all(set(self.accuracy[name]) & set(self.seeds()) for name in ALL)
+        """Whether every usual procedure was trained on one of these seeds at least."""
+        return bool(self.seeds()) and all(
+            set(self.accuracy[name]) & set(self.seeds()) for name in ALL if name not in SELDOM
+        )
 
     @property
     def means(self) -> dict[str, float]:
@@ -162,7 +165,10 @@ def main() -> None:
         f"{len(tasks)} tasks, {seeds} tasks and seeds; left out at chance: {sorted(set(found) - set(tasks))}"
     )
     print(f"{'policy':24} {'mean':>6}  {'95 %':>12} {'fair':>6} {'within 1':>9} {'worst':>6}  worst task")
+    trained = set.intersection(*(set(task.accuracy) for task in tasks.values()))
     for policy, pick in POLICIES.items():
+        if policy in SELDOM and policy not in trained:
+            continue
         regrets = {key: task.regret(pick) for key, task in tasks.items()}
         fair = statistics.fmean(task.fair_regret(pick) for task in tasks.values())
         low, high = interval(regrets)
