@@ -18,7 +18,7 @@ BORDER = 0.01  # of the similarity, within which it could as well be on the othe
 KNOWN = 0.65  # of the way from chance to all right, that a probe on the last layer goes if it is any use
 KNOWN_BY_FEW = 0.5  # the same where few images teach the probe
 LOST = 0.15  # accuracy that it may lack against the best layer's if it is any use; few images do not tell
-FEW_TO_PROBE = 100
+FEW_TO_PROBE = 100  # images below which that holds
 LARGE = 1_500_000  # weights of a body from which on a little data moves it for the worse
 FEW_IMAGES = 60
 FEW_PER_CLASS = 8
@@ -112,7 +112,7 @@ def _carried(figures: Figures) -> tuple[bool, float]:
 
 def _worth_sparing(figures: Figures, gap: float) -> bool:
     """Whether few images are there, and the last layer's features are as good as any."""
-    return figures.images <= FEW_TO_PROBE and gap <= max(SLACK, figures.scores[-1].error)
+    return figures.images < FEW_TO_PROBE and gap <= max(SLACK, figures.scores[-1].error)
 
 
 def _far(figures: Figures, gap: float) -> bool:
@@ -124,7 +124,7 @@ def _far(figures: Figures, gap: float) -> bool:
         return False
     last = figures.scores[-1]
     known = (last.probe - figures.chance) / max(1 - figures.chance, 1e-9)
-    if figures.images <= FEW_TO_PROBE:
+    if figures.images < FEW_TO_PROBE:
         return known < KNOWN_BY_FEW
     return known < KNOWN or gap > max(LOST, 3 * last.error)
 
