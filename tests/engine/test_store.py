@@ -50,6 +50,22 @@ def test_each_picture_is_decoded_once_where_all_fit(reader):
     assert found.store.held == 12 * 3 * 16 * 16
 
 
+def test_pictures_that_were_begun_ahead_are_decoded_once_and_are_the_same(reader):
+    found = samples(reader, 1 << 20)
+    found.warm()
+    found.warm()
+    batch = found.batch(torch.arange(12))
+    found.warm()
+    found.fingerprint()
+    assert sorted(reader.reads) == list(range(12))
+    assert torch.equal(batch, samples(reader, 0).batch(torch.arange(12)))
+
+
+def test_nothing_is_begun_ahead_that_cannot_be_kept(reader):
+    samples(reader, 0).warm()
+    assert not reader.reads
+
+
 def test_nothing_is_kept_beyond_the_budget(reader):
     found = samples(reader, budget=12 * 3 * 16 * 16 - 1)
     first = found.batch(torch.arange(12))

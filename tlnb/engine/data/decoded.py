@@ -15,6 +15,8 @@ from tlnb.engine.data.store import PixelStore
 from tlnb.engine.features.prefetch import ahead
 from tlnb.engine.hashing import tensors_digest
 
+WARM = 256  # pictures that are decoded before they are asked for: half a second's work
+
 
 class DecodedSamples(PictureSamples):
     """Pictures from a reader, decoded in threads ahead of training, kept in memory where they fit.
@@ -100,6 +102,10 @@ class DecodedSamples(PictureSamples):
         if self.store.has(self.rows) or not self.reader.threads:
             return super().stream(batches)
         return ahead(self.batch, batches)
+
+    def warm(self) -> None:
+        """Begin to decode the first pictures."""
+        self.store.warm(self.rows[:WARM].tolist())
 
     def fingerprint(self) -> str:
         """Over contents, targets and preprocessing; lets go of pictures that have changed."""

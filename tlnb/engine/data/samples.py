@@ -60,6 +60,9 @@ class Samples(ABC):
         for indices in batches:
             yield self.batch(indices)
 
+    def warm(self) -> None:  # noqa: B027 - nothing to do is the usual case
+        """Begin in threads what the first batches of all samples in order will need, where that takes time."""
+
 
 class PictureSamples(Samples):
     """Samples that are pictures.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, wait
 
 import torch
 from torch import Tensor
@@ -54,6 +55,7 @@ class PixelStore:
         fixed = self.keeps and not whole
         self._block = torch.empty((len(reader), *shape), dtype=reader.dtype) if fixed else None
         self._kept: dict[int, Tensor] = {}
+        self._coming: dict[int, Future[Tensor | None]] = {}
         self._stamps: dict[int, object] = {}
 
     def _shape(self) -> torch.Size:
@@ -84,11 +86,25 @@ class PixelStore:
             BadPicture: one is broken; ``broken`` says which.
         """
         fresh = dict.fromkeys(n for n in numbers if n not in self._kept)
-        read = pool().map(self._read, fresh) if self.reader.threads else map(self._read, fresh)
-        found = dict(zip(fresh, read, strict=True))
+        found = dict(zip(fresh, self._read_all(fresh), strict=True))
         if self.broken and (bad := [n for n in fresh if n in self.broken]):
             raise BadPicture(self.broken[bad[0]])
         return [found[n] if n in found else self._kept[n] for n in numbers]  # type: ignore[misc]
+
+    def warm(self, numbers: Sequence[int]) -> None:
+        """Begin to decode pictures that will be asked for soon, where decoded ones are kept."""
+        if self.keeps and self.reader.threads:
+            for number in numbers:
+                if number not in self._kept and number not in self._coming:
+                    self._coming[number] = pool().submit(self._read, number)
+
+    def _read_all(self, numbers: Iterable[int]) -> Iterable[Tensor | None]:
+        if not self.reader.threads:
+            return map(self._read, numbers)
+        under_way = [
+            self._coming.pop(n) if n in self._coming else pool().submit(self._read, n) for n in numbers
+        ]
+        return (work.result() for work in under_way)
 
     def _read(self, number: int) -> Tensor | None:
         if number in self.broken:
@@ -109,6 +125,8 @@ class PixelStore:
 
     def refresh(self) -> None:
         """Let go of pictures that have changed where they come from since they were decoded."""
+        wait(list(self._coming.values()))
+        self._coming.clear()
         numbers = list(self._kept)
         for number, stamp in zip(numbers, self.reader.stamps(numbers), strict=True):
             if stamp != self._stamps[number]:

@@ -106,14 +106,24 @@ class FastPart:
     """
 
     def __init__(self, part: Prefix, dtype: torch.dtype = torch.float32, channels_last: bool = True):
-        self.dtype, self.channels_last = dtype, channels_last
+        self.dtype, self.channels_last = torch.float32, channels_last
         self._run = inference_copy(part)
-        if dtype != torch.float32:
-            for module in self._run.modules():
-                if type(module) in (*CONVOLUTIONS, nn.Linear):
-                    module.to(dtype)
         if channels_last:
             self._run.to(memory_format=torch.channels_last)
+        if dtype != torch.float32:
+            self._convert(dtype)
+
+    def in_bfloat16(self) -> FastPart:
+        """The same part in bfloat16, on another copy of the weights."""
+        part = copy.deepcopy(self)
+        part._convert(torch.bfloat16)
+        return part
+
+    def _convert(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        for module in self._run.modules():
+            if type(module) in (*CONVOLUTIONS, nn.Linear):
+                module.to(dtype)
 
     @torch.inference_mode()
     def __call__(self, x: torch.Tensor) -> torch.Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -89,20 +90,16 @@ def try_out(
     """
     some = torch.linspace(0, len(samples) - 1, min(PROBE, len(samples))).long()
     x = samples.batch(some).to(device)
-    exact = chain(graph, start, cuts, torch.float32)
+    samples.warm()  # this is done on one core, so that another is free to decode
+    exact = [FastPart(graph.segment(a, b)) for a, b in pairwise([start, *cuts])]
     outputs = run_chain(exact, x)
     dtype, chosen = torch.float32, exact
     if wanted == "bf16" or (wanted == "auto" and _worth(exact, x, len(samples), device)):
-        fast = chain(graph, start, cuts, torch.bfloat16)
+        fast = [part.in_bfloat16() for part in exact]
         if wanted == "bf16" or _agrees(graph, cuts[-1], outputs[-1], run_chain(fast, x)[-1]):
             dtype, chosen = torch.bfloat16, fast
     shapes, dtypes = [tuple(o.shape[1:]) for o in outputs], [o.dtype for o in outputs]
     return Trial(dtype, chosen, shapes, dtypes, _timed(chosen, x))
-
-
-def chain(graph: Graph, start: int, cuts: Sequence[int], dtype: torch.dtype) -> list[FastPart]:
-    """The parts from cut to cut, each ready for inference."""
-    return [FastPart(graph.segment(a, b), dtype) for a, b in zip([start, *cuts], cuts, strict=False)]
 
 
 def run_chain(parts: Sequence[FastPart], x: Tensor) -> list[Tensor]:
