@@ -26,9 +26,9 @@ from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session import Session
 
-MOST = 31_000_000
+MOST = 30_000_000
 HUGE = 250_000_000  # AdamW's moments would take memory that a usual machine lacks
-ALONE = ("alexnet", "vgg11", "vit_b_32")
+ALONE = ("alexnet", "vit_b_32")
 
 
 def parameters(name: str) -> int:
@@ -53,7 +53,7 @@ def head_of(name: str) -> str:
 
 def test_all_eighty_are_here() -> None:
     assert len(NAMES) == 80
-    assert len(SMALL) == 45
+    assert len(SMALL) == 42
 
 
 @pytest.fixture(scope="module")
