@@ -15,6 +15,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -56,23 +57,40 @@ ROWS = {
 }
 
 
-def measure(contestant: str, job: str, settings: Settings) -> dict[str, float]:
-    """Seconds and peak memory of one job in a new process."""
+def measure(
+    contestant: str,
+    job: str,
+    settings: Settings,
+    wait: Callable[[subprocess.Popen[bytes]], object] | None = None,
+) -> dict[str, float]:
+    """Seconds of one job in a new process.
+
+    Args:
+        contestant, job, settings: what is run.
+        wait: waits for the process; as it ends by itself if left out.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         work = subprocess.Popen(command(contestant, job, settings), stdout=out, stderr=errors)
-        peak = peak_memory(work)
+        (wait or subprocess.Popen.wait)(work)
         out.seek(0), errors.seek(0)
         if work.returncode:
             raise SystemExit(f"{contestant} {job} failed:\n{errors.read()[-2000:]}")
         answer: dict[str, float] = json.loads(out.read().splitlines()[-1])
-    return answer | {"memory": peak}
+    return answer
 
 
-def peak_memory(work: subprocess.Popen[bytes]) -> float:
-    """Wait for a process; the most memory in MB that it and its loader workers held together.
+def peak_memory(contestant: str, job: str, settings: Settings) -> float:
+    """The most memory in MB that a job and its loader workers held together, in a run of its own.
 
-    Pages that several of them share count once (PSS), so that a fork is not counted as a copy.
+    Pages that several of them share count once (PSS), so that a fork is not counted as a copy. Counting holds
+    up the process, so this run is not timed.
     """
+    seen: list[float] = []
+    measure(contestant, job, settings, lambda work: seen.append(_watched(work)))
+    return seen[0]
+
+
+def _watched(work: subprocess.Popen[bytes]) -> float:
     root, most = psutil.Process(work.pid), 0.0
     while work.poll() is None:
         total = 0.0
@@ -97,7 +115,7 @@ def compare(row: Row, peer: str, settings: Settings, pairs: int) -> tuple[object
     ratios = [b["seconds"] / a["seconds"] for a, b in zip(ours, theirs, strict=True)]
     processor = statistics.median(b["processor"] / a["processor"] for a, b in zip(ours, theirs, strict=True))
     times = [statistics.median(m["seconds"] for m in side) for side in (ours, theirs)]
-    memory = [max(m["memory"] for m in side) for side in (ours, theirs)]
+    memory = [peak_memory(*side, settings) for side in (("tlnb", row.ours or row.job), (peer, row.job))]
     return (
         row.text, peer, f"{times[0]:.2f}", f"{times[1]:.2f}", f"{statistics.median(ratios):.1f}",
         f"{min(ratios):.1f} to {max(ratios):.1f}", f"{processor:.1f}", f"{row.wanted[peer]:g}",
