@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from procedures import procedures, variants
 from tasks import AMOUNTS, LARGEST, SETS, Make, TaskSet
-from tlnb.engine.features.route import Routes
+from tlnb.engine.features.routes import Routes
 
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.rule import decide, lengths, write_plan

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from collect import ADVISED, FIGURES, Known, usual
-from tlnb.engine.features.route import Routes
+from tlnb.engine.features.routes import Routes
 from torch import Tensor
 
 from tlnb.engine.advice.figures import measure
