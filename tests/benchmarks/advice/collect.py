@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from procedures import procedures, variants
 from tasks import AMOUNTS, LARGEST, SETS, Make, TaskSet
-from tlnb.engine.features.routes import Routes
 
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.routes import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.tasks import Classification

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import torch
 from collect import ADVISED, FIGURES, Known, usual
-from tlnb.engine.features.routes import Routes
 from torch import Tensor
 
 from tlnb.engine.advice.figures import measure
@@ -27,6 +26,7 @@ from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.routes import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap, find_layers
