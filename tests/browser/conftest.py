@@ -1,4 +1,4 @@
-"""One JupyterLab and one Chromium for all browser tests; skipped where there is no Chromium."""
+"""One JupyterLab for all browser tests, a Chromium for each file; skipped where there is no Chromium."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     server.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    """Closed after each file: while it is open, this thread seems to run an event loop, as that of a kernel does,
+    and a view that another file makes in the same process would wait for that loop."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
