@@ -25,18 +25,14 @@ if "TLNB_HOME" not in os.environ:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """``--all-architectures``: every network of torchvision with numbers, not only one of each family."""
-    parser.addoption(
-        "--all-architectures",
-        action="store_true",
-        help="run every architecture with numbers (16 GB)",
-    )
+    """``--all``: every network of torchvision with numbers, and the main job from each of five seeds."""
+    parser.addoption("--all", action="store_true", help="run what takes long or much memory too (16 GB)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell ``tests/architectures.py``, which is read when tests are collected, in each worker process."""
-    if config.getoption("--all-architectures"):
-        os.environ["TLNB_ALL_NUMBERS"] = "1"
+    """Tell the files that are read when tests are collected, in each worker process."""
+    if config.getoption("--all"):
+        os.environ["TLNB_TEST_ALL"] = "1"
 
 
 @pytest.hookimpl(wrapper=True)

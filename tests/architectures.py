@@ -12,8 +12,8 @@ from torch import nn
 from torchvision.models import regnet
 
 NAMES = tuple(sorted(tv.list_models(module=tv)))
-ALL = "TLNB_ALL_NUMBERS" in os.environ
-"""Set by ``pytest --all-architectures``."""
+ALL = "TLNB_TEST_ALL" in os.environ
+"""Set by ``pytest --all``."""
 WITH_NUMBERS = frozenset(
     (
         "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
@@ -24,7 +24,7 @@ WITH_NUMBERS = frozenset(
     else NAMES
 )  # fmt: skip
 """One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
-``--all-architectures`` runs all with numbers; that takes 16 GB and many minutes."""
+``--all`` runs all with numbers; that takes 16 GB and many minutes."""
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 Networks up to 31 million parameters, and one of each family that has none so small, run with numbers on small
 pictures. The larger ones run on the device ``meta``, where every shape and every gradient's presence is
 checked but no number; they differ from the small ones of their family in depth and width alone.
-``--all-architectures`` runs the larger ones with numbers too.
+``--all`` runs the larger ones with numbers too.
 """
 
 from __future__ import annotations
@@ -54,6 +54,12 @@ def head_of(name: str) -> str:
 def test_all_eighty_are_here() -> None:
     assert len(NAMES) == 80
     assert len(SMALL) == 42
+
+
+@pytest.fixture(autouse=True)
+def no_autosave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 80 networks take longer to write than all the rest, and are tested elsewhere."""
+    monkeypatch.setenv("TLNB_AUTOSAVE", "0")
 
 
 @pytest.fixture(scope="module")

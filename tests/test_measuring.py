@@ -2,74 +2,103 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
 from tlnb.engine.advice.guards import Anchor, Distillation, fisher
+from tlnb.engine.data import glyphs
 from tlnb.engine.network.old_network import OldNetwork, body_state
 from tlnb.errors import BadArguments, DataError, ModelError, NotReady
 from tlnb.session import Session
 
 # A hard pull away from the old weights: what a guard is for.
 HARD = {"epochs": 3, "lr": 3e-3, "batch": 32}
+Letters = tuple[tuple[torch.Tensor, list[str]], tuple[torch.Tensor, list[str]]]
 
 
-def session(per_class: int = 30) -> Session:
+@pytest.fixture(scope="module")
+def letters() -> Letters:
+    """The old task in few samples, for speed: letters of unseen fonts, to split from and to measure on."""
+
+    def drawn(seed: int) -> tuple[torch.Tensor, list[str]]:
+        images, places = glyphs.draw(246, seed=seed, fonts=glyphs.HELD_OUT_FONTS)
+        return images, [glyphs.CLASSES[place] for place in places]
+
+    return drawn(1), drawn(2)
+
+
+def with_new_head() -> Session:
     tl = Session([])
     tl.load("convnet5")
-    tl.data("digits", per_class=per_class, seed=0)
+    tl.data("digits", per_class=30, valid=0.1, seed=0)
     tl.freeze("body")
     tl.train(8, 1e-2, batch=32)
     tl.unfreeze("all")
     return tl
 
 
-def after(keep: str | None) -> tuple[float, float]:
-    """New and old accuracy after a hard stage under a guard."""
-    tl = session()
-    run = tl.train(**HARD, **({"keep": keep} if keep else {}))
-    found = tl.forgetting("glyphs")
-    assert run.accuracy is not None
-    assert found.now is not None
-    return run.accuracy, found.now
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Session]:
+    """Sessions out of files: ``head``, whose new head is trained, and ``hard``, after a hard stage behind that."""
+    folder, tl = tmp_path_factory.mktemp("sessions"), with_new_head()
+    tl.save(str(folder / "head"))
+    tl.train(**HARD)
+    tl.save(str(folder / "hard"))
+
+    def read(name: str) -> Session:
+        again = Session([])
+        again.resume(str(folder / name))
+        return again
+
+    return read
 
 
 @pytest.fixture(scope="module")
-def unguarded() -> tuple[float, float]:
-    return after(None)
+def unguarded(saved: Callable[[str], Session], letters: Letters) -> tuple[float, float]:
+    return figures(saved("hard"), letters)
+
+
+def figures(tl: Session, letters: Letters) -> tuple[float, float]:
+    """New and old accuracy."""
+    new, old = tl.history[-1].accuracy, tl.forgetting(letters).now
+    assert old is not None
+    return new, old
 
 
 @pytest.mark.parametrize("keep", ["l2sp:0.05", "lwf:1", "ewc:1"])
-def test_a_guard_forgets_less_at_nearly_equal_new_accuracy(keep: str, unguarded: tuple[float, float]) -> None:
-    new, old = after(keep)
+def test_a_guard_forgets_less_at_nearly_equal_new_accuracy(
+    keep: str, saved: Callable[[str], Session], letters: Letters, unguarded: tuple[float, float]
+) -> None:
+    tl = saved("head")
+    tl.train(**HARD, keep=keep)
+    new, old = figures(tl, letters)
     assert old > unguarded[1] + 0.01
     assert new > unguarded[0] - 0.03
 
 
-def test_what_was_forgotten_is_measured_before_after_each_stage_and_now() -> None:
-    tl = session()
+def test_what_was_forgotten_is_measured_before_after_each_stage_and_now(letters: Letters) -> None:
+    tl = with_new_head()
     tl.train(**HARD)
     assert tl.history.old == {}
-    found = tl.forgetting("glyphs")
+    found = tl.forgetting(letters)
     assert found.before is not None
     assert found.now is not None
     assert found.before > 0.95
-    assert [mark.old for mark in found.stages] == [
-        found.before,
-        found.now,
-    ]  # the first trained the head alone
+    # The first stage trained the head alone.
+    assert [mark.old for mark in found.stages] == [found.before, found.now]
     assert found.forgotten == pytest.approx(found.before - found.now)
     assert tl.history.old == {1: found.before, 2: found.now}
     assert f"{100 * found.now:.1f} %" in repr(tl.history)
     assert "old task" in tl.history._repr_html_()
 
 
-def test_measuring_changes_nothing() -> None:
-    tl = session()
-    tl.train(1, 1e-3)
+def test_measuring_changes_nothing(saved: Callable[[str], Session], letters: Letters) -> None:
+    tl = saved("hard")
     before = {k: v.clone() for k, v in tl.model.state_dict().items()}
     modes = [m.training for m in tl.model.modules()]
-    tl.forgetting("glyphs")
+    tl.forgetting(letters)
     tl.blend()
     assert all(torch.equal(v, before[k]) for k, v in tl.model.state_dict().items())
     assert [m.training for m in tl.model.modules()] == modes
@@ -85,8 +114,10 @@ def test_old_data_named_first_is_measured_at_the_end_of_each_stage() -> None:
     assert tl.history.old == {1: tl.forgetting().before}
 
 
-def test_drift_is_one_where_nothing_moved_and_less_behind_what_trained() -> None:
-    tl = session()
+def test_drift_is_one_where_nothing_moved_and_less_behind_what_trained(
+    saved: Callable[[str], Session],
+) -> None:
+    tl = saved("head")
     tl.freeze("0:3")
     tl.train(2, 3e-3)
     cka = [d.cka for d in tl.forgetting().drift]
@@ -94,10 +125,12 @@ def test_drift_is_one_where_nothing_moved_and_less_behind_what_trained() -> None
     assert all(0 < value < 0.9999 for value in cka[3:])
 
 
-def test_a_blend_goes_between_both_ends_and_back_bit_for_bit() -> None:
-    tl = session()
-    old = {k: v.clone() for k, v in body_state(tl.model, "classifier.7").items()}
-    tl.train(**HARD)
+def test_a_blend_goes_between_both_ends_and_back_bit_for_bit(
+    saved: Callable[[str], Session], letters: Letters
+) -> None:
+    old = body_state(saved("head").model, "classifier.7")
+    tl = saved("hard")
+    tl.forgetting(letters)
     new = {k: v.clone() for k, v in body_state(tl.model, "classifier.7").items()}
     half = tl.blend(0.5)
     now = body_state(tl.model, "classifier.7")

@@ -78,9 +78,9 @@ def check_same(cached, plain) -> None:
     assert isinstance(fast.route.train, FeatureSamples)
 
 
-# Heavy ones only on demand: TLNB_ALL_NUMBERS=1 goes through every architecture of torchvision.
+# Heavy ones only on demand: ``--all`` goes through every architecture of torchvision.
 HEAVY = {"maxvit_t", "vit_b_32", "inception_v3", "swin_t", "swin_v2_t", "convnext_tiny"}
-NETWORKS = sorted(WITH_NUMBERS if "TLNB_ALL_NUMBERS" in os.environ else WITH_NUMBERS - HEAVY)
+NETWORKS = sorted(WITH_NUMBERS if "TLNB_TEST_ALL" in os.environ else WITH_NUMBERS - HEAVY)
 OURS = ["convnet5", "vit_tiny"]
 
 
