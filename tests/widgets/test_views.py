@@ -9,14 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from tlnb import widgets
 from tlnb.engine.training.history import Run
 from tlnb.session import Session
-from tlnb.widgets import twins
+from tlnb.widgets import LayerToggles, LRPicker, Panel, TrainingView, twins
 from tlnb.widgets.channel import follow_front_end
-from tlnb.widgets.layer_toggles import LayerToggles, preset_lines
-from tlnb.widgets.lr_picker import LRPicker
-from tlnb.widgets.panel import Panel
-from tlnb.widgets.training_part import TrainingView
+from tlnb.widgets.layer_toggles import preset_lines
 
 HOSTILE = "<img src=x onerror='hacked=1'>"
 
@@ -24,6 +22,12 @@ HOSTILE = "<img src=x onerror='hacked=1'>"
 @pytest.fixture
 def trained(session: Session) -> Run:
     return session.run("freeze body epochs 2 lr 1e-2\nunfreeze -2: epochs 1 decay 2")
+
+
+def test_views_are_named_where_the_package_says_and_no_others() -> None:
+    assert [getattr(widgets, name).__name__ for name in widgets.__all__] == widgets.__all__
+    with pytest.raises(AttributeError, match=r"'tlnb\.widgets' has no attribute 'LayerToggle'"):
+        widgets.LayerToggle  # noqa: B018
 
 
 def test_toggles_and_session_stay_in_step(session: Session) -> None:

@@ -1,1 +1,21 @@
 """Views of a session in a notebook: layers, learning rate, training, and a panel of all three."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Where each view is; the modules need torch, so they are imported when a view is asked for.
+_MODULES = {
+    "LRPicker": "lr_picker",
+    "LayerToggles": "layer_toggles",
+    "Panel": "panel",
+    "TrainingView": "training_part",
+}
+__all__ = ["LRPicker", "LayerToggles", "Panel", "TrainingView"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
