@@ -25,6 +25,18 @@ WITH_NUMBERS = frozenset(
 )  # fmt: skip
 """One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
 ``--all`` runs all with numbers; that takes 16 GB and many minutes."""
+HEADS = {
+    "alexnet": "classifier.6", "convnext": "classifier.2", "densenet": "classifier",
+    "efficientnet": "classifier.1", "googlenet": "fc", "inception": "fc", "maxvit": "classifier.5",
+    "mnasnet": "classifier.1", "mobilenet_v2": "classifier.1", "mobilenet_v3": "classifier.3",
+    "regnet": "fc", "resnet": "fc", "resnext": "fc", "shufflenet": "fc", "squeezenet": "classifier.1",
+    "swin": "head", "vgg": "classifier.6", "vit": "heads.head", "wide_resnet": "fc",
+}  # fmt: skip
+
+
+def head_of(name: str) -> str:
+    """The last layer of a network, which gives the scores."""
+    return next(head for start, head in HEADS.items() if name.startswith(start))
 
 
 @contextmanager

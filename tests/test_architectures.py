@@ -1,9 +1,7 @@
-"""Every torchvision classification architecture, as a session uses it: load, new head, freeze, one step, cut.
+"""A network of each family of torchvision, as a session uses it: load, new head, freeze, one step, cut.
 
-Networks up to 31 million parameters, and one of each family that has none so small, run with numbers on small
-pictures. The larger ones run on the device ``meta``, where every shape and every gradient's presence is
-checked but no number; they differ from the small ones of their family in depth and width alone.
-``--all`` runs the larger ones with numbers too.
+The others differ from these in depth and width alone; ``tests/engine/test_architectures.py`` takes each of them
+through head, freezing, step and cut by shape. ``--all`` runs all of them here.
 """
 
 from __future__ import annotations
@@ -14,46 +12,16 @@ import pytest
 import torch
 import torchvision.models as tv
 
-from tests.architectures import ALL, NAMES, on_meta, usual_size
-from tlnb.engine.data.samples import TensorSamples
-from tlnb.engine.network import freezing
-from tlnb.engine.network.auxiliary import auxiliary_heads
-from tlnb.engine.network.head import find_head, new_head, outputs_of, replace
-from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.route import Route
-from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.tasks import Classification
-from tlnb.engine.training.trainer import StageTrainer
+from tests.architectures import WITH_NUMBERS, head_of, usual_size
+from tlnb.engine.network.head import outputs_of
 from tlnb.session import Session
 
-MOST = 30_000_000
 HUGE = 250_000_000  # AdamW's moments would take memory that a usual machine lacks
-ALONE = ("alexnet", "vit_b_32")
+CLASSES = 3
 
 
 def parameters(name: str) -> int:
     return tv.get_model_weights(name).DEFAULT.meta["num_params"]
-
-
-SMALL = tuple(n for n in NAMES if n in ALONE or parameters(n) <= MOST)
-WITH_NUMBERS = NAMES if ALL else SMALL
-HEADS = {
-    "alexnet": "classifier.6", "convnext": "classifier.2", "densenet": "classifier",
-    "efficientnet": "classifier.1", "googlenet": "fc", "inception": "fc", "maxvit": "classifier.5",
-    "mnasnet": "classifier.1", "mobilenet_v2": "classifier.1", "mobilenet_v3": "classifier.3",
-    "regnet": "fc", "resnet": "fc", "resnext": "fc", "shufflenet": "fc", "squeezenet": "classifier.1",
-    "swin": "head", "vgg": "classifier.6", "vit": "heads.head", "wide_resnet": "fc",
-}  # fmt: skip
-CLASSES = 3
-
-
-def head_of(name: str) -> str:
-    return next(head for start, head in HEADS.items() if name.startswith(start))
-
-
-def test_all_eighty_are_here() -> None:
-    assert len(NAMES) == 80
-    assert len(SMALL) == 42
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +36,7 @@ def pictures() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(6, 3, 64, 64, generator=generator), torch.arange(6) % CLASSES
 
 
-@pytest.mark.parametrize("name", WITH_NUMBERS)
+@pytest.mark.parametrize("name", sorted(WITH_NUMBERS))
 def test_load_head_freeze_step_cut(name: str, pictures: tuple[torch.Tensor, torch.Tensor]) -> None:
     tl = Session([])
     tl.data(pictures, size=usual_size(name), valid=0.5, batch=3)
@@ -121,30 +89,3 @@ def check_cut(tl: Session) -> None:
         for cut in (len(layers) // 2, len(layers) - 1):
             prefix, tail = layers.graph.split(cut)
             assert torch.equal(tail.eval()(prefix(batch)), expected)
-
-
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(SMALL)))
-def test_large_ones_by_shape(name: str) -> None:
-    model, example = on_meta(name)
-    head = find_head(model)
-    assert head == head_of(name)
-    assert auxiliary_heads(model) == ()
-    replace(model, head, new_head(model.get_submodule(head), "linear", CLASSES))
-    layers = find_layers(model, example, head)
-    assert layers[-1].shape == (CLASSES,)
-    assert layers.graph.cuts == tuple(range(len(layers)))
-
-    targets = torch.zeros(2, dtype=torch.int64, device="meta")
-    samples = TensorSamples(example, targets)
-    for frozen in (layers.body, ()):
-        freezing.apply(model, layers, frozen)
-        stage = Stage("all", frozen=frozen, optimizer="sgd", lr=1e-3)
-        route = Route(samples, samples, model, torch.device("meta"))
-        trainer = StageTrainer(model, layers, stage, route, number=1, batch=2, seed=0, task=Classification())
-        trainer.set_modes(training=True)
-        names = {n for i in set(range(len(layers))) - set(frozen) for n in layers[i].parameter_names}
-        assert {n for n, p in model.named_parameters() if p.requires_grad} == names
-        loss = trainer.train_step(torch.arange(2, device="meta"), probe=True)
-        assert loss.shape == ()
-    prefix, tail = layers.graph.split(layers.head[0])
-    assert tail.eval()(prefix(example)).shape == (2, CLASSES)

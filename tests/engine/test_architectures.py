@@ -1,15 +1,24 @@
 """Every torchvision classification architecture: layers of even size, and cuts that change no bit.
 
-One network of each family runs with numbers; the others on the device ``meta``, where shapes are checked.
+One network of each family runs with numbers, and with a session in ``tests/test_architectures.py``; the others run
+on the device ``meta``, where every shape and every gradient's presence is checked but no number.
 """
 
 from __future__ import annotations
 
 import pytest
 import torch
-from architectures import NAMES, WITH_NUMBERS, on_meta, real
+from architectures import NAMES, WITH_NUMBERS, head_of, on_meta, real
 
+from tlnb.engine.data.samples import TensorSamples
+from tlnb.engine.network import freezing
+from tlnb.engine.network.auxiliary import auxiliary_heads
+from tlnb.engine.network.head import find_head, new_head, replace
 from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.route import Route
+from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.trainer import StageTrainer
 
 COUNTS = {
     "alexnet": 8, "resnet18": 10, "resnet50": 18, "mobilenet_v2": 20, "vit_b_16": 14, "densenet121": 9,
@@ -21,6 +30,10 @@ COUNTS = {
 LINEAR_GIANTS = {"alexnet", *(n for n in NAMES if n.startswith("vgg"))}
 # 79 blocks between stem, last convolution and classifier: each block is a layer.
 DEEP = {"efficientnet_v2_l": 82}
+
+
+def test_all_eighty_are_here():
+    assert len(NAMES) == 80
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,6 +53,7 @@ def test_layers_and_cuts(name):
         check_training(model, example, layers)
     else:
         check_shapes(model, example, layers)
+        check_new_head(name, model, example)
 
 
 def check_partition(model, layers):
@@ -90,9 +104,29 @@ def check_training(model, example, layers):
 
 
 def check_shapes(model, example, layers):
-    for cut in some_cuts(layers):
-        prefix, tail = layers.graph.split(cut)
-        with torch.no_grad():
-            crossing = prefix(example)
-            assert crossing.shape == (2, *layers[cut - 1].shape)
-            assert tail.eval()(crossing).shape == (2, 1000)
+    cut = len(layers) // 2
+    prefix, tail = layers.graph.split(cut)
+    with torch.no_grad():
+        crossing = prefix(example)
+        assert crossing.shape == (2, *layers[cut - 1].shape)
+        assert tail.eval()(crossing).shape == (2, 1000)
+
+
+def check_new_head(name, model, example, classes=3):
+    """A new head; each layer can be frozen; the whole network takes a step."""
+    head = find_head(model)
+    assert head == head_of(name)
+    assert auxiliary_heads(model) == ()
+    replace(model, head, new_head(model.get_submodule(head), "linear", classes))
+    layers = find_layers(model, example, head)
+    assert layers[-1].shape == (classes,)
+    for frozen in (layers.body, ()):
+        freezing.apply(model, layers, frozen)
+        names = {n for i in set(range(len(layers))) - set(frozen) for n in layers[i].parameter_names}
+        assert {n for n, p in model.named_parameters() if p.requires_grad} == names
+    samples = TensorSamples(example, torch.zeros(2, dtype=torch.int64, device="meta"))
+    route = Route(samples, samples, model, torch.device("meta"))
+    stage = Stage("all", frozen=(), optimizer="sgd", lr=1e-3)
+    trainer = StageTrainer(model, layers, stage, route, number=1, batch=2, seed=0, task=Classification())
+    trainer.set_modes(training=True)
+    assert trainer.train_step(torch.arange(2, device="meta"), probe=True).shape == ()
