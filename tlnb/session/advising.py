@@ -139,6 +139,7 @@ class Advising(Training):
             batch,
             self.device,
             self._routes,
+            loaded.fixed,
         )
         plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
         key = (self._advice_key(), plan, images)

@@ -258,15 +258,11 @@ class Heads(State):
         if loaded.input is None:
             return None
         device = next(loaded.model.parameters()).device
-        return find_layers(loaded.model, loaded.input.example(device), head=loaded.head or None)
+        return find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
 
     @staticmethod
     def _own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:
         """Which layers a user's own module has frozen already; none of a named network."""
-        flags = dict(loaded.model.named_parameters())
         return [
-            loaded.own
-            and bool(layer.parameter_names)
-            and not any(flags[name].requires_grad for name in layer.parameter_names)
-            for layer in layers
+            bool(layer.parameter_names) and loaded.fixed.issuperset(layer.parameter_names) for layer in layers
         ]

@@ -194,6 +194,11 @@ class Measuring(Network, Training):
             self._old, self._old_data, self._bodies, self._ends = before
             raise
 
+    def _check_stage(self, stage: Stage) -> None:
+        super()._check_stage(stage)
+        if stage.keep is not None:
+            self._need_old()
+
     def _trainer(self, stage: Stage, bn: str, coming: Sequence[Stage] | None) -> StageTrainer:
         if self._need_model().trained and not len(self._history):
             self._remember(needed=stage.keep is not None)

@@ -103,6 +103,8 @@ class Recipes(Measuring, Saving):
             "head": self._head_told(drawn),
             "batch": trainer.batch,
             "bn": plan.bn,
+            "cache": plan.cache,
+            "keep_best": plan.keep_best,
             "micro": trainer.micro,
             "step": step,
             "moments": plan.with_moments,

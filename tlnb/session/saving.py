@@ -78,6 +78,7 @@ class Saving(Resuming):
             raise NotReady(
                 "the loss diverged at that rate; give a lower one, such as: %tl_train --continue lr 1e-4"
             )
+        self._need_head_of(plan)
         self._change_stage(plan, settings)
         now = self._data_print()
         if plan.data != now and plan.result is not None and plan.result.left is not None:
@@ -88,6 +89,16 @@ class Saving(Resuming):
         plan.data = now
         return self._carry_out(plan)
 
+    def _need_head_of(self, plan: Pending) -> None:
+        """Refuse to go on with a stage under another head than the one that it trained."""
+        points = [point for point in self._steps_back if point.history is self._history]
+        under_way = plan.result is not None and plan.result.left is not None
+        if under_way and points and points[-1].head is not self._head():
+            raise NotReady(
+                "another head is on the network than when the stage was stopped; put it back "
+                "(%tl_head --task), or train the new one: %tl_train"
+            )
+
     def _change_stage(self, plan: Pending, settings: dict[str, Any]) -> None:
         wrong = [name for name in settings if name not in MAY_CHANGE]
         if wrong:
@@ -96,15 +107,20 @@ class Saving(Resuming):
             )
         if not settings:
             return
-        stage = plan.stages[0] = replace(plan.stages[0], **settings)
+        stage = replace(plan.stages[0], **settings)
         result = plan.result
-        if result is None:
-            return
-        if result.left is not None and settings.get("lr"):
-            result.left.rate = settings["lr"]
-        if stage.epochs < (result.left.epoch if result.left else 0):
-            raise PlanError(f"epochs {stage.epochs}: {result.left.epoch} have been trained already")  # type: ignore[union-attr]
-        result.stage = stage
+        left = result.left if result is not None else None
+        if left is not None:
+            if stage.epochs < left.epoch:
+                raise PlanError(f"epochs {stage.epochs}: {left.epoch} have been trained already")
+            if "lr" in settings and stage.lr is None:
+                raise PlanError(
+                    f"lr auto: the stage under way has its rate, {left.rate:.1e}; give a number to change it"
+                )
+            left.rate = settings.get("lr") or left.rate
+        plan.stages[0] = stage
+        if result is not None:
+            result.stage = stage
 
     def _further(self, keys: dict[str, Any]) -> Run:
         """A further stage with the moments of the last one."""
@@ -121,7 +137,10 @@ class Saving(Resuming):
         stage: Stage = one_stage(
             f"continue {spans(free)}", self._need_layers(), self._frozen_indexes(), settings
         )
-        plan = Pending.of([stage], "train", True, False)
+        bn = "frozen" if last.setup.get("bn") == "frozen" else "train"
+        plan = Pending.of(
+            [stage], bn, last.setup.get("cache") is not False, last.setup.get("keep_best") is True
+        )
         plan.with_moments, plan.data = True, self._data_print()
         return self._carry_out(plan)
 

@@ -135,15 +135,22 @@ class Training(Keeping):
     def _run(self, stages: Iterable[Stage], bn: str, cache: bool, keep_best: bool) -> Run:
         if bn not in BN_MODES:
             raise TrainingError(f"--bn takes {' or '.join(BN_MODES)}, not {bn!r}")
-        pending = Pending.of(list(stages), bn, cache, keep_best)
+        stages = list(stages)
+        for stage in stages:
+            self._check_stage(stage)
+        pending = Pending.of(stages, bn, cache, keep_best)
         pending.data = self._data_print()
         return self._carry_out(pending)
+
+    def _check_stage(self, stage: Stage) -> None:
+        """Find out before anything trains whether the network and the data take what the stage asks for."""
+        self._samples_for(stage)
 
     def _carry_out(self, pending: Pending) -> Run:
         """Run what is left of a plan; where that is stopped, or breaks off, the rest stays pending."""
         run, stop = Run(), StopRequest()
-        self._pause(pending)
         with self._working("training", stop), stop.on_interrupt():
+            self._pause(pending)
             while pending.stages and not (run.stopped or run.diverged):
                 # The button may be pressed after the last batch of a stage.
                 run.stopped = stop.asked
@@ -157,10 +164,15 @@ class Training(Keeping):
     def _run_stage(self, pending: Pending, run: Run, stop: StopRequest) -> None:
         stage, layers = pending.stages[0], self._need_layers()
         goes_on = pending.result is not None
-        if goes_on:
-            self._history.stages[:] = [s for s in self._history.stages if s is not pending.result]
-        self.frozen = tuple(i in stage.frozen for i in range(len(layers)))
-        trainer = self._trainer(stage, pending.bn, pending.stages if pending.cache else None)
+        frozen, stages = self.frozen, list(self._history.stages)
+        try:
+            if goes_on:
+                self._history.stages[:] = [s for s in stages if s is not pending.result]
+            self.frozen = tuple(i in stage.frozen for i in range(len(layers)))
+            trainer = self._trainer(stage, pending.bn, pending.stages if pending.cache else None)
+        except BaseException:
+            self.frozen, self._history.stages[:] = frozen, stages
+            raise
         names = layers.describe(stage.frozen) if stage.frozen else ""
         result = pending.result or StageResult(
             trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
@@ -195,6 +207,7 @@ class Training(Keeping):
                 run.stages.append(result)
             else:
                 pending.result = None  # it never got anywhere; it begins anew
+                self.frozen = frozen
         self._close_stage(pending, trainer, ended)
         run.stopped = result.stopped
         self._emit("on_stage_end", result)

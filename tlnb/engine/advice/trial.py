@@ -44,6 +44,7 @@ class TrialGround:
         batch: samples a step.
         device: where trials run.
         routes: keeps features of frozen layers; None to keep none.
+        fixed: weights that are never trained.
     """
 
     model: nn.Module
@@ -54,6 +55,7 @@ class TrialGround:
     batch: int = 64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     routes: Routes | None = field(default_factory=lambda: Routes(FeatureCache(None)))
+    fixed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def copy_of(ground: TrialGround, kept: int | None, seed: int) -> tuple[nn.Module
         fresh = new_head(old, "linear", ground.outputs, generator)
     replace(model, ground.head, fresh)
     example = ground.samples[0].batch(torch.arange(1)).to(ground.device)
-    layers = find_layers(model, example, head=ground.head)
+    layers = find_layers(model, example, ground.head, ground.fixed)
     if kept is not None and kept < len(layers.body):
         renew(model, layers, range(kept), generator=generator)
     return model, layers

@@ -59,6 +59,7 @@ class LoadedModel:
         own: whether it is a module of the user's.
         task: name of what its head was trained for.
         fresh: builds the same architecture with new weights; None for a module of the user's.
+        fixed: weights that a module of the user's keeps from training (``requires_grad=False``).
     """
 
     model: nn.Module
@@ -74,6 +75,7 @@ class LoadedModel:
     own: bool = False
     task: str = ""
     fresh: Callable[[], nn.Module] | None = None
+    fixed: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         self.task = self.task or self.name

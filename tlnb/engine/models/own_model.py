@@ -50,6 +50,7 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
     loaded = LoadedModel(
         inner, name or type(inner).__name__, "its own", preprocess, None, "", auxiliary_heads(inner),
         tuple(notes), seen, flexible, own=True,
+        fixed=frozenset(name for name, p in inner.named_parameters() if not p.requires_grad),
     )  # fmt: skip
     find_own_head(loaded)
     return loaded

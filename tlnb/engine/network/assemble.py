@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import fx
+from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.engine.network.flow import Flow, is_answer, is_batch_size, reads_device
 from tlnb.engine.network.reading import Traces
@@ -41,6 +42,7 @@ class Assembly:
         self.traces, self.bounds, self.places = traces, bounds, places
         self.twins, self.back = twins, {train: test for test, train in twins.items()}
         self.starts, self.train_starts = starts, train_starts
+        self.modules = dict(traces.holder.named_modules())
         self.parallel = traces.test.keys() == traces.train.keys()
 
     def prefix(self, cut: int, start: int = 0) -> fx.Graph:
@@ -111,16 +113,19 @@ class _Copy:
         stop = len(flow.nodes) - 1 if last is None else plan.places[last][side]
         for place in range(plan.places[first][side], stop):
             node = flow.nodes[place]
-            source = self._in_test_mode(node, place, frozen) if training else node
+            fixed = self._layer(place, training) in frozen
             twin = plan.back.get(node) if training else plan.twins.get(node)
-            self.env[node] = self.graph.node_copy(source, self.value)
+            if fixed and node.op == "call_module" and isinstance(plan.modules[str(node.target)], _DropoutNd):
+                self.env[node] = self.value(node.all_input_nodes[0])  # it may be one that acts elsewhere
+            else:
+                same = training and fixed and plan.parallel  # the graphs differ in constants only
+                self.env[node] = self.graph.node_copy(plan.back[node] if same else node, self.value)
             if twin is not None:
                 self.env[twin] = self.env[node]
         if last is not None:
             crossing = self.env[plan.bounds[last][side]]
             self.env.update(dict.fromkeys(plan.bounds[last], crossing))
 
-    def _in_test_mode(self, node: fx.Node, place: int, frozen: Collection[int]) -> fx.Node:
-        """The twin in the test graph for a node of a frozen layer, if the graphs differ in constants only."""
-        layer = bisect_right(self.plan.train_starts, place) - 1
-        return self.plan.back[node] if self.plan.parallel and layer in frozen else node
+    def _layer(self, place: int, training: bool) -> int:
+        """The layer in which the node at this place stands."""
+        return bisect_right(self.plan.train_starts if training else self.plan.starts, place) - 1

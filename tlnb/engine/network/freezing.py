@@ -19,13 +19,14 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
     Integer parameters (quantised weights) cannot have gradients and are left alone.
     """
     named = dict(model.named_parameters(remove_duplicate=False))
+    still = layers.still(frozen)
     for layer in layers:
         for name in layer.parameter_names:
             parameter = named[name]
             if not parameter.is_floating_point():
                 continue
-            parameter.requires_grad_(layer.index not in frozen)
-            if layer.index in frozen:
+            parameter.requires_grad_(name not in still)
+            if name in still:
                 parameter.grad = None
 
 
@@ -48,7 +49,8 @@ def set_modes(
     for layer in layers:
         if layer.index in frozen:
             for name in layer.module_names:
-                modules[name].training = False
+                # One dropout that serves a layer that trains acts there; see Tail for the frozen layers.
+                modules[name].training = bool(set(layers.served.get(name, ())) - set(frozen))
     if len(frozen) == len(layers):
         model.training = False
     if bn == "frozen":
@@ -68,8 +70,10 @@ def state_of(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> list
     """Every weight and buffer of these layers with its name, also buffers that are never saved."""
     tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
     tensors |= dict(model.named_buffers(remove_duplicate=False))
-    names = [n for i in sorted(indexes) for n in (*layers[i].parameter_names, *layers[i].buffer_names)]
-    return [(name, tensors[name]) for name in names]
+    chosen = [layers[i] for i in sorted(indexes)]
+    names = [n for layer in chosen for n in (*layer.parameter_names, *layer.buffer_names)]
+    names += [n for layer in chosen for n in layer.tied]
+    return [(name, tensors[name]) for name in dict.fromkeys(names)]
 
 
 def digest(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> str:
@@ -95,15 +99,21 @@ def check_same_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) ->
     raise TrainingError("the optimizer and the trainable layers differ; " + "; ".join(parts))
 
 
-def check_gradients(model: nn.Module) -> None:
-    """After a backward pass: each trainable parameter has a gradient, and no frozen one has.
+def check_gradients(model: nn.Module, layers: LayerMap) -> None:
+    """After a backward pass: each trainable layer has gradients, and no frozen weight has.
+
+    A weight that the network never uses gets none; it stays as it is while the rest of its layer trains.
 
     Raises:
         TrainingError: names up to three parameters that break this.
     """
-    named = list(model.named_parameters())
-    missing = [name for name, p in named if p.requires_grad and p.grad is None]
-    stray = [name for name, p in named if not p.requires_grad and p.grad is not None]
+    named = dict(model.named_parameters())
+    missing: list[str] = []
+    for layer in layers:
+        trained = [name for name in layer.parameter_names if named[name].requires_grad]
+        if all(named[name].grad is None for name in trained):
+            missing += trained
+    stray = [name for name, p in named.items() if not p.requires_grad and p.grad is not None]
     if missing:
         raise TrainingError(
             f"no gradient reached {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}: "

@@ -75,7 +75,8 @@ class Graph:
         Args:
             cut: one of ``cuts``.
             frozen: layers behind a trainable one that stay in test mode. Their modules obey their own flags;
-                this keeps functional dropout and ``if self.training`` of those layers in test mode too.
+                this keeps functional dropout, ``if self.training`` and a dropout that other layers use too in
+                test mode there.
 
         Raises:
             ModelError: there is no clean cut at this place.
@@ -83,7 +84,7 @@ class Graph:
         self._check(cut)
         assembly = self._assembly()
         test = assembly.tail(cut, training=False)
-        same = self.traces.train is self.traces.test
+        same = self.traces.train is self.traces.test and not any(layer >= cut for layer in frozen)
         return Tail(
             self.traces.holder, test, test if same else assembly.tail(cut, training=True, frozen=frozen)
         )
@@ -99,6 +100,20 @@ class Graph:
             for i, node in enumerate(self.traces.train.nodes)
             if node.op == "call_module" and node.target not in run
         ]
+
+    def act_otherwise(self) -> set[int]:
+        """Layers in which a step of the training graph has other constants than in test mode."""
+        starts, back = self.train_starts(), {train: test for test, train in self.twins.items()}
+        constants = {
+            node: str(fx.map_arg((node.args, node.kwargs), lambda n: None))
+            for flow in (self.traces.test, self.traces.train)
+            for node in flow.nodes
+        }
+        return {
+            max(bisect_right(starts, place) - 1, 0)
+            for place, node in enumerate(self.traces.train.nodes)
+            if node in back and constants[node] != constants[back[node]]
+        }
 
     def train_starts(self) -> list[int]:
         """For each layer the index of the node of the training graph in which it starts."""

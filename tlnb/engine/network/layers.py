@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import torch
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.reading import Reading, read
@@ -32,6 +34,7 @@ class Layer:
             dropout and containers too. A module that reaches over several layers is in none.
         shape: shape of its output for one sample, without the batch dimension; None where that is no tensor.
         parameters: how many single weights it has.
+        tied: weights and buffers of layers before it that it uses too.
     """
 
     index: int
@@ -42,6 +45,7 @@ class Layer:
     module_names: tuple[str, ...]
     shape: tuple[int, ...] | None
     parameters: int
+    tied: tuple[str, ...] = ()
 
 
 class LayerMap(Sequence[Layer]):
@@ -52,6 +56,8 @@ class LayerMap(Sequence[Layer]):
         body: numbers of all others.
         graph: the model as a graph that can be cut, or None.
         note: one sentence that says why there is no cut, or None.
+        fixed: weights that are never trained, whichever layers are.
+        served: for modules that are called in several layers (one dropout for all), the layers.
     """
 
     def __init__(
@@ -60,12 +66,16 @@ class LayerMap(Sequence[Layer]):
         head: Sequence[int],
         graph: Graph | None = None,
         note: str | None = None,
+        fixed: Iterable[str] = (),
+        served: Mapping[str, Collection[int]] | None = None,
     ):
         self._layers = tuple(layers)
         self.head = tuple(head)
         self.body = tuple(layer.index for layer in self._layers if layer.index not in self.head)
         self.graph = graph
         self.note = note
+        self.fixed = frozenset(fixed)
+        self.served = dict(served or {})
 
     @overload
     def __getitem__(self, index: int) -> Layer: ...
@@ -84,6 +94,26 @@ class LayerMap(Sequence[Layer]):
     def names(self) -> tuple[str, ...]:
         """The names of all layers in order."""
         return tuple(layer.name for layer in self._layers)
+
+    def still(self, frozen: Collection[int]) -> frozenset[str]:
+        """Names of the weights and buffers that do not change where these layers are frozen.
+
+        A tied weight stands still as soon as one of the layers that use it is frozen.
+        """
+        names = ((*self[i].parameter_names, *self[i].buffer_names, *self[i].tied) for i in frozen)
+        return self.fixed.union(*names)
+
+    @cached_property
+    def act_otherwise(self) -> frozenset[int]:
+        """Layers that compute something else in training than the modes of their own modules say.
+
+        Their dropout is a function or one that other layers use too, or they ask for ``self.training``.
+        """
+        if self.graph is None:
+            return frozenset()
+        modules = dict(self.graph.traces.holder.model.named_modules())
+        shared = [users for name, users in self.served.items() if isinstance(modules[name], _DropoutNd)]
+        return frozenset(self.graph.act_otherwise()).union(*shared)
 
     def holders(self, name: str) -> tuple[int, ...]:
         """The layers that hold the module, weight or buffer ``name``, or parts of it."""
@@ -117,7 +147,9 @@ class LayerMap(Sequence[Layer]):
         return f"layer{'s' if len(chosen) > 1 else ''} {numbers} ({shown})"
 
 
-def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None) -> LayerMap:
+def find_layers(
+    model: nn.Module, example: torch.Tensor, head: str | None = None, fixed: Collection[str] = ()
+) -> LayerMap:
     """The layers of a model, and the graph in which it can be cut.
 
     The walk goes from the root down through containers and through modules that hold more than half of the
@@ -135,6 +167,7 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
         example: a batch of input (B, ...), on the device of the model.
         head: name of the module that answers the task; all layers under it are the head. None: the last
             layer.
+        fixed: weights that are never to be trained; those of a layer that has no others can be unfrozen.
 
     Returns:
         The layers. ``graph`` is None, and ``note`` says why, where the model cannot be cut.
@@ -156,7 +189,11 @@ def find_layers(model: nn.Module, example: torch.Tensor, head: str | None = None
     note = reading.note
     if graph is not None and graph.cuts == (0,):
         graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
-    return LayerMap(layers, _head_layers(layers, head), graph, note)
+    part = {
+        n for layer in layers for n in layer.parameter_names if not set(layer.parameter_names) <= set(fixed)
+    }
+    served = {name: found for name, found in owners.served.items() if len(found) > 1}
+    return LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
 
 
 def _describe_layers(
@@ -184,6 +221,7 @@ def _describe_layers(
             module_names=tuple(held[i]),
             shape=reading.shape_before(span.stop),
             parameters=sum(count for _, count in parameters[i]),
+            tied=tuple(n for n, users in owners.users.items() if i in users and owners.tensor_layer[n] != i),
         )
         for i, span in enumerate(spans)
     ]

@@ -116,9 +116,9 @@ def _merge_repeats(
 class Owners:
     """Which layer each weight, buffer and module belongs to.
 
-    A tied weight belongs to the first layer that uses it. What never runs in test mode (an auxiliary head, a
-    module that is left over) goes by ``extra``, the layer where training runs it, or else to the first layer
-    of the module that holds it, or of what was registered before it.
+    A tied weight belongs to the first layer that uses it; ``users`` has the others. What never runs in test
+    mode (an auxiliary head, a module that is left over) goes by ``extra``, the layer where training runs it, or
+    else to the first layer of the module that holds it, or of what was registered before it.
 
     Args:
         model: the model.
@@ -139,6 +139,8 @@ class Owners:
         self.names = {id(tensor): name for name, tensor in _tensors(model)}
         self.tensor_layer: dict[str, int] = {}
         self.module_layers: dict[str, set[int]] = {}
+        self.users: dict[str, set[int]] = {}  # of each weight and buffer
+        self.served: dict[str, set[int]] = {}  # by each module, however often it is called
         for layer, span in enumerate(spans):
             for step in steps[span.start : span.stop]:
                 self._take(step, layer)
@@ -149,7 +151,7 @@ class Owners:
 
     def _take(self, step: Step, layer: int) -> None:
         if step.weight is not None:
-            self.tensor_layer.setdefault(step.weight, layer)
+            self._use(step.weight, layer)
         if not step.call:
             return
         module = self.modules[step.path]
@@ -157,9 +159,14 @@ class Owners:
             # A module without weights that serves several layers (one shared dropout) goes with the last of
             # them: a frozen first part runs in test mode anyhow, and the part that trains keeps its dropout.
             self.module_layers[part_name.strip(".")] = {layer}
+            self.served.setdefault(part_name.strip("."), set()).add(layer)
             for tensor in (*part._parameters.values(), *part._buffers.values()):
                 if tensor is not None:
-                    self.tensor_layer.setdefault(self.names[id(tensor)], layer)
+                    self._use(self.names[id(tensor)], layer)
+
+    def _use(self, tensor: str, layer: int) -> None:
+        self.tensor_layer.setdefault(tensor, layer)
+        self.users.setdefault(tensor, set()).add(layer)
 
     def _place_rest(self) -> None:
         layer = 0

@@ -73,6 +73,7 @@ def network_from(plain: Plain, own: LoadedModel | None) -> LoadedModel:
         flag(plain["own"]),
         text(plain["task"]),
         fresh,
+        own.fixed if own is not None and own.model is model else frozenset(),
     )
 
 

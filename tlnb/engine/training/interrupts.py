@@ -49,19 +49,11 @@ class ShieldedExit:
     def _finish(self, work: Callable[[], None]) -> None:
         """Do the work to its end, give SIGINT its old handler, then raise what was held back."""
         previous = self._previous
-        interrupted: KeyboardInterrupt | None = None
-        done = False
-        while not done:
-            try:
-                work()
-                done = True
-            except KeyboardInterrupt as error:
-                # Raised by hand, or in another thread: the work must be done all the same.
-                interrupted = error
-            except BaseException:
-                self._unshield()
-                raise
-        self._unshield()
+        try:
+            # An interrupt raised by hand, or in another thread: the work must be done all the same.
+            interrupted = to_the_end(work)
+        finally:
+            self._unshield()
         if self._late and previous is not None:
             self._late = False
             previous(signal.SIGINT, None)
@@ -74,6 +66,17 @@ class ShieldedExit:
             if signal.getsignal(signal.SIGINT) == self._on_interrupt:
                 signal.signal(signal.SIGINT, self._previous)
             self._previous = None
+
+
+def to_the_end(work: Callable[[], None]) -> KeyboardInterrupt | None:
+    """Do work that can be begun anew, until nothing interrupts it; the last interrupt."""
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            work()
+            return interrupted
+        except KeyboardInterrupt as error:
+            interrupted = error
 
 
 def _method_of(manager: ShieldedExit, frame: FrameType | None) -> str | None:

@@ -14,7 +14,10 @@ from tlnb.engine.training.tasks import Classification, Task
 
 Result = TypeVar("Result")
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "failed to allocate")
+_SIGNS = (
+    "out of memory", "can't allocate memory", "not enough memory", "failed to allocate", "alloc_failed",
+    "could not create a primitive", "could not create a memory", "bad_alloc", "bad allocation",
+)  # fmt: skip
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -37,6 +40,16 @@ def free_after(error: BaseException) -> None:
     gc.collect()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
+
+
+def count_pieces(samples: int, most: int) -> int:
+    """Into how many pieces of ``most`` samples a batch goes, where they are as even as can be.
+
+    No piece is a single sample, which BatchNorm cannot take, as long as ``most`` is more than one; three samples
+    in twos stay together.
+    """
+    count = -(-samples // most)
+    return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
 def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:

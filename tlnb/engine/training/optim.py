@@ -42,8 +42,9 @@ def ratios(layers: LayerMap, stage: Stage) -> dict[int, float]:
 
 
 def trainable_layers(layers: LayerMap, frozen: Collection[int]) -> list[int]:
-    """Indexes of the layers that are not frozen and have parameters."""
-    return [layer.index for layer in layers if layer.index not in frozen and layer.parameters]
+    """Indexes of the layers that are not frozen and have parameters that train."""
+    still = layers.still(frozen)
+    return [i for i, layer in enumerate(layers) if i not in frozen and set(layer.parameter_names) - still]
 
 
 def _can_fuse(model: nn.Module) -> bool:

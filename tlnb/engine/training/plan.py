@@ -113,7 +113,7 @@ def _pairs(words: list[str]) -> dict[str, Any]:
 
 
 def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapping[str, Any]) -> Stage:
-    trainable = [layer for layer in layers if layer.index not in frozen]
-    if not any(layer.parameters for layer in trainable):
+    still = layers.still(frozen)
+    if not any(set(layer.parameter_names) - still for layer in layers):
         raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
     return Stage(text=text, frozen=tuple(sorted(frozen)), asked=dict(settings), **settings)

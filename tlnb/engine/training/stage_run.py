@@ -16,6 +16,7 @@ from tlnb.engine.rates.lr_finder import STEPS
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.copies import copies_of_trainable, put_back
 from tlnb.engine.training.history import EpochRecord, StageResult
+from tlnb.engine.training.interrupts import to_the_end
 from tlnb.engine.training.order import seed_for
 from tlnb.engine.training.progress_state import Progress, affordable, capture, restore
 from tlnb.engine.training.proof import FrozenDigest, promise_kept
@@ -105,6 +106,10 @@ class _StageRun:
                 except Stopped:
                     result.stopped, result.note = True, "stopped"
                     result.left = self._capture() if self._under_way else resume
+                except BaseException:
+                    if result.left is not None:
+                        result.stopped, result.note = True, "broke off"
+                    raise
         finally:
             trainer.model.eval()
             result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
@@ -145,20 +150,32 @@ class _StageRun:
     def _epochs(self) -> None:
         trainer = self.trainer
         while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
+            if self.patience.over:
+                self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
+                return
             record = self._epoch()
             if record is None:
                 return
-            self.result.records.append(record)
-            self._clock()
-            self.emit("on_epoch", record)
-            ended = self.patience.ends(record.valid_loss)
-            if self.best is not None:
-                self.best.take(record.valid_loss, record.epoch)
-            if ended:
-                self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
-                return
-            if trainer.epoch < trainer.stage.epochs:
-                self.watch.on_measured(self._capture)
+            try:
+                self._take(record)
+                self.emit("on_epoch", record)
+                if trainer.epoch < trainer.stage.epochs and not self.patience.over:
+                    self.watch.on_measured(self._capture)
+            except BaseException:
+                # The epoch has ended, whatever went wrong in telling of it.
+                self._take(record)
+                self.result.left = self._capture()
+                raise
+
+    def _take(self, record: EpochRecord) -> None:
+        """Note an epoch that has ended; noted once, however often this is called."""
+        if record in self.result.records:
+            return
+        self._clock()
+        if self.best is not None:
+            self.best.take(record.valid_loss, record.epoch)
+        self.patience.take(record.valid_loss)
+        self.result.records.append(record)
 
     def _epoch(self) -> EpochRecord | None:
         """The record of one epoch, or None where the loss diverged and the epoch was undone.
@@ -184,14 +201,14 @@ class _StageRun:
         except Stopped:
             raise
         except Diverged as trouble:
-            put_back(good)
+            to_the_end(lambda: put_back(good))
             self.result.left, self.result.diverged = start, True
             self._say(f"{trouble}; the weights are those before that epoch")
             return None
         except BaseException:
-            put_back(good)
-            trainer.optimizer.zero_grad(set_to_none=True)
             self.result.left = start
+            to_the_end(lambda: put_back(good))
+            trainer.optimizer.zero_grad(set_to_none=True)
             raise
 
     def _on_batch(self, step: int, steps: int) -> None:
@@ -231,11 +248,15 @@ class Patience:
     def __init__(self, limit: int | None):
         self.limit, self.best, self.waited = limit, float("inf"), 0
 
-    def ends(self, loss: float) -> bool:
-        """Take in an epoch's validation loss; True when the limit is reached."""
+    @property
+    def over(self) -> bool:
+        """Whether the limit is reached."""
+        return self.limit is not None and self.waited >= self.limit
+
+    def take(self, loss: float) -> None:
+        """Take in an epoch's validation loss."""
         self.waited = 0 if loss < self.best else self.waited + 1
         self.best = min(self.best, loss)
-        return self.limit is not None and self.waited >= self.limit
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from tlnb.engine.advice.guards import Guard
 from tlnb.engine.features import precision
 from tlnb.engine.network import freezing
 from tlnb.engine.network.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
+from tlnb.engine.network.held_still import HeldStill
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.rates.schedule import factor
 from tlnb.engine.training import micro, optim
@@ -85,6 +86,7 @@ class StageTrainer:
         self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
         self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
+        self._held: AbstractContextManager[None] | None = None
 
     def guard_by(self, guard: Guard) -> None:
         """Add a guard against forgetting to the loss, before the stage starts."""
@@ -150,9 +152,15 @@ class StageTrainer:
         self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
         return mean
 
-    @torch.no_grad()
     def loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:
-        """The training loss of these samples with the weights as they are."""
+        """The training loss of these samples with the weights as they are.
+
+        A step of the user's may need gradients to make its loss.
+        """
+        with torch.set_grad_enabled(self.steps_of_its_own):
+            return self._loss_of(indices, inputs)
+
+    def _loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:
         return micro.within_memory(
             lambda: self._in_pieces(indices, inputs, lambda loss: None), lambda: self._halve(len(indices))
         )
@@ -174,7 +182,7 @@ class StageTrainer:
             lambda: self._halve(len(indices)),
         )
         if probe:
-            freezing.check_gradients(self.model)
+            freezing.check_gradients(self.model, self.layers)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
@@ -185,8 +193,9 @@ class StageTrainer:
             loss = self._loss(indices, inputs)
             use(loss)
             return loss.detach()
-        pieces = list(indices.split(self.micro))
-        parts = inputs.split(self.micro) if inputs is not None else [None] * len(pieces)
+        count = micro.count_pieces(len(indices), self.micro)
+        pieces = list(indices.tensor_split(count))
+        parts = inputs.tensor_split(count) if inputs is not None else [None] * count
         total = torch.zeros((), device=self.route.device)
         weights = micro.shares(self.task, self.targets, pieces)
         for piece, part, weight in zip(pieces, parts, weights, strict=True):
@@ -207,10 +216,19 @@ class StageTrainer:
             inputs = self.route.train.view(self.number, self.epoch).batch(indices)
         inputs = inputs.to(self.route.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
-        loss = self._step(self.route.forward, inputs, targets)
+        with self._still():
+            loss = self._step(self.route.forward, inputs, targets)
         if self.guard is None:
             return loss
         return loss + self.guard.penalty(indices, self.route.forward, inputs)
+
+    def _still(self) -> AbstractContextManager[None]:
+        """What keeps frozen layers in test mode where a step calls the whole model."""
+        if self.route.forward is not self.model:
+            return nullcontext()
+        if self._held is None:
+            self._held = HeldStill(self.model, self.layers, self.stage.frozen)
+        return self._held
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():

@@ -15,7 +15,9 @@ from tlnb.engine.export.script.refusals import check
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.printable import printable
 from tlnb.engine.training.history import StageResult
+from tlnb.errors import ExportError
 
 Fetch = Callable[[dict[str, Any]], tuple[Data, tuple[Samples, Samples]]]
 
@@ -76,11 +78,27 @@ class Job:
             ExportError: names what a script cannot hold, and what to do.
         """
         check(self.results)
+        self._check_network()
         known: dict[str, Source] = {}
         self.parts = [self._parts(result, known) for result in self.results]
         self.sources = list(known.values())
         for source in self.sources:
             source.check()
+
+    def _check_network(self) -> None:
+        odd = {*self.layers.fixed, *(name for layer in self.layers for name in layer.tied)}
+        if odd:
+            raise ExportError(
+                f"{printable(sorted(odd)[0])} is a weight that never trains, or that several layers share; "
+                "a script cannot hold that"
+            )
+        for result in self.results:
+            act = self.layers.act_otherwise & set(result.stage.frozen)
+            if act:
+                raise ExportError(
+                    f"stage {result.number} froze layer {min(act)}, whose dropout is a function or serves other "
+                    "layers too; a script cannot hold that"
+                )
 
     def _parts(self, result: StageResult, known: dict[str, Source]) -> list[Part]:
         parts, first = [], 0
