@@ -116,6 +116,13 @@ class FeatureCache:
         if slot.mapped is not None and self.folder is not None:
             self.folder.discard(slot.mapped)
 
+    def forget(self, key: str) -> None:
+        """Drop the features of that key, and their file."""
+        if key in self.entries:
+            self._drop(key)
+        if self.folder is not None:
+            self.folder.forget(key)
+
     def clear(self) -> None:
         """Drop what is in memory; files stay."""
         self._saved_before = self.saved

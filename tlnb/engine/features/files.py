@@ -149,6 +149,13 @@ class FeatureFolder:
         with contextlib.suppress(OSError):
             mapped.path.unlink()
 
+    def forget(self, key: str) -> None:
+        """Remove the rows of that key, if there are any."""
+        # The description first: without it the rows are nobody's. Maps that are open stay readable.
+        for path in (self._about(key), self._rows(key)):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
     def _prune(self, limit: int) -> None:
         for path in self.folder.glob("*.part"):
             with contextlib.suppress(OSError):
@@ -157,10 +164,7 @@ class FeatureFolder:
         named = sorted(self.folder.glob("*.json"), key=_last_used)
         while named and self.bytes > limit:
             about = named.pop(0)
-            # The description first: without it the rows are nobody's. Maps that are open stay readable.
-            for path in (about, about.with_suffix(".rows")):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+            self.forget(about.stem)
 
     def _about(self, key: str) -> Path:
         return self.folder / f"{key}.json"

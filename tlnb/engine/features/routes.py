@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.features import precision, prefix
+from tlnb.engine.features import precision, prefix, trust
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import digests, features_key
 from tlnb.engine.features.samples import Features, FeatureSamples, show_bytes
@@ -20,6 +20,10 @@ from tlnb.engine.network.parts import Part
 from tlnb.engine.training.route import Route
 
 Say = Callable[[str], None]
+OTHERWISE = (
+    "the network computes otherwise than when it was loaded, so it ran whole; to cut it again, load it again: "
+    "%tl_load $net"
+)
 WORTH_SAYING = 3.0  # seconds; a shorter pass is over before the line about it has been read
 
 
@@ -71,23 +75,33 @@ class Routes:
             say: told in one line what is computed.
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
-        cuts = prefix.cuts_ahead(layers, wish.frozen, wish.coming)
         cut = prefix.cut_for(layers, wish.frozen)
         if not cut or layers.graph is None:
-            x = samples[0].batch(torch.tensor([0])).to(device)
-            if not convolves(model, x, model):
-                return Route(*samples, model, device)
-            return Route(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device)
+            return _whole(model, samples, device)
+        for _ in range(2):  # what is not trusted is computed anew
+            route, work = self._short(model, layers, wish, samples, device, say, tick)
+            if work.trusted(model, route, samples):
+                return route
+        return _whole(model, samples, device, note=OTHERWISE)
+
+    def _short(
+        self, model: nn.Module, layers: LayerMap, wish: Wish, samples: tuple[Samples, Samples],
+        device: torch.device, say: Say, tick: prefix.Tick,
+    ) -> tuple[Route, _Work]:  # fmt: skip
+        """The route from the last clean cut on."""
+        cuts, cut = prefix.cuts_ahead(layers, wish.frozen, wish.coming), prefix.cut_for(layers, wish.frozen)
+        assert layers.graph is not None
         tail = layers.graph.tail(cut, frozen=wish.frozen)
         work = _Work(self, layers.graph, cuts, cut, device, say, tick)
         shape = layers[cut - 1].shape or ()
         work.channels_last = convolves(tail, torch.zeros(1, *shape, device=device), model)
         before = self.cache.saved - self.cache.spent
         train, valid = (work.behind_cut(part, wish.views) for part in samples)
-        return Route(
+        route = Route(
             train, valid, tail, device, work.note(train, layers),
             saved=lambda: self.cache.saved - self.cache.spent - before,
         )  # fmt: skip
+        return route, work
 
 
 class _Work:
@@ -103,6 +117,7 @@ class _Work:
         self._form = f"{routes.form} {native} {device.type}"
         self._digests = digests(graph, [k for k in graph.cuts if 0 < k <= cuts[-1]])
         self._dtype: torch.dtype | None = None
+        self._used: set[str] = set()
         self._trials: dict[tuple[int, ...], prefix.Trial] = {}
         self.channels_last = True
 
@@ -115,6 +130,18 @@ class _Work:
             return self._passing(samples, trial.dtype)
         return self._kept(samples)
 
+    def trusted(self, model: nn.Module, route: Route, samples: tuple[Samples, Samples]) -> bool:
+        """Whether the route leads where the whole network does; if not, nothing of it is kept any more."""
+        for source, kept in zip(samples, (route.train, route.valid), strict=True):
+            if source.random and not isinstance(kept, ViewSamples):
+                continue  # each batch is another one
+            first, dtype = (source.view(0) if source.random else source), self._dtype or torch.float32
+            if not trust.agrees(model, route.forward, first, kept, dtype, self.device):
+                for key in self._used:
+                    self.cache.forget(key)
+                return False
+        return True
+
     def _passing(self, samples: Samples, dtype: torch.dtype) -> Samples:
         part = prefix.FastPart(self.graph.segment(0, self.cut), dtype)
         return prefix.PassingSamples(samples, part, self.device, channels_last=self.channels_last)
@@ -122,6 +149,7 @@ class _Work:
     def _kept(self, samples: Samples) -> Samples:
         fingerprint = samples.fingerprint()
         keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
+        self._used.update(keys.values())
         if self.cache.find(keys[self.cut]) is None:
             self._compute(samples, keys)
         features = self.cache.find(keys[self.cut])
@@ -219,6 +247,14 @@ class _Work:
         if isinstance(train, ViewSamples):
             return f"{frozen} ran once for each of {len(train.views)} views"
         return f"{frozen} run each epoch, as inference"
+
+
+def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = "") -> Route:
+    """The route through the whole network."""
+    x = samples[0].batch(torch.tensor([0])).to(device)
+    if not convolves(model, x, model):
+        return Route(*samples, model, device, note)
+    return Route(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device, note)
 
 
 def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
