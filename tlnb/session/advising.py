@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.sweep import Sweep, SweepPlan
 from tlnb.engine.advice.trial import TrialGround
+from tlnb.engine.arguments import number_between, whole_number
 from tlnb.engine.data.chosen import choose
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.training.history import Run
@@ -46,6 +48,7 @@ class Advising(Training):
             NotReady: no model or no data yet.
             ModelError: the network has random weights or is all head, so that nothing can be transferred.
         """
+        whole_number(images, "--images", 2)
         layers, loaded = self._need_ready(), self._need_model()
         if not loaded.trained:
             raise ModelError(
@@ -121,6 +124,9 @@ class Advising(Training):
             NotReady: no model or no data yet.
             ModelError: the network has random weights.
         """
+        for name, value in (("--epochs", epochs), ("--seeds", seeds), ("--images", images)):
+            whole_number(value, name, 2 if name == "--images" else 1)
+        number_between(lr, "--lr", 0, math.inf)
         loaded, layers, source = self._need_model(), self._need_ready(), self._need_data()
         if not loaded.trained:
             raise ModelError(f"{loaded.name} has random weights: every depth would be the floor")

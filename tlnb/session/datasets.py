@@ -8,6 +8,10 @@ from tlnb.errors import DataError
 from tlnb.session.network import Network
 
 
+def _again(named: data.Data) -> str:
+    return str(named.asked["source"]) if named.asked is not None else "$name"
+
+
 class Datasets(Network):
     """Name the data; the network is fitted to it."""
 
@@ -49,7 +53,14 @@ class Datasets(Network):
         """
         if source is None:
             named = self._need_data()
+            others = (valid, size, batch, per_class, augment, balance, target, strict, seed)
+            if others != (0.2, None, None, None, "none", None, None, False, 0):
+                raise DataError(
+                    f"options need the data that they are for; name it too, such as: %tl_data {_again(named)}"
+                )
             return self.show_batch() if show else named
+        if show:
+            self._need_model()
         fresh = data.load_data(
             source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size, augment=augment,
             balance=balance, target=target, strict=strict, progress=lambda *at: self._emit("on_check", *at),

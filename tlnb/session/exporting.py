@@ -12,6 +12,7 @@ from torch import Tensor
 import tlnb
 from tlnb.answers import Lines
 from tlnb.engine.advice.forgetting import Forgetting
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data.data_print import data_print
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
@@ -196,7 +197,7 @@ def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:
 
 
 def _python_file(path: str) -> Path:
-    target = Path(path).expanduser()
+    target = path_of(path, ExportError)
     if target.suffix not in ("", ".py"):
         raise ExportError(f"a script is written to a .py file, not {target.suffix}")
     return target if target.suffix else target.with_suffix(".py")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tlnb.engine.arguments import whole_number
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.results.compare import Comparison, compare
 from tlnb.engine.results.predict import Predictions, Predictor, predict
@@ -23,6 +24,7 @@ class Findings(Saving):
         Raises:
             NotReady: no model or no data.
         """
+        whole_number(worst, "--worst", 0)
         self._need_ready()
         assert self._samples is not None
         return gather(self._need_model().model, self._need_data(), self._samples[1], self.device, worst=worst)

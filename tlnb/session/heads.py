@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from itertools import chain, count
 
 import torch
 from torch import nn
@@ -72,10 +74,10 @@ class Heads(State):
         source = self._need_data()
         self._new_head(spec or "linear", source, task or self._name_for(source))
         self._tasks[self._task].samples = self._samples
-        count = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
+        size = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
         return Lines(
             f"new head {spec or 'linear'} at {loaded.head} for the task {self._task}: "
-            f"{len(source.classes)} classes, {count:,} parameters, He normal weights, zero biases"
+            f"{len(source.classes)} classes, {size:,} parameters, He normal weights, zero biases"
         )
 
     def tasks(self) -> Table:
@@ -173,13 +175,34 @@ class Heads(State):
             place: heads.new_head(loaded.model.get_submodule(place), "linear", outputs, generator)
             for place in loaded.side_heads
         }
+        before, active, frozen = dict(self._tasks), self._task, self.frozen
         self._put(Task(name, fresh, sides, source.classes, source))
+        answer = self._layers[-1].shape if self._layers is not None else None
+        if answer not in (None, (outputs,)):
+            self._put(before[active])
+            self._tasks, self.frozen = before, frozen
+            raise ModelError(
+                f"with {outputs} outputs at {loaded.head} the network answers {answer} for each sample: that is no "
+                f"head; give the network {outputs} outputs itself"
+            )
 
     def _name_for(self, source: Data) -> str:
         """The name of the task that a new head for this data is for."""
         first = self._tasks.get(source.name)
         kept = first is not None and first.head is self._came_with and self._need_model().trained
-        return f"{source.name} (new)" if kept else source.name
+        return self._free(f"{source.name} (new)" if kept else source.name, source)
+
+    def _free(self, name: str, source: Data) -> str:
+        """The name, or one like it where another task has it; another data set may have the same name."""
+        names = chain((name,), (f"{name} {number}" for number in count(2)))
+        return next(n for n in names if n not in self._tasks or self._tasks[n].classes == source.classes)
+
+    def _known_task(self, source: Data) -> Task | None:
+        """The task that learned the same classes under the name of this data."""
+        same = [task for task in self._tasks.values() if task.classes == source.classes]
+        return next(
+            (task for task in same if re.fullmatch(rf"{re.escape(source.name)}( \d+)?", task.name)), None
+        )
 
     def _fit_data(self, source: Data) -> None:
         """Fit samples, layers and head to data; nothing has changed where that fails."""
@@ -225,9 +248,16 @@ class Heads(State):
 
     def _fit_head(self, loaded: LoadedModel, source: Data) -> None:
         if loaded.categories == source.classes:
+            now = self._tasks[self._task]
+            if now.data is not None and now.data.name != source.name:
+                self._emit(
+                    "on_message",
+                    f"the head knows these classes and stays, as {now.data.name} left it; %tl_head linear makes "
+                    "a new one",
+                )
             return
-        known = self._tasks.get(source.name)
-        if known is not None and known.classes == source.classes:
+        known = self._known_task(source)
+        if known is not None:
             self._put(known)
         elif loaded.outputs == len(source.classes) and (
             self._keeps_head or (loaded.categories is None and loaded.trained)

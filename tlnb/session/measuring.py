@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from tlnb.engine.advice.blend import GRID, Blend, BlendPoint, blended
 from tlnb.engine.advice.forgetting import Forgetting, OldData, StageMark, drift, old_data
 from tlnb.engine.advice.guards import Anchor, Distillation, Guard, fisher
+from tlnb.engine.arguments import path_of
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
@@ -81,8 +81,8 @@ class Measuring(Network, Training):
             NotReady: nothing was trained yet.
             BadArguments: ``a`` is not between 0 and 1.
         """
-        if a is not None and not 0 <= a <= 1:
-            raise BadArguments(f"a blend is a number from 0 (old) to 1 (new), not {a:g}")
+        if a is not None and (isinstance(a, bool) or not isinstance(a, int | float) or not 0 <= a <= 1):
+            raise BadArguments(f"a blend is a number from 0 (old) to 1 (new), not {a!r}")
         self._need_ready()
         if self._old is None or not len(self._history):
             raise NotReady("nothing was trained yet, so there is nothing to blend; %tl_train comes first")
@@ -280,7 +280,7 @@ def _by_name(source: object) -> str | None:
     """How data can be named from any folder; None for an object."""
     if not isinstance(source, str | os.PathLike):
         return None
-    path = Path(source).expanduser()
+    path = path_of(source)
     return str(path.absolute()) if path.exists() else os.fspath(source)
 
 

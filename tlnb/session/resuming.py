@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from tlnb.answers import Lines
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data import load as data
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.old_network import OldNetwork
@@ -62,7 +63,7 @@ class Resuming(Datasets, Training, Standing):
 
     def _find(self, path: str | None) -> tuple[Path, Checkpoint]:
         if path is not None:
-            place = Path(path).expanduser()
+            place = path_of(path, CheckpointError)
             place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
             return place, checkpoint.read(place)
         auto = self._autosave

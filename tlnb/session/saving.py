@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from tlnb.answers import Lines
+from tlnb.engine.arguments import path_of
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.network import freezing
 from tlnb.engine.printable import printable
@@ -196,15 +197,15 @@ class Saving(Resuming):
             yield f"saved    {auto.age:.0f} s ago by autosave, in {auto.took:.2f} s; %tl_resume comes back"
 
 
-def _target(path: str) -> Path:
+def _target(path: object) -> Path:
     """The file to write to.
 
     Raises:
         CheckpointError: something else than a checkpoint stands there.
     """
-    if not Path(path).name or "\0" in path:
+    place = path_of(path, CheckpointError)
+    if not place.name:
         raise CheckpointError("a file needs a name, such as: %tl_save birds")
-    place = Path(path).expanduser()
     if not place.suffix:
         place = place.with_name(place.name + SUFFIX)
     if place.exists() and not (place.is_file() and checkpoint.is_checkpoint(place)):

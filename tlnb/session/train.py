@@ -8,6 +8,7 @@ from typing import Any
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.routes import Wish
+from tlnb.engine.rates import lr_finder
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.saving.pending import Pending
 from tlnb.engine.training import plan
@@ -21,7 +22,7 @@ from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stage_run import own_random_state, run_stage
 from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.trainer import StageTrainer, Step
-from tlnb.errors import NotReady, TrainingError
+from tlnb.errors import NotReady, PlanError, TrainingError
 from tlnb.session.keeping import Keeping
 
 BN_MODES = ("train", "frozen")
@@ -68,6 +69,7 @@ class Training(Keeping):
         settings: dict[str, Any] = {"start": start, "stop": stop, "steps": steps} | (
             {"rule": rule} if rule else {}
         )
+        lr_finder.check(**settings)
         trainer = self._trainer(stage, "train", (stage,) if cache else None)
         request = StopRequest()
         with self._working("a range test", request), own_random_state(0):
@@ -128,6 +130,8 @@ class Training(Keeping):
             NotReady, PlanError: nothing has run then.
             TrainingError: no rate was found, or a frozen layer changed; finished stages stay.
         """
+        if not isinstance(text, str):
+            raise PlanError(f"a plan is text with a stage a line, not {type(text).__name__}")
         layers = self._need_ready()
         stages = plan.parse_plan(text, layers, self._frozen_indexes(), defaults)
         return self._run(stages, bn, cache, keep_best)

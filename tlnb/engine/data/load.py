@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tlnb.engine.arguments import number_between, path_of, whole_number
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
@@ -65,7 +66,7 @@ def load_data(
     Raises:
         DataError: an unknown source, an impossible split or option, or, when strict, a bad file.
     """
-    _check_options(valid, per_class, batch, size, augment, balance, target)
+    _check_options(valid, per_class, batch, size, augment, balance, target, seed)
     found = _find(source, Ask(seed, target, progress))
     if strict and found.problems:
         path, reason = found.problems[0]
@@ -93,20 +94,20 @@ def _plain(asked: dict[str, Any]) -> dict[str, Any] | None:
     source = asked["source"]
     if not isinstance(source, str | os.PathLike) or not isinstance(asked["augment"], str):
         return None
-    path = Path(source).expanduser()
+    path = path_of(source, DataError)
     known = isinstance(source, str) and (source in BUILTIN or source.startswith("torchvision/"))
     return asked | {"source": os.fspath(source) if known else str(path.absolute())}
 
 
 def _check_options(
     valid: float, per_class: int | None, batch: int | None, size: int | None, augment: object,
-    balance: str | None, target: str | None,
+    balance: str | None, target: str | None, seed: int,
 ) -> None:  # fmt: skip
-    if not 0 < valid < 1:
-        raise DataError(f"--valid takes a share between 0 and 1, not {valid}")
+    number_between(valid, "--valid", 0, 1, DataError)
+    whole_number(seed, "--seed", 0, DataError)
     for option, number in (("--per-class", per_class), ("--batch", batch), ("--size", size)):
-        if number is not None and number < 1:
-            raise DataError(f"{option} takes a whole number from 1 up, not {number}")
+        if number is not None:
+            whole_number(number, option, 1, DataError)
     for option, word, words in (("--balance", balance, BALANCES), ("--target", target, TARGETS)):
         if word is not None and word not in words:
             raise DataError(f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(word, words)}")
@@ -126,9 +127,9 @@ def _find(source: object, ask: Ask) -> Found:
 
 
 def _find_path(text: str, ask: Ask) -> Found:
-    if "\0" in text:
-        raise DataError("a path cannot hold a zero byte")
-    path = Path(text).expanduser()
+    if not text.strip():
+        raise DataError("no source is named; such as: %tl_data digits")
+    path = path_of(text, DataError)
     if path.is_dir():
         return read_folder(path, ask)
     if path.is_file():

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tlnb.engine.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
 from tlnb.engine.network.tracing import flags
 from tlnb.errors import ExportError, did_you_mean
@@ -78,7 +79,7 @@ def target(path: str) -> Path:
     Raises:
         ExportError: another ending.
     """
-    place = Path(path).expanduser()
+    place = path_of(path, ExportError)
     place = place if place.suffix else place.with_suffix(".safetensors")
     if place.suffix not in WRITERS:
         raise ExportError(

@@ -11,6 +11,7 @@ import torch
 import torchvision
 
 from tlnb.assets import WEIGHTS
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import from_file, timm_models
 from tlnb.engine.models import weights as files
@@ -87,17 +88,19 @@ def _load(name: str, weights: str | None, arch: str | None, say: Say) -> LoadedM
         raise ModelError(f"--arch names the architecture of a file, and {name!r} is no file")
     if name.startswith(timm_models.PREFIX):
         return timm_models.load(name, weights, say)
-    if name and name not in names():
+    if name not in names() and (name or weights is None):
         raise ModelError(
             f"no model {name!r}{did_you_mean(name, names())}; %tl_load convnet5 needs no download"
         )
-    if weights is not None and Path(weights).expanduser().is_file():
+    if weights is not None and path_of(weights, WeightsError).is_file():
         return _filled(name or None, weights)
     return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)
 
 
 def _is_file(name: str) -> bool:
-    path = Path(name).expanduser()
+    if "\0" in name:
+        return False  # no file, and no name that is known
+    path = path_of(name, ModelError)
     if path.suffix.lower() in files.SUFFIXES and not name.startswith(timm_models.PREFIX):
         if not path.is_file():
             raise WeightsError(f"no weights file {name!r}")

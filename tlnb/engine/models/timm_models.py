@@ -17,6 +17,7 @@ from urllib.request import getproxies
 import torchvision
 from torch import nn
 
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
@@ -66,7 +67,7 @@ def load(name: str, weights: str | None, say: Callable[[str], None]) -> LoadedMo
     known = timm.list_models()
     if base not in known:
         raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
-    file = weights is not None and weights != NO_WEIGHTS and Path(weights).expanduser().is_file()
+    file = weights is not None and weights != NO_WEIGHTS and path_of(weights, WeightsError).is_file()
     if weights is not None and weights != NO_WEIGHTS and not file:
         tag = weights
     tags = entries(name.split(".")[0])

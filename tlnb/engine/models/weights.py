@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from tlnb.engine.arguments import path_of
 from tlnb.engine.models.matching import match
 from tlnb.engine.models.unwrap import StateDict, unwrap, without_compiled
 from tlnb.engine.printable import printable
@@ -52,7 +53,7 @@ def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
     Raises:
         WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
     """
-    path = Path(path).expanduser()
+    path = path_of(path, WeightsError)
     if not path.is_file():
         raise WeightsError(f"no weights file {str(path)!r}")
     found = unwrap(_read(path))
@@ -82,7 +83,7 @@ def _read(path: Path) -> object:
 def metadata(path: str | Path) -> dict[str, str]:
     """What a safetensors file says about itself; empty where it says nothing, or is another kind of file."""
     try:
-        with safe_open(Path(path).expanduser(), "pt") as file:
+        with safe_open(path_of(path, WeightsError), "pt") as file:
             return file.metadata() or {}
     except SafetensorError:
         return {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,8 @@ from torch import nn
 from tlnb.engine.network.auxiliary import is_auxiliary
 from tlnb.errors import ModelError
 
-_MLP = re.compile(r"mlp:\d+(,\d+)*")
+_MLP = re.compile(r"mlp:\d{1,9}(,\d{1,9})*")
+WIDEST = 1 << 16  # more hidden features than any head needs; a slip of the finger would take all memory
 
 
 def find_head(model: nn.Module) -> str:
@@ -37,6 +39,8 @@ def find_head(model: nn.Module) -> str:
 def new_head(old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None) -> nn.Module:
     """A fresh head with He normal weights and zero biases (He et al. 2015: std = sqrt(2 / fan_in)).
 
+    A convolution keeps its kernel, stride, padding and dilation.
+
     Args:
         old: the module that it replaces; gives the number of features and the device.
         spec: ``linear``, or ``mlp:512,256`` for hidden layers of those widths with ReLU between.
@@ -53,6 +57,8 @@ def new_head(old: nn.Module, spec: str, outputs: int, generator: torch.Generator
         head: nn.Module = _stack([linear.in_features, *widths, outputs], nn.Linear)
     elif convolution is not None:
         head = _stack([convolution.in_channels, *widths, outputs], lambda a, b: nn.Conv2d(a, b, 1))
+        first = next(m for m in head.modules() if isinstance(m, nn.Conv2d))
+        head = _with_first(head, _in_place_of(convolution, first.out_channels))
     else:
         raise ModelError(f"cannot tell how many features reach the head {type(old).__name__}")
     for module in head.modules():
@@ -87,9 +93,20 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
 def _widths(spec: str) -> list[int]:
     if spec == "linear":
         return []
-    if not _MLP.fullmatch(spec) or "0" in (widths := spec.removeprefix("mlp:").split(",")):
+    widths = [int(width) for width in spec[4:].split(",")] if _MLP.fullmatch(str(spec)) else [0]
+    if not all(0 < width <= WIDEST for width in widths):
         raise ModelError(f"a head is linear, or mlp: and widths such as mlp:512,256; not {spec!r}")
-    return [int(width) for width in widths]
+    return widths
+
+
+def _in_place_of(old: nn.Conv2d, outputs: int) -> nn.Conv2d:
+    same: Any = {name: getattr(old, name) for name in ("stride", "padding", "dilation", "padding_mode")}
+    kernel: Any = old.kernel_size
+    return nn.Conv2d(old.in_channels, outputs, kernel, **same)
+
+
+def _with_first(head: nn.Module, first: nn.Module) -> nn.Module:
+    return nn.Sequential(first, *list(head)[1:]) if isinstance(head, nn.Sequential) else first
 
 
 def _stack(sizes: list[int], make: Callable[[int, int], nn.Module]) -> nn.Module:

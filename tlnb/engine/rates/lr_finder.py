@@ -101,6 +101,15 @@ def judge(
     )
 
 
+def check(*, start: float, stop: float, steps: int, rule: str = "basin") -> None:
+    """See whether a sweep can be made like that, before anything runs.
+
+    Raises:
+        BadArguments: it cannot.
+    """
+    _rates(start, stop, steps, rule)
+
+
 def _rates(start: float, stop: float, steps: int, rule: str) -> list[float]:
     if rule not in RULES:
         raise BadArguments(f"no rule {rule!r}{did_you_mean(rule, RULES) or '.'} Rules: {', '.join(RULES)}")

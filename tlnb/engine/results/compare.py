@@ -8,6 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tlnb.engine.arguments import path_of
 from tlnb.engine.figures import INK, PALETTE, as_html, as_png, as_svg, new_figure, plain, short
 from tlnb.engine.printable import printable
 from tlnb.engine.saving import checkpoint
@@ -89,7 +90,7 @@ class Comparison:
         Raises:
             ExportError: another ending, or a place that cannot be written.
         """
-        place = Path(path).expanduser()
+        place = path_of(path, ExportError)
         if place.suffix not in (".svg", ".png"):
             raise ExportError(
                 f"the picture is written as .svg or .png, not {place.suffix or 'without an ending'}"
@@ -152,7 +153,7 @@ def compare(sources: Sequence[object]) -> Comparison:
 
 def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
+        path = path_of(source, CheckpointError)
         path = path if path.suffix or path.exists() else path.with_suffix(checkpoint.SUFFIX)
         found = checkpoint.read(path)
         try:

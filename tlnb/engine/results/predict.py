@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
@@ -209,9 +210,9 @@ def _paths(source: object) -> list[Path] | None:
         lines = [line.strip().strip("'\"") for line in source.splitlines() if line.strip()]
         source = lines if len(lines) > 1 else (lines[0] if lines else "")
     if isinstance(source, str | os.PathLike):
-        return _below(Path(source).expanduser())
+        return _below(path_of(source, DataError))
     if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
-        return [path for part in source for path in _below(Path(part).expanduser())]
+        return [path for part in source for path in _below(path_of(part, DataError))]
     return None
 
 
@@ -258,30 +259,47 @@ def _of_files(
 def _of_arrays(
     predictor: Predictor, source: object, views: int, check: Callable[[], None]
 ) -> tuple[list[str], list[Tensor]]:
-    items = _items(source)
-    pictures = getattr(predictor.data.train, "inputs", None) is None
+    like = getattr(predictor.data.train, "inputs", None)
+    items: Any = _pictures(source, predictor.preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
         check()
         part = items[at : at + BATCH]
-        if pictures:
+        if like is None:
             answers.append(
                 predictor.pictures(torch.stack([_fitted(p, predictor.preprocess) for p in part]), views)
             )
         else:
-            answers.append(predictor.inputs(torch.stack([torch.as_tensor(p).float() for p in part])))
+            answers.append(predictor.inputs(torch.stack(list(part))))
     return [f"sample {number}" for number in range(len(items))], answers
 
 
 def _fitted(item: Any, preprocess: Preprocess) -> Tensor:
     try:
         return fit_tensor(as_image_tensor(item), preprocess)
-    except BadPicture as trouble:
+    except (BadPicture, TypeError, ValueError) as trouble:
         raise DataError(f"this cannot be predicted on: {trouble}") from None
 
 
-def _items(source: Any) -> Sequence[Any]:
-    """Samples one by one."""
+def _rows(source: Any, like: Tensor) -> Tensor:
+    """Samples of the shape and type that the network learned from: one, or several in front of each other."""
+    try:
+        rows = torch.as_tensor(source if isinstance(source, Tensor) else np.asarray(source)).to(like.dtype)
+    except (TypeError, ValueError):
+        raise DataError(
+            f"predictions are made for numbers, not for a {type(source).__name__} of others"
+        ) from None
+    rows = rows[None] if rows.shape == like.shape[1:] else rows
+    if rows.shape[1:] != like.shape[1:] or not len(rows):
+        raise DataError(
+            f"a sample has the shape {tuple(like.shape[1:])}, several {('N', *like.shape[1:])}; "
+            f"this is {tuple(rows.shape)}".replace("'", "")
+        )
+    return rows
+
+
+def _pictures(source: Any, channels: int) -> Sequence[Any]:
+    """Pictures one by one; (3, H, W) is one in colour for a network that sees colours, three grey ones else."""
     from PIL import Image
 
     if isinstance(source, Image.Image):
@@ -294,5 +312,6 @@ def _items(source: Any) -> Sequence[Any]:
             f"not a {type(source).__name__}"
         )
     shape: tuple[int, ...] = tuple(getattr(source, "shape", ()))
-    single = len(shape) == 2 or (len(shape) == 3 and (shape[0] in (1, 3) or shape[2] == 3) and shape[1] > 3)
-    return [source] if single else list(source)
+    first = len(shape) == 3 and shape[1] > 3 and shape[0] in (1, channels)
+    last = len(shape) == 3 and shape[1] > 3 and shape[0] > 3 and shape[2] == 3
+    return [source] if len(shape) == 2 or first or last else list(source)

@@ -113,8 +113,9 @@ def head_to(module: nn.Module) -> Any:
     """The form of a head; None for one that only its architecture can build."""
     if type(module) is nn.Linear:
         return ["linear", module.in_features, module.out_features, module.bias is not None]
-    if type(module) is nn.Conv2d and module.kernel_size == (1, 1) and module.groups == 1:
-        return ["convolution", module.in_channels, module.out_channels, module.bias is not None]
+    if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
+        plain = ["convolution", module.in_channels, module.out_channels, module.bias is not None]
+        return plain + _geometry(module)
     if type(module) is nn.ReLU:
         return ["relu"]
     if type(module) is nn.Sequential:
@@ -130,18 +131,42 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
         inputs, outputs = whole(rest[0], 1), whole(rest[1], 1)
         if inputs * outputs > WIDEST * 64 or max(inputs, outputs) > WIDEST:
             raise ValueError("no head is so large")
+        bias, sizes = flag(rest[2]), _sizes(rest[3:]) if kind == "convolution" else ((1, 1),)
+        if inputs * outputs * sizes[0][0] * sizes[0][1] > WIDEST * 64:
+            raise ValueError("no head is so large")
         with torch.device("meta"):
-            bias = flag(rest[2])
-            return (
-                nn.Linear(inputs, outputs, bias)
-                if kind == "linear"
-                else nn.Conv2d(inputs, outputs, 1, bias=bias)
-            )
+            if kind == "linear":
+                return nn.Linear(inputs, outputs, bias)
+            kernel, *others = sizes
+            named = dict(zip(("stride", "padding", "dilation"), others, strict=False))
+            return nn.Conv2d(inputs, outputs, kernel, bias=bias, **named)
     if kind == "relu" and not rest:
         return nn.ReLU()
     if kind == "sequence" and depth == 0:
         return nn.Sequential(*(head_from(part, 1) for part in rest))
     raise ValueError(f"{kind!r} is no part of a head")
+
+
+def _geometry(module: nn.Conv2d) -> list[Any]:
+    """Kernel, stride, padding and dilation; nothing for a 1×1 convolution as it usually is."""
+    told = [module.kernel_size, module.stride, module.padding, module.dilation]
+    if told == [(1, 1), (1, 1), (0, 0), (1, 1)]:
+        return []
+    return [value if isinstance(value, str) else list(value) for value in told]
+
+
+def _sizes(plain: list[Any]) -> tuple[Any, ...]:
+    if not plain:
+        return ((1, 1),)
+    kernel, stride, padding, dilation = plain
+    pairs = [wholes(value) for value in (kernel, stride, dilation)]
+    if not isinstance(padding, str):
+        pairs.append(wholes(padding))
+    elif padding not in ("same", "valid"):
+        raise ValueError(f"{padding!r} is no padding")
+    if any(len(pair) != 2 or max(pair) > 1024 for pair in pairs) or min(min(pair) for pair in pairs[:3]) < 1:
+        raise ValueError("no convolution is like that")
+    return pairs[0], pairs[1], padding if isinstance(padding, str) else pairs[3], pairs[2]
 
 
 # ---------------------------------------------------------------- tensors

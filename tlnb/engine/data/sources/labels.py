@@ -72,7 +72,9 @@ def _look(array: np.ndarray) -> str:
     if array.dtype.kind == "U":
         return LABELS if any(";" in word for word in array.ravel()) else CLASSES
     if array.ndim == 2:
-        return LABELS if np.isin(array, (0, 1)).all() else REGRESSION
+        if not np.isin(array, (0, 1)).all():
+            return REGRESSION
+        return CLASSES if (array.sum(1) == 1).all() else LABELS  # one-hot, where each row has a single 1
     return CLASSES if array.dtype.kind != "f" or (array == np.round(array)).all() else REGRESSION
 
 

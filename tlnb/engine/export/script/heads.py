@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Sequence
 from textwrap import indent
@@ -48,7 +49,43 @@ def layer_code(module: nn.Module) -> str | None:
         return "nn.Sequential(\n" + "".join(indent(f"{part},\n", "    ") for part in parts) + ")"
     if not PLAIN.match(type(module).__module__) or list(module.children()):
         return None
-    return f"nn.{type(module).__name__}({module.extra_repr()})"
+    arguments = _arguments(module)
+    return None if arguments is None else f"nn.{type(module).__name__}({', '.join(arguments)})"
+
+
+def _arguments(module: nn.Module) -> list[str] | None:
+    """What a module of torch's own was made with, as far as it is not the default; None where that is not known.
+
+    Not its ``repr``: that leaves options out, and words without quotes.
+    """
+    told = []
+    for name, parameter in inspect.signature(type(module)).parameters.items():
+        if name.startswith("_") or name in ("device", "dtype"):
+            continue
+        value = getattr(module, name, parameter.empty)
+        if name == "bias" and not isinstance(value, bool):
+            value = value is not None
+        if (
+            parameter.kind is not parameter.POSITIONAL_OR_KEYWORD
+            and parameter.kind is not parameter.KEYWORD_ONLY
+        ):
+            return None
+        if value is parameter.empty and parameter.default in (parameter.empty, None):
+            if parameter.default is None:
+                continue
+            return None
+        if not _is_plain(value):
+            return None
+        same = (parameter.default,) * len(value) if isinstance(value, tuple) else parameter.default
+        if value not in (parameter.default, same):
+            told.append(f"{name}={value!r}")
+    return told
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple | list):
+        return all(_is_plain(part) for part in value)
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def numbers_of(results: Sequence[StageResult]) -> list[int]:
