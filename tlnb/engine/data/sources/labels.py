@@ -34,7 +34,7 @@ def encode(parts: Sequence[Any], target: str | None = None, names: Sequence[str]
     """
     arrays = [_array(part) for part in parts]
     joined = np.concatenate(arrays)
-    kind = target or _look(joined)
+    kind = target or _look(joined, named=names is not None)
     if kind == CLASSES:
         classes, codes = _classes(joined, names)
     elif kind == LABELS:
@@ -68,13 +68,14 @@ def _array(part: Any) -> np.ndarray:
     return array.astype(str) if array.dtype.kind in "SO" else array
 
 
-def _look(array: np.ndarray) -> str:
+def _look(array: np.ndarray, *, named: bool) -> str:
     if array.dtype.kind == "U":
         return LABELS if any(";" in word for word in array.ravel()) else CLASSES
     if array.ndim == 2:
         if not np.isin(array, (0, 1)).all():
             return REGRESSION
-        return CLASSES if (array.sum(1) == 1).all() else LABELS  # one-hot, where each row has a single 1
+        # One-hot, where each row has a single 1; columns that have names of their own are labels.
+        return CLASSES if not named and (array.sum(1) == 1).all() else LABELS
     return CLASSES if array.dtype.kind != "f" or (array == np.round(array)).all() else REGRESSION
 
 
