@@ -34,7 +34,7 @@ def encode(parts: Sequence[Any], target: str | None = None, names: Sequence[str]
     """
     arrays = [_array(part) for part in parts]
     joined = np.concatenate(arrays)
-    kind = target or _look(joined, named=names is not None)
+    kind = target or _look(joined)
     if kind == CLASSES:
         classes, codes = _classes(joined, names)
     elif kind == LABELS:
@@ -43,6 +43,15 @@ def encode(parts: Sequence[Any], target: str | None = None, names: Sequence[str]
         classes, codes = _values(joined, names)
     ends = np.cumsum([len(array) for array in arrays])[:-1]
     return kind, classes, [torch.from_numpy(np.ascontiguousarray(c)) for c in np.split(codes, ends)]
+
+
+def are_one_hot(parts: Sequence[Any]) -> bool:
+    """Whether each target is a row of zeros with a single 1, so that it may be the number of a class."""
+    arrays = [_array(part) for part in parts]
+    return all(
+        a.ndim == 2 and a.dtype.kind in "biuf" and np.isin(a, (0, 1)).all() and (a.sum(1) == 1).all()
+        for a in arrays
+    )
 
 
 def _array(part: Any) -> np.ndarray:
@@ -68,14 +77,11 @@ def _array(part: Any) -> np.ndarray:
     return array.astype(str) if array.dtype.kind in "SO" else array
 
 
-def _look(array: np.ndarray, *, named: bool) -> str:
+def _look(array: np.ndarray) -> str:
     if array.dtype.kind == "U":
         return LABELS if any(";" in word for word in array.ravel()) else CLASSES
     if array.ndim == 2:
-        if not np.isin(array, (0, 1)).all():
-            return REGRESSION
-        # One-hot, where each row has a single 1; columns that have names of their own are labels.
-        return CLASSES if not named and (array.sum(1) == 1).all() else LABELS
+        return LABELS if np.isin(array, (0, 1)).all() else REGRESSION
     return CLASSES if array.dtype.kind != "f" or (array == np.round(array)).all() else REGRESSION
 
 

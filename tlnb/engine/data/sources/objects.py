@@ -22,8 +22,8 @@ from tlnb.engine.data.collated import Pipeline
 from tlnb.engine.data.collections import Collection, Items, ReadPictures
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.sources.arrays import collection_of
-from tlnb.engine.data.sources.found import Ask, Found
-from tlnb.engine.data.sources.labels import encode
+from tlnb.engine.data.sources.found import CLASSES, Ask, Found
+from tlnb.engine.data.sources.labels import are_one_hot, encode
 from tlnb.engine.training.random_streams import own_stream
 from tlnb.errors import DataError
 
@@ -85,7 +85,10 @@ class _Part:
 
 
 def _from_parts(parts: list[_Part], ask: Ask) -> Found:
-    kind, classes, targets = encode([part.targets for part in parts], ask.target, parts[0].names)
+    raw, target = [part.targets for part in parts], ask.target
+    if target is None and parts[0].names is None and are_one_hot(raw):
+        target = CLASSES
+    kind, classes, targets = encode(raw, target, parts[0].names)
     made = [part.make(tensor) for part, tensor in zip(parts, targets, strict=True)]
     notes = list(dict.fromkeys(note for part in parts for note in part.notes))
     valid = made[1] if len(made) > 1 else None
