@@ -22,8 +22,9 @@ FOLLOWED = [
 with atheris.instrument_imports(include=FOLLOWED):
     from tlnb.engine.data.images import headers
     from tlnb.engine.network.address import select
-    from tlnb.engine.saving.checkpoint_parts import BROKEN, result_from
+    from tlnb.engine.saving.checkpoint_parts import result_from
     from tlnb.engine.saving.pending import pending_from
+    from tlnb.engine.saving.plain import BROKEN
     from tlnb.engine.training.plan import parse_plan
     from tlnb.magics.arguments import parse
     from tlnb.magics.commands import COMMANDS

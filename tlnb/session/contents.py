@@ -26,21 +26,9 @@ from tlnb.engine.saving.checkpoint_network import (
     tensors_of,
 )  # fmt: skip
 from tlnb.engine.saving.checkpoint_old import OldParts, old_from, old_to
-from tlnb.engine.saving.checkpoint_parts import (
-    BROKEN,
-    Plain,
-    flag,
-    number,
-    optimizer_from,
-    optimizer_to,
-    optional,
-    result_from,
-    result_to,
-    text,
-    texts,
-    whole,
-)  # fmt: skip
+from tlnb.engine.saving.checkpoint_parts import optimizer_from, optimizer_to, result_from, result_to
 from tlnb.engine.saving.pending import Pending, pending_from, pending_to
+from tlnb.engine.saving.plain import BROKEN, Plain, flag, number, optional, text, texts, whole
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.optimizer_state import ByName
 from tlnb.engine.training.progress_state import Progress

@@ -17,7 +17,7 @@ from tlnb.engine.data.data_print import data_print
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.export import export
+from tlnb.engine.export import export, own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
 from tlnb.engine.export.deployed import Deployed, about, raw_inputs
@@ -32,7 +32,7 @@ from tlnb.engine.printable import printable
 from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.errors import ExportError, TlnbError
 from tlnb.session.findings import Findings
-from tlnb.session.recipe import Recipes
+from tlnb.session.recipe import Recipes, source_of
 
 
 class Exporting(Recipes, Findings):
@@ -52,6 +52,7 @@ class Exporting(Recipes, Findings):
         """
         target = None if path is None else _python_file(path)
         layers = self._need_ready()
+        self._check_steps()
         job = Job(
             self._need_model(), layers, self._history.stages, self._data_told, self._start_weights,
             stem=target.stem if target else "train", network=network, blend=self._blend_at_the_end(),
@@ -61,6 +62,16 @@ class Exporting(Recipes, Findings):
         if target is not None:
             script.write(target)
         return script
+
+    def _check_steps(self) -> None:
+        """Refuse a step that came with a file: a script holds no code but the user's and tlnb's own."""
+        mine = source_of(self._step)
+        for result in self._history.stages:
+            if result.setup.get("from_file") and result.setup.get("step") not in (None, mine):
+                raise ExportError(
+                    f"the step of stage {result.number} came with the saved session; run its cell again "
+                    "(%%tl_step), so that the script holds code of your own"
+                )
 
     def export(self, path: str) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
@@ -88,6 +99,9 @@ class Exporting(Recipes, Findings):
             answers = network(inputs)
         facts = about(loaded, data, samples, tlnb.__version__)
         files = [target.name]
+        beside = (".md", ".json", ".py") if target.suffix == ".safetensors" else (".md",)
+        card_at = target.with_suffix(".md")
+        own_files.check([target, *map(target.with_suffix, beside)], card_at, own_files.CARD)
         if target.suffix == ".safetensors":
             code = loader_code(loaded, data.classes, samples, data.task, target.name)
             files += [target.with_suffix(".json").name, target.with_suffix(".py").name]
@@ -102,9 +116,9 @@ class Exporting(Recipes, Findings):
             loaded, results, self._history.stages, files, verdict, self._forgotten(),
             takes=_takes(facts, loaded),
         )  # fmt: skip
-        target.with_suffix(".md").write_text(text, encoding="utf-8")
+        card_at.write_text(text, encoding="utf-8")
         size = show_bytes(target.stat().st_size)
-        names = ", ".join([*files[1:], target.with_suffix(".md").name])
+        names = ", ".join([*files[1:], card_at.name])
         return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
 
     def _forgotten(self) -> Forgetting | None:

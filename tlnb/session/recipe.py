@@ -24,7 +24,7 @@ from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.engine.saving.pending import Pending
 from tlnb.engine.training.history import History, Run, StageResult
 from tlnb.engine.training.order import seed_for
-from tlnb.engine.training.trainer import StageTrainer
+from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.session.measuring import Measuring
 from tlnb.session.saving import Saving
 
@@ -84,7 +84,7 @@ class Recipes(Measuring, Saving):
         loaded, source, stage = self._need_model(), self._need_data(), trainer.stage
         came = self._came_with
         auto = stage.precision == "auto" and precision.fast_bfloat16(self.device)
-        step = getattr(trainer._step, "source", None) or _unless_usual(trainer)
+        step = source_of(self._step)
         short = trainer.route.forward is not trainer.model
         before, blend, drawn, whole = self._begun or ((None, None), None, True, self._weights_are_own())
         after = self._marks_now()
@@ -222,12 +222,15 @@ def _kept_some(notes: tuple[str, ...]) -> bool:
     return any(note.startswith("kept: ") for note in notes)
 
 
-def _unless_usual(trainer: StageTrainer) -> str | None:
-    """The source of a step that was given as a function."""
-    if trainer._step == trainer._usual_step:
+def source_of(step: Step | None) -> str | None:
+    """The source of a step of the user's, from a cell or a function; None where it is not known."""
+    if step is None:
         return None
+    told = getattr(step, "source", None)
+    if told:
+        return str(told)
     try:
-        source = textwrap.dedent(inspect.getsource(trainer._step))
+        source = textwrap.dedent(inspect.getsource(step))
     except (OSError, TypeError):
         return None
     return source if source.startswith("def ") else None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from tlnb.engine.advice.forgetting import Forgetting
+from tlnb.engine.export.own_files import CARD
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.results import Results
 from tlnb.engine.training.history import StageResult, spans
@@ -36,7 +37,7 @@ def card(
     """
     parts = [
         f"# {clean(loaded.name)} on {clean(results.name)}",
-        f"From {clean(loaded.name)} with the weights {clean(loaded.weights)}, transferred with tlnb.",
+        f"From {clean(loaded.name)} with the weights {clean(loaded.weights)}, {CARD}",
         "## Files\n\n" + "\n".join(f"- `{clean(name)}`" for name in files) + f"\n\n{clean(checked)}",
         f"## What goes in and comes out\n\n{clean(takes)}\n\nOut: {_out(results)}",
         "## How it was trained\n\n" + _stages(stages),

@@ -12,7 +12,8 @@ from tlnb.engine.arguments import path_of
 from tlnb.engine.figures import INK, PALETTE, as_html, as_png, as_svg, new_figure, plain, short
 from tlnb.engine.printable import printable
 from tlnb.engine.saving import checkpoint
-from tlnb.engine.saving.checkpoint_parts import BROKEN, result_from
+from tlnb.engine.saving.checkpoint_parts import result_from
+from tlnb.engine.saving.plain import BROKEN
 from tlnb.engine.table import Table
 from tlnb.engine.training.history import EpochRecord, StageResult, show_metric, spans
 from tlnb.errors import CheckpointError, ExportError, NotReady

@@ -18,7 +18,7 @@ from tlnb.engine.models import timm_models
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.published import CONVNET5, build, torchvision_names
 from tlnb.engine.printable import printable
-from tlnb.engine.saving.checkpoint_parts import Plain, flag, optional, text, texts, whole, wholes
+from tlnb.engine.saving.plain import Plain, flag, optional, text, texts, whole, wholes
 from tlnb.errors import CheckpointError
 
 WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.checkpoint_network import fill, head_to, tensors_of
-from tlnb.engine.saving.checkpoint_parts import Plain, text, texts
+from tlnb.engine.saving.plain import Plain, text, texts
 
 HeadFrom = Callable[[Any, Mapping[str, Tensor], str], nn.Module]
 

@@ -7,18 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from tlnb.engine.saving.checkpoint_parts import (
-    Plain,
-    flag,
-    optional,
-    progress_from,
-    progress_to,
-    result_from,
-    result_to,
-    stage_from,
-    text,
-    whole,
-)  # fmt: skip
+from tlnb.engine.saving.checkpoint_parts import progress_from, progress_to, result_from, result_to, stage_from
+from tlnb.engine.saving.plain import Plain, flag, optional, text, whole
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.progress_state import Progress
 from tlnb.engine.training.stage import Stage

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from tlnb.engine.data.samples import PictureSamples, Samples
@@ -68,8 +70,13 @@ def loader_code(
         build="\n".join(f"    {line}" for line in "\n".join(build).splitlines()), file=literal(file)
     )
     parts = [*before, wrapped("CLASSES", classes), load, _predict(samples, task, imports)]
-    about = f'"""{loaded.name} for {len(classes)} classes: loads {file} beside it, and predicts.'
-    usage = "\n\n    python {} picture.jpg ...\n".format(file.rsplit(".", 1)[0] + ".py")
+    # Names from outside end no docstring.
+    plain = str.maketrans({"\\": "/", '"': "'"})
+    title = f"{loaded.name} for {len(classes)} classes: loads {file} beside it, and predicts.".translate(
+        plain
+    )
+    about = f'"""{title}'
+    usage = f"\n\n    python {Path(file).stem.translate(plain)}.py picture.jpg ...\n"
     usage = usage if isinstance(samples, PictureSamples) else ""
     code = "\n\n\n".join(part.strip("\n") for part in parts)
     top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tlnb.engine.export.own_files import SCRIPT, check
 from tlnb.engine.printable import printable
 from tlnb.errors import ExportError
 
@@ -30,8 +31,9 @@ class Script:
         """Write the script and the files beside it.
 
         Raises:
-            ExportError: the place cannot be written.
+            ExportError: the place cannot be written, or something else stands there.
         """
+        check([path, *(path.with_name(name) for name in self.files)], path, SCRIPT)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for name, content in self.files.items():

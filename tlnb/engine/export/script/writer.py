@@ -6,6 +6,7 @@ from textwrap import fill, indent
 
 import torch
 
+from tlnb.engine.export.own_files import SCRIPT
 from tlnb.engine.export.script import data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
@@ -163,7 +164,7 @@ def _about(job: Job, chain: Chain | None, fields: loop.Fields) -> str:
     )
     names = ", then ".join(source.data.name for source in job.sources)
     lines = [
-        f"{job.loaded.name} on {names}: what a tlnb session did, in plain PyTorch, without tlnb.",
+        f"{job.loaded.name} on {names}: {SCRIPT}, in plain PyTorch, without tlnb.",
         "",
         f"The session ended with {figures}. It ran with torch {torch.__version__.split('+')[0]} on "
         f"{job.setup['device']}, {job.setup['threads']} thread{'s' * (job.setup['threads'] != 1)}.",
