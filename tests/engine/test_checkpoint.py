@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -253,3 +254,46 @@ def test_saving_takes_a_small_share_of_short_epochs(tmp_path: Path) -> None:
     assert not auto.due(epoch=True)  # 10 s for 0.5 s of saving
     auto._when -= 60
     assert auto.due(epoch=False)
+
+
+def test_a_clock_that_goes_back_costs_no_newer_autosave(tmp_path: Path) -> None:
+    auto = Autosave(tmp_path)
+    for value in range(4):
+        auto.save(lambda value=value: some(float(value)))
+        assert auto.last is not None
+        os.utime(auto.last, (1e9 - value, 1e9 - value))
+    assert autosave.last_good(tmp_path, mine=auto.name)[1].tensors["a"][0, 0] == 3.0
+
+
+def test_what_a_killed_kernel_left_half_written_goes_in_time(tmp_path: Path) -> None:
+    for name, age in (
+        (".tmpAb12Cd", 7200), (".tmpXy34Zw", 10), (".x.1.ab.part", 7200), (".tmpwhole.txt", 7200),
+    ):  # fmt: skip
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    Autosave(tmp_path).save(some)
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
+        ".tmpXy34Zw",
+        ".tmpwhole.txt",
+    }
+
+
+def test_a_file_has_the_rights_of_any_new_one_or_of_the_old_one(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        checkpoint.write(tmp_path / "new.safetensors", some())
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new.safetensors").stat().st_mode & 0o777 == 0o640
+    (tmp_path / "new.safetensors").chmod(0o604)
+    checkpoint.write(tmp_path / "new.safetensors", some())
+    assert (tmp_path / "new.safetensors").stat().st_mode & 0o777 == 0o604
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    checkpoint.write(tmp_path / "far" / "x.safetensors", some(1.0))
+    (tmp_path / "near.safetensors").symlink_to(tmp_path / "far" / "x.safetensors")
+    checkpoint.write(tmp_path / "near.safetensors", some(2.0))
+    assert (tmp_path / "near.safetensors").is_symlink()
+    assert checkpoint.read(tmp_path / "far" / "x.safetensors").tensors["a"][0, 0] == 2.0

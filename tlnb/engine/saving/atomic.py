@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +20,20 @@ def whole_file(path: Path) -> Iterator[Path]:
 
     The file is flushed to the disk before it takes the name, and the folder after it, so that neither a kill
     nor a power cut leaves half a file there: it is the old one or the new one. Where anything goes wrong,
-    what was written is deleted and the old file stays.
+    what was written is deleted and the old file stays. It has the rights of the old file, or those that any new
+    file gets; a link stays a link, and what it points to is written.
 
     Raises:
         OSError: it cannot be written.
     """
+    path = path.resolve() if path.is_symlink() else path
     # A name that nobody can have guessed or taken: another kernel may write to the same folder.
     part = path.with_name(f".{path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
+        part.touch()  # safetensors would make a file that its owner alone can read
+        rights = (path if path.exists() else part).stat().st_mode
         yield part
+        part.chmod(stat.S_IMODE(rights))
         flush(part)
         os.replace(part, path)
     except BaseException:

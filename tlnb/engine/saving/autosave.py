@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import time
 import weakref
@@ -24,6 +25,7 @@ KEEP = 2  # files of one session
 SESSIONS = 20  # sessions in a folder, those of kernels that run aside
 LIMIT = 4 << 30  # bytes of all sessions in a folder
 STALE = 3600.0  # seconds after which a half-written file of a dead kernel is deleted
+_HALF = re.compile(r"\.tmp\w{6}")  # what safetensors writes before it renames it
 LOCK = ".lock"
 
 
@@ -98,7 +100,7 @@ class Autosave:
 
     def _prune(self) -> None:
         """Delete all but the newest two of this session, and the oldest beyond the folder's limits."""
-        own = [path for path in files(self.folder) if session_of(path) == self.name]
+        own = [path for path in files(self.folder) if session_of(path) == self.name]  # by their numbers
         for path in own[KEEP:]:
             delete(path)
         total, sessions = 0, set[str]()
@@ -116,14 +118,17 @@ def _new_name() -> str:
 
 
 def files(folder: Path) -> list[Path]:
-    """The autosaves in a folder, the newest first."""
+    """The autosaves in a folder, the newest first; those of one session by their numbers, whatever the clock said."""
     try:
         found = [
             path for path in folder.iterdir() if path.name.endswith(SUFFIX) and not path.name.startswith(".")
         ]
     except OSError:
         return []
-    return sorted(found, key=lambda path: (modified(path), path.name), reverse=True)
+    last: dict[str, float] = {}
+    for path in found:
+        last[session_of(path)] = max(modified(path), last.get(session_of(path), 0.0))
+    return sorted(found, key=lambda path: (last[session_of(path)], path.name), reverse=True)
 
 
 def candidates(folder: Path, *, mine: str = "", notebook: str = "") -> Iterator[Path]:
@@ -182,7 +187,7 @@ def sweep(folder: Path) -> None:
     with contextlib.suppress(OSError):
         for path in folder.iterdir():
             old = time.time() - modified(path) > STALE
-            half = path.name.endswith(TEMPORARY) and old
+            half = (path.name.endswith(TEMPORARY) or _HALF.fullmatch(path.name) is not None) and old
             lock = path.name.endswith(LOCK) and path.name.removesuffix(LOCK) not in sessions and old
             if half or (lock and not is_held(path)):
                 delete(path)
