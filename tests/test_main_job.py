@@ -98,6 +98,17 @@ def test_a_range_test_that_is_interrupted_leaves_no_trace(ready, step):
     assert state(session) == before
 
 
+def test_an_interrupted_magic_is_one_line(ready, monkeypatch):
+    def interrupted(**keys):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ready.user_ns["tl"], "find_lr", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        ready.run("%tl_lr")
+    said = "KeyboardInterrupt: %tl_lr was interrupted; %tl_status says where the session stands"
+    assert caught.value._render_traceback_() == [said]
+
+
 def test_a_range_test_that_meets_nan_leaves_no_trace(ready):
     session = ready.user_ns["tl"]
     before, calls = state(session), []

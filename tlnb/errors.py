@@ -34,6 +34,13 @@ class TlnbError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Interrupted(KeyboardInterrupt):
+    """A command that was interrupted: one line in a notebook, not the way through tlnb and torch."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"KeyboardInterrupt: {self}"]
+
+
 class ModelError(TlnbError):
     """No such model, or a model that cannot be used as asked."""
 

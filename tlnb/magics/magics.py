@@ -7,7 +7,7 @@ from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
-from tlnb.errors import NotReady
+from tlnb.errors import Interrupted, NotReady
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
 from tlnb.magics.commands import COMMANDS
@@ -83,18 +83,26 @@ class TlMagics(Magics):
         """
         line, quiet = _without_semicolon(line)
         words, keywords = parse(command, line, self._namespace, cell=body is not None)
+        try:
+            answer = self._call(command, words, keywords, body)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"%{command.name} was interrupted; %tl_status says where the session stands"
+            ) from None
+        return None if quiet else answer
+
+    def _call(self, command: Command, words: Any, keywords: dict[str, Any], body: str | None) -> Any:
         if command.target == "step":
-            answer = self._step(body, bool(words))
-        elif body is not None:
-            answer = getattr(self.session, command.cell)(body, **keywords)
-        elif command.read_only:
+            return self._step(body, bool(words))
+        if body is not None:
+            return getattr(self.session, command.cell)(body, **keywords)
+        if command.read_only:
             answer = getattr(self.session, command.target)
             for option in keywords:  # %tl_history --plot is tl.history.plot()
                 answer = getattr(answer, option)()
-        else:
-            switched = [method for flag, method in command.switches if keywords.pop(flag, False)]
-            answer = getattr(self.session, (*switched, command.target)[0])(*words, **keywords)
-        return None if quiet else answer
+            return answer
+        switched = [method for flag, method in command.switches if keywords.pop(flag, False)]
+        return getattr(self.session, (*switched, command.target)[0])(*words, **keywords)
 
     def _step(self, body: str | None, off: bool) -> object:
         # A property, not a method: the one command that is more than a call.
