@@ -163,7 +163,20 @@ class Advising(Training):
 
     def _advice_key(self) -> tuple[object, ...]:
         """What advice holds for: this network, this data, nothing trained since."""
-        return id(self._loaded), id(self._data), len(self._history), _writes(self._need_model().model)
+        return _The(self._loaded), _The(self._data), len(self._history), _writes(self._need_model().model)
+
+
+class _The:
+    """This very object, held so that no other can come to stand at its address."""
+
+    def __init__(self, thing: object):
+        self._thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _The) and self._thing is other._thing
+
+    def __hash__(self) -> int:
+        return id(self._thing)
 
 
 def _writes(model: nn.Module) -> Sequence[int]:

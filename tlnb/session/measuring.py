@@ -20,7 +20,7 @@ from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
-from tlnb.errors import BadArguments, ModelError, NotReady, TlnbError
+from tlnb.errors import BadArguments, ModelError, NotReady, TlnbError, TrainingError
 from tlnb.session.keeping import Importance
 from tlnb.session.network import Network
 from tlnb.session.train import Training
@@ -134,8 +134,14 @@ class Measuring(Network, Training):
         classes = first.classes if first is not None else None
         outputs = _outputs(old)
         named = known if source is None else source
-        self._old_data = old_data(named, loaded.preprocess, classes, outputs)
-        self._old_source = _by_name(named)
+        fresh, before = old_data(named, loaded.preprocess, classes, outputs), self._old_data
+        if before is not None:
+            same = before.samples.fingerprint() == fresh.samples.fingerprint()
+        else:
+            same = _by_name(named) == self._old_source
+        if not same:
+            self._history.old.clear()  # measured on other data
+        self._old_data, self._old_source = fresh, _by_name(named)
         if source is not None:
             self._importance = None
 
@@ -196,8 +202,14 @@ class Measuring(Network, Training):
 
     def _check_stage(self, stage: Stage) -> None:
         super()._check_stage(stage)
-        if stage.keep is not None:
-            self._need_old()
+        if stage.keep is None:
+            return
+        old, name = self._need_old(), stage.keep.partition(":")[0]
+        if name in ("lwf", "ewc") and _outputs(old) < 2:
+            raise TrainingError(
+                f"keep {name} needs an old head that tells classes apart, and this one gives a single value; "
+                "keep l2sp:0.05 needs none"
+            )
 
     def _trainer(self, stage: Stage, bn: str, coming: Sequence[Stage] | None) -> StageTrainer:
         if self._need_model().trained and not len(self._history):

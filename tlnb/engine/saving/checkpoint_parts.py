@@ -61,7 +61,7 @@ _FLAGS = ("stopped", "diverged")
 
 def result_to(result: StageResult) -> Plain:
     """A stage that was run, as plain values."""
-    simple = {name: getattr(result, name) for name in ("number", *_TEXTS, *_NUMBERS, *_FLAGS)}
+    simple = {name: getattr(result, name) for name in ("number", "kept", *_TEXTS, *_NUMBERS, *_FLAGS)}
     return simple | {
         "stage": result.stage.to_dict(),
         "trained": list(result.trained),
@@ -83,6 +83,7 @@ def result_from(plain: Plain) -> StageResult:
         curve=optional(curve_from, plain["curve"]),
         records=[record_from(record) for record in plain["records"]],
         setup=setup_from(plain.get("setup", {})),
+        kept=whole(plain.get("kept", 0)),
         **values,
     )
 

@@ -77,6 +77,7 @@ class StageResult:
         records: its epochs.
         left: where it was left, to go on from; None where it ended.
         setup: how it was set up, in plain values: enough to do it again.
+        kept: epoch whose weights were put back, where that was not the last one; 0 for none.
     """
 
     number: int
@@ -96,11 +97,18 @@ class StageResult:
     records: list[EpochRecord] = field(default_factory=list)
     left: Progress | None = field(default=None, repr=False, compare=False)
     setup: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    kept: int = 0
+
+    @property
+    def final(self) -> EpochRecord | None:
+        """The epoch whose weights the stage left: the last one, or the best where that was kept."""
+        kept = next((record for record in self.records if record.epoch == self.kept), None)
+        return kept or (self.records[-1] if self.records else None)
 
     @property
     def accuracy(self) -> float | None:
-        """Of the last epoch; None where no epoch ended."""
-        return self.records[-1].accuracy if self.records else None
+        """With the weights that the stage left; None where no epoch ended."""
+        return self.final.accuracy if self.final is not None else None
 
     @property
     def proof(self) -> str:
@@ -112,7 +120,7 @@ class StageResult:
 
     def row(self) -> tuple[str, ...]:
         """The stage as a line of a table."""
-        last = self.records[-1] if self.records else None
+        last = self.final
         return (
             str(self.number),
             self.stage.text,
@@ -145,7 +153,7 @@ class Run:
 
     @property
     def accuracy(self) -> float | None:
-        """Of the last epoch of the run; None where no epoch ended."""
+        """With the weights that the run left; None where no epoch ended."""
         return next((s.accuracy for s in reversed(self.stages) if s.records), None)
 
     @property
@@ -164,7 +172,7 @@ class Run:
         return Table(_headers(STAGE_HEADERS, self.records), [s.row() for s in self.stages], self._caption())
 
     def _caption(self) -> str:
-        last = self.records[-1] if self.records else None
+        last = next((s.final for s in reversed(self.stages) if s.records), None)
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
         if any(s.shortcut for s in self.stages):

@@ -97,7 +97,7 @@ class _StageRun:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
-        result.stopped, result.note, result.diverged = False, "", False
+        result.stopped, result.note, result.diverged, result.kept = False, "", False, 0
         result.left = resume
         try:
             with own_random_state(seed_for(trainer.seed, trainer.number)):
@@ -130,6 +130,7 @@ class _StageRun:
         self._epochs()
         result.left = result.left if result.diverged else None
         if self.best is not None and self.best.put_back():
+            result.kept = self.best.epoch
             self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
         if trainer.micro != trainer.stage.micro:
             self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")

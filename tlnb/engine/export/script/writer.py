@@ -156,7 +156,7 @@ def sorted_imports(imports: set[str]) -> str:
 
 
 def _about(job: Job, chain: Chain | None, fields: loop.Fields) -> str:
-    last = job.results[-1].records[-1] if job.results[-1].records else None
+    last = job.results[-1].final
     figures = (
         f"{last.metric_name} {show_metric(last)}, validation loss {last.valid_loss:.4f}"
         if last
