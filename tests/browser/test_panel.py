@@ -73,7 +73,7 @@ def test_the_main_job_without_typing(open_notebook: Callable[..., Notebook]) -> 
     notebook.until("len(tl.history)", 1, seconds=60)
     assert notebook.ask("tl.history[-1].accuracy") > 0.8
     panel.locator(".tlnb-training[data-state=done]").wait_for()
-    panel.locator(".tlnb-magics").get_by_text("%tl_train epochs 1 lr ").wait_for()  # written when it has ended
+    panel.locator(".tlnb-magics").get_by_text("%tl_train epochs 1 lr ").wait_for()  # once it has ended
     lines = panel.locator(".tlnb-magics").inner_text().splitlines()
     assert lines[:5] == [
         "%tl_load convnet5",
