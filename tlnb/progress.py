@@ -183,7 +183,7 @@ def epoch_line(record: Any) -> str:
     shown = f"{100 * figure:.1f} %" if record.metric_name == "accuracy" else f"{figure:.4f}"
     return _COLUMNS.format(
         f"{record.epoch}/{record.epochs}",
-        f"{record.rate:.1e}",
+        f"{record.rate:.1e}" if record.rate else "-",
         f"{record.train_loss:.4f}",
         f"{record.valid_loss:.4f}",
         shown,

@@ -113,7 +113,12 @@ DATA = Command(
     options=(
         Option("valid", number(0, 1), "share of the samples that is kept for measuring", "0.2"),
         Option("size", whole(1), "height and width of the pictures, in pixels", "what the network takes"),
-        Option("batch", whole(1), "samples in a step", "64, or what a DataLoader says"),
+        Option(
+            "batch",
+            whole(1),
+            "samples in a step",
+            "16 to 64 by the amount of data, or what a DataLoader says",
+        ),
         Option("per-class", whole(1), "use only so many training samples of each class", "all"),
         Option(
             "augment",
@@ -168,12 +173,20 @@ HEAD = Command(
             "the task that the head is for; alone, it puts the head, classes and data of that task back",
             "the name of the data",
         ),
+        Option(
+            "init",
+            choice("zero", "he", "fit"),
+            "how the last layer starts: at zero, with He normal weights, or fitted to the data at once",
+            "zero",
+        ),
     ),
-    details="""Weights are He (Kaiming) normal, biases zero. The heads of all tasks are kept, the one that
+    details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
+few images need not unlearn random scores. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
         ("%tl_head mlp:512,256", "two hidden layers before it"),
+        ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )
@@ -243,15 +256,9 @@ read it off; the curve then says why.""",
 TRAIN = Command(
     "tl_train",
     "train",
-    "Train what is unfrozen, for one stage; as a cell magic, train the plan in the cell.",
+    "Train what is unfrozen; as a cell magic, train the plan in the cell.",
     options=(
         *_stage_options(),
-        Option(
-            "bn",
-            choice("train", "frozen"),
-            "frozen leaves the statistics of BatchNorm layers alone where they train, too",
-            "train",
-        ),
         _NO_CACHE,
         Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
         Option("continue", None, "go on where training was stopped, through the rest of the plan"),
@@ -260,12 +267,17 @@ TRAIN = Command(
     bare=True,
     switches=(("continue", "go_on"), ("advised", "train_advised")),
     cell="run",
-    body="a plan: a stage a line, each a verb (freeze, unfreeze, train), layers, then keys and values",
-    details="""The learning rate is found by a range test unless lr says otherwise; schedule constant takes
+    body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit), layers, then keys and values",
+    details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
+at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
+trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
+answer says so; guard off keeps it. fit head, a line of a plan, fits the last layer to convergence: logistic
+regression on what the frozen layers give, its strength chosen by folds. The learning rate is found by a range test unless lr says otherwise; schedule constant takes
 a more cautious one from the same curve (rule minimum), as it is held from the first step. In a plan, train L trains
 exactly the layers L; freeze and unfreeze change what the line before left. The whole plan is checked before
 anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
     examples=(
+        ("%tl_train", "the default plan: the head first, then the rest"),
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
         ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
         ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from tlnb.engine.advice.advice import Advice
-from tlnb.engine.advice.figures import measure
+from tlnb.engine.advice.figures import chance_of, measure
 from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.sweep import Sweep, SweepPlan
 from tlnb.engine.advice.trial import TrialGround
@@ -150,7 +150,10 @@ class Advising(Training):
         plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
         key = (self._advice_key(), plan, images)
         if self._sweep is None or self._sweep.key != key:
-            self._sweep = Sweep(plan, source.task.metric, key, tuple(layers.names))
+            chance = chance_of(parts[1].targets)
+            self._sweep = Sweep(
+                plan, source.task.metric, key, tuple(layers.names), chance=chance, measured=len(parts[1])
+            )
         stop = StopRequest()
         with self._working("a sweep", stop), stop.on_interrupt():
             self._sweep.go_on(ground, stop, lambda text: self._emit("on_message", text))

@@ -38,7 +38,7 @@ class Datasets(Network):
                 None for the data that is named already; the other settings but ``show`` then stay too.
             valid: share of the samples to validate on, where the source has no split of its own.
             size: side of the training images in pixels, where it is not the network's own.
-            batch: samples a step; None for 64, or what a DataLoader says.
+            batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
             per_class: at most this many training samples of each class.
             augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
             balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.

@@ -24,6 +24,12 @@ from tlnb.errors import ModelError, did_you_mean
 from tlnb.session.state import State
 from tlnb.session.task import Task
 
+_STARTS = {
+    "zero": "starting at zero",
+    "he": "He normal weights, zero biases",
+    "fit": "fitted to the data",
+}
+
 
 class Heads(State):
     """Give the network a head, switch between its tasks, fit it to data.
@@ -53,32 +59,53 @@ class Heads(State):
         """The head that came with the weights, once another one stands in its place."""
         return self._came_with if self._loaded is not None and self._came_with is not self._head() else None
 
-    def head(self, spec: str | None = None, *, task: str | None = None) -> Lines:
+    def _old_modules(self) -> dict[str, nn.Module]:
+        """The modules that came with the weights, by place, where those of another task stand there now."""
+        first = next((task for task in self._tasks.values() if task.head is self._came_with), None)
+        loaded = self._need_model()
+        if first is None or self.old_head is None:
+            return {}
+        behind = {loaded.behind: first.side_heads[loaded.behind]} if loaded.behind in first.side_heads else {}
+        return {loaded.head: first.head, **behind}
+
+    def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
         """Put a new head on the network, sized by the data; or put the head of another task back.
 
         Args:
-            spec: ``linear`` (the default) or ``mlp:512,256``: He normal weights, zero biases.
+            spec: ``linear`` (the default) or ``mlp:512,256``; hidden layers have He normal weights, zero biases.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
+            init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
+                data at once, as the plan ``fit head`` does.
 
         Raises:
             NotReady: no model or no data yet.
             ModelError: an unknown spec, or no such task to go back to.
+            TrainingError: a head that cannot be fitted.
         """
         loaded = self._need_model()
+        if init not in heads.INITS:
+            raise ModelError(
+                f"--init takes {', '.join(heads.INITS)}, not {init!r}{did_you_mean(init, heads.INITS)}"
+            )
         if task is not None and spec is None and task in self._tasks:
             return self._switch(self._tasks[task])
         if task is not None and self._data is None:
             known = ", ".join(self._tasks) or "none"
             raise ModelError(f"no task {task!r}{did_you_mean(task, self._tasks)}; tasks so far: {known}")
         source = self._need_data()
-        self._new_head(spec or "linear", source, task or self._name_for(source))
+        self._new_head(spec or "linear", source, task or self._name_for(source), init)
         self._tasks[self._task].samples = self._samples
         size = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
         return Lines(
             f"new head {spec or 'linear'} at {loaded.head} for the task {self._task}: "
-            f"{len(source.classes)} classes, {size:,} parameters, He normal weights, zero biases"
+            f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}",
+            *self._fit_now(init),
         )
+
+    def _fit_now(self, init: str) -> Iterable[str]:
+        """Fit a head that is to start so; what to say of it."""
+        return ()
 
     def tasks(self) -> Table:
         """Every task with its classes and data, measured now on its own validation samples.
@@ -161,7 +188,7 @@ class Heads(State):
             flags[index] = fixed
         return flags
 
-    def _new_head(self, spec: str, source: Data, name: str) -> None:
+    def _new_head(self, spec: str, source: Data, name: str, init: str = "zero") -> None:
         loaded = self._need_model()
         if not loaded.head:
             raise ModelError(
@@ -170,11 +197,12 @@ class Heads(State):
             )
         generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
         outputs = len(source.classes)
-        fresh = heads.new_head(loaded.model.get_submodule(loaded.head), spec, outputs, generator)
-        sides = {
-            place: heads.new_head(loaded.model.get_submodule(place), "linear", outputs, generator)
-            for place in loaded.side_heads
-        }
+        old = loaded.model.get_submodule
+        fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init)
+        sides = {p: heads.new_head(old(p), "linear", outputs, generator, init) for p in loaded.side_heads}
+        self._find_behind(loaded)
+        if loaded.behind:
+            sides[loaded.behind] = nn.Identity()
         before, active, frozen = dict(self._tasks), self._task, self.frozen
         self._put(Task(name, fresh, sides, source.classes, source))
         answer = self._layers[-1].shape if self._layers is not None else None
@@ -185,6 +213,15 @@ class Heads(State):
                 f"with {outputs} outputs at {loaded.head} the network answers {answer} for each sample: that is no "
                 f"head; give the network {outputs} outputs itself"
             )
+
+    def _find_behind(self, loaded: LoadedModel) -> None:
+        """Look once for an activation behind the head, which belongs to the tasks that the network came with."""
+        if loaded.behind or self._layers is None:
+            return
+        loaded.behind = heads.behind_head(self._layers.graph, loaded.head)
+        if loaded.behind:
+            for task in self._tasks.values():
+                task.side_heads[loaded.behind] = loaded.model.get_submodule(loaded.behind)
 
     def _name_for(self, source: Data) -> str:
         """The name of the task that a new head for this data is for."""

@@ -122,7 +122,7 @@ class Measuring(Network, Training):
             plan = self._paused
             if len(self._history) or (plan is not None and plan.result is not None):
                 raise NotReady("the network as it was before training is not known; load it again")
-            self._old = OldNetwork.of(loaded.model, loaded.head, self.old_head, loaded.task)
+            self._old = OldNetwork.of(loaded.model, loaded.head, self._old_modules(), loaded.task)
         return self._old
 
     def _name_old_data(self, source: object, old: OldNetwork) -> None:
@@ -211,11 +211,11 @@ class Measuring(Network, Training):
                 "keep l2sp:0.05 needs none"
             )
 
-    def _trainer(self, stage: Stage, bn: str, coming: Sequence[Stage] | None) -> StageTrainer:
+    def _trainer(self, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
         if self._need_model().trained and not len(self._history):
             self._remember(needed=stage.keep is not None)
         guard = self._guard(stage)
-        trainer = super()._trainer(stage, bn, coming)
+        trainer = super()._trainer(stage, coming)
         if guard is not None:
             trainer.guard_by(guard)
         return trainer

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.data.augment import describe
+from tlnb.engine.data.augment import NONE, describe
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.export.script.heads import layer_code
@@ -19,11 +19,13 @@ from tlnb.engine.export.script.network import rows_of
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.fold import FastPart
 from tlnb.engine.features.routes import ChannelsLast
-from tlnb.engine.network.head import he_normal, outputs_of
+from tlnb.engine.network import head as heads
+from tlnb.engine.network.head import outputs_of
 from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training.history import History, Run, StageResult
+from tlnb.engine.training.history import EpochRecord, History, Run, StageResult
 from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.session.measuring import Measuring
 from tlnb.session.saving import Saving
@@ -38,7 +40,7 @@ Marks = tuple[float, float]
 class Recipes(Measuring, Saving):
     """Notes at each stage what a script needs to know of it."""
 
-    _begun: tuple[Marks, float | None, bool, bool] | None = None
+    _begun: tuple[Marks, float | None, str, bool] | None = None
     _start: tuple[History, dict[str, Tensor]] | None = None
     _objects: tuple[History, dict[str, tuple[Data, tuple[Samples, Samples]]]] | None = None
 
@@ -54,6 +56,13 @@ class Recipes(Measuring, Saving):
                 name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in state.items()
             }
             self._start = self._history, copies
+
+    def _score_before(self) -> EpochRecord | None:
+        last = self._history.stages[-1] if self._history.stages else None
+        if last is None or "marks" not in last.setup or last.setup["data"][-1]["print"] != self._data_print():
+            return None
+        same = [last.setup["marks"][part][1] for part in ("body", "head")] == list(self._marks_now())
+        return last.final if same else None
 
     def _weights_are_own(self) -> bool:
         """Whether the weights of the start cannot be had again by loading the network once more."""
@@ -86,7 +95,7 @@ class Recipes(Measuring, Saving):
         auto = stage.precision == "auto" and precision.fast_bfloat16(self.device)
         step = source_of(self._step)
         short = trainer.route.forward is not trainer.model
-        before, blend, drawn, whole = self._begun or ((None, None), None, True, self._weights_are_own())
+        before, blend, drawn, whole = self._begun or ((None, None), None, "zero", self._weights_are_own())
         after = self._marks_now()
         return {
             "marks": {"body": [before[0], after[0]], "head": [before[1], after[1]]},
@@ -102,7 +111,8 @@ class Recipes(Measuring, Saving):
             "layers": rows_of(loaded.model, self._need_layers()),
             "head": self._head_told(drawn),
             "batch": trainer.batch,
-            "bn": plan.bn,
+            "bn": trainer.bn,
+            "kind": stage.kind,
             "cache": plan.cache,
             "keep_best": plan.keep_best,
             "micro": trainer.micro,
@@ -110,7 +120,7 @@ class Recipes(Measuring, Saving):
             "moments": plan.with_moments,
             "unknown": _unknown(trainer, step),
             "bfloat16": stage.precision == "bf16" or auto,
-            "augment": stage.augment or describe(source.augment),
+            "augment": stage.augment or (NONE if stage.kind == FIT else describe(source.augment)),
             "epochs": _epochs(plan, result),
             "cut": prefix.cut_for(trainer.layers, stage.frozen) if short else 0,
             "dtype": _dtype(trainer.route.train),
@@ -121,28 +131,34 @@ class Recipes(Measuring, Saving):
 
     # ---------------------------------------------------------------- the head
 
-    def _head_told(self, drawn: bool) -> dict[str, Any] | None:
+    def _head_told(self, drawn: str) -> dict[str, Any] | None:
         """The head as code; None for the one that came with the weights."""
         task, source = self._tasks[self._task], self._need_data()
         if task.head is self._came_with:
             return None
         modules = (task.head, *task.side_heads.values())
         return {
-            "task": task.name, "seed": source.seed, "drawn": drawn, "outputs": len(source.classes),
+            "task": task.name, "seed": source.seed, "drawn": bool(drawn), "init": drawn or "zero",
+            "outputs": len(source.classes),
             "code": [layer_code(module) for module in modules],
         }  # fmt: skip
 
-    def _head_is_new(self) -> bool:
-        """Whether the head has the weights that a new one is drawn with, or came with the network."""
+    def _head_is_new(self) -> str:
+        """How a new head starts that has these very weights, or came with the network; empty where none does."""
         task = self._tasks[self._task]
         if task.head is self._came_with:
-            return True
+            return "zero"
+        modules = [m for m in (task.head, *task.side_heads.values()) if list(m.parameters())]
+        return next((init for init in ("zero", "he") if self._starts_so(modules, init)), "")
+
+    def _head_learned_nothing(self) -> bool:
+        return self._head() is not self._came_with and bool(self._head_is_new())
+
+    def _starts_so(self, modules: Iterable[nn.Module], init: str) -> bool:
         generator = torch.Generator().manual_seed(seed_for(self._need_data().seed, 0))
-        for module in (task.head, *task.side_heads.values()):
+        for module in modules:
             fresh = copy.deepcopy(module).cpu()
-            for part in fresh.modules():
-                if isinstance(part, nn.Linear | nn.Conv2d):
-                    he_normal(part, generator)
+            heads.start(fresh, generator, init)
             pairs = zip(fresh.parameters(), module.parameters(), strict=True)
             if not all(torch.equal(a, b.cpu()) for a, b in pairs):
                 return False
@@ -153,7 +169,7 @@ class Recipes(Measuring, Saving):
     def _marks_now(self) -> Marks:
         """Quicker than a digest, and enough to see a change by hand."""
         loaded = self._need_model()
-        places = [place for place in (loaded.head, *loaded.side_heads) if place]
+        places = loaded.places
         body: list[Tensor] = []
         head: list[Tensor] = []
         for name, parameter in loaded.model.named_parameters():

@@ -133,15 +133,14 @@ class Saving(Resuming):
                 f"nothing was stopped; to go on with the optimizer of stage {last.number}, "
                 "say for how long: %tl_train --continue epochs 3"
             )
-        settings = {**last.stage.asked, "lr": last.rate, **keys}
+        bn = {"bn": last.setup["bn"]} if "bn" in last.setup else {}
+        settings = {**last.stage.asked, **bn, "lr": last.rate or "auto", **keys}
         free = [i for i, fixed in enumerate(self.frozen) if not fixed]
         stage: Stage = one_stage(
             f"continue {spans(free)}", self._need_layers(), self._frozen_indexes(), settings
         )
-        bn = "frozen" if last.setup.get("bn") == "frozen" else "train"
-        plan = Pending.of(
-            [stage], bn, last.setup.get("cache") is not False, last.setup.get("keep_best") is True
-        )
+        cache, keep_best = last.setup.get("cache") is not False, last.setup.get("keep_best") is True
+        plan = Pending.of([stage], cache, keep_best)
         plan.with_moments, plan.data = True, self._data_print()
         return self._carry_out(plan)
 

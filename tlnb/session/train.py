@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.routes import Wish
 from tlnb.engine.rates import lr_finder
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.saving.pending import Pending
 from tlnb.engine.training import plan
-from tlnb.engine.training.history import Run, StageResult, spans
+from tlnb.engine.training.default_plan import default_plan, usual_bn
+from tlnb.engine.training.history import EpochRecord, Run, StageResult, show_metric, spans
 from tlnb.engine.training.micro import free_after, out_of_memory
 from tlnb.engine.training.optimizer_state import load_named_state
 from tlnb.engine.training.progress_state import Progress
 from tlnb.engine.training.range_test import find_rate
 from tlnb.engine.training.route import Route, Shortcut
-from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stage import AUTO, FIT, Stage
 from tlnb.engine.training.stage_run import own_random_state, run_stage
 from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.errors import NotReady, PlanError, TrainingError
 from tlnb.session.keeping import Keeping
-
-BN_MODES = ("train", "frozen")
 
 
 class Training(Keeping):
@@ -70,7 +69,7 @@ class Training(Keeping):
             {"rule": rule} if rule else {}
         )
         lr_finder.check(**settings)
-        trainer = self._trainer(stage, "train", (stage,) if cache else None)
+        trainer = self._trainer(stage, (stage,) if cache else None)
         request = StopRequest()
         with self._working("a range test", request), own_random_state(0):
             self._emit("on_test", 0, steps)
@@ -84,20 +83,21 @@ class Training(Keeping):
 
     def train(
         self,
-        epochs: int = 1,
-        lr: float | str | None = "auto",
+        epochs: int | None = None,
+        lr: float | str | None = None,
         *,
-        bn: str = "train",
         cache: bool = True,
         keep_best: bool = False,
         **keys: Any,
     ) -> Run:
-        """Train one stage with what is unfrozen now.
+        """Train one stage with what is unfrozen now; with nothing said, the default plan.
+
+        The default plan (see :func:`tlnb.engine.training.default_plan.default_plan`) fits a new head first and then
+        trains what is unfrozen at a low rate.
 
         Args:
-            epochs: passes over the training samples.
-            lr: learning rate of the last layer; ``auto`` runs the range test first.
-            bn: ``frozen`` leaves the statistics of unfrozen BatchNorm layers alone too.
+            epochs: passes over the training samples; 1 where another setting is given.
+            lr: learning rate of the last layer; ``auto``, the default, runs the range test first.
             cache: run the frozen first part once over the samples, not in each step. A step of one's own
                 runs the whole network in any case.
             keep_best: end with the weights of the epoch with the lowest validation loss.
@@ -107,20 +107,37 @@ class Training(Keeping):
             NotReady, PlanError: nothing has run then.
             TrainingError: no rate was found, or a frozen layer changed.
         """
-        settings = {"epochs": epochs, "lr": lr, **keys}
         layers = self._need_ready()
+        if epochs is None and lr is None and not keys:
+            return self._run(plan.parse_plan(self._default_plan(), layers, ()), cache, keep_best)
+        settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
         text = f"train {spans([i for i, fixed in enumerate(self.frozen) if not fixed])}"
         stages = [plan.one_stage(text, layers, self._frozen_indexes(), settings)]
-        return self._run(stages, bn, cache, keep_best)
+        return self._run(stages, cache, keep_best)
 
-    def run(
-        self, text: str, *, bn: str = "train", cache: bool = True, keep_best: bool = False, **defaults: Any
-    ) -> Run:
+    def _fit_now(self, init: str) -> Iterable[str]:
+        if init != "fit":
+            return ()
+        ended = self.run("fit head").stages[-1].final
+        return (f"{ended.metric_name} {show_metric(ended)} on validation",) if ended is not None else ()
+
+    def _default_plan(self) -> str:
+        assert self._samples is not None
+        fresh = self._head_learned_nothing()
+        return default_plan(
+            self._need_layers(), self._frozen_indexes(), len(self._samples[0]),
+            fit=fresh and self._step is None, trained=self._need_model().trained,
+        )  # fmt: skip
+
+    def _head_learned_nothing(self) -> bool:
+        """Whether the head is a new one that no stage has trained yet."""
+        return False
+
+    def run(self, text: str, *, cache: bool = True, keep_best: bool = False, **defaults: Any) -> Run:
         """Run a plan, a stage a line; the whole is checked before anything trains.
 
         Args:
             text: the plan.
-            bn: ``frozen`` leaves the statistics of unfrozen BatchNorm layers alone too.
             cache: run the frozen first part once over the samples, not in each step. A step of one's own
                 runs the whole network in any case.
             keep_best: end each stage with the weights of its epoch with the lowest validation loss.
@@ -134,15 +151,13 @@ class Training(Keeping):
             raise PlanError(f"a plan is text with a stage a line, not {type(text).__name__}")
         layers = self._need_ready()
         stages = plan.parse_plan(text, layers, self._frozen_indexes(), defaults)
-        return self._run(stages, bn, cache, keep_best)
+        return self._run(stages, cache, keep_best)
 
-    def _run(self, stages: Iterable[Stage], bn: str, cache: bool, keep_best: bool) -> Run:
-        if bn not in BN_MODES:
-            raise TrainingError(f"--bn takes {' or '.join(BN_MODES)}, not {bn!r}")
+    def _run(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
         stages = list(stages)
         for stage in stages:
             self._check_stage(stage)
-        pending = Pending.of(stages, bn, cache, keep_best)
+        pending = Pending.of(stages, cache, keep_best)
         pending.data = self._data_print()
         return self._carry_out(pending)
 
@@ -173,7 +188,7 @@ class Training(Keeping):
             if goes_on:
                 self._history.stages[:] = [s for s in stages if s is not pending.result]
             self.frozen = tuple(i in stage.frozen for i in range(len(layers)))
-            trainer = self._trainer(stage, pending.bn, pending.stages if pending.cache else None)
+            trainer = self._trainer(stage, pending.stages if pending.cache else None)
         except BaseException:
             self.frozen, self._history.stages[:] = frozen, stages
             raise
@@ -182,6 +197,7 @@ class Training(Keeping):
             trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
         )
         if not goes_on:
+            result.before = self._score_before()
             self._stage_begins(trainer)
             if pending.with_moments:
                 load_named_state(trainer.model, trainer.optimizer, self._moments)
@@ -224,12 +240,15 @@ class Training(Keeping):
             pending.stage_ended()
         self._save_now(pending if pending.stages else None, lambda: left)
 
-    def _trainer(self, stage: Stage, bn: str, coming: Sequence[Stage] | None) -> StageTrainer:
+    def _score_before(self) -> EpochRecord | None:
+        """The score of the network as it is, where the last stage measured it on the same samples."""
+        return None
+
+    def _trainer(self, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
         """A trainer for a stage.
 
         Args:
             stage: its settings.
-            bn: see :meth:`train`.
             coming: this stage and those after it, whose features may be kept; None to keep none.
         """
         source, samples = self._need_data(), self._samples_for(stage)
@@ -243,17 +262,25 @@ class Training(Keeping):
             seed=source.seed,
             task=source.task,
             step=self._step,
-            bn=bn,
+            bn=self._bn_for(stage, len(samples[0])),
+            head=self._need_model().head,
             shortcut=self._shortcut(coming, samples) if coming and self._step is None else None,
         )
+
+    def _bn_for(self, stage: Stage, images: int) -> str:
+        """What the BatchNorm layers of a stage do; ``auto`` is decided here."""
+        return usual_bn(images, trained=self._need_model().trained) if stage.bn == AUTO else stage.bn
 
     def _samples_for(self, stage: Stage) -> tuple[Samples, Samples]:
         """The samples under the stage's own augmentation, where it has one."""
         source, samples = self._need_data(), self._samples
         assert samples is not None
-        if stage.augment is None:
+        augment = stage.augment
+        if stage.kind == FIT and augment is None and isinstance(samples[0], AugmentedSamples):
+            augment = "none"  # one view at random would be a worse choice than the pictures as they are
+        if augment is None:
             return samples
-        return augmented(samples[0], stage.augment, source.seed), samples[1]
+        return augmented(samples[0], augment, source.seed), samples[1]
 
     def _shortcut(self, coming: Sequence[Stage], samples: tuple[Samples, Samples]) -> Shortcut:
         model, layers = self._need_model().model, self._need_layers()

@@ -8,7 +8,7 @@ from typing import Any
 
 from tlnb.answers import LayerTable, curve_html
 from tlnb.engine.table import Table
-from tlnb.engine.training.history import EpochRecord, Run
+from tlnb.engine.training.history import EpochRecord, Run, show_rate
 
 TWIN = "tlnb-twin"  # a view that is on the page hides the elements of this class that carry its key
 ICE = (
@@ -103,7 +103,7 @@ def _cells(trained: Collection[int], count: int) -> str:
 def _epoch_table(records: Sequence[EpochRecord]) -> Table:
     headers = ("stage", "epoch", "rate", "train loss", "valid loss", records[-1].metric_name)
     rows = [
-        (r.stage, f"{r.epoch}/{r.epochs}", f"{r.rate:.1e}", f"{r.train_loss:.4f}", f"{r.valid_loss:.4f}",
+        (r.stage, f"{r.epoch}/{r.epochs}", show_rate(r.rate), f"{r.train_loss:.4f}", f"{r.valid_loss:.4f}",
          f"{r.accuracy:.4f}")
         for r in records
     ]  # fmt: skip

@@ -72,6 +72,11 @@ class Figures:
         return replace(self, images=len(samples), per_class=amount, chance=chance)
 
 
+def chance_of(targets: Tensor) -> float:
+    """What naming the largest class alone would score; 0 for measured values and several labels."""
+    return _amounts(targets)[1]
+
+
 def _amounts(targets: Tensor) -> tuple[int | None, float, int]:
     """Samples of the smallest class, share of the largest, and number of classes."""
     if targets.is_floating_point():

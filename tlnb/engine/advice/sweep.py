@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 FLOOR, FROZEN, TUNED, BLOCK = "random", "frozen", "fine-tuned", "block"
 DEPTHS = 8
+SURE = 2.0  # standard errors above chance from which on a mean counts as better than chance
 SAY_EVERY = 10
 
 
@@ -107,6 +109,8 @@ class Sweep:
         metric: name of the figure.
         key: what it holds for.
         names: of the layers.
+        chance: what the largest class alone would score; 0 for measured values.
+        measured: how many samples each run is measured on.
         done: figure of each run that ended.
         stopped: it was stopped before its end.
         seconds: that it took so far.
@@ -116,6 +120,8 @@ class Sweep:
     metric: str = "accuracy"
     key: object = None
     names: tuple[str, ...] = ()
+    chance: float = 0.0
+    measured: int = 0
     done: dict[SweepRun, float] = field(default_factory=dict)
     stopped: bool = False
     seconds: float = 0.0
@@ -196,9 +202,17 @@ class Sweep:
 
     @property
     def best(self) -> tuple[str, int] | None:
-        """Mode and place of the highest mean; None where nothing ended."""
+        """Mode and place of the highest mean; None where nothing ended, or nothing beats chance."""
         means = {(mode, p): mean for mode in self.modes for p, (mean, _) in self.curve(mode).items()}
-        return max(means, key=lambda key: means[key]) if means else None
+        top = max(means, key=lambda key: means[key]) if means else None
+        return top if top is not None and means[top] > self.chance + self._error(*top) else None
+
+    def _error(self, mode: str, place: int) -> float:
+        """What chance alone may add to a mean: ``SURE`` standard errors."""
+        if not self.chance or not self.measured:
+            return 0.0
+        runs = max(len(self.figures(mode, place)), 1)
+        return SURE * math.sqrt(self.chance * (1 - self.chance) / (self.measured * runs))
 
     @property
     def table(self) -> Table:
@@ -231,7 +245,9 @@ class Sweep:
         words = f"{self.metric} over {over}, {ended}, {self.seconds:.0f} s"
         if self.stopped:
             words += "; stopped, the same call goes on"
-        return words if self.best is None else f"{words}; {self._highest(*self.best)}"
+        if self.best is not None:
+            return f"{words}; {self._highest(*self.best)}"
+        return f"{words}; no depth is above chance ({self.chance:.3f})" if self.done else words
 
     def _highest(self, mode: str, place: int) -> str:
         if mode == BLOCK:

@@ -54,7 +54,7 @@ def load_data(
             data set, or a pair (train, valid) of such.
         valid: share of the samples to validate on, where the source has no split of its own.
         per_class: at most this many training samples of each class.
-        batch: samples a step; None for 64, or what a DataLoader says.
+        batch: samples a step; None for what a DataLoader says, or by the amount of data.
         seed: of the split and of the choice that ``per_class`` makes.
         size: side of the training images in pixels; None for the network's own.
         augment: preset or v2 transform for the training pictures.
@@ -83,9 +83,10 @@ def load_data(
         "source": source, "valid": valid, "size": size, "batch": batch, "per_class": per_class,
         "augment": augment, "balance": balance, "target": target, "strict": strict, "seed": seed,
     }  # fmt: skip
+    batch = batch or found.batch or usual_batch(len(train.targets))
     return Data(
-        _name(source), found.classes, train, held, batch or found.batch or BATCH, seed, size, found.notes,
-        task, augment, balance, found.problems, _plain(asked),
+        _name(source), found.classes, train, held, batch, seed, size, found.notes, task, augment, balance,
+        found.problems, _plain(asked),
     )  # fmt: skip
 
 
@@ -209,3 +210,10 @@ def _label_weights(targets: Tensor) -> tuple[float, ...]:
     """How many samples lack a label for each that has it."""
     have = targets.sum(0).clamp(min=1)
     return tuple(((len(targets) - have) / have).clamp(min=1e-3).tolist())
+
+
+def usual_batch(images: int) -> int:
+    """Samples in a step for so many training images: few images need small batches, or there are hardly any steps."""
+    if images <= 400:
+        return 16
+    return 32 if images <= 1000 else 64

@@ -11,7 +11,7 @@ from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.export.own_files import CARD
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.results import Results
-from tlnb.engine.training.history import StageResult, spans
+from tlnb.engine.training.history import StageResult, show_rate, spans
 
 LICENCE = """## Licence and use
 
@@ -75,7 +75,7 @@ def _stages(stages: Sequence[StageResult]) -> str:
     rows = ["| stage | line | trains | rate | epochs | figure | frozen layers |", "|" + "---|" * 7]
     for result in stages:
         figure = "-" if result.accuracy is None else f"{result.accuracy:.4f}"
-        cells = (str(result.number), result.stage.text, spans(result.trained), f"{result.rate:.1e}",
+        cells = (str(result.number), result.stage.text, spans(result.trained), show_rate(result.rate),
                  f"{len(result.records)}/{result.stage.epochs}", figure, result.proof)  # fmt: skip
         rows.append("| " + " | ".join(clean(cell) for cell in cells) + " |")
     return "\n".join(rows) if stages else "Not trained in this session."

@@ -53,6 +53,7 @@ class LoadedModel:
         categories: names of the classes that its head knows, or None where nobody told.
         head: qualified name of the classifier module; empty where no linear or convolution layer ends it.
         side_heads: further classifiers, that help in training alone (Inception, GoogLeNet, DeiT).
+        behind: activation behind the head, which a new head has none of (SqueezeNet); empty for none.
         notes: what the user should know about how it was loaded, a line each.
         input: one sample of its input; None where only data will tell.
         any_size: whether pictures of the data's own size fit as well as those of ``preprocess``.
@@ -76,6 +77,7 @@ class LoadedModel:
     task: str = ""
     fresh: Callable[[], nn.Module] | None = None
     fixed: frozenset[str] = frozenset()
+    behind: str = ""
 
     def __post_init__(self) -> None:
         self.task = self.task or self.name
@@ -86,6 +88,11 @@ class LoadedModel:
     def trained(self) -> bool:
         """Whether its weights may be worth keeping."""
         return self.weights != RANDOM
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where modules of a task stand: its head, side heads, and the activation behind the head."""
+        return tuple(place for place in (self.head, *self.side_heads, self.behind) if place)
 
     @property
     def outputs(self) -> int | None:

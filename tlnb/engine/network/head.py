@@ -5,14 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from tlnb.engine.network.auxiliary import is_auxiliary
+from tlnb.engine.network.tracing import own_name
 from tlnb.errors import ModelError
 
+if TYPE_CHECKING:
+    from tlnb.engine.network.graph import Graph
+
+INITS = ("zero", "he", "fit")  # how the last layer of a new head starts
+_CLIPPING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Softplus)
 _MLP = re.compile(r"mlp:\d{1,9}(,\d{1,9})*")
 WIDEST = 1 << 16  # more hidden features than any head needs; a slip of the finger would take all memory
 
@@ -36,16 +42,44 @@ def find_head(model: nn.Module) -> str:
     return candidates[-1]
 
 
-def new_head(old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None) -> nn.Module:
-    """A fresh head with He normal weights and zero biases (He et al. 2015: std = sqrt(2 / fan_in)).
+def behind_head(graph: Graph | None, head: str) -> str:
+    """Name of an activation module that nothing but the head feeds, and that changes its scores; else empty.
 
-    A convolution keeps its kernel, stride, padding and dilation.
+    SqueezeNet has one: scores below zero are cut off there, and a head that starts at zero would never learn.
+    """
+    if graph is None or not head:
+        return ""
+    nodes = graph.traces.test.nodes
+    inside = [
+        n for n in nodes if n.op == "call_module" and f"{own_name(str(n.target))}.".startswith(f"{head}.")
+    ]
+    if not inside or len(inside[-1].users) != 1:
+        return ""
+    after = next(iter(inside[-1].users))
+    name = own_name(str(after.target)) if after.op == "call_module" else ""
+    alone = [node for node in nodes if node.op == "call_module" and node.target == after.target] == [after]
+    return (
+        name
+        if name and alone and isinstance(graph.traces.holder.model.get_submodule(name), _CLIPPING)
+        else ""
+    )
+
+
+def new_head(
+    old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None, init: str = "zero"
+) -> nn.Module:
+    """A fresh head: its last layer starts at zero, what is before it with He normal weights and zero biases.
+
+    From zero the first scores are all alike and the first loss is that of guessing; random scores have to be
+    unlearned first, for which few images do not suffice. He et al. 2015: std = sqrt(2 / fan_in). A convolution
+    keeps its kernel, stride, padding and dilation.
 
     Args:
         old: the module that it replaces; gives the number of features and the device.
         spec: ``linear``, or ``mlp:512,256`` for hidden layers of those widths with ReLU between.
         outputs: number of class scores.
         generator: source of the random weights.
+        init: ``he`` gives the last layer He normal weights too.
 
     Raises:
         ModelError: an unknown spec, or a head whose input size cannot be told.
@@ -61,11 +95,19 @@ def new_head(old: nn.Module, spec: str, outputs: int, generator: torch.Generator
         head = _with_first(head, _in_place_of(convolution, first.out_channels))
     else:
         raise ModelError(f"cannot tell how many features reach the head {type(old).__name__}")
-    for module in head.modules():
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            he_normal(module, generator)
+    start(head, generator, init)
     like = next(old.parameters())
     return head.to(device=like.device, dtype=like.dtype)
+
+
+@torch.no_grad()
+def start(head: nn.Module, generator: torch.Generator | None, init: str) -> None:
+    """Give a head the weights that a new one has, in place; the same numbers are drawn for each ``init``."""
+    layers = [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for module in layers:
+        he_normal(module, generator)
+    if init != "he":
+        layers[-1].weight.zero_()
 
 
 def he_normal(module: nn.Linear | nn.Conv2d, generator: torch.Generator | None = None) -> None:

@@ -33,13 +33,14 @@ class OldNetwork:
     name: str
 
     @classmethod
-    def of(cls, model: nn.Module, head: str, old_head: nn.Module | None, name: str) -> OldNetwork:
+    def of(cls, model: nn.Module, head: str, old: Mapping[str, nn.Module], name: str) -> OldNetwork:
         """Copy a network.
 
         Args:
             model: as it is before any training.
             head: qualified name of its head.
-            old_head: the head that came with the weights, where another stands in its place now.
+            old: the modules that came with the weights by place, where others stand there now: the head, and what
+                belongs to it.
             name: of the old task.
 
         Raises:
@@ -47,8 +48,8 @@ class OldNetwork:
         """
         try:
             twin = copy.deepcopy(model)
-            if old_head is not None:
-                twin.set_submodule(head, copy.deepcopy(old_head))
+            for place, module in old.items():
+                twin.set_submodule(place, copy.deepcopy(module))
         except Exception as error:
             raise ModelError(f"this network cannot be copied, so nothing old can be kept: {error}") from None
         return cls(twin.eval().requires_grad_(False), head, name)

@@ -15,7 +15,7 @@ from tlnb.engine.saving import checkpoint
 from tlnb.engine.saving.checkpoint_parts import result_from
 from tlnb.engine.saving.plain import BROKEN
 from tlnb.engine.table import Table
-from tlnb.engine.training.history import EpochRecord, StageResult, show_metric, spans
+from tlnb.engine.training.history import EpochRecord, StageResult, show_metric, show_rate, spans
 from tlnb.errors import CheckpointError, ExportError, NotReady
 
 if TYPE_CHECKING:
@@ -111,10 +111,11 @@ class Comparison:
         rows = []
         for line in self.lines:
             for stage in line.stages:
-                last = stage.records[-1]
+                last = stage.final
+                assert last is not None
                 rows.append(
                     (line.name, stage.number, stage.stage.text, spans(stage.trained),
-                     f"{stage.rate:.1e}", len(stage.records), f"{last.valid_loss:.4f}", show_metric(last),
+                     show_rate(stage.rate), len(stage.records), f"{last.valid_loss:.4f}", show_metric(last),
                      f"{stage.seconds:.1f}")
                 )  # fmt: skip
         names = " / ".join(dict.fromkeys(r.metric_name for line in self.lines for r in line.records))
@@ -223,6 +224,9 @@ def _draw_rates(ax: Axes, lines: Sequence[Line]) -> None:
             stop = start + len(stage.records)
             # Where two runs have one rate, the first shows on both sides of the second.
             width = 2.4 + 2.4 * (len(lines) - 1 - number)
+            if not stage.rate:  # a head that was fitted
+                start = stop
+                continue
             ax.plot([start + 0.06, stop - 0.06], [stage.rate] * 2, color=_colour(number), linewidth=width,
                     solid_capstyle="butt")  # fmt: skip
             start = stop
@@ -246,6 +250,7 @@ def _draw_stages(axes: Sequence[Axes], line: Line) -> None:
         middle = (start + stop + 1) / 2
         axes[0].annotate(words, (middle, 1.02), xycoords=("data", "axes fraction"), ha="center",
                          va="bottom", fontsize=9, color=INK)  # fmt: skip
-        axes[2].annotate(f"{stage.rate:.1e}", (middle, stage.rate), xytext=(0, 4), ha="center",
-                         textcoords="offset points", va="bottom", fontsize=8, color=INK)  # fmt: skip
+        if stage.rate:
+            axes[2].annotate(f"{stage.rate:.1e}", (middle, stage.rate), xytext=(0, 4), ha="center",
+                             textcoords="offset points", va="bottom", fontsize=8, color=INK)  # fmt: skip
         start = stop

@@ -37,6 +37,7 @@ def network_to(loaded: LoadedModel) -> Plain:
         "categories": None if loaded.categories is None else list(loaded.categories),
         "head": loaded.head,
         "side_heads": list(loaded.side_heads),
+        "behind": loaded.behind,
         "notes": list(loaded.notes),
         "input": None if loaded.input is None else [list(loaded.input.shape), str(loaded.input.dtype)],
         "any_size": loaded.any_size,
@@ -74,6 +75,7 @@ def network_from(plain: Plain, own: LoadedModel | None) -> LoadedModel:
         text(plain["task"]),
         fresh,
         own.fixed if own is not None and own.model is model else frozenset(),
+        behind=text(plain.get("behind", "")),
     )
 
 
@@ -118,6 +120,8 @@ def head_to(module: nn.Module) -> Any:
         return plain + _geometry(module)
     if type(module) is nn.ReLU:
         return ["relu"]
+    if type(module) is nn.Identity:
+        return ["identity"]
     if type(module) is nn.Sequential:
         parts = [head_to(part) for part in module]
         return None if None in parts else ["sequence", *parts]
@@ -142,6 +146,8 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
             return nn.Conv2d(inputs, outputs, kernel, bias=bias, **named)
     if kind == "relu" and not rest:
         return nn.ReLU()
+    if kind == "identity" and not rest:
+        return nn.Identity()
     if kind == "sequence" and depth == 0:
         return nn.Sequential(*(head_from(part, 1) for part in rest))
     raise ValueError(f"{kind!r} is no part of a head")

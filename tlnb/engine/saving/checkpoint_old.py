@@ -7,7 +7,6 @@ whose body is frozen costs nothing more, one that is trained as a whole its own 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +45,7 @@ class OldParts:
         Raises:
             ModelError: the network cannot be copied.
         """
-        old = OldNetwork.of(loaded.model, loaded.head, self.heads.get(loaded.head), self.name)
-        for place in loaded.side_heads:
-            old.model.set_submodule(place, copy.deepcopy(self.heads[place]))
+        old = OldNetwork.of(loaded.model, loaded.head, self.heads, self.name)
         fill(old.model, self.tensors)
         old.model.eval().requires_grad_(False)
         return old
@@ -110,7 +107,7 @@ def _bytes(tensor: Tensor) -> Tensor:
 
 
 def _places(loaded: LoadedModel) -> Sequence[str]:
-    return ([loaded.head] if loaded.head else []) + list(loaded.side_heads)
+    return loaded.places
 
 
 def _forms(tensors: Mapping[str, Tensor], heads: Sequence[str]) -> dict[str, tuple[torch.Size, torch.dtype]]:

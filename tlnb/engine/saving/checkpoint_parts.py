@@ -14,7 +14,7 @@ from tlnb.engine.saving.plain import Plain, flag, number, optional, text, whole,
 from tlnb.engine.saving.setup_parts import setup_from
 from tlnb.engine.training.history import EpochRecord, StageResult
 from tlnb.engine.training.progress_state import Progress
-from tlnb.engine.training.stage import KEYS, Stage, read_key
+from tlnb.engine.training.stage import FIT, KEYS, TRAIN, Stage, read_key
 
 # ---------------------------------------------------------------- stages and history
 
@@ -24,12 +24,17 @@ def stage_from(plain: Plain) -> Stage:
     known = {f.name for f in fields(Stage)}
     named = {name: value for name, value in plain.items() if name in known and name in KEYS}
     usual = Stage("", ())
-    settings = {
+    found = {
         name: getattr(usual, name) if value is None else read_key(name, value)
         for name, value in named.items()
     }
     asked = {name: value for name, value in dict(plain.get("asked", {})).items() if name in KEYS}
-    return Stage(text(plain["text"]), wholes(plain["frozen"]), asked=asked, **settings)
+    # A file from before these keys: BatchNorm trained, and nothing guarded a stage.
+    settings: Plain = {"bn": "train", "guard": False} | found
+    kind = plain.get("kind", TRAIN)
+    if kind not in (TRAIN, FIT):
+        raise ValueError(f"{kind!r} is no kind of stage")
+    return Stage(text(plain["text"]), wholes(plain["frozen"]), asked=asked, kind=kind, **settings)
 
 
 def record_from(plain: Plain) -> EpochRecord:
@@ -68,6 +73,9 @@ def result_to(result: StageResult) -> Plain:
         "curve": None if result.curve is None else curve_to(result.curve),
         "records": [record.to_dict() for record in result.records],
         "setup": result.setup,
+        "share": result.share,
+        "ending": None if result.ending is None else result.ending.to_dict(),
+        "before": None if result.before is None else result.before.to_dict(),
     }
 
 
@@ -84,6 +92,9 @@ def result_from(plain: Plain) -> StageResult:
         records=[record_from(record) for record in plain["records"]],
         setup=setup_from(plain.get("setup", {})),
         kept=whole(plain.get("kept", 0)),
+        share=number(plain.get("share", 1.0)),
+        ending=optional(record_from, plain.get("ending")),
+        before=optional(record_from, plain.get("before")),
         **values,
     )
 
@@ -106,6 +117,7 @@ def progress_to(progress: Progress) -> tuple[Plain, dict[str, Tensor]]:
     )
     tensors = {f"random.{name}": state for name, state in progress.random.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
+    tensors |= {f"start.{name}": tensor for name, tensor in progress.start.items()}
     tensors |= optimizer_to(progress.optimizer)
     if progress.total is not None:
         tensors["total"] = progress.total
@@ -120,9 +132,10 @@ def progress_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Progress:
         None if total is None else total.to(torch.float32).reshape(()),
         optional(number, plain["unmeasured"]), optional(lambda n: whole(n, 1), plain["micro"]),
         number(plain["best_loss"]), whole(plain["waited"]), whole(plain["best_epoch"]),
-        best=_below(tensors, "best"), optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
+        best=_below(tensors, "best"), start=_below(tensors, "start"),
+        optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
     )  # fmt: skip
-    if not math.isfinite(progress.rate) or progress.rate <= 0:
+    if not math.isfinite(progress.rate) or progress.rate < 0:  # 0 where a head was fitted
         raise ValueError(f"{progress.rate!r} is no learning rate")
     return progress
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -11,7 +11,7 @@ from tlnb.engine.saving.checkpoint_parts import progress_from, progress_to, resu
 from tlnb.engine.saving.plain import Plain, flag, optional, text, whole
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.progress_state import Progress
-from tlnb.engine.training.stage import Stage
+from tlnb.engine.training.stage import Stage, read_key
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Pending:
         stages: those that have not ended; the first may be under way.
         first: its place in the plan, from 1.
         count: stages of the plan.
-        bn, cache, keep_best: see ``Session.train``.
+        cache, keep_best: see ``Session.train``.
         result: of the stage under way, ``result.left`` where it stands; None where it has not begun.
         data: fingerprint of the training samples that it was left on; empty where that is not known.
         own_step: whether a step of the user's own trains.
@@ -32,7 +32,6 @@ class Pending:
     stages: list[Stage]
     first: int
     count: int
-    bn: str = "train"
     cache: bool = True
     keep_best: bool = False
     result: StageResult | None = None
@@ -41,9 +40,9 @@ class Pending:
     with_moments: bool = False
 
     @classmethod
-    def of(cls, stages: list[Stage], bn: str, cache: bool, keep_best: bool) -> Pending:
+    def of(cls, stages: list[Stage], cache: bool, keep_best: bool) -> Pending:
         """A plan that begins."""
-        return cls(stages, 1, len(stages), bn, cache, keep_best)
+        return cls(stages, 1, len(stages), cache, keep_best)
 
     def stage_ended(self) -> None:
         """Go on to the next stage."""
@@ -51,7 +50,7 @@ class Pending:
         self.first, self.result, self.with_moments = self.first + 1, None, False
 
 
-_SIMPLE = ("first", "count", "bn", "cache", "keep_best", "data", "own_step", "with_moments")
+_SIMPLE = ("first", "count", "cache", "keep_best", "data", "own_step", "with_moments")
 
 
 def pending_to(pending: Pending, progress: Progress | None) -> tuple[Plain, dict[str, Tensor]]:
@@ -75,10 +74,12 @@ def pending_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Pending:
     if result is not None and plain["progress"] is not None:
         result.left = progress_from(plain["progress"], tensors)
     stages = [stage_from(stage) for stage in plain["stages"]]
-    if not stages or plain["bn"] not in ("train", "frozen"):
+    if "bn" in plain:  # a file from before it became a key of each stage
+        stages = [replace(stage, bn=str(read_key("bn", plain["bn"]))) for stage in stages]
+    if not stages:
         raise ValueError("a plan that makes no sense")
     return Pending(
-        stages, whole(plain["first"], 1), whole(plain["count"], 1), plain["bn"], flag(plain["cache"]),
+        stages, whole(plain["first"], 1), whole(plain["count"], 1), flag(plain["cache"]),
         flag(plain["keep_best"]), result, text(plain["data"]), flag(plain["own_step"]),
         flag(plain["with_moments"]),
     )  # fmt: skip

@@ -31,7 +31,7 @@ DATA_KEYS = frozenset(
         "seed",
     )
 )
-LATER = frozenset(("cache", "keep_best", "from_file"))  # that a file need not hold
+LATER = frozenset(("cache", "keep_best", "from_file", "kind"))  # that a file need not hold
 _DEVICE = re.compile(r"[a-z]+(:\d{1,3})?")
 
 
@@ -111,11 +111,12 @@ def _network(value: object) -> Plain:
     return _fields(value, name=text, weights=text, outputs=lambda v: optional(whole, v), layers_from=flag)
 
 
-def _head(value: object) -> Plain | None:
+def _head(value: Any) -> Plain | None:
     if value is None:
         return None
     code = lambda v: [optional(layer_from, part) for part in v]  # noqa: E731
-    return _fields(value, task=text, seed=whole, drawn=flag, outputs=whole, code=code)
+    known = _fields(value, task=text, seed=whole, drawn=flag, outputs=whole, code=code)
+    return known | {"init": _one_of("zero", "he")(value.get("init", "he"))}
 
 
 def _asked(value: Any) -> list[Any]:
@@ -155,6 +156,7 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "head": _head,
     "batch": lambda v: whole(v, 1),
     "bn": _one_of("train", "frozen"),
+    "kind": _one_of("train", "fit"),
     "cache": flag,
     "keep_best": flag,
     "micro": lambda v: optional(lambda n: whole(n, 1), v),

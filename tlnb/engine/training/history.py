@@ -78,6 +78,9 @@ class StageResult:
         left: where it was left, to go on from; None where it ended.
         setup: how it was set up, in plain values: enough to do it again.
         kept: epoch whose weights were put back, where that was not the last one; 0 for none.
+        share: how much of what it learned the network keeps: 1 for all, 0 where it went back to the stage before.
+        ending: the score of the network that the stage left, where that is none of its epochs'.
+        before: the score of the network before the stage on the same samples; None where it is not known.
     """
 
     number: int
@@ -98,10 +101,15 @@ class StageResult:
     left: Progress | None = field(default=None, repr=False, compare=False)
     setup: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     kept: int = 0
+    share: float = 1.0
+    ending: EpochRecord | None = None
+    before: EpochRecord | None = None
 
     @property
     def final(self) -> EpochRecord | None:
-        """The epoch whose weights the stage left: the last one, or the best where that was kept."""
+        """The score of the network that the stage left: of the last epoch, the best one, a blend, or one before."""
+        if self.ending is not None:
+            return self.ending
         kept = next((record for record in self.records if record.epoch == self.kept), None)
         return kept or (self.records[-1] if self.records else None)
 
@@ -125,7 +133,7 @@ class StageResult:
             str(self.number),
             self.stage.text,
             spans(self.trained),
-            f"{self.rate:.1e}",
+            show_rate(self.rate),
             f"{len(self.records)}/{self.stage.epochs}",
             f"{last.valid_loss:.4f}" if last else "-",
             show_metric(last) if last else "-",
@@ -237,7 +245,7 @@ class History(Sequence[EpochRecord]):
         )  # fmt: skip
         rows: list[tuple[object, ...]] = [
             (
-                r.stage, f"{r.epoch}/{r.epochs}", spans(r.trained), f"{r.rate:.1e}", f"{r.train_loss:.4f}",
+                r.stage, f"{r.epoch}/{r.epochs}", spans(r.trained), show_rate(r.rate), f"{r.train_loss:.4f}",
                 f"{r.valid_loss:.4f}", show_metric(r), f"{r.seconds:.2f}", r.digest[:8] or "-",
             )
             for r in self
@@ -269,6 +277,11 @@ def show_metric(record: EpochRecord) -> str:
     if record.metric_name == "accuracy":
         return f"{100 * record.accuracy:.1f} %"
     return f"{record.accuracy:.4f}"
+
+
+def show_rate(rate: float) -> str:
+    """A learning rate for people; a head that was fitted has none."""
+    return f"{rate:.1e}" if rate else "-"
 
 
 def spans(indexes: Sequence[int]) -> str:

@@ -3,6 +3,8 @@
 freeze body      epochs 3                    # only the new head trains
 unfreeze -3:     epochs 2   lr auto
 train 0,head     epochs 2   lr 1e-4  decay 2.6
+
+``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen.
 """
 
 from __future__ import annotations
@@ -12,10 +14,10 @@ from typing import Any
 
 from tlnb.engine.network import address
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.stage import KEYS, Stage, read_key, read_keys
+from tlnb.engine.training.stage import FIT, FIT_KEYS, KEYS, Stage, read_key, read_keys
 from tlnb.errors import AddressError, PlanError, did_you_mean
 
-VERBS = ("freeze", "unfreeze", "train")
+VERBS = ("freeze", "unfreeze", "train", "fit")
 
 
 def parse_plan(
@@ -80,14 +82,33 @@ def _stage(line: str, layers: LayerMap, state: frozenset[int], usual: Mapping[st
             f"a stage starts with {', '.join(VERBS[:-1])} or {VERBS[-1]}, not {verb!r}"
             f"{did_you_mean(verb, VERBS)}"
         )
+    verb = verb.lower()
     where, pairs = _address_and_pairs(verb, rest)
     hit = frozenset(address.select(where, layers))
+    if verb == FIT:
+        return _fit(line, layers, hit, usual, pairs)
     after = {
         "freeze": state | hit,
         "unfreeze": state - hit,
         "train": frozenset(range(len(layers))) - hit,
-    }[verb.lower()]
+    }[verb]
     return _checked(line, layers, after, {**usual, **pairs})
+
+
+def _fit(
+    line: str, layers: LayerMap, hit: frozenset[int], usual: Mapping[str, Any], pairs: Mapping[str, Any]
+) -> Stage:
+    if hit != frozenset(layers.head):
+        raise PlanError("what can be fitted is the head alone: fit head")
+    _only_known(pairs)
+    chosen = {name: value for name, value in usual.items() if name in FIT_KEYS} | dict(pairs)
+    return _checked(line, layers, frozenset(layers.body), {**chosen, "kind": FIT})
+
+
+def _only_known(pairs: Mapping[str, Any]) -> None:
+    for name in pairs:
+        if name not in FIT_KEYS:
+            raise PlanError(f"fit has no {name}; it takes {', '.join(FIT_KEYS)}")
 
 
 def _address_and_pairs(verb: str, words: list[str]) -> tuple[str, dict[str, Any]]:
@@ -116,4 +137,5 @@ def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapp
     still = layers.still(frozen)
     if not any(set(layer.parameter_names) - still for layer in layers):
         raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
-    return Stage(text=text, frozen=tuple(sorted(frozen)), asked=dict(settings), **settings)
+    asked = {name: value for name, value in settings.items() if name in KEYS}
+    return Stage(text=text, frozen=tuple(sorted(frozen)), asked=asked, **settings)

@@ -33,6 +33,7 @@ class Progress:
         best_loss, waited: of the stage's patience.
         best_epoch: the epoch that ``--keep-best`` would keep now; 0 for none.
         best: what training had changed at that epoch, by name; empty where it is not asked for.
+        start: the weights before the stage by name, where its end may need them; empty elsewhere.
         optimizer: its state by the names of the parameters.
         random: the random states inside the stage.
     """
@@ -48,6 +49,7 @@ class Progress:
     waited: int = 0
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
+    start: dict[str, Tensor] = field(default_factory=dict)
     optimizer: ByName = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
 

@@ -14,6 +14,10 @@ SCHEDULES = ("one-cycle", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENTS = ("none", "light", "standard", "strong")
 GUARDS = ("l2sp", "lwf", "ewc")
+BN_MODES = ("auto", "train", "frozen")
+TRAIN, FIT = "train", "fit"  # what a stage does
+FIT_KEYS = ("augment", "views", "guard")  # of a stage that fits the head
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Key:
     """One setting of a stage: what it takes, and what it is for.
 
     Args:
-        kind: ``whole``, ``positive``, ``fraction``, ``rate`` or ``choice``.
+        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice`` or ``switch``.
         help: one sentence for ``%tl_train?``.
         choices: the words that a ``choice`` takes.
         least: smallest value that a ``whole`` or ``positive`` takes.
@@ -41,6 +45,8 @@ class Key:
             "fraction": "a number from 0 to below 1",
             "rate": "auto or a number above 0",
             "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
+            "switch": "on or off",
+            "share": "none, auto or a number from 0 to 1",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
@@ -61,6 +67,16 @@ KEYS: dict[str, Key] = {
     ),
     "augment": Key("choice", "random changes to the training images; none overrides the data's", AUGMENTS),
     "keep": Key("guard", "guard against forgetting what the network knew before"),
+    "bn": Key(
+        "choice",
+        "statistics of BatchNorm layers that train: updated, or frozen; auto decides by network and data",
+        BN_MODES,
+    ),
+    "blend": Key(
+        "share",
+        "end between the weights before the stage (0) and after it (1); auto takes the best on validation",
+    ),
+    "guard": Key("switch", "go back to the stage before where this one ends worse on the validation samples"),
     "precision": Key(
         "choice",
         "number format of the layers that train; no fp16, as its losses would need scaling",
@@ -92,9 +108,14 @@ class Stage:
         patience: epochs without a better validation loss before the stage ends; None for never.
         augment: one of ``AUGMENTS``, in place of the data's own; None for that.
         keep: a guard against forgetting and its strength, such as ``lwf:1``; None for none.
+        bn: one of ``BN_MODES``.
+        blend: how much of what the stage learned its layers keep, between 0 and 1; ``auto`` to choose it by the
+            validation samples; None for all of it.
+        guard: whether the network goes back to the stage before where this one ends worse.
         precision: one of ``PRECISIONS``.
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
             ``views``. 0 for new ones in each epoch.
+        kind: ``train``, or ``fit`` for a head that is fitted to convergence.
     """
 
     text: str
@@ -114,6 +135,10 @@ class Stage:
     keep: str | None = None
     precision: str = "fp32"
     views: int = 0
+    bn: str = "auto"
+    blend: float | str | None = None
+    guard: bool = True
+    kind: str = TRAIN
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,7 +167,7 @@ def read_key(name: str, value: object) -> Any:
         raise PlanError(f"unknown key {name!r}{did_you_mean(name, KEYS)}; keys: {', '.join(KEYS)}")
     try:
         return _READERS[key.kind](key, value)
-    except (TypeError, ValueError, OverflowError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         hint = did_you_mean(str(value), key.choices) if key.choices else ""
         raise PlanError(f"{name} takes {key.takes}, not {str(value)!r}{hint}") from None
 
@@ -191,6 +216,23 @@ def _guard(key: Key, value: object) -> str | None:
     return f"{name}:{_finite(strength):g}"
 
 
+def _switch(key: Key, value: object) -> bool:
+    words = {"on": True, "off": False, "true": True, "false": False}
+    return words[str(value).lower()]
+
+
+def _share(key: Key, value: object) -> float | str | None:
+    word = str(value).lower()
+    if value is None or word == "none":
+        return None
+    if word == AUTO:
+        return AUTO
+    share = _finite(value)
+    if not 0 <= share <= 1:
+        raise ValueError
+    return share
+
+
 def _finite(value: object) -> float:
     if isinstance(value, bool):
         raise TypeError
@@ -213,4 +255,6 @@ _READERS = {
     "rate": _rate,
     "choice": _choice,
     "guard": _guard,
+    "switch": _switch,
+    "share": _share,
 }

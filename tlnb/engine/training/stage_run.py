@@ -15,12 +15,14 @@ import torch
 from tlnb.engine.rates.lr_finder import STEPS
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.copies import copies_of_trainable, put_back
+from tlnb.engine.training.ending import Weights, settle, wanted, weights_of
 from tlnb.engine.training.history import EpochRecord, StageResult
 from tlnb.engine.training.interrupts import to_the_end
 from tlnb.engine.training.order import seed_for
 from tlnb.engine.training.progress_state import Progress, affordable, capture, restore
 from tlnb.engine.training.proof import FrozenDigest, promise_kept
 from tlnb.engine.training.range_test import find_rate
+from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.stopping import Stopped, StopRequest
 from tlnb.engine.training.trainer import Diverged, StageTrainer
 from tlnb.errors import TrainingError
@@ -90,7 +92,8 @@ class _StageRun:
         self.proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
         self.patience = Patience(trainer.stage.patience)
         self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
-        self.began, self.before = time.perf_counter(), result.seconds
+        self.start: Weights = {}  # the weights before the stage, where its end may need them
+        self.began, self.seconds_before = time.perf_counter(), result.seconds
         self._under_way = False
 
     def whole(self, resume: Progress | None) -> None:
@@ -98,6 +101,7 @@ class _StageRun:
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
         result.stopped, result.note, result.diverged, result.kept = False, "", False, 0
+        result.share, result.ending = 1.0, None
         result.left = resume
         try:
             with own_random_state(seed_for(trainer.seed, trainer.number)):
@@ -121,7 +125,11 @@ class _StageRun:
         trainer, result = self.trainer, self.result
         trainer.take_shortcut(lambda text: self.emit("on_message", text), lambda *_: self.stop.check())
         if resume is None:
-            result.rate = trainer.stage.lr or self._found_rate()
+            self.start = weights_of(trainer) if wanted(trainer, result.before) else {}
+            if trainer.stage.kind == FIT:
+                self._say(trainer.fit_head(self.stop).note)
+            else:
+                result.rate = trainer.stage.lr or self._found_rate()
         else:
             result.rate = resume.rate
             restore(trainer, resume)
@@ -132,8 +140,18 @@ class _StageRun:
         if self.best is not None and self.best.put_back():
             result.kept = self.best.epoch
             self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
+        self._settle()
         if trainer.micro != trainer.stage.micro:
             self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
+
+    def _settle(self) -> None:
+        """Blend, or go back, where that is asked for and the stage has come to its end."""
+        if self.result.diverged or self.result.final is None or not self.start:
+            return
+        ending = settle(self.trainer, self.start, self.result.before, self.result.final, self.stop)
+        if ending is not None:
+            self.result.share, self.result.ending = ending.share, ending.record
+            self._say(ending.note)
 
     def _found_rate(self) -> float:
         self.emit("on_test", 0, STEPS)
@@ -222,10 +240,12 @@ class _StageRun:
         progress.best_loss, progress.waited = self.patience.best, self.patience.waited
         if self.best is not None:
             progress.best_epoch, progress.best = self.best.epoch, self.best.copies
+        progress.start = self.start
         return progress
 
     def _restore(self, progress: Progress) -> None:
         self.patience.best, self.patience.waited = progress.best_loss, progress.waited
+        self.start = progress.start
         if self.best is not None:
             loss = next(
                 (r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf
@@ -233,7 +253,7 @@ class _StageRun:
             self.best.load(progress.best_epoch, loss, progress.best)
 
     def _clock(self) -> None:
-        self.result.seconds = self.before + time.perf_counter() - self.began
+        self.result.seconds = self.seconds_before + time.perf_counter() - self.began
 
     def _say(self, note: str) -> None:
         self.result.note = f"{self.result.note}; {note}" if self.result.note else note

@@ -18,6 +18,7 @@ from tlnb.engine.network.held_still import HeldStill
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.rates.schedule import factor
 from tlnb.engine.training import micro, optim
+from tlnb.engine.training.fit_head import HeadFit, fit_head
 from tlnb.engine.training.history import EpochRecord
 from tlnb.engine.training.measuring import loss_and_figure
 from tlnb.engine.training.order import batches, count_batches
@@ -48,6 +49,7 @@ class StageTrainer:
         task: loss and figure.
         step: the user's own training step, in place of the task's loss on the network's scores.
         bn: ``frozen`` leaves the statistics of every BatchNorm layer alone.
+        head: qualified name of the head; empty where the network has none.
         shortcut: makes a shorter route with the same answers, see :meth:`take_shortcut`.
 
     Raises:
@@ -67,11 +69,12 @@ class StageTrainer:
         task: Task,
         step: Step | None = None,
         bn: str = "train",
+        head: str = "",
         shortcut: Shortcut | None = None,
     ):
         self.model, self.layers, self.stage, self.route = model, layers, stage, route
         self.number, self.batch, self.seed, self.task = number, batch, seed, task
-        self.bn, self._shortcut = bn, shortcut
+        self.bn, self.head, self._shortcut = bn, head, shortcut
         self._step = step or self._usual_step
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
@@ -119,6 +122,22 @@ class StageTrainer:
             self.route = self._shortcut(say, tick)
             self._shortcut = None
             self._modes.clear()
+
+    # ---------------------------------------------------------------- fitting
+
+    def fit_head(self, stop: StopRequest) -> HeadFit:
+        """Fit the head's last layer to convergence; the epoch is then to be measured.
+
+        Raises:
+            Stopped: a stop was asked for; nothing has changed then.
+            TrainingError: the head is not one that can be fitted.
+        """
+        train = self.route.train
+        views = [train.view(self.number, k) for k in range(max(self.stage.views, 1) if train.random else 1)]
+        head = self.model.get_submodule(self.head)
+        fit = fit_head(self.model, head, self.route.forward, views, self.task, self.route.device, stop.check)
+        self.epoch, self.unmeasured = 1, fit.loss
+        return fit
 
     # ---------------------------------------------------------------- an epoch
 

@@ -18,24 +18,29 @@ from tlnb.errors import ExportError
 
 PLAIN = re.compile(r"torch\.nn\.modules\.\w+")
 
-DRAW = """for layer in head.modules():
-    if isinstance(layer, (nn.Linear, nn.Conv2d)):
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
-        nn.init.zeros_(layer.bias)"""
+DRAW = """layers = [m for m in head.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+for layer in layers:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+    nn.init.zeros_(layer.bias)"""
+ZERO = """for layer in layers[-1:]:
+    nn.init.zeros_(layer.weight)  # the last one starts at zero"""
 
+IDENTITY = "nn.Identity()"
 _EXCHANGE = '''HEADS = (
 {makers}
-)  # how each head is made, and the seed of its weights, in the order of first use
+)  # how each head is made, the seed of its weights, and how the last layer starts, in the order of first use
 
 
 def put_head(model, number, heads):
-    """Put a head on: one that was there before, or a new one with He normal weights and zero biases."""
+    """Put a head on: one that was there before, or a new one."""
     if number not in heads:
-        make, seed = HEADS[number]
+        make, seed, start = HEADS[number]
         heads[number] = make()
         generator = torch.Generator().manual_seed(seed_for(seed, 0))
         for head in heads[number]:
 {draw}
+            if start == "zero":
+{zero}
     {places} = heads[number]'''
 
 
@@ -47,6 +52,8 @@ def layer_code(module: nn.Module) -> str | None:
         if None in parts or names != [str(i) for i in range(len(names))]:
             return None
         return "nn.Sequential(\n" + "".join(indent(f"{part},\n", "    ") for part in parts) + ")"
+    if type(module) is nn.Identity:
+        return IDENTITY
     if not PLAIN.match(type(module).__module__) or list(module.children()):
         return None
     arguments = _arguments(module)
@@ -133,8 +140,7 @@ def _same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
 
 def places_of(job: Job) -> list[str]:
     """Where heads stand, as code."""
-    places = (job.loaded.head, *job.loaded.side_heads)
-    return [expression(place, job.loaded.model) for place in places if place]
+    return [expression(place, job.loaded.model) for place in job.loaded.places]
 
 
 def exchange_code(job: Job, numbers: Sequence[int]) -> str:
@@ -147,10 +153,13 @@ def exchange_code(job: Job, numbers: Sequence[int]) -> str:
         if number == 0:
             makers.append("    None,  # the one of load_network")
         else:
-            makers.append(f"    (lambda: [{', '.join(_written(head))}], {literal(head['seed'])}),")
+            makers.append(
+                f"    (lambda: [{', '.join(_written(head))}], {literal(head['seed'])}, {head['init']!r}),"
+            )
     places = ", ".join(places_of(job))
     places = places if len(places_of(job)) > 1 else f"[{places}]"
-    return _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), places=places)
+    return _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), zero=indent(ZERO, " " * 16),
+                            places=places)  # fmt: skip
 
 
 def _written(head: dict[str, Any]) -> list[str]:
@@ -164,12 +173,14 @@ def first_head(job: Job, *, drawn: bool) -> list[str]:
     head = job.setup["head"]
     if head is None:
         return []
-    lines = [f"# A new head for {head['outputs']} outputs: He normal weights, zero biases."]
+    lines = [f"# A new head for {head['outputs']} outputs."]
     if drawn:
         lines.append(f"generator = torch.Generator().manual_seed(seed_for({head['seed']}, 0))")
     for place, code in zip(places_of(job), _written(head), strict=True):
         lines.append(f"head = {code}")
-        if drawn:
+        if drawn and code != IDENTITY:
             lines.append(DRAW)
+            if head["init"] == "zero":
+                lines.append(ZERO)
         lines.append(f"{place} = head")
     return lines

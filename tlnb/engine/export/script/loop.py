@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlnb.engine.export.script import fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
@@ -101,6 +102,8 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "head": ("int", 0, "which head is on the network"),
     "keep": ("str | None", None, "the guard against forgetting, and its strength"),
     "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
+    "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
+    "share": ("float", 1.0, "how much of what it learned the network keeps"),
     "moments": ("bool", False, "whether it begins with the moments of the optimizer before it"),
 }
 """What a stage of a script may say: type, usual value, and a remark."""
@@ -166,6 +169,8 @@ class Fields:
             "head": self.heads[index],
             "keep": stage.keep,
             "blend": setup["blend"],
+            "kind": stage.kind,
+            "share": result.share,
             "moments": setup["moments"],
         }
 
@@ -259,6 +264,11 @@ def figure_of(scores, targets):
 def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
     """``train_stage``, ``evaluate`` and ``main``."""
     parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job, fields)]
+    if "share" in fields:
+        parts.insert(1, fitting.MIX)
+    if fitting.fits(job):
+        parts.insert(1, _fit_stage(job, chain, fields))
+        parts.insert(1, fitting.solver_code())
     return "\n\n\n".join(parts)
 
 
@@ -294,8 +304,19 @@ _MOMENTS_OUT = [
 ]
 
 
-def _arguments(job: Job, fields: Fields) -> list[str]:
+def _fit_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
+    where = "stage.data.load()" if job.several else "train, valid"
+    lines = ["    data = stage.data"] if job.several else []
+    lines.append(f"    (samples, targets), (valid_samples, valid_targets) = {where}")
+    _take(job, chain, fields, lines, fitted=True)
+    more = (", data" if job.several else "") + _more(fields)
+    return fitting.fit_code(job, _arguments(job, fields, fitted=True), lines, _batch(fields), more)
+
+
+def _arguments(job: Job, fields: Fields, *, fitted: bool = False) -> list[str]:
     arguments = ["model", "stage", "number"]
+    if fitted:
+        return arguments if job.several else [*arguments, "train", "valid"]
     if kinds_of(job):
         arguments.append("old")
     if "moments" in fields:
@@ -430,10 +451,10 @@ _OF_TRAINING = {
 }
 
 
-def _take(job: Job, chain: Chain | None, fields: Fields, lines: list[str]) -> str:
+def _take(job: Job, chain: Chain | None, fields: Fields, lines: list[str], *, fitted: bool = False) -> str:
     """Add the lines that choose what passes the network; the expression for a batch of it."""
     lines.append("    rest, take = model, inputs")
-    how = _how_changed(job)
+    how = "none" if fitted else _how_changed(job)
     if chain is not None and "place" in fields:
         lines += [
             "    if stage.place:",
@@ -559,7 +580,21 @@ def _main(job: Job, fields: Fields) -> str:
     if "blend" in fields:
         lines += ["        if stage.blend is not None:", "            blend(model, old, stage.blend)"]
     answer = "moments = " if moments else ""
-    lines.append(f"        {answer}train_stage({', '.join(_arguments(job, fields))})")
+    call = f"{answer}train_stage({', '.join(_arguments(job, fields))})"
+    if "share" in fields:
+        lines.append("        start = {name: tensor.clone() for name, tensor in everything(model).items()}")
+    if fitting.fits(job):
+        fit = f"fit_stage({', '.join(_arguments(job, fields, fitted=True))})"
+        lines += [
+            '        if stage.kind == "fit":',
+            f"            {fit}",
+            "        else:",
+            f"            {call}",
+        ]
+    else:
+        lines.append(f"        {call}")
+    if "share" in fields:
+        lines += ["        if stage.share < 1:", "            mix(model, start, stage.share)"]
     if job.blend is not None:
         lines.append(f"    blend(model, old, {job.blend!r})")
     lines += ["    model.eval()",

@@ -81,7 +81,7 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
     """
     plain = replace(loaded, weights=RANDOM) if not loaded.own else loaded
     build = _build(plain, {"outputs": None}, imports)
-    heads = [] if loaded.own else [place for place in (loaded.head, *loaded.side_heads) if place]
+    heads = [] if loaded.own else list(loaded.places)
     lines = [build.line]
     for place in heads:
         code = layer_code(loaded.model.get_submodule(place))

@@ -123,6 +123,8 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
         "from torch import nn",
         "from torch.nn import functional as F",
     }
+    if loop.fitting.fits(job):
+        needed |= {"import math", "from torch import Tensor"}
     if any(row["schedule"] != "constant" for row in fields.rows):
         needed.add("import math")
     if any(source.kind == "labels" for source in job.sources):

@@ -1,0 +1,146 @@
+"""Fitting the last layer of a network to convergence on what enters it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.observe import quiet
+from tlnb.engine.training.linear_fit import fit_linear
+from tlnb.engine.training.tasks import Classification, MultiLabel, Task, scores_of
+from tlnb.errors import TrainingError
+
+BATCH = 32
+ALIKE = 1e-3  # of the largest score, by which the network may answer otherwise than the layer alone
+INSTEAD = "train it: freeze body  epochs 5"
+
+
+@dataclass(frozen=True)
+class HeadFit:
+    """How a head was fitted.
+
+    Attributes:
+        strength: the inverse penalty chosen, as scikit-learn's ``C``.
+        folds: how many folds chose it; 0 where a class has a single sample, so that there are none.
+        loss: mean training loss.
+    """
+
+    strength: float
+    folds: int
+    loss: float
+
+    @property
+    def note(self) -> str:
+        """In one line."""
+        how = f"by {self.folds} folds" if self.folds else "assumed: a class has a single sample"
+        return f"strength {self.strength:g} {how}"
+
+
+def last_layer(head: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The layer of a head that gives its scores."""
+    return [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+
+
+@torch.no_grad()
+def fit_head(
+    model: nn.Module,
+    head: nn.Module,
+    forward: nn.Module,
+    views: list[Samples],
+    task: Task,
+    device: torch.device,
+    on_batch: Callable[[], None] = lambda: None,
+) -> HeadFit:
+    """Fit the last layer of a head; the rest of the network stays as it is.
+
+    Classes are told by multinomial logistic regression, labels by one against the rest, values by ridge
+    regression, see :func:`tlnb.engine.training.linear_fit.fit_linear`. Nothing is changed before the fit is done.
+
+    Args:
+        model: the whole network.
+        head: its head.
+        forward: from a batch of the samples to scores; the model, or the part of it behind a cut.
+        views: the training samples, once or under several changes.
+        task: what is learned.
+        device: where the model is.
+        on_batch: called before each batch; what it raises passes through.
+
+    Raises:
+        TrainingError: the scores are not linear in what enters the last layer.
+    """
+    layer = last_layer(head)
+    if layer.bias is None:
+        raise TrainingError("fit head needs a head with a bias; %tl_head linear makes one")
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
+        raise TrainingError(f"fit head needs a head of single pixels, not of {layer.kernel_size}; {INSTEAD}")
+    batches = _batches(views, device, on_batch)
+    features = torch.cat([f.cpu() for f, _ in _entering(model, layer, forward, batches)])
+    targets = torch.cat([view.targets for view in views])
+    weights = task.weights if isinstance(task, Classification | MultiLabel) else None
+    found = fit_linear(
+        features,
+        targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets,
+        len(layer.bias),
+        None if weights is None else torch.tensor(weights),
+    )
+    before = layer.weight.clone(), layer.bias.clone()
+    layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
+    layer.bias.copy_(found["bias"])
+    try:
+        some = torch.arange(min(BATCH, len(views[0])))
+        _check_linear(model, layer, forward, views[0].batch(some).to(device))
+    except TrainingError:
+        layer.weight.copy_(before[0])
+        layer.bias.copy_(before[1])
+        raise
+    scores = (features.double() @ found["weight"].T + found["bias"]).float()
+    loss = float(task.loss(scores.to(device), targets.to(device)))
+    return HeadFit(found["strength"], found["folds"], loss)
+
+
+def _batches(views: list[Samples], device: torch.device, on_batch: Callable[[], None]) -> Iterator[Tensor]:
+    for view in views:
+        for x in view.stream(torch.arange(len(view)).split(BATCH)):
+            on_batch()
+            yield x.to(device)
+
+
+def _entering(
+    model: nn.Module, layer: nn.Module, forward: nn.Module, batches: Iterable[Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """What enters the layer for each batch, as vectors (B, d), and the network's scores (B, outputs)."""
+    seen: list[Tensor] = []
+    handle = layer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    try:
+        with quiet(model):
+            for x in batches:
+                seen.clear()
+                scores = scores_of(forward(x))
+                if len(seen) != 1 or len(seen[0]) != len(x):
+                    raise TrainingError(f"fit head needs a head that runs once for each sample; {INSTEAD}")
+                yield as_vectors(seen[0], layer), scores
+    finally:
+        handle.remove()
+
+
+def as_vectors(features: Tensor, layer: nn.Module) -> Tensor:
+    """What enters a layer as vectors (B, d): places whose answers are averaged may be averaged before it."""
+    if features.dim() == 2:
+        return features
+    return features.flatten(2).mean(2) if isinstance(layer, nn.Conv2d) else features.flatten(1, -2).mean(1)
+
+
+def _check_linear(model: nn.Module, layer: nn.Linear | nn.Conv2d, forward: nn.Module, x: Tensor) -> None:
+    """Whether the network answers what the layer alone says of what enters it."""
+    assert layer.bias is not None
+    for features, scores in _entering(model, layer, forward, [x]):
+        alone = features @ layer.weight.flatten(1).T + layer.bias
+        near = ALIKE * float(alone.abs().max().clamp(min=1))
+        if alone.shape != scores.shape or not torch.allclose(alone, scores, rtol=0, atol=near):
+            raise TrainingError(
+                f"something behind the head changes its scores, so it cannot be fitted alone; {INSTEAD}"
+            )
