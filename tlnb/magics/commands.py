@@ -272,9 +272,10 @@ TRAIN = Command(
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
 answer says so; guard off keeps it. fit head, a line of a plan, fits the last layer to convergence: logistic
-regression on what the frozen layers give, its strength chosen by folds. The learning rate is found by a range test unless lr says otherwise; schedule constant takes
-a more cautious one from the same curve (rule minimum), as it is held from the first step. In a plan, train L trains
-exactly the layers L; freeze and unfreeze change what the line before left. The whole plan is checked before
+regression on what the frozen layers give, its strength chosen by folds. The learning rate is found by a range
+test unless lr says otherwise; schedule constant takes a more cautious one from the same curve (rule minimum), as it
+is held from the first step. In a plan, train L trains exactly the layers L; freeze and unfreeze change what the line
+before left. The whole plan is checked before
 anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
     examples=(
         ("%tl_train", "the default plan: the head first, then the rest"),

@@ -1,0 +1,1 @@
+"""The accuracy board: recipes over photo sets, amounts, networks and seeds."""
