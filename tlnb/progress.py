@@ -18,6 +18,9 @@ class Listener:
     def on_test(self, done: int, total: int) -> None:
         """A range test has tried so many of so many rates; 0 where it begins. It may end before ``total``."""
 
+    def on_point(self, rate: float, loss: float) -> None:
+        """A range test has measured the loss at a rate: a point of its curve, in no order."""
+
     def on_curve(self, curve: Any) -> None:
         """A range test has chosen a rate (``LRCurve``), before the stage trains."""
 
@@ -63,6 +66,9 @@ class LineProgress(Listener):
     def is_plain(self) -> bool:
         """Whether it is as made without arguments, so that a better one for a shell may take its place."""
         return type(self) is LineProgress and self.write is print and self.show is None
+
+    def on_point(self, rate: float, loss: float) -> None:
+        """A range test has measured the loss at a rate: a point of its curve, in no order."""
 
     def on_curve(self, curve: Any) -> None:
         """Show the curve, as a picture where that can be seen."""
@@ -135,6 +141,9 @@ class BarProgress(LineProgress):
             self._bar.update(done)
         else:
             self._clear()
+
+    def on_point(self, rate: float, loss: float) -> None:
+        """A range test has measured the loss at a rate: a point of its curve, in no order."""
 
     def on_curve(self, curve: Any) -> None:
         """Take the bar away and show the curve."""

@@ -238,15 +238,18 @@ LR = Command(
             "how the rate is read off the curve",
             "basin; minimum with schedule constant",
         ),
-        Option("start", number(0), "the first rate", "1e-7"),
-        Option("stop", number(0), "the last rate", "10"),
-        Option("steps", whole(2), "how many rates are tried", "100"),
-        *_stage_options("decay", "batch", "optimizer", "schedule", "momentum", "weight_decay", "smoothing"),
+        Option("start", number(0), "the lowest rate that is tried", "1e-7"),
+        Option("stop", number(0), "the highest rate that is tried", "10"),
+        Option("steps", whole(12), "steps of training that it may cost", "half an epoch, and at least 12"),
+        *_stage_options(
+            "decay", "batch", "optimizer", "schedule", "momentum", "weight_decay", "smoothing", "bn"
+        ),
         _NO_CACHE,
     ),
-    details="""The rate grows from step to step, and the loss is noted (Smith 2017). The curve shows the loss,
-the suggestion, and the answers of the other rules. A suggestion of None means that the curve has no place to
-read it off; the curve then says why.""",
+    details="""A few batches give the direction of the optimizer's step, and the loss is measured along it on other
+batches: a curve of loss against rate, for half an epoch's work. It shows the suggestion and the answers of the other
+rules. A suggestion of None means that the curve has no place to read it off; the curve then says why. The same test
+is not run twice.""",
     examples=(
         ("curve = %tl_lr", "curve.suggestion, curve.rates and curve.losses are numbers to go on with"),
         ("%tl_lr --rule steepest --stop 1", "another rule, and a shorter sweep"),

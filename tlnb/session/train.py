@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from tlnb.engine.arguments import whole_number
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.routes import Wish
 from tlnb.engine.rates import lr_finder
 from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training import plan
+from tlnb.engine.training import plan, range_test
 from tlnb.engine.training.default_plan import default_plan, usual_bn
 from tlnb.engine.training.history import EpochRecord, Run, StageResult, show_metric, spans
 from tlnb.engine.training.micro import free_after, out_of_memory
 from tlnb.engine.training.optimizer_state import load_named_state
 from tlnb.engine.training.progress_state import Progress
-from tlnb.engine.training.range_test import find_rate
 from tlnb.engine.training.route import Route, Shortcut
 from tlnb.engine.training.stage import AUTO, FIT, Stage
 from tlnb.engine.training.stage_run import own_random_state, run_stage
@@ -29,6 +30,8 @@ from tlnb.session.keeping import Keeping
 
 class Training(Keeping):
     """Find a rate, train a stage, run a plan."""
+
+    _last_test: tuple[object, LRCurve] | None = None
 
     @property
     def step(self) -> Step | None:
@@ -45,19 +48,21 @@ class Training(Keeping):
         self,
         *,
         rule: str | None = None,
-        start: float = 1e-7,
-        stop: float = 10.0,
-        steps: int = 100,
+        start: float = lr_finder.LOWEST,
+        stop: float = lr_finder.HIGHEST,
+        steps: int | None = None,
         cache: bool = True,
         **keys: Any,
     ) -> LRCurve:
         """Learning-rate range test on what is unfrozen now; leaves no trace.
 
+        The same test is not run twice: where network, data and settings are those of the last one, so is the curve.
+
         Args:
             rule: which rule's suggestion is the curve's own; ``minimum`` for a constant rate and ``basin``
                 for every other schedule, where none is named.
-            start, stop: first and last rate.
-            steps: how many rates between them.
+            start, stop: the lowest and the highest rate that may be tried.
+            steps: of training that it may cost; None for half an epoch, and at least twelve.
             cache: run the frozen first part once over the samples, not in each step.
             keys: settings of the stage that it is for (``decay``, ``batch``, ``optimizer`` …).
 
@@ -65,21 +70,36 @@ class Training(Keeping):
             NotReady, PlanError, BadArguments: nothing has run then; ``NotReady`` also after a stop.
         """
         stage = plan.one_stage("find a rate", self._need_ready(), self._frozen_indexes(), keys)
-        settings: dict[str, Any] = {"start": start, "stop": stop, "steps": steps} | (
-            {"rule": rule} if rule else {}
-        )
+        settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         lr_finder.check(**settings)
+        if steps is not None:
+            whole_number(steps, "--steps", range_test.LEAST)
         trainer = self._trainer(stage, (stage,) if cache else None)
         request = StopRequest()
         with self._working("a range test", request), own_random_state(0):
-            self._emit("on_test", 0, steps)
             try:
                 trainer.take_shortcut(lambda text: self._emit("on_message", text), lambda *_: request.check())
-                return find_rate(
-                    trainer, request, lambda done, total: self._emit("on_test", done, total), **settings
-                )
+                return self._find_rate(trainer, request, steps, **settings)
             except Stopped:
                 raise NotReady("the range test was stopped; the network is as it was before it") from None
+
+    def _find_rate(
+        self, trainer: StageTrainer, request: StopRequest, steps: int | None = None, **settings: Any
+    ) -> LRCurve:
+        """The range test of a stage, or its curve where nothing has changed since."""
+        settings.setdefault("rule", rule_for(trainer.stage.schedule))
+        key = range_test.key_of(trainer, steps, settings, self._data_print(), self._step)
+        if self._last_test is None or self._last_test[0] != key:
+
+            def on_test(done: int, total: int, rate: float, loss: float) -> None:
+                self._emit("on_test", done, total)
+                if rate:
+                    self._emit("on_point", rate, loss)
+
+            self._emit("on_test", 0, range_test.passes_of(trainer, steps))
+            curve = range_test.find_rate(trainer, request, on_test, steps=steps, **settings)
+            self._last_test = key, curve
+        return self._last_test[1]
 
     def train(
         self,
@@ -211,6 +231,7 @@ class Training(Keeping):
             run_stage(
                 trainer, result, stop, self._emit,
                 resume=result.left, watch=self._watch(pending), keep_best=pending.keep_best,
+                test=lambda trainer: self._find_rate(trainer, stop),
             )  # fmt: skip
             ended = not (result.stopped or result.diverged)
         except Exception as error:

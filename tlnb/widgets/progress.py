@@ -63,6 +63,13 @@ class CellProgress(LineProgress):
         if self._test is not None:
             self._test.listener.on_test(done, total)
 
+    def on_point(self, rate: float, loss: float) -> None:
+        """A point of a curve that is being measured."""
+        if self._view is not None and self._view.state in RUNNING:
+            self._shown.on_point(rate, loss)
+        elif self._test is not None:
+            self._test.listener.on_point(rate, loss)
+
     def on_curve(self, curve: Any) -> None:
         """The curve of the stage."""
         self._shown.on_curve(curve)

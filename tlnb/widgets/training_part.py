@@ -36,6 +36,7 @@ class TrainingPart(View):
 
     stages: Any = traitlets.List(help="each stage with its epochs").tag(sync=True)
     progress = traitlets.Dict(help="where the stage stands").tag(sync=True)
+    points: Any = traitlets.List(help="rate and loss at each point of a range test under way").tag(sync=True)
     state = traitlets.Unicode(help="running, paused, stopping, done, stopped or failed; empty before").tag(
         sync=True
     )
@@ -107,6 +108,7 @@ class TrainingPart(View):
 
     def test_begins(self) -> None:
         """A range test begins; one that is not part of a run leaves the view as it was."""
+        self.points = []
         if self.session.busy == _TESTS:
             self._before_test = self.state, self.progress
             self.state = "running"

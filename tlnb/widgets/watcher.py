@@ -37,10 +37,17 @@ class Watcher(Listener):
         """Move the bar along the rates."""
         now = time.monotonic()
         if done == 0:
+            self._began = now
             self.view.test_begins()
         if now - self._sent >= _EVERY or done in (0, total):
             self._sent = now
-            self.view.progress = {"done": done, "steps": total, "left": None, "testing": True}
+            left = (now - self._began) / done * (total - done) if done > 3 else None
+            self.view.progress = {"done": done, "steps": total, "left": left, "testing": True}
+
+    def on_point(self, rate: float, loss: float) -> None:
+        """A point of the curve that is being measured; one that is measured again moves."""
+        known = dict(self.view.points) | {rate: loss}
+        self.view.points = [list(point) for point in sorted(known.items())]
 
     def on_stage_start(
         self, stage_number: int, stage_count: int, description: str, epochs: int, steps_per_epoch: int
@@ -68,6 +75,7 @@ class Watcher(Listener):
     def on_curve(self, curve: Any) -> None:
         """The range test of the stage."""
         self._stages[-1]["curve"] = curve_state(curve)
+        self.view.points = []
         self._send_stages()
         self.view.progress = {"done": 0, "steps": self._steps, "epoch": 1, "left": None}
 

@@ -20,8 +20,8 @@ class LRCurve:
 
     Args:
         rates: the rates that were tried, ascending; those of the top group.
-        losses: the training loss at each rate, before the step; finite.
-        smoothed: the losses without most of their noise, explosions cut off (see ``smoothing.smooth``).
+        losses: the training loss after a step of each rate; finite.
+        smoothed: the losses again; curves of files of version 0.1 were noisy, and this is them without their noise.
         rule: the rule whose answer is ``suggestion``.
         suggestions: the answer of every rule, ``None`` where it has none.
         reason: why there is no suggestion, or else why the sweep ended.

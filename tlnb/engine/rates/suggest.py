@@ -1,8 +1,7 @@
 """Rules that read a learning rate off the curve of a range test.
 
-Each rule takes the rates (ascending, evenly spaced in their logarithm) and the smoothed losses as numpy
-arrays of one length and gives a rate, or ``None`` where the curve does not answer. ``None`` is an answer: a
-flat curve says nothing about a rate.
+Each rule takes the rates (ascending) and the losses as numpy arrays of one length and gives a rate, or ``None``
+where the curve does not answer. ``None`` is an answer: a flat curve says nothing about a rate.
 """
 
 from __future__ import annotations
@@ -12,58 +11,28 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from tlnb.engine.rates.smoothing import start_level
-
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats], "float | None"]
 
-MIN_POINTS = 10  # fewer points than this are no curve
+MIN_POINTS = 5  # fewer points than this are no curve
+SAFE = 0.7  # of the rate with the lowest loss
 BUMP = 3.0  # a rise counts as one when it is this many times the range of the first third of the curve
-ALONG = 0.25  # how far along the floor: too high a rate costs more than one as much too low
-CAP = 6.0  # and never more than so many times the middle of the descent
 FLAT = 1e-4  # a fall smaller than this part of the loss is none
 
 
 def basin(rates: Floats, losses: Floats) -> float | None:
-    """A quarter of the way along the valley's floor, at most six times the middle of the descent before it.
+    """``SAFE`` times the rate with the lowest loss, its place refined by the parabola through its neighbours.
 
-    The floor begins where four fifths of the fall are done and ends at the last rate before a tenth of it is
-    lost again, or at the end of the sweep. Ways are measured in the logarithm of the rate.
-
-    The default. The floor of a head with ReLU behind it, as SqueezeNet's, may be two decades wide: at high
-    rates its scores die quietly and the loss stays low. A part of such a floor is no safe rate, while the
-    middle of the descent (the rule ``valley``) hardly moves from seed to seed. So it sets the cap.
-
-    Measured as the highest rate of short one-cycle runs with AdamW, against the best of five to ten fixed
-    rates of the same run: accuracy lost in points (mean, worst), and validation loss as a multiple of the
-    best.
-
-    ====================================  ==================  ==================
-    stage (seeds)                         without the cap     with it
-    ====================================  ==================  ==================
-    SqueezeNet 1.1, ants and bees (5)     7.6, 26.1; 1.31     1.7, 2.2; 1.09
-    MobileNet v2, ants and bees (5)       0.7, 1.0; 1.56      0.6, 1.6; 1.05
-    convnet5, digits: the head (5)        0.6, 0.9; 1.14      0.8, 1.5; 1.08
-    convnet5, digits: layers 3 on (5)     0.7, 1.5; 1.33      0.8, 1.7; 1.36
-    convnet5, digits: all layers (3)      1.0, 1.7; 2.70      1.0, 1.7; 2.76
-    ====================================  ==================  ==================
-
-    Between fixed rates accuracy and loss were interpolated. Caps of 5 to 8 do nearly the same. The cap was
-    chosen on these runs; on photos that had no say in it (flowers, four seeds, five epochs of the head) it
-    kept MobileNet's accuracy (86.0 %) at 0.88 times the loss, and for SqueezeNet took 2.9 points (76.2 to
-    73.3 %) at 0.89 times the loss: what it guards against is the run that fails.
+    The default. The lowest place of the loss along one direction lies beyond the best peak of a one-cycle schedule:
+    a run takes many steps, and each in a direction of its own. How it was chosen, and what it costs against the best
+    fixed rate, stands in ``tests/benchmarks/rates/RESULTS.md``.
 
     At a constant rate, without the warm-up of one-cycle, ``minimum`` is the better rule (see ``rule_for``).
     """
     log, losses = _finite(rates, losses)
     if not _falls(losses):
         return None
-    low = int(np.argmin(losses))
-    fall = start_level(losses) - losses[low]
-    first = int(np.argmax(losses <= losses[low] + 0.2 * fall))
-    last = _last_before_rise(losses, 0.1 * fall)
-    along = log[first] + ALONG * (log[last] - log[first])
-    return float(np.exp(min(along, _middle_of_descent(log, losses) + np.log(CAP))))
+    return SAFE * float(np.exp(_parabola(log, losses, int(np.argmin(losses)))))
 
 
 def valley(rates: Floats, losses: Floats) -> float | None:
@@ -109,7 +78,7 @@ def brink(rates: Floats, losses: Floats) -> float | None:
     if len(losses) < MIN_POINTS:
         return None
     usual = float(np.ptp(losses[: len(losses) // 3]))
-    last = _last_before_rise(losses, max(0.1 * abs(start_level(losses)), BUMP * usual))
+    last = _last_before_rise(losses, max(0.1 * abs(float(losses[0])), BUMP * usual))
     return float(np.exp(log[last]) / 10) if last < len(losses) - 1 else None
 
 
@@ -142,7 +111,7 @@ def _finite(rates: Floats, losses: Floats) -> tuple[Floats, Floats]:
 def _falls(losses: Floats) -> bool:
     if len(losses) < MIN_POINTS:
         return False
-    start = start_level(losses)
+    start = float(losses[0])
     return start - float(np.min(losses)) > FLAT * abs(start)
 
 
@@ -177,10 +146,8 @@ def _deepest_descent(losses: Floats) -> tuple[int, int]:
 
 
 def _parabola(x: Floats, y: Floats, at: int) -> float:
-    """Where the parabola through the points at-1, at, at+1 (evenly spaced) is lowest; ``x[at]`` at an end."""
+    """Where the parabola through the points at-1, at, at+1 is lowest; ``x[at]`` at an end."""
     if not 0 < at < len(y) - 1:
         return float(x[at])
-    left, middle, right = y[at - 1 : at + 2]
-    bend = left - 2 * middle + right
-    shift = 0.5 * (left - right) / bend if bend > 0 else 0.0
-    return float(x[at] + shift * (x[at + 1] - x[at]))
+    square, linear, _ = np.polyfit(x[at - 1 : at + 2] - x[at], y[at - 1 : at + 2], 2)
+    return float(x[at] - linear / (2 * square)) if square > 0 else float(x[at])

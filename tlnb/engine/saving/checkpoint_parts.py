@@ -60,7 +60,7 @@ def curve_from(plain: Plain) -> LRCurve:
 
 
 _TEXTS = ("digest_before", "digest_after", "frozen_names", "note", "shortcut")
-_NUMBERS = ("rate", "seconds", "saved")
+_NUMBERS = ("rate", "seconds", "saved", "test_seconds")
 _FLAGS = ("stopped", "diverged")
 
 
@@ -82,7 +82,9 @@ def result_to(result: StageResult) -> Plain:
 def result_from(plain: Plain) -> StageResult:
     """The way back from ``result_to``."""
     values: Plain = {name: text(plain[name]) for name in _TEXTS}
-    values |= {name: number(plain[name]) for name in _NUMBERS}
+    values |= {
+        name: number(plain.get(name, 0.0) if name == "test_seconds" else plain[name]) for name in _NUMBERS
+    }
     values |= {name: flag(plain[name]) for name in _FLAGS}
     return StageResult(
         number=whole(plain["number"], 1),

@@ -80,6 +80,7 @@ class StageResult:
         kept: epoch whose weights were put back, where that was not the last one; 0 for none.
         share: how much of what it learned the network keeps: 1 for all, 0 where it went back to the stage before.
         ending: the score of the network that the stage left, where that is none of its epochs'.
+        test_seconds: that finding the rate took; 0 where it was given, or known already.
         before: the score of the network before the stage on the same samples; None where it is not known.
     """
 
@@ -104,6 +105,7 @@ class StageResult:
     share: float = 1.0
     ending: EpochRecord | None = None
     before: EpochRecord | None = None
+    test_seconds: float = 0.0
 
     @property
     def final(self) -> EpochRecord | None:
@@ -183,6 +185,9 @@ class Run:
         last = next((s.final for s in reversed(self.stages) if s.records), None)
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
+        tests = sum(s.test_seconds for s in self.stages)
+        if any(s.curve for s in self.stages):
+            words.append(f"finding rates took {tests:.1f} s of it")
         if any(s.shortcut for s in self.stages):
             saved = max(sum(s.saved for s in self.stages), 0.0)
             words.append(f"keeping the features of frozen layers saved {saved:.1f} s")

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tlnb.engine.rates.lr_finder import STEPS
+from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.copies import copies_of_trainable, put_back
 from tlnb.engine.training.ending import Weights, settle, wanted, weights_of
@@ -59,6 +59,7 @@ def run_stage(
     resume: Progress | None = None,
     watch: Watch | None = None,
     keep_best: bool = False,
+    test: Callable[[StageTrainer], LRCurve] | None = None,
 ) -> None:
     """Find the rate where it is ``auto``, train, measure each epoch, and prove that frozen means frozen.
 
@@ -70,15 +71,16 @@ def run_stage(
         result: filled in; with ``resume``, what was filled in before. ``result.left`` says where the stage
             was left, to be given to ``resume``; None where it ended, or never came to its first batch.
         stop: read at each batch edge.
-        emit: told ``on_test``, ``on_curve``, ``on_batch`` and ``on_epoch``.
+        emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
         resume: where the stage was left; the network has its weights of then.
         watch: told at each edge.
         keep_best: end with the weights of the epoch with the lowest validation loss.
+        test: the range test where the rate is ``auto``; None for :func:`find_rate`, which tells nobody.
 
     Raises:
         TrainingError: the range test found no rate, or a frozen layer changed.
     """
-    _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best).whole(resume)
+    _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best, test).whole(resume)
 
 
 class _StageRun:
@@ -86,12 +88,13 @@ class _StageRun:
 
     def __init__(
         self, trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit, watch: Watch,
-        keep_best: bool,
+        keep_best: bool, test: Callable[[StageTrainer], LRCurve] | None,
     ):  # fmt: skip
         self.trainer, self.result, self.stop, self.emit, self.watch = trainer, result, stop, emit, watch
         self.proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
         self.patience = Patience(trainer.stage.patience)
         self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
+        self.test = test or (lambda trainer: find_rate(trainer, stop))
         self.start: Weights = {}  # the weights before the stage, where its end may need them
         self.began, self.seconds_before = time.perf_counter(), result.seconds
         self._under_way = False
@@ -154,10 +157,9 @@ class _StageRun:
             self._say(ending.note)
 
     def _found_rate(self) -> float:
-        self.emit("on_test", 0, STEPS)
-        self.result.curve = curve = find_rate(
-            self.trainer, self.stop, lambda done, steps: self.emit("on_test", done, steps)
-        )
+        began = time.perf_counter()
+        curve = self.test(self.trainer)
+        self.result.curve, self.result.test_seconds = curve, time.perf_counter() - began
         self.emit("on_curve", curve)
         if curve.rate is None:
             raise TrainingError(

@@ -184,6 +184,13 @@ class StageTrainer:
             lambda: self._in_pieces(indices, inputs, lambda loss: None), lambda: self._halve(len(indices))
         )
 
+    def gradient_of(self, indices: Tensor, inputs: Tensor | None) -> Tensor:
+        """The loss of these samples, detached, with its gradient added to the weights'."""
+        return micro.within_memory(
+            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
+            lambda: self._halve(len(indices)),
+        )
+
     def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
         """One optimizer step on these samples; the loss before it, detached.
 
@@ -196,10 +203,7 @@ class StageTrainer:
             inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
-        loss = micro.within_memory(
-            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
-            lambda: self._halve(len(indices)),
-        )
+        loss = self.gradient_of(indices, inputs)
         if probe:
             freezing.check_gradients(self.model, self.layers)
         self.optimizer.step()

@@ -70,7 +70,8 @@ function drawCurve(curve, width, picked, height = 230) {
   }
   svg.append(draw("text", { class: "tlnb-tick", x: (space.left + width) / 2, y: height - 6, "text-anchor": "middle" }, "learning rate"),
     draw("text", { class: "tlnb-tick", transform: `translate(11 ${(top + floor) / 2}) rotate(-90)`, "text-anchor": "middle" }, "training loss"),
-    draw("path", { class: "tlnb-raw", d: line(curve.losses) }), draw("path", { class: "tlnb-smooth", d: line(curve.smoothed) }));
+    draw("path", { class: "tlnb-raw", d: line(curve.losses) }), draw("path", { class: "tlnb-smooth", d: line(curve.smoothed) }),
+    ...(curve.rates.length > 30 ? [] : curve.losses.map((loss, i) => draw("circle", { class: "tlnb-point", cx: x(curve.rates[i]), cy: y(loss), r: 2.5 }))));
   for (const { name, value, centre, row } of labels) {
     const [colour, shape] = lookOf(name);
     const foot = space.top + 14 * row + 11;

@@ -12,6 +12,7 @@ class Training {
     this.stopper = button("Stop", () => wire.send("stop"), { class: "tlnb-button tlnb-stop" });
     this.fill = make("div", { class: "tlnb-fill" });
     this.bar = make("div", { class: "tlnb-bar", role: "progressbar", "aria-label": "steps of the stage", "aria-valuemin": 0 }, this.fill);
+    this.live = make("div", { class: "tlnb-curve-still" });
     this.late = make("div", { class: "tlnb-detail" }, "Here a click is heard only after the cell has ended; Jupyter's own stop button (■) ends the run at the next batch.");
     this.stages = make("div", { class: "tlnb-stages" });
     this.charts = make("div", { class: "tlnb-charts" });
@@ -19,13 +20,14 @@ class Training {
     this.message = make("div", { class: "tlnb-summary" });
     this.notes = make("div", { class: "tlnb-detail tlnb-notes", role: "status" }); // placed by the view that owns this
     this.element = make("div", { class: "tlnb-training" }, make("div", { class: "tlnb-row" }, this.state, this.left, make("span", { class: "tlnb-buttons" }, this.pause, this.stopper)),
-      this.bar, this.late, this.stages, this.charts, this.table, this.message);
+      this.bar, this.live, this.late, this.stages, this.charts, this.table, this.message);
     this.size = new ResizeObserver(() => { if (this.charts.clientWidth !== this.width) this.drawCharts(); });
     this.size.observe(this.charts);
-    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["progress", "state", "message", "notes", "at_once"], () => this.move())];
+    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["points", "progress", "state"], () => this.drawLive()), follow(model, ["progress", "state", "message", "notes", "at_once"], () => this.move())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     this.update();
     this.move();
+    this.drawLive();
   }
 
   get running() {
@@ -44,14 +46,14 @@ class Training {
     const message = this.model.get("message");
     let words = (!this.running && message) || STATES[state] || ""; // a run's last word says how it ended
     if (progress.testing && this.running) {
-      words = `range test${state === "running" ? "" : `, ${words}`} · ${progress.done} of at most ${progress.steps} rates tried`;
+      words = `range test${state === "running" ? "" : `, ${words}`} · ${progress.done} of at most ${progress.steps} passes`;
       if (message) words += ` · ${message}`;
     } else if (stage && this.running) {
       words += ` · stage ${stage.number} of ${stage.count} · epoch ${Math.min(progress.epoch || 1, stage.epochs)} of ${stage.epochs}`;
       if (!progress.done && state === "running") words += " · getting ready";
     }
     say(this.state, words);
-    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left in this stage` : "");
+    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left in this ${progress.testing ? "test" : "stage"}` : "");
     const share = progress.steps ? progress.done / progress.steps : 0;
     this.fill.style.width = `${100 * share}%`;
     this.bar.setAttribute("aria-valuemax", progress.steps || 1);
@@ -63,6 +65,17 @@ class Training {
     this.late.hidden = !this.running || this.model.get("at_once");
     say(this.message, words.includes(message) ? "" : message);
     this.message.hidden = !this.message.textContent;
+  }
+
+  /** The curve of a range test as far as it is measured. */
+  drawLive() {
+    const points = this.model.get("points");
+    this.live.hidden = points.length < 3 || !this.running || !(this.model.get("progress") || {}).testing;
+    if (this.live.hidden || this.live.drawn === points) return;
+    this.live.drawn = points;
+    const [rates, losses] = [points.map((point) => point[0]), points.map((point) => point[1])];
+    const curve = { rates, losses, smoothed: losses, suggestions: {}, rule: "", note: "not measured wholly yet" };
+    this.live.replaceChildren(drawCurve(curve, Math.max(this.live.clientWidth || 560, 240), null, 190).svg);
   }
 
   update() {
@@ -124,7 +137,7 @@ class Training {
     const records = this.records();
     this.table.hidden = !records.length;
     const heads = ["stage", "epoch", "rate", "train loss", "valid loss", this.model.get("metric"), "seconds"];
-    const rows = records.map((r) => [r.stage, `${r.epoch}/${r.epochs}`, rate(r.rate), r.train_loss.toFixed(4), r.valid_loss.toFixed(4), r.shown, r.seconds.toFixed(1)]);
+    const rows = records.map((r) => [r.stage, `${r.epoch}/${r.epochs}`, r.rate ? rate(r.rate) : "-", r.train_loss.toFixed(4), r.valid_loss.toFixed(4), r.shown, r.seconds.toFixed(1)]);
     const line = (tag, cells) => make("tr", {}, ...cells.map((cell, i) => make(tag, { scope: tag === "th" ? "col" : null, class: NARROW.has(heads[i]) ? "tlnb-spare" : null }, String(cell))));
     this.table.replaceChildren(make("table", { class: "tlnb-table" }, make("thead", {}, line("th", heads)), make("tbody", {}, ...rows.map((row) => line("td", row)))));
     this.table.scrollTop = this.table.scrollHeight;
