@@ -40,6 +40,6 @@ def default_plan(layers: LayerMap, frozen: Collection[int], images: int, *, fit:
     lines = ["fit head"] if fit and trained and set(layers.head) <= set(free) else []
     if not lines or set(free) - set(layers.head):
         where = "all" if len(free) == len(layers) else ",".join(map(str, free)) or "none"
-        rate = f"lr {LOW:g} blend auto" if trained else f"lr {FRESH:g}"
+        rate = f"lr {LOW:g}{' init soft' if lines else ''} blend auto" if trained else f"lr {FRESH:g}"
         lines.append(f"train {where} epochs {usual_epochs(images)} {rate}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from tlnb.errors import TrainingError
 
 BATCH = 32
 ALIKE = 1e-3  # of the largest score, by which the network may answer otherwise than the layer alone
+SOFT = 1e-4  # strength of a head that leaves something to learn
 INSTEAD = "train it: freeze body  epochs 5"
 
 
@@ -46,6 +47,15 @@ def last_layer(head: nn.Module) -> nn.Linear | nn.Conv2d:
 
 
 @torch.no_grad()
+def clear(head: nn.Module) -> None:
+    """Set the layer that gives the scores to zero."""
+    layer = last_layer(head)
+    layer.weight.zero_()
+    if layer.bias is not None:
+        layer.bias.zero_()
+
+
+@torch.no_grad()
 def fit_head(
     model: nn.Module,
     head: nn.Module,
@@ -54,6 +64,8 @@ def fit_head(
     task: Task,
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
+    *,
+    strength: float | None = None,
 ) -> HeadFit:
     """Fit the last layer of a head; the rest of the network stays as it is.
 
@@ -68,6 +80,7 @@ def fit_head(
         task: what is learned.
         device: where the model is.
         on_batch: called before each batch; what it raises passes through.
+        strength: see ``fit_linear``; None to choose it by folds.
 
     Raises:
         TrainingError: the scores are not linear in what enters the last layer.
@@ -86,6 +99,7 @@ def fit_head(
         targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets,
         len(layer.bias),
         None if weights is None else torch.tensor(weights),
+        strength,
     )
     before = layer.weight.clone(), layer.bias.clone()
     layer.weight.copy_(found["weight"].reshape(layer.weight.shape))

@@ -20,8 +20,14 @@ TOLERANCE = 1e-5  # of the solver, on the largest entry of the gradient; weights
 PASSES = 15  # of the solver that compares strengths; it need not converge for that
 
 
-def fit_linear(features: Tensor, targets: Tensor, outputs: int, weights: Tensor | None = None) -> dict:
-    """Fit scores = features @ weight' + bias, its strength chosen by folds.
+def fit_linear(
+    features: Tensor,
+    targets: Tensor,
+    outputs: int,
+    weights: Tensor | None = None,
+    strength: float | None = None,
+) -> dict:
+    """Fit scores = features @ weight' + bias.
 
     Features are standardised first and the scaling is folded into the layer, as a pipeline of scikit-learn's
     ``StandardScaler`` and ``LogisticRegression(C)``, ``OneVsRestClassifier`` or ``Ridge`` would do; a test holds
@@ -32,6 +38,7 @@ def fit_linear(features: Tensor, targets: Tensor, outputs: int, weights: Tensor 
         targets: int64 (n,) for classes, 0/1 (n, labels) in uint8 or bool for labels, float (n, values) for values.
         outputs: rows of the layer; classes, labels or values.
         weights: of the classes in the loss (classes,), or of what is there against what is not (labels,).
+        strength: ``C``; None to choose it by folds.
 
     Returns:
         ``weight`` (outputs, d) and ``bias`` (outputs,) in float64, ``strength`` and ``folds`` (0 where none were
@@ -42,10 +49,11 @@ def fit_linear(features: Tensor, targets: Tensor, outputs: int, weights: Tensor 
     scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, torch.ones_like(scale))
     z, squares, back = principal((x - mean) / scale)
     if targets.is_floating_point():
-        inner, bias, strength, folds = _ridge(z, squares, targets.double())
+        inner, bias, strength, folds = _ridge(z, squares, targets.double(), strength)
     else:
         goal, weigh, binary = _goals(targets, outputs, weights)
-        strength, folds = _choose(z, squares, goal, weigh, targets, binary)
+        chosen = _choose(z, squares, goal, weigh, targets, binary) if strength is None else (strength, 0)
+        strength, folds = chosen
         inner, bias = _solve(z, squares, goal, weigh, strength, binary)
     weight = inner @ back.T / scale
     return {"weight": weight, "bias": bias - weight @ mean, "strength": strength, "folds": folds}
@@ -199,13 +207,15 @@ def _solve(
     return weight, bias
 
 
-def _ridge(z: Tensor, squares: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, float, int]:
+def _ridge(
+    z: Tensor, squares: Tensor, targets: Tensor, given: float | None
+) -> tuple[Tensor, Tensor, float, int]:
     """Ridge regression; the strength has the least squared error where each sample is left out in turn."""
     n, mean = len(z), targets.mean(0)
     centred, along = targets - mean, z.T @ (targets - mean)
     own = z.square() / squares  # squared left singular vectors
     best: tuple[float, float, Tensor] | None = None
-    for strength in (10.0**k for k in range(-6, 5)):
+    for strength in [given] if given is not None else [10.0**k for k in range(-6, 5)]:
         shrunk = (1 / (squares + 1 / strength))[:, None] * along
         hat = (1 / n + own @ (squares / (squares + 1 / strength)))[:, None]
         error = float(((centred - z @ shrunk) / (1 - hat).clamp(min=1e-9)).square().sum())

@@ -14,6 +14,7 @@ SCHEDULES = ("one-cycle", "cosine", "constant")
 PRECISIONS = ("fp32", "bf16", "auto")
 AUGMENTS = ("none", "light", "standard", "strong")
 GUARDS = ("l2sp", "lwf", "ewc")
+INITS = ("keep", "soft", "zero")
 BN_MODES = ("auto", "train", "frozen")
 TRAIN, FIT = "train", "fit"  # what a stage does
 FIT_KEYS = ("augment", "views", "guard")  # of a stage that fits the head
@@ -72,6 +73,12 @@ KEYS: dict[str, Key] = {
         "statistics of BatchNorm layers that train: updated, or frozen; auto decides by network and data",
         BN_MODES,
     ),
+    "init": Key(
+        "choice",
+        "how the head begins the stage: as it is, softly fitted (scores near each other, so that there is something "
+        "to learn), or at zero",
+        INITS,
+    ),
     "blend": Key(
         "share",
         "end between the weights before the stage (0) and after it (1); auto takes the best on validation",
@@ -109,6 +116,7 @@ class Stage:
         augment: one of ``AUGMENTS``, in place of the data's own; None for that.
         keep: a guard against forgetting and its strength, such as ``lwf:1``; None for none.
         bn: one of ``BN_MODES``.
+        init: one of ``INITS``: ``soft`` fits the head's last layer with a strong penalty, ``zero`` sets it to zero.
         blend: how much of what the stage learned its layers keep, between 0 and 1; ``auto`` to choose it by the
             validation samples; None for all of it.
         guard: whether the network goes back to the stage before where this one ends worse.
@@ -136,6 +144,7 @@ class Stage:
     precision: str = "fp32"
     views: int = 0
     bn: str = "auto"
+    init: str = "keep"
     blend: float | str | None = None
     guard: bool = True
     kind: str = TRAIN

@@ -132,6 +132,7 @@ class _StageRun:
             if trainer.stage.kind == FIT:
                 self._say(trainer.fit_head(self.stop).note)
             else:
+                trainer.start_head(self.stop)
                 result.rate = trainer.stage.lr or self._found_rate()
         else:
             result.rate = resume.rate

@@ -18,7 +18,7 @@ from tlnb.engine.network.held_still import HeldStill
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.rates.schedule import factor
 from tlnb.engine.training import micro, optim
-from tlnb.engine.training.fit_head import HeadFit, fit_head
+from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
 from tlnb.engine.training.history import EpochRecord
 from tlnb.engine.training.measuring import loss_and_figure
 from tlnb.engine.training.order import batches, count_batches
@@ -125,6 +125,21 @@ class StageTrainer:
 
     # ---------------------------------------------------------------- fitting
 
+    def start_head(self, stop: StopRequest) -> None:
+        """Give the head's last layer the weights that the stage's ``init`` asks for, before its first batch.
+
+        A head that was fitted tells the training samples apart as well as it can, so that hardly any gradient
+        reaches the body: what features to learn is decided by the samples that are still told wrongly. A soft head
+        points in the same directions with small scores.
+
+        Raises:
+            Stopped, TrainingError: see :meth:`fit_head`.
+        """
+        if self.stage.init == "soft":
+            self._fit(stop, SOFT)
+        elif self.stage.init == "zero":
+            clear(self.model.get_submodule(self.head))
+
     def fit_head(self, stop: StopRequest) -> HeadFit:
         """Fit the head's last layer to convergence; the epoch is then to be measured.
 
@@ -132,12 +147,19 @@ class StageTrainer:
             Stopped: a stop was asked for; nothing has changed then.
             TrainingError: the head is not one that can be fitted.
         """
-        train = self.route.train
-        views = [train.view(self.number, k) for k in range(max(self.stage.views, 1) if train.random else 1)]
-        head = self.model.get_submodule(self.head)
-        fit = fit_head(self.model, head, self.route.forward, views, self.task, self.route.device, stop.check)
+        fit = self._fit(stop, None)
         self.epoch, self.unmeasured = 1, fit.loss
         return fit
+
+    def _fit(self, stop: StopRequest, strength: float | None) -> HeadFit:
+        train = self.route.train
+        views = {
+            id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
+        }
+        return fit_head(
+            self.model, self.model.get_submodule(self.head), self.route.forward, list(views.values()), self.task,
+            self.route.device, stop.check, strength=strength,
+        )  # fmt: skip
 
     # ---------------------------------------------------------------- an epoch
 

@@ -11,9 +11,8 @@ from tlnb.engine.training import fit_head, linear_fit
 from tlnb.engine.training.stage import FIT
 from tlnb.errors import ExportError
 
-_FIT = '''def fit_stage({arguments}):
-    """Fit the last layer of the head to convergence, with all else as it is; print what comes of it."""
-{data}
+_HEAD = '''def fit_head(model, rest, take, samples, targets{form}, strength=None):
+    """Fit the last layer of the head to convergence on what enters it; the strength that it was fitted with."""
     layer = [m for m in {head}.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
     seen = []
     handle = layer.register_forward_pre_hook(lambda module, entering: seen.append(as_vectors(entering[0], layer)))
@@ -22,13 +21,23 @@ _FIT = '''def fit_stage({arguments}):
         for rows in torch.arange(len(targets)).split({size}):
             rest({batch})
     handle.remove()
-    found = fit_linear(torch.cat(seen), targets{kind}, len(layer.bias), {weights})
+    found = fit_linear(torch.cat(seen), targets{kind}, len(layer.bias), {weights}, strength)
     with torch.no_grad():
         layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
         layer.bias.copy_(found["bias"])
+    return found["strength"]'''
+_FIT = '''def fit_stage({arguments}):
+    """Fit the head, with all else as it is; print what comes of it."""
+{data}
+    strength = fit_head(model, rest, take, samples, targets{form})
     loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{more})
-    print(f"stage {{number}}, fitted with strength {{found['strength']:g}}: validation loss {{loss:.4f}}, "
+    print(f"stage {{number}}, fitted with strength {{strength:g}}: validation loss {{loss:.4f}}, "
           f"{metric} {{figure:.4f}}")'''
+
+
+def needs_fit(job: Job) -> bool:
+    """Whether a head is fitted, as a stage of its own or before one."""
+    return fits(job) or any(result.stage.init == "soft" for result in job.results)
 
 
 def fits(job: Job) -> bool:
@@ -46,18 +55,16 @@ def solver_code() -> str:
     )
 
 
-def fit_code(job: Job, arguments: list[str], data: list[str], batch: str, more: str) -> str:
-    """``fit_stage``.
+def head_code(job: Job, batch: str, form: str) -> str:
+    """``fit_head``.
 
     Args:
         job: what was done.
-        arguments: of the function.
-        data: lines that read the data and set ``rest`` and ``take``.
         batch: what takes a batch of rows.
-        more: further arguments of ``evaluate``.
+        form: a further argument, for how pictures lie in memory.
 
     Raises:
-        ExportError: class weights with several data sets.
+        ExportError: class weights with several data sets, or targets of several kinds.
     """
     weighted = [source for source in job.sources if getattr(source.data.task, "weights", None)]
     if weighted and job.several:
@@ -67,17 +74,51 @@ def fit_code(job: Job, arguments: list[str], data: list[str], batch: str, more: 
     kinds = {source.kind for source in job.sources}
     if len(kinds) > 1:
         raise ExportError("heads for targets of several kinds cannot be fitted in one script")
-    return _FIT.format(
-        arguments=", ".join(arguments),
-        data="\n".join(data),
+    return _HEAD.format(
         head=expression(job.loaded.head, job.loaded.model),
         size=fit_head.BATCH,
         batch=batch,
+        form=form,
         kind=".to(torch.uint8)" if kinds == {"labels"} else "",
         weights="WEIGHTS" if weighted else "None",
-        more=more,
-        metric="{data.metric}" if job.several else job.last.data.task.metric,
     )
+
+
+def stage_code(job: Job, arguments: list[str], data: list[str], more: str, form: str) -> str:
+    """``fit_stage``.
+
+    Args:
+        job: what was done.
+        arguments: of the function.
+        data: lines that read the data and set ``rest`` and ``take``.
+        more: further arguments of ``evaluate``.
+        form: see :func:`head_code`.
+    """
+    metric = "{data.metric}" if job.several else job.last.data.task.metric
+    return _FIT.format(
+        arguments=", ".join(arguments), data="\n".join(data), more=more, metric=metric, form=form
+    )
+
+
+def start_lines(job: Job, changed: str, form: str) -> list[str]:
+    """Lines of ``train_stage`` that give the head its start, behind those that set ``rest`` and ``take``.
+
+    Raises:
+        ExportError: pictures that change at random in a stage whose head is fitted before it.
+    """
+    inits = {result.stage.init for result in job.results}
+    lines = []
+    if "soft" in inits:
+        if changed != "none":
+            raise ExportError("init soft with pictures that change at random cannot be written into a script")
+        lines += ['    if stage.init == "soft":',
+                  f"        fit_head(model, rest, take, samples, targets{form}, strength={fit_head.SOFT})"]  # fmt: skip
+    if "zero" in inits:
+        head = expression(job.loaded.head, job.loaded.model)
+        lines += ['    if stage.init == "zero":', "        with torch.no_grad():",
+                  f"            layer = [m for m in {head}.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]",
+                  "            layer.weight.zero_()", "            layer.bias.zero_()"]  # fmt: skip
+    return lines
 
 
 MIX = dedent('''

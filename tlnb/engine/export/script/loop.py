@@ -102,6 +102,7 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "head": ("int", 0, "which head is on the network"),
     "keep": ("str | None", None, "the guard against forgetting, and its strength"),
     "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
+    "init": ("str", "keep", "how the head begins: as it is, softly fitted or at zero"),
     "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
     "share": ("float", 1.0, "how much of what it learned the network keeps"),
     "moments": ("bool", False, "whether it begins with the moments of the optimizer before it"),
@@ -169,6 +170,7 @@ class Fields:
             "head": self.heads[index],
             "keep": stage.keep,
             "blend": setup["blend"],
+            "init": stage.init,
             "kind": stage.kind,
             "share": result.share,
             "moments": setup["moments"],
@@ -268,7 +270,9 @@ def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
         parts.insert(1, fitting.MIX)
     if fitting.fits(job):
         parts.insert(1, _fit_stage(job, chain, fields))
-        parts.insert(1, fitting.solver_code())
+    if fitting.needs_fit(job):
+        parts.insert(0, fitting.head_code(job, _batch(fields), _form(fields)))
+        parts.insert(0, fitting.solver_code())
     return "\n\n\n".join(parts)
 
 
@@ -287,6 +291,7 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
         lines.append("    data = stage.data")
     body = [*_from_data(job, fields), *guard_lines(job)]
     take = _take(job, chain, fields, body)
+    body += fitting.start_lines(job, _how_changed(job), _form(fields))
     body += _epochs(job, chain, fields, take)
     lines += [f"    {line}" for line in body] if fields.in_parts else body
     if "moments" in fields:
@@ -310,7 +315,7 @@ def _fit_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines.append(f"    (samples, targets), (valid_samples, valid_targets) = {where}")
     _take(job, chain, fields, lines, fitted=True)
     more = (", data" if job.several else "") + _more(fields)
-    return fitting.fit_code(job, _arguments(job, fields, fitted=True), lines, _batch(fields), more)
+    return fitting.stage_code(job, _arguments(job, fields, fitted=True), lines, more, _form(fields))
 
 
 def _arguments(job: Job, fields: Fields, *, fitted: bool = False) -> list[str]:
@@ -382,10 +387,12 @@ def _how_changed(job: Job) -> str:
     return "all" if all(changed) else "some" if any(changed) else "none"
 
 
+def _form(fields: Fields) -> str:
+    return ", form" if fields.layout == "mixed" else ""
+
+
 def _more(fields: Fields) -> str:
-    return (", form" if fields.layout == "mixed" else "") + (
-        ", stage.bfloat16" if "bfloat16" in fields else ""
-    )
+    return _form(fields) + (", stage.bfloat16" if "bfloat16" in fields else "")
 
 
 _SET_MODES = '''def set_modes(model, stage):

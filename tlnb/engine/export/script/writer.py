@@ -123,7 +123,7 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
         "from torch import nn",
         "from torch.nn import functional as F",
     }
-    if loop.fitting.fits(job):
+    if loop.fitting.needs_fit(job):
         needed |= {"import math", "from torch import Tensor"}
     if any(row["schedule"] != "constant" for row in fields.rows):
         needed.add("import math")
