@@ -11,11 +11,12 @@ from torch import nn
 
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.figures import chance_of, measure
-from tlnb.engine.advice.rule import decide, lengths, write_plan
+from tlnb.engine.advice.rule import decide, write_plan
 from tlnb.engine.advice.sweep import Sweep, SweepPlan
 from tlnb.engine.advice.trial import TrialGround
 from tlnb.engine.arguments import number_between, whole_number
 from tlnb.engine.data.chosen import choose
+from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.training.history import Run
 from tlnb.engine.training.stopping import Stopped, StopRequest
@@ -71,7 +72,7 @@ class Advising(Training):
         advice = Advice(
             figures,
             decision,
-            write_plan(decision, len(samples)),
+            write_plan(decision, len(samples), self._network_traits()),
             len(layers.body),
             time.perf_counter() - began,
             note,
@@ -135,7 +136,7 @@ class Advising(Training):
         train = self._training_samples()
         assert self._samples is not None
         parts = (choose(train, images, seed=0), choose(self._samples[1], images, seed=0))
-        batch, _, _ = lengths(len(parts[0]))
+        batch = usual_batch(len(parts[0]))
         ground = TrialGround(
             loaded.model,
             loaded.head,

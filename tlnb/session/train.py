@@ -14,7 +14,7 @@ from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.rates.suggest import rule_for
 from tlnb.engine.saving.pending import Pending
 from tlnb.engine.training import plan, range_test
-from tlnb.engine.training.default_plan import default_plan, usual_bn
+from tlnb.engine.training.default_plan import Traits, default_plan
 from tlnb.engine.training.history import EpochRecord, Run, StageResult, show_metric, spans
 from tlnb.engine.training.micro import free_after, out_of_memory
 from tlnb.engine.training.optimizer_state import load_named_state
@@ -144,10 +144,15 @@ class Training(Keeping):
     def _default_plan(self) -> str:
         assert self._samples is not None
         fresh = self._head_learned_nothing()
+        fit = fresh and self._step is None and self._need_model().trained
+        images = len(self._samples[0])
         return default_plan(
-            self._need_layers(), self._frozen_indexes(), len(self._samples[0]),
-            fit=fresh and self._step is None, trained=self._need_model().trained,
-        )  # fmt: skip
+            self._need_layers(), self._frozen_indexes(), images, self._network_traits(), fit=fit
+        )
+
+    def _network_traits(self) -> Traits:
+        loaded = self._need_model()
+        return Traits.of(loaded.model, trained=loaded.trained)
 
     def _head_learned_nothing(self) -> bool:
         """Whether the head is a new one that no stage has trained yet."""
@@ -283,14 +288,10 @@ class Training(Keeping):
             seed=source.seed,
             task=source.task,
             step=self._step,
-            bn=self._bn_for(stage, len(samples[0])),
+            bn=self._network_traits().bn if stage.bn == AUTO else stage.bn,
             head=self._need_model().head,
             shortcut=self._shortcut(coming, samples) if coming and self._step is None else None,
         )
-
-    def _bn_for(self, stage: Stage, images: int) -> str:
-        """What the BatchNorm layers of a stage do; ``auto`` is decided here."""
-        return usual_bn(images, trained=self._need_model().trained) if stage.bn == AUTO else stage.bn
 
     def _samples_for(self, stage: Stage) -> tuple[Samples, Samples]:
         """The samples under the stage's own augmentation, where it has one."""

@@ -1,17 +1,53 @@
-"""What trains where the user says nothing: the head first, fitted; then what is unfrozen, at a low rate.
+"""What trains where the user says nothing: the head first, fitted; then what is unfrozen, from a soft head.
 
-Head first because a new head on top of moving features spoils them (LP-FT, Kumar et al. 2022). The figures of this
-page were chosen on the sets that ``tests/benchmarks/accuracy/RESULTS.md`` names as tuned on.
+Head first because a new head on moving features spoils them (LP-FT, Kumar et al. 2022), and because a fitted head is
+at once as good as the features are. What comes after it begins with a soft head: a fitted one tells the few training
+samples apart already, so that the body would have nothing to learn. The figures behind each number stand in
+``tests/benchmarks/accuracy/RESULTS.md``, which says on what they were tuned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+
+from torch import nn
 
 from tlnb.engine.network.layers import LayerMap
 
 LOW = 3e-4  # AdamW's highest rate for pretrained layers
-FRESH = 1e-3  # the same where the weights are random
+NORMED = 1e-3  # the same where a few BatchNorm layers keep what moves in bounds, and for random weights
+DEEP = (
+    12  # BatchNorm layers from which on the noise of batch statistics adds up to harm; their statistics stay
+)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What rates and norms depend on.
+
+    Attributes:
+        norms: how many BatchNorm layers the network has.
+        trained: whether it has weights that are worth keeping.
+    """
+
+    norms: int
+    trained: bool
+
+    @classmethod
+    def of(cls, model: nn.Module, *, trained: bool) -> Traits:
+        """Of a network."""
+        return cls(sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()), trained)
+
+    @property
+    def rate(self) -> float:
+        """AdamW's highest rate for all layers, under one-cycle."""
+        return NORMED if not self.trained or 0 < self.norms < DEEP else LOW
+
+    @property
+    def bn(self) -> str:
+        """What ``bn auto`` means: ``frozen`` or ``train``."""
+        return "frozen" if self.trained and self.norms >= DEEP else "train"
 
 
 def usual_epochs(images: int) -> int:
@@ -21,25 +57,37 @@ def usual_epochs(images: int) -> int:
     return 10 if images <= 400 else 5
 
 
-def usual_bn(images: int, *, trained: bool) -> str:
-    """What ``bn auto`` means: ``frozen`` or ``train``."""
-    return "frozen" if trained and images <= 1000 else "train"
-
-
-def default_plan(layers: LayerMap, frozen: Collection[int], images: int, *, fit: bool, trained: bool) -> str:
+def default_plan(layers: LayerMap, frozen: Collection[int], images: int, traits: Traits, *, fit: bool) -> str:
     """The plan in the stage language.
 
     Args:
         layers: of the network.
         frozen: those that the user has frozen; they stay so.
         images: training samples.
+        traits: of the network.
         fit: whether the head is new, and can be fitted.
-        trained: whether the network has weights that are worth keeping.
     """
     free = [i for i in range(len(layers)) if i not in frozen]
-    lines = ["fit head"] if fit and trained and set(layers.head) <= set(free) else []
-    if not lines or set(free) - set(layers.head):
+    fit = fit and set(layers.head) <= set(free)
+    lines = ["fit head"] if fit else []
+    if not fit or set(free) - set(layers.head):
         where = "all" if len(free) == len(layers) else ",".join(map(str, free)) or "none"
-        rate = f"lr {LOW:g}{' init soft' if lines else ''} blend auto" if trained else f"lr {FRESH:g}"
-        lines.append(f"train {where} epochs {usual_epochs(images)} {rate}")
+        lines.append(train_line(where, images, traits, soft=fit))
     return "\n".join(lines)
+
+
+def train_line(where: str, images: int, traits: Traits, *, soft: bool) -> str:
+    """A stage that trains these layers for as long as so many images ask for.
+
+    Args:
+        where: an address.
+        images: training samples.
+        traits: of the network.
+        soft: whether the head begins soft, after it was fitted.
+    """
+    keys = [f"epochs {usual_epochs(images)}", f"lr {traits.rate:g}"]
+    if soft:
+        keys.append("init soft")
+    if traits.trained:
+        keys.append("blend auto")
+    return f"train {where} {' '.join(keys)}"
