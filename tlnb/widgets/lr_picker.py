@@ -26,7 +26,8 @@ class CurvePart(TrainingPart):
 
     curve = traitlets.Dict(help="the range test as plain values; empty before one").tag(sync=True)
     rate = traitlets.Float(None, allow_none=True, help="the rate that is picked").tag(sync=True)
-    epochs = traitlets.Int(1).tag(sync=True)
+    epochs = traitlets.Int(1, help="of the stage that Train trains; 0 where nothing is said").tag(sync=True)
+    least = traitlets.Int(1, help="what epochs may be at least").tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(session, **traits)
@@ -61,9 +62,9 @@ class CurvePart(TrainingPart):
         """How many epochs *Train* trains.
 
         Raises:
-            BadArguments: not a whole number from 1 up.
+            BadArguments: not a whole number from 1 up; the panel takes 0 for nothing said.
         """
-        if not isinstance(epochs, int) or epochs < 1:
+        if not isinstance(epochs, int) or epochs < self.least:
             raise BadArguments(f"epochs takes a whole number from 1 up, not {epochs!r}")
         self.epochs = epochs
 
@@ -80,7 +81,7 @@ class CurvePart(TrainingPart):
         self.teach("%tl_lr" + ("" if decay == 1.0 else f" --decay {decay:.3g}"))
 
     def train(self) -> None:
-        """Train one stage at the picked rate.
+        """Train one stage at the picked rate; the default plan where neither rate nor epochs are said.
 
         Raises:
             NotReady, PlanError, TrainingError: as ``session.train``.
@@ -88,15 +89,20 @@ class CurvePart(TrainingPart):
         if self.rate is None and self.curve:
             raise NotReady("pick a rate first: click on the curve, or move the slider")
         with self.watch():
-            self.session.train(self.epochs, self.rate or "auto", decay=self.decay)
+            if self.rate is None and not self.epochs:
+                self.session.train()
+            else:
+                self.session.train(self.epochs or 1, self.rate or "auto", decay=self.decay)
         self.teach(self.line)
 
     @property
     def line(self) -> str:
         """What *Train* does, as a magic."""
+        if self.rate is None and not self.epochs:
+            return "%tl_train"
         rate = "" if self.rate is None else f" lr {self.rate:.3g}"
         decay = "" if self.decay == 1.0 else f" decay {self.decay:.3g}"
-        return f"%tl_train epochs {self.epochs}{rate}{decay}"
+        return f"%tl_train epochs {self.epochs or 1}{rate}{decay}"
 
     @property
     def decay(self) -> float:

@@ -34,7 +34,7 @@ class Panel(LayersPart, CurvePart):
     def __init__(self, session: Session, **traits: Any):
         from tlnb.engine.models.catalogue import names
 
-        super().__init__(session, names=list(names()), **_words(session), **traits)
+        super().__init__(session, names=list(names()), epochs=0, least=0, **_words(session), **traits)
 
     def long_actions(self) -> dict[str, Action]:
         """Load a network; name data."""

@@ -21,7 +21,8 @@ OnPoint = Callable[[float, float], None]
 LossAt = Callable[[float, int], float]
 
 LOWEST, HIGHEST = 1e-7, 10.0
-COARSE = math.sqrt(10)  # factor between two rates of the first walk
+QUARTERS = 4  # rates are so many a decade apart, at the closest
+COARSE = 2  # quarters of a decade between two rates of the first walk
 FINE = (-1, 0, 1, 2)  # quarters of a decade from the lowest of the first walk, looked at closely
 WINGS = 2  # rates of the first walk to either side of the usual one
 RISEN = 0.5  # of the fall that the loss has to lose again before the walk to higher rates ends
@@ -61,11 +62,12 @@ def range_test(
         TrainingError: ``loss_at`` gave something that is not one number.
     """
     check(start=start, stop=stop, rule=rule)
-    line = _Line(loss_at, batches, budget, on_point)
-    reason = line.walk(min(max(usual, start), stop), start, stop)
-    line.look_closely(start, stop)
+    line = _Line(loss_at, batches, budget, (start, usual, stop), on_point)
+    reason = line.walk()
+    line.look_closely()
     rates, losses = line.curve()
-    return judge(rates, losses, rule=rule, ratios=ratios, reason=reason, broke=line.broke, usual=usual)
+    broke = None if line.broke is None else line.rate(line.broke)
+    return judge(rates, losses, rule=rule, ratios=ratios, reason=reason, broke=broke, usual=usual)
 
 
 def judge(
@@ -84,7 +86,7 @@ def judge(
         rates, losses: of the test; rates rise, losses are finite.
         rule, ratios: as in :func:`range_test`.
         reason: why the test ended.
-        broke: the last rate before the loss exploded or was not finite; None if it went through.
+        broke: the first rate at which the loss was not finite; None if it went through.
         usual: what the suggestion of the default rule is drawn towards; None for nothing.
     """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
@@ -114,86 +116,107 @@ def check(*, start: float = LOWEST, stop: float = HIGHEST, rule: str = DEFAULT_R
     for name, value in (("start", start), ("stop", stop)):
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise BadArguments(f"{name} must be a rate above 0, such as 1e-5, not {value!r}")
-    if stop < start * COARSE**4:
+    if stop < 100 * start:
         raise BadArguments(f"stop must be at least a hundred times start: {stop:g} is too near to {start:g}")
 
 
 class _Line:
-    """What is known of the loss along the direction."""
+    """What is known of the loss along the direction; a rate is a number of quarter decades from the usual one."""
 
-    def __init__(self, loss_at: LossAt, batches: int, budget: int, on_point: OnPoint | None):
+    def __init__(
+        self,
+        loss_at: LossAt,
+        batches: int,
+        budget: int,
+        span: tuple[float, float, float],
+        on_point: OnPoint | None,
+    ):
         self.loss_at, self.batches, self.left, self.on_point = loss_at, batches, budget, on_point
-        self.broke: float | None = None
-        self._known: dict[tuple[float, int], float] = {}
-        self._rises: dict[float, float] = {}  # mean over the batches that a rate was measured on
+        start, usual, stop = span
+        self.usual = min(max(usual, start), stop)
+        self.least = math.ceil(QUARTERS * math.log10(start / self.usual) - 1e-9)
+        self.most = math.floor(QUARTERS * math.log10(stop / self.usual) + 1e-9)
+        self.broke: int | None = None  # the first rate at which the loss was not finite
+        self._known: dict[tuple[int | None, int], float] = {}
+        self._rises: dict[int, float] = {}  # mean over the batches that a rate was measured on
 
-    def walk(self, guess: float, start: float, stop: float) -> str:
-        """Half decades on the first batch, around the guess and on as long as the loss asks for it; how it ended."""
-        rates = [guess * COARSE**k for k in range(-WINGS, WINGS + 1)]
-        tried = [rate for rate in rates if start <= rate <= stop and self._point(rate, [0])]
-        while tried and self._lowest() == tried[0] and tried[0] / COARSE >= start and self._affords(1):
-            tried.insert(0, tried[0] / COARSE)
-            self._point(tried[0], [0])
-        while self.broke is None and tried and not self._risen(tried[-1]) and self._affords(1):
-            if tried[-1] * COARSE > stop:
-                return f"reached {tried[-1]:.1e}"
-            tried.append(tried[-1] * COARSE)
-            self._point(tried[-1], [0])
-        return f"stopped at {(self.broke or tried[-1] if tried else guess):.1e}: the loss rose"
+    def rate(self, place: int) -> float:
+        """A place as a rate."""
+        return float(self.usual * 10 ** (place / QUARTERS))
 
-    def look_closely(self, start: float, stop: float) -> None:
+    def walk(self) -> str:
+        """Half decades on the first batch, around the usual rate and on as the loss asks for it; how it ended."""
+        places = [COARSE * k for k in range(-WINGS, WINGS + 1) if self.least <= COARSE * k <= self.most]
+        for place in places or [0]:
+            if not self._point(place, [0]):
+                break
+        while self._rises and self._lowest() == min(self._rises) and self._affords():
+            lower = min(self._rises) - COARSE
+            if lower < self.least or not self._point(lower, [0]):
+                break
+        while self.broke is None and self._rises and not self._risen(max(self._rises)) and self._affords():
+            higher = max(self._rises) + COARSE
+            if higher > self.most:
+                return f"reached {self.rate(max(self._rises)):.1e}"
+            self._point(higher, [0])
+        last = self.broke if self.broke is not None else max(self._rises, default=0)
+        return f"stopped at {self.rate(last):.1e}: the loss {'was not finite' if self.broke is not None else 'rose'}"
+
+    def look_closely(self) -> None:
         """Quarter decades around the lowest place, on as many batches as can be paid for."""
         if not self._rises:
             return
-        lowest = self._lowest()
-        rates = [lowest * COARSE ** (k / 2) for k in FINE]
-        rates = [
-            rate for rate in rates if start <= rate <= stop and (self.broke is None or rate <= self.broke)
+        places = [self._lowest() + k for k in FINE]
+        places = [
+            p for p in places if self.least <= p <= self.most and (self.broke is None or p < self.broke)
         ]
-        count = (self.left + len(rates)) // (len(rates) + 1) if rates else 0
-        for rate in rates:
-            self._point(rate, list(range(max(1, min(self.batches, count)))))
+        count = (self.left + len(places)) // (len(places) + 1)
+        for place in places:
+            self._point(place, list(range(max(1, min(self.batches, count)))))
 
     def curve(self) -> tuple[list[float], list[float]]:
         """Rates, rising, and the loss at each."""
-        rates = sorted(self._rises)
-        return rates, [self._first() + self._rises[rate] for rate in rates]
+        places = sorted(self._rises)
+        return [self.rate(place) for place in places], [
+            self._first() + self._rises[place] for place in places
+        ]
 
-    def _point(self, rate: float, batches: list[int]) -> bool:
+    def _point(self, place: int, batches: list[int]) -> bool:
         """Measure a rate; False where the loss is not finite, and the rate is none of the curve's."""
-        usual = [self._loss(0.0, at) for at in batches]
-        rises = [self._loss(rate, at) - before for at, before in zip(batches, usual, strict=True)]
+        usual = [self._loss(None, at) for at in batches]
+        rises = [self._loss(place, at) - before for at, before in zip(batches, usual, strict=True)]
         mean = sum(rises) / len(rises)
         if not math.isfinite(mean):
-            self.broke = min(rate / COARSE, self.broke or rate)
+            self.broke = min(place, self.broke if self.broke is not None else place)
+            self._rises = {known: rise for known, rise in self._rises.items() if known < self.broke}
             return False
-        self._rises[rate] = mean
+        self._rises[place] = mean
         if self.on_point is not None:
-            self.on_point(rate, self._first() + mean)
+            self.on_point(self.rate(place), self._first() + mean)
         return True
 
     def _first(self) -> float:
         """The loss before any step, on the batches that were looked at."""
-        before = [loss for (rate, _), loss in self._known.items() if rate == 0]
+        before = [loss for (place, _), loss in self._known.items() if place is None]
         return sum(before) / len(before)
 
-    def _loss(self, rate: float, at: int) -> float:
-        if (rate, at) not in self._known:
+    def _loss(self, place: int | None, at: int) -> float:
+        if (place, at) not in self._known:
             self.left -= 1
-            self._known[rate, at] = _number(self.loss_at(rate, at))
-        return self._known[rate, at]
+            self._known[place, at] = _number(self.loss_at(0.0 if place is None else self.rate(place), at))
+        return self._known[place, at]
 
-    def _lowest(self) -> float:
-        return min(self._rises, key=lambda rate: self._rises[rate])
+    def _lowest(self) -> int:
+        return min(self._rises, key=lambda place: self._rises[place])
 
-    def _risen(self, rate: float) -> bool:
+    def _risen(self, place: int) -> bool:
         """Whether the loss at a rate has clearly left its lowest place behind."""
         low = min(self._rises.values())
-        return self._rises[rate] > low + RISEN * max(-low, 0.0) + EXPLODED * abs(self._first())
+        return self._rises[place] > low + RISEN * max(-low, 0.0) + EXPLODED * abs(self._first())
 
-    def _affords(self, calls: int) -> bool:
-        """Whether there is budget for more of the walk, and a close look on one batch after it."""
-        return self.left >= calls + len(FINE)
+    def _affords(self) -> bool:
+        """Whether there is budget for one more step of the walk, and a close look on one batch after it."""
+        return self.left >= 1 + len(FINE)
 
 
 def _number(loss: float) -> float:

@@ -12,11 +12,11 @@ class Picker {
     this.groups = make("div", { class: "tlnb-detail" });
     this.epochs = make("input", { type: "number", min: 1, class: "tlnb-number-box", "aria-label": "epochs", onkeydown: (event) => event.stopPropagation(),
       // As it is typed: told only when the field is left, by a press on Train, the page would move under that press.
-      oninput: () => { if (this.typed >= 1) this.wire.send("set_epochs", { epochs: this.typed }); }, onchange: () => { if (!(this.typed >= 1)) this.update(true); } });
+      oninput: () => { if (this.typed >= this.least) this.wire.send("set_epochs", { epochs: this.typed }); }, onchange: () => { if (!(this.typed >= this.least)) this.update(true); } });
     this.again = button("Run again", () => this.wire.send("find"));
     this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
     this.chooser = make("div", {}, this.plot, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
-    this.hint = make("div", { class: "tlnb-detail" }, "Train finds a rate by itself; Find a rate shows the curve, to pick one on it");
+    this.hint = make("div", { class: "tlnb-detail" }, "Train fits a new head first and then trains the rest. For a stage of your own, say how many epochs; Find a rate shows the curve, to pick a rate on it");
     this.bar = make("div", { class: "tlnb-row" }, this.again, make("label", {}, "epochs ", this.epochs), this.train);
     this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
@@ -26,9 +26,14 @@ class Picker {
     this.update();
   }
 
-  /** The number of epochs that stands in the field; NaN where that is none. */
+  /** The number of epochs that stands in the field; NaN where that is none, 0 where nothing need be said. */
   get typed() {
+    if (!this.epochs.value && !this.epochs.validity.badInput && !this.least) return 0;
     return /^[0-9]+$/.test(this.epochs.value) ? Number(this.epochs.value) : NaN;
+  }
+
+  get least() {
+    return this.model.get("least");
   }
 
   slid() {
@@ -43,7 +48,8 @@ class Picker {
     this.hint.hidden = has;
     say(this.again, has ? "Run again" : "Find a rate");
     for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
-    if (anew || this.epochs.getRootNode().activeElement !== this.epochs) this.epochs.value = String(this.model.get("epochs"));
+    if (anew || this.epochs.getRootNode().activeElement !== this.epochs) this.epochs.value = String(this.model.get("epochs") || "");
+    this.epochs.placeholder = this.least ? "" : "auto";
     if (!has) return;
     const rates = curve.rates.map(Math.log10);
     [this.slider.min, this.slider.max] = [rates[0].toFixed(2), rates[rates.length - 1].toFixed(2)];
