@@ -170,9 +170,15 @@ class _Line:
         places = [
             p for p in places if self.least <= p <= self.most and (self.broke is None or p < self.broke)
         ]
-        count = (self.left + len(places)) // (len(places) + 1)
-        for place in places:
-            self._point(place, list(range(max(1, min(self.batches, count)))))
+        batches: list[int] = []
+        while len(batches) < self.batches and self._cost(places, [*batches, len(batches)]) <= self.left:
+            batches.append(len(batches))
+        for place in places if batches else ():
+            self._point(place, batches)
+
+    def _cost(self, places: list[int], batches: list[int]) -> int:
+        """How many losses are not known yet."""
+        return sum((place, at) not in self._known for place in [None, *places] for at in batches)
 
     def curve(self) -> tuple[list[float], list[float]]:
         """Rates, rising, and the loss at each."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Rule = Callable[[Floats, Floats], "float | None"]
 
-MIN_POINTS = 5  # fewer points than this are no curve
+MIN_POINTS = 3  # fewer points than this are no curve
 SAFE = 0.7  # of the rate with the lowest loss
 BUMP = 3.0  # a rise counts as one when it is this many times the range of the first third of the curve
 FLAT = 1e-4  # a fall smaller than this part of the loss is none
