@@ -28,6 +28,7 @@ WINGS = 2  # rates of the first walk to either side of the usual one
 RISEN = 0.5  # of the fall that the loss has to lose again before the walk to higher rates ends
 EXPLODED = 0.1  # of the first loss, that it has to rise by as well
 SHRINK = 0.4  # how far, in its logarithm, the suggestion moves to the rate that such stages usually need
+FARTHEST = math.sqrt(10)  # and never by a larger factor
 
 
 def range_test(
@@ -97,7 +98,8 @@ def judge(
         suggestions = {name: suggest(x, y) for name, suggest in RULES.items()}
         found = suggestions[DEFAULT_RULE]
         if found is not None and usual is not None:
-            suggestions[DEFAULT_RULE] = float(found ** (1 - SHRINK) * usual**SHRINK)
+            moved = (usual / found) ** SHRINK
+            suggestions[DEFAULT_RULE] = found * min(max(moved, 1 / FARTHEST), FARTHEST)
         suggestions["brink"] = suggestions["brink"] or (broke / 10 if broke else None)
         if suggestions[rule] is None:
             reason = "the loss never fell"
