@@ -16,7 +16,7 @@ CELLS = (
     "%tl_load convnet5",
     "%tl_data digits",
     "%tl_freeze 0:5",
-    "%%tl_train\nfreeze body      epochs 3\nunfreeze 3:      epochs 2\nunfreeze all     epochs 2   decay 2.6",
+    "%%tl_train\nfit head\nunfreeze 3:      epochs 2   init soft\nunfreeze all     epochs 2   decay 2.6",
 )
 
 

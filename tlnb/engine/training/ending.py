@@ -17,7 +17,8 @@ from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.trainer import StageTrainer
 
 SHARES = (0.25, 0.5, 0.75)
-MARGIN = 0.5  # standard errors of the score by which a stage may end worse before the network goes back
+WORSE = 1.0  # standard errors of the score by which a stage may end worse before the network goes back
+BETTER = 1.5  # the same by which a blend must be better than the end: few samples find a better one by luck
 
 Weights = dict[str, Tensor]
 
@@ -55,7 +56,8 @@ def settle(
     """Blend the weights before and after a stage where that is asked for, and go back where it ended worse.
 
     A blend takes weights and buffers between the two ends (WiSE-FT, Wortsman et al. 2022), the head among them.
-    ``auto`` takes the share with the best score on the validation samples; of equal ones the largest.
+    ``auto`` takes the share with the best score on the validation samples, where that is better than all of it by
+    more than luck.
 
     Args:
         trainer: whose stage has trained.
@@ -81,10 +83,14 @@ def settle(
     except BaseException:
         to_the_end(lambda: ends.put(1.0))
         raise
+    count = len(trainer.route.valid)
     best = max(found, key=lambda a: (_score(found[a]), a))
-    share = float(asked) if isinstance(asked, float | int) else best
+    if isinstance(asked, float | int):
+        share = float(asked)
+    else:
+        share = best if _worse(last, found[best], count, BETTER) else 1.0
     record = found[share]
-    if trainer.stage.guard and before is not None and _worse(record, before, len(trainer.route.valid)):
+    if trainer.stage.guard and before is not None and _worse(record, before, count, WORSE):
         to_the_end(lambda: ends.put(0.0))
         note = (
             f"stage {trainer.number} was worse ({show_metric(before)} → {show_metric(record)}), so the network is "
@@ -129,11 +135,10 @@ def _score(record: EpochRecord) -> float:
     return record.accuracy if math.isfinite(record.accuracy) else -math.inf
 
 
-def _worse(after: EpochRecord, before: EpochRecord, samples: int) -> bool:
-    """Whether a score is below another one by more than ``MARGIN`` standard errors."""
-    share = min(max(_score(before), 0.0), 1.0)
-    margin = MARGIN * math.sqrt(share * (1 - share) / max(samples, 1))
-    return _score(after) < _score(before) - margin
+def _worse(one: EpochRecord, other: EpochRecord, samples: int, errors: float) -> bool:
+    """Whether a score is below another one by more than so many standard errors."""
+    share = min(max(_score(other), 0.0), 1.0)
+    return _score(one) < _score(other) - errors * math.sqrt(share * (1 - share) / max(samples, 1))
 
 
 def _named(record: EpochRecord) -> str:
