@@ -92,9 +92,10 @@ class Training(Keeping):
         if self._last_test is None or self._last_test[0] != key:
 
             def on_test(done: int, total: int, rate: float, loss: float) -> None:
-                self._emit("on_test", done, total)
                 if rate:
                     self._emit("on_point", rate, loss)
+                else:
+                    self._emit("on_test", done, total)
 
             self._emit("on_test", 0, range_test.passes_of(trainer, steps))
             curve = range_test.find_rate(trainer, request, on_test, steps=steps, **settings)

@@ -37,8 +37,8 @@ class HeadFit:
     @property
     def note(self) -> str:
         """In one line."""
-        how = f"by {self.folds} folds" if self.folds else "assumed: a class has a single sample"
-        return f"strength {self.strength:g} {how}"
+        how = f"chosen by {self.folds} folds" if self.folds else "assumed, as a class has a single sample"
+        return f"fitted with strength {self.strength:g}, {how}"
 
 
 def last_layer(head: nn.Module) -> nn.Linear | nn.Conv2d:
