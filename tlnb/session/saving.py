@@ -177,7 +177,7 @@ class Saving(Resuming):
         names = (
             f"stage {undone[-1].number} ({undone[-1].stage.text})" if undone else "a stage that had no epoch"
         )
-        last = self._history[-1] if len(self._history) else None
+        last = self._history.final
         now = f"{last.metric_name} {last.accuracy:.4g}" if last is not None else "no stage was trained"
         return Lines(f"undone: {names}; weights and history are those before it ({now})")
 

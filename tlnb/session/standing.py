@@ -41,8 +41,7 @@ class Standing(State):
             frozen = self._frozen_indexes()
             yield f"layers   {len(self._layers)}; frozen {spans(frozen)}; {self.layers.summary}"
             yield f"         {FROZEN_MEANS}"
-        if len(self._history):
-            last = self._history[-1]
+        if (last := self._history.final) is not None:
             yield (
                 f"trained  {len(self._history.stages)} stages, {len(self._history)} epochs; "
                 f"{last.metric_name} {show_metric(last)}"

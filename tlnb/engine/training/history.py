@@ -223,6 +223,11 @@ class History(Sequence[EpochRecord]):
         """Every epoch."""
         return [record for stage in self.stages for record in stage.records]
 
+    @property
+    def final(self) -> EpochRecord | None:
+        """The score of the network that the last stage left; None where none was measured."""
+        return next((stage.final for stage in reversed(self.stages) if stage.final is not None), None)
+
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]
 
