@@ -87,6 +87,7 @@ class Saving(Resuming):
             size = stage.batch or self._need_data().batch
             assert self._samples is not None
             plan.result.left.at_epoch_start(_steps(len(self._samples[0]), size))
+            plan.result.before = None  # measured on other samples, so no guard can compare with it
         plan.data = now
         return self._carry_out(plan)
 
