@@ -67,12 +67,13 @@ class Advising(Training):
             except Stopped:
                 raise NotReady("stopped before everything was measured") from None
         figures = figures.of_all(samples)
-        decision = decide(figures, layers)
+        traits = self._network_traits()
+        decision = decide(figures, layers, traits)
         note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
         advice = Advice(
             figures,
             decision,
-            write_plan(decision, len(samples), self._network_traits()),
+            write_plan(decision, len(samples), traits),
             len(layers.body),
             time.perf_counter() - began,
             note,
