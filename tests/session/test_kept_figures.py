@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tlnb.engine.training.history import Run
 from tlnb.errors import TrainingError
 from tlnb.session import Session
 
@@ -89,9 +90,12 @@ def test_after_a_stage_was_taken_back_the_figures_are_those_of_the_network() -> 
     assert tl.results().accuracy == pytest.approx(good.final.accuracy)
     assert f"trained  2 stages, 22 epochs; accuracy {100 * good.final.accuracy:.1f} %" in repr(tl.status())
     assert spoiled.note.startswith("was worse (")
+    assert [stage.taken_back for stage in tl.history.stages] == [False, True]
+    assert "stage 2 was worse and is taken back" in repr(Run(tl.history.stages))
     assert "so the network is that of stage 1 again" in spoiled.row()[-1]
     tl = trained_and_spoiled(guard="off")
     assert tl.history.final == tl.history[-1]
+    assert not tl.history.stages[-1].taken_back
 
 
 def test_a_guard_compares_scores_of_the_same_samples_only() -> None:
