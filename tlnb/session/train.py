@@ -87,8 +87,15 @@ class Training(Keeping):
         self, trainer: StageTrainer, request: StopRequest, steps: int | None = None, **settings: Any
     ) -> LRCurve:
         """The range test of a stage, or its curve where nothing has changed since."""
-        settings.setdefault("rule", rule_for(trainer.stage.schedule))
-        key = range_test.key_of(trainer, steps, settings, self._data_print(), self._step)
+        usual = {
+            "start": lr_finder.LOWEST,
+            "stop": lr_finder.HIGHEST,
+            "rule": rule_for(trainer.stage.schedule),
+        }
+        settings = usual | settings
+        changes = getattr(self._samples_for(trainer.stage)[0], "transform", None)
+        data = f"{self._data_print()} {changes!r}"
+        key = range_test.key_of(trainer, steps, settings, data, self._step)
         if self._last_test is None or self._last_test[0] != key:
 
             def on_test(done: int, total: int, rate: float, loss: float) -> None:

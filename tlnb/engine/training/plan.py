@@ -114,7 +114,7 @@ def _only_known(pairs: Mapping[str, Any]) -> None:
 def _address_and_pairs(verb: str, words: list[str]) -> tuple[str, dict[str, Any]]:
     # The address may hold spaces after commas ("2:4, 7"): it goes on as long as a comma joins the words.
     if not words or words[0] in KEYS:
-        raise PlanError(f"{verb} needs layers, such as: {verb} body")
+        raise PlanError(f"{verb} needs layers, such as: {verb} {'head' if verb == FIT else 'body'}")
     end = 1
     while end < len(words) and (words[end - 1].endswith(",") or words[end].startswith(",")):
         end += 1
