@@ -48,7 +48,7 @@ def test_addresses_may_hold_spaces_after_commas():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze, train or fit, not 'freez'; did you"),
+        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze, train or fit, not 'freez'; did"),
         ("freeze", "line 1 ('freeze'): freeze needs layers, such as: freeze body"),
         ("freeze epochs 3", "line 1 ('freeze epochs 3'): freeze needs layers, such as: freeze body"),
         ("freeze body epochs two", "epochs takes a whole number from 1 up, not 'two'"),
@@ -73,6 +73,7 @@ def test_addresses_may_hold_spaces_after_commas():
         ("fit head lr 1e-3", "fit has no lr; it takes augment, views, guard"),
         ("freeze body bn on", "bn takes one of auto, train, frozen, not 'on'"),
         ("freeze body init he", "init takes one of keep, soft, zero, not 'he'"),
+        ("freeze head init zero", "init zero changes the head, which is frozen here; unfreeze it, or leave"),
         ("freeze body blend 2", "blend takes none, auto or a number from 0 to 1, not '2'"),
         ("freeze body blend nan", "blend takes none, auto or a number from 0 to 1, not 'nan'"),
         ("freeze body guard yes", "guard takes on or off, not 'yes'"),

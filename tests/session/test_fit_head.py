@@ -185,7 +185,8 @@ def test_a_network_without_a_head_is_one_line() -> None:
     tl.load(nn.Sequential(nn.BatchNorm1d(3)), input="3")
     tl._need_model().categories = ("0", "1", "2")
     tl.data((torch.randn(90, 3), torch.arange(90) % 3))
-    with pytest.raises(TlnbError) as caught:
-        tl.run("fit head")
-    assert "\n" not in str(caught.value)
-    assert "head" in str(caught.value)
+    before = [tensor.clone() for tensor in tl.model.state_dict().values()]
+    for plan in ("fit head", "train all lr 1e-3\nunfreeze all lr 1e-3 init zero"):
+        with pytest.raises(TlnbError, match=r"^[^\n]*needs a head, and this network ends in no[^\n]*$"):
+            tl.run(plan)
+    assert all(map(torch.equal, tl.model.state_dict().values(), before))

@@ -196,6 +196,10 @@ class Training(Keeping):
     def _check_stage(self, stage: Stage) -> None:
         """Find out before anything trains whether the network and the data take what the stage asks for."""
         self._samples_for(stage)
+        if not self._need_model().head and (stage.kind == FIT or stage.init != "keep"):
+            raise PlanError(
+                f"{stage.text!r} needs a head, and this network ends in no layer that could be one"
+            )
 
     def _carry_out(self, pending: Pending) -> Run:
         """Run what is left of a plan; where that is stopped, or breaks off, the rest stays pending."""

@@ -137,5 +137,8 @@ def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapp
     still = layers.still(frozen)
     if not any(set(layer.parameter_names) - still for layer in layers):
         raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
+    init = settings.get("init", "keep")
+    if init != "keep" and frozen & set(layers.head):
+        raise PlanError(f"init {init} changes the head, which is frozen here; unfreeze it, or leave init out")
     asked = {name: value for name, value in settings.items() if name in KEYS}
     return Stage(text=text, frozen=tuple(sorted(frozen)), asked=asked, **settings)
