@@ -87,8 +87,15 @@ class Training(Keeping):
         self, trainer: StageTrainer, request: StopRequest, steps: int | None = None, **settings: Any
     ) -> LRCurve:
         """The range test of a stage, or its curve where nothing has changed since."""
-        settings.setdefault("rule", rule_for(trainer.stage.schedule))
-        key = range_test.key_of(trainer, steps, settings, self._data_print(), self._step)
+        usual = {
+            "start": lr_finder.LOWEST,
+            "stop": lr_finder.HIGHEST,
+            "rule": rule_for(trainer.stage.schedule),
+        }
+        settings = usual | settings
+        changes = getattr(self._samples_for(trainer.stage)[0], "transform", None)
+        data = f"{self._data_print()} {changes!r}"
+        key = range_test.key_of(trainer, steps, settings, data, self._step)
         if self._last_test is None or self._last_test[0] != key:
 
             def on_test(done: int, total: int, rate: float, loss: float) -> None:
@@ -190,6 +197,10 @@ class Training(Keeping):
     def _check_stage(self, stage: Stage) -> None:
         """Find out before anything trains whether the network and the data take what the stage asks for."""
         self._samples_for(stage)
+        if not self._need_model().head and (stage.kind == FIT or stage.init != "keep"):
+            raise PlanError(
+                f"{stage.text!r} needs a head, and this network ends in no layer that could be one"
+            )
 
     def _carry_out(self, pending: Pending) -> Run:
         """Run what is left of a plan; where that is stopped, or breaks off, the rest stays pending."""
