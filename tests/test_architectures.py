@@ -79,7 +79,7 @@ def never_moved(model: torch.nn.Module) -> set[str]:
 
 
 def check_cut(tl: Session) -> None:
-    layers = tl._need_layers()
+    layers = tl.view.need_layers()
     assert layers.note is None
     samples = tl._samples
     assert samples is not None

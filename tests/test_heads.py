@@ -56,7 +56,7 @@ def test_a_task_comes_back_with_head_classes_and_data(tl: Session) -> None:
     said = tl.head(task="digits")
     assert "task digits" in repr(said)
     assert tl.model.get_submodule("classifier.7") is digits
-    assert tl._need_data() is data
+    assert tl.view.need_data() is data
     assert len(tl.layers) == 8
     assert tl.frozen == (True,) * 3 + (False,) * 5
     assert tl.train(epochs=1, lr=1e-3).stages[0].records

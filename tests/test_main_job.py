@@ -63,7 +63,7 @@ def test_five_cells_read_handwriting(shell, seed):
 
 def test_the_digest_shown_is_that_of_the_frozen_layers(ready):
     session = ready.user_ns["tl"]
-    layers = session._need_layers()
+    layers = session.view.need_layers()
     expected = freezing.digest(session.model, layers, range(7))
     run = ready.run("%%tl_train\nfreeze body epochs 1 lr 1e-3")
     assert run.stages[0].digest_after == expected

@@ -136,7 +136,7 @@ def test_layers_from_keeps_five_and_makes_the_rest_new(tl: Session) -> None:
     tl.load("convnet5")
     trained = {name: t.clone() for name, t in tl.model.state_dict().items()}
     tl.load("convnet5", layers_from="0:5")
-    layers = tl._need_layers()
+    layers = tl.view.need_layers()
     now = tl.model.state_dict()
     kept = [n for i in range(5) for n in (*layers[i].parameter_names, *layers[i].buffer_names)]
     assert all(torch.equal(now[name], trained[name]) for name in kept)

@@ -436,7 +436,7 @@ def test_data_that_has_gone_is_said_and_the_rest_stands(tmp_path: Path) -> None:
     assert "is not there any more" in str(second.resume("kept"))
     assert weights(second) == weights(first)
     second.data("moved")
-    assert second.model.get_submodule(second._need_model().head).out_features == 2
+    assert second.model.get_submodule(second.view.need_model().head).out_features == 2
 
 
 def test_a_module_of_ones_own_must_be_there_first() -> None:

@@ -140,8 +140,8 @@ def test_class_names_in_a_files_own_words_are_escaped(tmp_path: Path) -> None:
     save_file(tl.model.state_dict(), "evil.safetensors", {"classes": json.dumps(names), "note": EVIL})
     tl.load("evil.safetensors")
     tl.data("digits", per_class=3)
-    assert EVIL not in (tl._tasks["evil"].classes or ())
-    shown = [tl.load("evil.safetensors"), tl.status(), tl.tasks(), tl.layers, *tl._tasks["evil"].classes]
+    assert EVIL not in (tl.view.tasks["evil"].classes or ())
+    shown = [tl.load("evil.safetensors"), tl.status(), tl.tasks(), tl.layers, *tl.view.tasks["evil"].classes]
     assert not [text for text in map(str, shown) if "\x1b" in text or "\u202e" in text]
     assert not [text for text in shown if hasattr(text, "_repr_html_") and "<img" in text._repr_html_()]
 
@@ -153,9 +153,9 @@ def test_what_a_file_says_of_its_preprocessing_is_taken_or_left(tmp_path: Path, 
     tl = Session([])
     tl.load("convnet5")
     save_file(tl.model.state_dict(), "own.safetensors", {"preprocess": about, "classes": about})
-    usual = tl._need_model().preprocess
+    usual = tl.view.need_model().preprocess
     tl.load("own.safetensors", arch="convnet5")
-    assert tl._need_model().preprocess == usual
+    assert tl.view.need_model().preprocess == usual
 
 
 # ---------------------------------------------------------------- pictures and folders

@@ -100,7 +100,7 @@ def test_the_loader_reads_a_picture_file(trained: Session, tmp_path: Path) -> No
     from PIL import Image
 
     trained.export(str(tmp_path / "net"))
-    data = trained._need_data()
+    data = trained.view.need_data()
     Image.fromarray(data.valid.images[0, 0].numpy()).save(tmp_path / "digit.png")
     (tmp_path / "use.py").write_text(
         "import sys, torch\nsys.path.insert(0, '.')\nimport net\n"
@@ -148,7 +148,7 @@ def test_other_endings_are_refused(trained: Session, tmp_path: Path) -> None:
 
 def test_the_check_finds_what_answers_otherwise(trained: Session, tmp_path: Path) -> None:
     samples = trained._samples[1]
-    network = Deployed(trained.model, samples.preprocess, trained._need_data().task, False).eval()
+    network = Deployed(trained.model, samples.preprocess, trained.view.need_data().task, False).eval()
     pixels = samples.pixels(torch.arange(8))
     path = export.target(str(tmp_path / "net.pt2"))
     export.write(path, network, pixels, {})

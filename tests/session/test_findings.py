@@ -92,7 +92,7 @@ def test_measured_values_and_labels_have_figures_too() -> None:
 
 
 def test_predictions_are_those_of_the_network(trained: Session) -> None:
-    data = trained._need_data()
+    data = trained.view.need_data()
     found = trained.predict(data.valid.images.numpy())
     known = trained.results()
     assert np.allclose(found.answers, known.answers, atol=1e-5)
@@ -103,7 +103,7 @@ def test_predictions_are_those_of_the_network(trained: Session) -> None:
 
 
 def test_views_are_averaged_and_repeat(trained: Session) -> None:
-    pictures = trained._need_data().valid.images[:20].numpy()
+    pictures = trained.view.need_data().valid.images[:20].numpy()
     one, four, again = (trained.predict(pictures, views=k).answers for k in (1, 4, 4))
     assert np.array_equal(four, again)
     assert not np.allclose(one, four)
@@ -111,7 +111,7 @@ def test_views_are_averaged_and_repeat(trained: Session) -> None:
 
 
 def test_files_that_break_are_named_and_the_others_predicted(trained: Session, tmp_path: Path) -> None:
-    images = trained._need_data().valid.images[:3, 0].numpy()
+    images = trained.view.need_data().valid.images[:3, 0].numpy()
     for index, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
     (tmp_path / "broken.png").write_bytes(b"no picture")

@@ -170,7 +170,7 @@ def test_what_cannot_be_fitted_is_one_line_and_nothing_has_changed(
 ) -> None:
     tl = Session([])
     tl.load(Behind(head, how), input="1,8,8")
-    tl._need_model().categories = ("0", "1", "2")  # the head that came with the network stays
+    tl.view.need_model().categories = ("0", "1", "2")  # the head that came with the network stays
     tl.data((blobs(90).inputs, blobs(90).targets))
     before, frozen = [p.clone() for p in tl.model.parameters()], tl.frozen
     with pytest.raises(TlnbError, match=why) as caught:
@@ -183,7 +183,7 @@ def test_what_cannot_be_fitted_is_one_line_and_nothing_has_changed(
 def test_a_network_without_a_head_is_one_line() -> None:
     tl = Session([])
     tl.load(nn.Sequential(nn.BatchNorm1d(3)), input="3")
-    tl._need_model().categories = ("0", "1", "2")
+    tl.view.need_model().categories = ("0", "1", "2")
     tl.data((torch.randn(90, 3), torch.arange(90) % 3))
     before = [tensor.clone() for tensor in tl.model.state_dict().values()]
     for plan in ("fit head", "train all lr 1e-3\nunfreeze all lr 1e-3 init zero"):

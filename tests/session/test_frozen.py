@@ -149,8 +149,8 @@ def test_a_shared_weight_is_frozen_with_either_layer(frozen: str) -> None:
     stage = tl.train(lr=1e-2).stages[0]
     assert torch.equal(tl.model.first.weight, weight)
     assert stage.digest_before == stage.digest_after
-    assert tl._layers is not None
-    assert "first.weight" in tl._layers.still(stage.stage.frozen)
+    assert tl.view.layers is not None
+    assert "first.weight" in tl.view.layers.still(stage.stage.frozen)
     tl.unfreeze("all")
     tl.train(lr=1e-2)
     assert not torch.equal(tl.model.first.weight, weight)

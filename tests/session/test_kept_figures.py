@@ -9,6 +9,7 @@ from torch import nn
 from tlnb.engine.training.history import Run
 from tlnb.errors import TrainingError
 from tlnb.session import Session
+from tlnb.session.advising import advice_key
 
 INPUTS = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
 
@@ -60,9 +61,9 @@ def test_advice_holds_for_this_very_data() -> None:
     keys = []
     for _ in range(4):
         tl.data((torch.rand(20, 1, 32, 32), torch.arange(20) % 2))
-        keys.append(tl._advice_key())
+        keys.append(advice_key(tl.view.state))
     assert all(a != b for i, a in enumerate(keys) for b in keys[:i])
-    assert keys[-1] == tl._advice_key()
+    assert keys[-1] == advice_key(tl.view.state)
 
 
 def trained() -> Session:

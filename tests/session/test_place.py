@@ -128,7 +128,7 @@ def fails_at_once(tl: Session) -> None:
 
 def fails_before_its_stage(tl: Session) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tlnb.session.train.StageTrainer", None)
+        patch.setattr("tlnb.session.training.StageTrainer", None)
         with pytest.raises(TypeError):
             tl.go_on()
 

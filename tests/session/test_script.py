@@ -337,7 +337,7 @@ def test_guards_against_forgetting(tmp_path: Path, keep: str) -> None:
 
 
 def test_blends_between_stages_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tlnb.session.measuring.SHIPPED", {})  # the old task need not be measured here
+    monkeypatch.setattr("tlnb.session.old_task.SHIPPED", {})  # the old task need not be measured here
     session = trained_on_digits()
     session.freeze("0:5")
     session.train(lr=1e-3)

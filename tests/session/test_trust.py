@@ -73,7 +73,7 @@ def test_what_is_kept_is_what_the_network_computes(change: str, monkeypatch: pyt
     otherwise = change == "a private attribute of the root"  # which stands as a constant in the graph
     assert ("load it again" in run.stages[0].shortcut) == otherwise
     if change == "nothing":
-        assert tl._routes.cache.saved > 0
+        assert tl.view.routes.cache.saved > 0
 
 
 def test_views_under_a_function_that_changed_are_made_anew() -> None:
@@ -88,9 +88,9 @@ def test_views_under_a_function_that_changed_are_made_anew() -> None:
     tl.data((images, torch.arange(20) % 2), augment=v2.Lambda(lambda x: x + shift[0]))
     tl.freeze("body")
     tl.train(lr=1e-3, views=2)
-    passes = tl._routes.cache.spent
+    passes = tl.view.routes.cache.spent
     tl.train(lr=1e-3, views=2)
-    assert tl._routes.cache.spent == passes
+    assert tl.view.routes.cache.spent == passes
     shift[0] = 40
     tl.train(lr=1e-3, views=2)
-    assert tl._routes.cache.spent > passes
+    assert tl.view.routes.cache.spent > passes

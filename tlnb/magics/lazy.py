@@ -9,7 +9,7 @@ from typing import Any
 
 def is_session(value: object) -> bool:
     """Whether ``value`` is a session."""
-    return _is_a(value, "tlnb.session.Session")
+    return _is_a(value, "tlnb.session.session.Session")
 
 
 def is_stand_in(value: object) -> bool:

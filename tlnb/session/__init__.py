@@ -1,29 +1,13 @@
 """The session: one model, its data, its plan and its history. Magics and widgets act on it alone.
 
-Each part of what it can do stands in a file of its own: ``network`` (load, head, layers, freeze),
-``datasets``, ``train`` (find a rate, train, run a plan), ``saving`` (save, resume, go on, undo) and ``standing``
-(status, history); ``keeping`` holds what is saved, and ``state`` is what they share.
+``session`` is the facade; ``state`` is all that it holds, as one frozen value, and ``change`` the one way to set it.
+The parts that it is composed of stand in files of their own: ``network`` and ``heads``, ``training`` and ``plans``,
+``checkpoints`` and ``snapshot``, and what takes part in training by ``hooks``: ``old_task``, ``recorder``, ``undo``,
+``autosave``. What is computed from a session alone is a function of a ``view``: ``reports``, ``exporting``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from tlnb.progress import LineProgress
-from tlnb.session.advising import Advising
-from tlnb.session.clicking import Clicking
-from tlnb.session.exporting import Exporting
+from tlnb.session.session import Session
 
 __all__ = ["Session"]
-
-
-class Session(Clicking, Advising, Exporting):
-    """One model, its data, its plan and its history.
-
-    Args:
-        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a line an epoch is
-            written where none are given, and nothing for an empty list.
-    """
-
-    def __init__(self, listeners: Iterable[object] | None = None):
-        super().__init__([LineProgress()] if listeners is None else listeners)

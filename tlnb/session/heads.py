@@ -1,28 +1,31 @@
-"""The heads of a session: one for each task, all on the same body."""
+"""The heads of a session, one for each task on the same body, and the data that they are fitted to."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from dataclasses import replace
 from itertools import chain, count
+from typing import Any
 
 import torch
 from torch import nn
 
 from tlnb.answers import Lines
-from tlnb.engine.data.load import Data
+from tlnb.engine.data.load import Data, load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
-from tlnb.engine.network.layers import LayerMap, find_layers
+from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.table import Table
 from tlnb.engine.training.measuring import measure
 from tlnb.engine.training.order import seed_for
-from tlnb.errors import ModelError, did_you_mean
-from tlnb.session.state import State
-from tlnb.session.task import Task
+from tlnb.errors import CheckpointError, ModelError, TlnbError, did_you_mean
+from tlnb.session.change import Change, Store
+from tlnb.session.network import Network, own_flags
+from tlnb.session.state import SessionState, Task
+from tlnb.session.tools import Tools
 
 _STARTS = {
     "zero": "starting at zero",
@@ -31,97 +34,57 @@ _STARTS = {
 }
 
 
-class Heads(State):
-    """Give the network a head, switch between its tasks, fit it to data.
+class Heads:
+    """Gives the network a head, switches between its tasks, fits it to data.
 
     Args:
-        listeners: see ``State``.
+        tools: of the session.
+        network: finds the layers anew.
     """
 
-    def __init__(self, listeners: Iterable[object] = ()):
-        super().__init__(listeners)
-        self._tasks: dict[str, Task] = {}
-        self._task = ""
-        self._came_with: nn.Module | None = None
+    def __init__(self, tools: Tools, network: Network):
+        self._tools, self._network = tools, network
 
-    @property
-    def heads(self) -> dict[str, nn.Module]:
-        """The head of each task, by the task's name."""
-        return {task.name: task.head for task in self._tasks.values()}
+    # ---------------------------------------------------------------- tasks
 
-    @property
-    def task(self) -> str:
-        """Name of the task whose head is on the network; empty before anything is loaded."""
-        return self._task
-
-    @property
-    def old_head(self) -> nn.Module | None:
-        """The head that came with the weights, once another one stands in its place."""
-        return self._came_with if self._loaded is not None and self._came_with is not self._head() else None
-
-    def _old_modules(self) -> dict[str, nn.Module]:
-        """The modules that came with the weights, by place, where those of another task stand there now."""
-        first = next((task for task in self._tasks.values() if task.head is self._came_with), None)
-        loaded = self._need_model()
-        if first is None or self.old_head is None:
-            return {}
-        behind = {loaded.behind: first.side_heads[loaded.behind]} if loaded.behind in first.side_heads else {}
-        return {loaded.head: first.head, **behind}
-
-    def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
-        """Put a new head on the network, sized by the data; or put the head of another task back.
-
-        Args:
-            spec: ``linear`` (the default) or ``mlp:512,256``; hidden layers have He normal weights, zero biases.
-            task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
-                head, classes and data back.
-            init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
-                data at once, as the plan ``fit head`` does.
-
-        Raises:
-            NotReady: no model or no data yet.
-            ModelError: an unknown spec, or no such task to go back to.
-            TrainingError: a head that cannot be fitted.
-        """
-        loaded = self._need_model()
+    def head(self, change: Change, spec: str | None, task: str | None, init: str) -> Lines:
+        """See ``Session.head``; a head that is to be fitted still stands at zero."""
+        state = change.state
+        loaded = state.need_model()
         if init not in heads.INITS:
             raise ModelError(
                 f"--init takes {', '.join(heads.INITS)}, not {init!r}{did_you_mean(init, heads.INITS)}"
             )
-        if task is not None and spec is None and task in self._tasks:
-            return self._switch(self._tasks[task])
-        if task is not None and self._data is None:
-            known = ", ".join(self._tasks) or "none"
-            raise ModelError(f"no task {task!r}{did_you_mean(task, self._tasks)}; tasks so far: {known}")
-        source = self._need_data()
-        self._new_head(spec or "linear", source, task or self._name_for(source), init)
-        self._tasks[self._task].samples = self._samples
+        if task is not None and spec is None and task in state.tasks:
+            return self._switch(change, state.tasks[task])
+        if task is not None and state.data is None:
+            known = ", ".join(state.tasks) or "none"
+            raise ModelError(f"no task {task!r}{did_you_mean(task, state.tasks)}; tasks so far: {known}")
+        source = state.need_data()
+        self._new_head(change, spec or "linear", source, task or _name_for(state, source), init)
+        now = change.state.task
+        change.set_task(now, samples=change.state.samples)
         size = sum(p.numel() for p in loaded.model.get_submodule(loaded.head).parameters())
         return Lines(
-            f"new head {spec or 'linear'} at {loaded.head} for the task {self._task}: "
-            f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}",
-            *self._fit_now(init),
+            f"new head {spec or 'linear'} at {loaded.head} for the task {now}: "
+            f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}"
         )
 
-    def _fit_now(self, init: str) -> Iterable[str]:
-        """Fit a head that is to start so; what to say of it."""
-        return ()
-
-    def tasks(self) -> Table:
+    def tasks(self, store: Store) -> Table:
         """Every task with its classes and data, measured now on its own validation samples.
 
         Raises:
             NotReady: no model yet.
         """
-        loaded, active = self._need_model(), self._task
         rows = []
-        try:
-            for task in self._tasks.values():
-                self._set_heads(task)
+        with store.change() as change:
+            active = change.state.task
+            loaded = change.state.need_model()
+            for task in change.state.tasks.values():
+                self._set_heads(change, task)
                 rows.append(self._measured(loaded, task, active))
-        finally:
             if active:
-                self._set_heads(self._tasks[active])
+                self._set_heads(change, change.state.tasks[active])
         return Table(("task", "classes", "data", "loss", "figure", ""), rows, align="<><>><")
 
     def _measured(self, loaded: LoadedModel, task: Task, active: str) -> tuple[str, ...]:
@@ -129,207 +92,214 @@ class Heads(State):
         here = "on the network" if task.name == active else ""
         if task.data is None or task.samples is None:
             return task.name, classes, task.source or "-", "-", "-", here
-        loss, figure = measure(loaded.model, task.samples[1], task.data.task, self.device)
-        return (
-            task.name,
-            classes,
-            task.data.name,
-            f"{loss:.4f}",
-            f"{task.data.task.metric} {figure:.3f}",
-            here,
-        )
+        loss, score = measure(loaded.model, task.samples[1], task.data.task, self._tools.device)
+        metric = f"{task.data.task.metric} {score:.3f}"
+        return task.name, classes, task.data.name, f"{loss:.4f}", metric, here
 
-    def _switch(self, task: Task) -> Lines:
+    def first_task(self, change: Change) -> None:
+        """The task that the head of the network came with."""
+        loaded = change.state.need_model()
+        sides = {place: loaded.model.get_submodule(place) for place in loaded.side_heads}
+        came_with = loaded.model.get_submodule(loaded.head) if loaded.head else None
+        task = Task(loaded.task, came_with or nn.Identity(), sides, loaded.categories)
+        change.set(came_with=came_with, task=loaded.task, tasks={loaded.task: task})
+
+    def _switch(self, change: Change, task: Task) -> Lines:
         """Put a task's head, classes and data back."""
-        if task.name != self._task:
-            self._put(task)
-            self._data, self._samples = task.data, task.samples
+        if task.name != change.state.task:
+            self._put(change, task)
+            change.set(data=task.data, samples=task.samples, strict=False)
             if task.samples is not None:
-                self._see(self._need_model(), task.samples[0])
-        classes = f"{len(task.classes)} classes" if task.classes else f"{self._need_model().outputs} outputs"
+                self._see(change, task.samples[0])
+        loaded = change.state.need_model()
+        classes = f"{len(task.classes)} classes" if task.classes else f"{loaded.outputs} outputs"
         head = f"task {task.name}: its head is on the network again ({classes})"
-        return Lines(f"{head}, {self._data_of(task)}")
+        return Lines(f"{head}, {self._data_of(change, task)}")
 
-    def _data_of(self, task: Task) -> str:
-        """What to say of the data of a task whose head is on the network now."""
-        return f"data {task.data.name}" if task.data else "no data named for it yet"
-
-    def _put(self, task: Task) -> None:
-        """Set the heads of a task into the network, and find the layers anew."""
-        loaded, layers = self._need_model(), self._layers
-        body = [self.frozen[i] for i in layers.body] if layers else []
-        before = self._set_heads(task)
+    def _data_of(self, change: Change, task: Task) -> str:
+        """Read a task's data again where the session was resumed since; what to say of it."""
+        if task.data is not None:
+            return f"data {task.data.name}"
+        if not task.source:
+            return "no data named for it yet"
+        again = "name it again (%tl_data); the head stays"
+        if task.asked is None:
+            return f"its data was an object, {task.source}; {again}"
         try:
-            found = self._find_layers(loaded)
-        except BaseException:
-            for place, module in before.items():
-                heads.replace(loaded.model, place, module)
-            raise
-        loaded.categories = task.classes
-        self._tasks[task.name] = task
-        self._task = task.name
+            fresh = self.load_again(task.source, task.asked, task.classes)
+        except TlnbError as error:
+            return f"its data {task.source} is not there any more ({error}); {again}"
+        self.fit_data(change, fresh)
+        change.set(data=fresh)
+        return f"data {fresh.name} is read again"
+
+    def load_again(self, name: str, asked: dict[str, Any], classes: tuple[str, ...] | None) -> Data:
+        """Data of another time, under the name that it had.
+
+        Raises:
+            TlnbError: it is not there any more, or is other data now.
+        """
+        arguments = {name: value for name, value in asked.items() if value is not None}
+        fresh = load_data(**arguments, progress=self._tools.on_check)
+        if fresh.classes != classes:
+            raise CheckpointError("it has other classes now")
+        fresh.name = name
+        return fresh
+
+    # ---------------------------------------------------------------- heads on the network
+
+    def _put(self, change: Change, task: Task) -> None:
+        """Set the heads of a task into the network, and find the layers anew."""
+        state = change.state
+        body = [state.frozen[i] for i in state.layers.body] if state.layers else []
+        self._set_heads(change, task)
+        found = self._network.find_layers(state.need_model())
+        change.set_loaded(categories=task.classes)
+        change.set(tasks={**state.tasks, task.name: task}, task=task.name)
         if found is not None:
             flags = (body + [False] * len(found.body))[: len(found.body)]
-            self._accept_layers(found, self._spread(found, flags))
+            self._network.accept_layers(change, found, _spread(found, flags))
 
-    def _set_heads(self, task: Task) -> dict[str, nn.Module]:
-        """Put the heads of a task into the network; what was there, by place."""
-        loaded = self._need_model()
+    def _set_heads(self, change: Change, task: Task) -> None:
+        """Put the heads of a task into the network."""
+        loaded = change.state.need_model()
         places = {loaded.head: task.head, **task.side_heads} if loaded.head else {}
-        for module in places.values():
-            module.to(self.device)
-        return {place: heads.replace(loaded.model, place, module) for place, module in places.items()}
+        for place, module in places.items():
+            change.journal.module(loaded.model, place)
+            heads.replace(loaded.model, place, module.to(self._tools.device))
 
-    @staticmethod
-    def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:
-        """Flags of the body at its layers; heads train."""
-        flags = [False] * len(layers)
-        for index, fixed in zip(layers.body, body, strict=True):
-            flags[index] = fixed
-        return flags
-
-    def _new_head(self, spec: str, source: Data, name: str, init: str = "zero") -> None:
-        loaded = self._need_model()
-        if not loaded.head:
+    def _new_head(self, change: Change, spec: str, source: Data, name: str, init: str = "zero") -> None:
+        if not change.state.need_model().head:
             raise ModelError(
-                f"{loaded.name} ends in no linear or convolution layer that a head could replace; "
-                "give it one output for each class itself"
+                f"{change.state.need_model().name} ends in no linear or convolution layer that a head could "
+                "replace; give it one output for each class itself"
             )
+        self._find_behind(change)
+        loaded, outputs = change.state.need_model(), len(source.classes)
         generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
-        outputs = len(source.classes)
         old = loaded.model.get_submodule
-        fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init)
-        sides = {p: heads.new_head(old(p), "linear", outputs, generator, init) for p in loaded.side_heads}
-        self._find_behind(loaded)
+        with torch.random.fork_rng(devices=[]):  # a module that is made draws weights before it gets ours
+            fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init)
+            sides: dict[str, nn.Module] = {
+                p: heads.new_head(old(p), "linear", outputs, generator, init) for p in loaded.side_heads
+            }
         if loaded.behind:
             sides[loaded.behind] = nn.Identity()
-        before, active, frozen = dict(self._tasks), self._task, self.frozen
-        self._put(Task(name, fresh, sides, source.classes, source))
-        answer = self._layers[-1].shape if self._layers is not None else None
+        self._put(change, Task(name, fresh, sides, source.classes, source))
+        layers = change.state.layers
+        answer = layers[-1].shape if layers is not None else None
         if answer not in (None, (outputs,)):
-            self._put(before[active])
-            self._tasks, self.frozen = before, frozen
             raise ModelError(
                 f"with {outputs} outputs at {loaded.head} the network answers {answer} for each sample: that is no "
                 f"head; give the network {outputs} outputs itself"
             )
 
-    def _find_behind(self, loaded: LoadedModel) -> None:
+    def _find_behind(self, change: Change) -> None:
         """Look once for an activation behind the head, which belongs to the tasks that the network came with."""
-        if loaded.behind or self._layers is None:
+        state = change.state
+        loaded = state.need_model()
+        if loaded.behind or state.layers is None:
             return
-        loaded.behind = heads.behind_head(self._layers.graph, loaded.head)
-        if loaded.behind:
-            for task in self._tasks.values():
-                task.side_heads[loaded.behind] = loaded.model.get_submodule(loaded.behind)
+        behind = heads.behind_head(state.layers.graph, loaded.head)
+        if not behind:
+            return
+        change.set_loaded(behind=behind)
+        module = loaded.model.get_submodule(behind)
+        tasks = {
+            name: replace(task, side_heads={**task.side_heads, behind: module})
+            for name, task in state.tasks.items()
+        }
+        change.set(tasks=tasks)
 
-    def _name_for(self, source: Data) -> str:
-        """The name of the task that a new head for this data is for."""
-        first = self._tasks.get(source.name)
-        kept = first is not None and first.head is self._came_with and self._need_model().trained
-        return self._free(f"{source.name} (new)" if kept else source.name, source)
+    # ---------------------------------------------------------------- data
 
-    def _free(self, name: str, source: Data) -> str:
-        """The name, or one like it where another task has it; another data set may have the same name."""
-        names = chain((name,), (f"{name} {number}" for number in count(2)))
-        return next(n for n in names if n not in self._tasks or self._tasks[n].classes == source.classes)
+    def fit_data(self, change: Change, source: Data) -> None:
+        """Fit samples, layers and head to data.
 
-    def _known_task(self, source: Data) -> Task | None:
-        """The task that learned the same classes under the name of this data."""
-        same = [task for task in self._tasks.values() if task.classes == source.classes]
-        return next(
-            (task for task in same if re.fullmatch(rf"{re.escape(source.name)}( \d+)?", task.name)), None
-        )
+        Raises:
+            ModelError, DataError: they do not fit.
+        """
+        loaded = change.state.need_model()
+        preprocess = preprocess_for(loaded, source)
+        samples = source.samples(preprocess, self._tools.say)
+        if loaded.own:
+            change.set_loaded(preprocess=preprocess)
+        self._see(change, samples[0])
+        self._fit_head(change, source)
+        change.set(samples=samples)
+        change.set_task(change.state.task, data=source, samples=samples)
 
-    def _fit_data(self, source: Data) -> None:
-        """Fit samples, layers and head to data; nothing has changed where that fails."""
-        loaded = self._need_model()
-        before = loaded.preprocess, loaded.input, loaded.head
-        try:
-            preprocess = self._preprocess_for(loaded, source)
-            samples = source.samples(preprocess, lambda text: self._emit("on_message", text))
-            if loaded.own:
-                loaded.preprocess = preprocess
-            self._see(loaded, samples[0])
-            self._fit_head(loaded, source)
-        except BaseException:
-            loaded.preprocess, loaded.input, loaded.head = before
-            raise
-        self._samples = samples
-        task = self._tasks[self._task]
-        task.data, task.samples = source, samples
-
-    @staticmethod
-    def _preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
-        if source.size is not None:
-            return loaded.preprocess.at(source.size)
-        images = getattr(source.train, "images", None)
-        if loaded.any_size and images is not None:
-            return loaded.preprocess.at(tuple(images.shape[-2:]))
-        return loaded.preprocess
-
-    def _see(self, loaded: LoadedModel, samples: Samples) -> None:
+    def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
+        state = change.state
         seen = Input.of(samples.batch(torch.arange(min(2, len(samples)))))
-        if seen == loaded.input and self._layers is not None:
+        if seen == state.need_model().input and state.layers is not None:
             return
-        loaded.input = seen
+        loaded = replace(state.need_model(), input=seen)
         if loaded.own:
             find_own_head(loaded)
-        found = self._find_layers(loaded)
+        change.set(loaded=loaded)
+        found = self._network.find_layers(loaded)
         assert found is not None
-        known = list(self.frozen) if self._layers is not None and len(self._layers) == len(found) else None
-        self._accept_layers(found, known or self._own_flags(loaded, found))
-        if not self._tasks:
-            self._first_task(loaded)
+        known = list(state.frozen) if state.layers is not None and len(state.layers) == len(found) else None
+        self._network.accept_layers(change, found, known or own_flags(loaded, found))
+        if not state.tasks:
+            self.first_task(change)
 
-    def _fit_head(self, loaded: LoadedModel, source: Data) -> None:
+    def _fit_head(self, change: Change, source: Data) -> None:
+        state = change.state
+        loaded, now = state.need_model(), state.tasks[state.task]
         if loaded.categories == source.classes:
-            now = self._tasks[self._task]
             if now.data is not None and now.data.name != source.name:
-                self._emit(
-                    "on_message",
+                self._tools.say(
                     f"the head knows these classes and stays, as {now.data.name} left it; %tl_head linear makes "
-                    "a new one",
+                    "a new one"
                 )
             return
-        known = self._known_task(source)
+        known = _known_task(state, source)
         if known is not None:
-            self._put(known)
+            self._put(change, known)
         elif loaded.outputs == len(source.classes) and (
-            self._keeps_head or (loaded.categories is None and loaded.trained)
+            state.strict or (loaded.categories is None and loaded.trained)
         ):
-            loaded.categories = self._tasks[self._task].classes = source.classes
-            self._emit(
-                "on_message",
-                f"the head has {loaded.outputs} outputs already and stays; %tl_head linear makes a new one",
+            change.set_loaded(categories=source.classes)
+            change.set_task(state.task, classes=source.classes)
+            self._tools.say(
+                f"the head has {loaded.outputs} outputs already and stays; %tl_head linear makes a new one"
             )
         else:
-            self._new_head("linear", source, self._name_for(source))
+            self._new_head(change, "linear", source, _name_for(state, source))
 
-    def _first_task(self, loaded: LoadedModel) -> None:
-        """The task that the head came with."""
-        model = loaded.model
-        sides = {place: model.get_submodule(place) for place in loaded.side_heads}
-        self._came_with = model.get_submodule(loaded.head) if loaded.head else None
-        self._task = loaded.task
-        head = self._came_with or nn.Identity()
-        self._tasks = {loaded.task: Task(loaded.task, head, sides, loaded.categories)}
 
-    def _head(self) -> nn.Module | None:
-        loaded = self._need_model()
-        return loaded.model.get_submodule(loaded.head) if loaded.head else None
+def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
+    """What the pictures of this data have to look like for this network."""
+    if source.size is not None:
+        return loaded.preprocess.at(source.size)
+    images = getattr(source.train, "images", None)
+    if loaded.any_size and images is not None:
+        return loaded.preprocess.at(tuple(images.shape[-2:]))
+    return loaded.preprocess
 
-    def _find_layers(self, loaded: LoadedModel) -> LayerMap | None:
-        """The layers; None while the input is not known."""
-        if loaded.input is None:
-            return None
-        device = next(loaded.model.parameters()).device
-        return find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
 
-    @staticmethod
-    def _own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:
-        """Which layers a user's own module has frozen already; none of a named network."""
-        return [
-            bool(layer.parameter_names) and loaded.fixed.issuperset(layer.parameter_names) for layer in layers
-        ]
+def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:
+    """Flags of the body at its layers; heads train."""
+    flags = [False] * len(layers)
+    for index, fixed in zip(layers.body, body, strict=True):
+        flags[index] = fixed
+    return flags
+
+
+def _name_for(state: SessionState, source: Data) -> str:
+    """The name of the task that a new head for this data is for."""
+    first = state.tasks.get(source.name)
+    kept = first is not None and first.head is state.came_with and state.need_model().trained
+    wanted = f"{source.name} (new)" if kept else source.name
+    # Another data set may have the same name.
+    names = chain((wanted,), (f"{wanted} {number}" for number in count(2)))
+    return next(n for n in names if n not in state.tasks or state.tasks[n].classes == source.classes)
+
+
+def _known_task(state: SessionState, source: Data) -> Task | None:
+    """The task that learned the same classes under the name of this data."""
+    same = [task for task in state.tasks.values() if task.classes == source.classes]
+    return next((task for task in same if re.fullmatch(rf"{re.escape(source.name)}( \d+)?", task.name)), None)

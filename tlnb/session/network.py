@@ -2,99 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
-from torch import nn
 
-from tlnb.answers import Change
+from tlnb.answers import Change as ChangeAnswer
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models import own_model
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network import address, renewal
-from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.history import History
+from tlnb.engine.network import address, freezing, renewal
+from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.errors import ModelError
-from tlnb.session.heads import Heads
+from tlnb.session.change import Change
+from tlnb.session.state import SessionState
+from tlnb.session.tools import Tools
 
 
-class Network(Heads):
-    """Load a network, freeze and unfreeze its layers."""
+class Network:
+    """Reads a network, finds its layers, and sets what is frozen.
 
-    def load(
-        self,
-        model: object,
-        *,
-        weights: str | None = None,
-        arch: str | None = None,
-        input: str | Iterable[int] | None = None,
-        layers_from: object = None,
-    ) -> LoadedModel:
-        """Load a trained network; the session starts anew with it, the data stays.
+    Args:
+        tools: of the session.
+    """
 
-        Args:
-            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
-                weights, or an ``nn.Module``.
-            weights: None for the published default, ``none`` for random, an entry's name, or a file.
-            arch: for a file, its architecture; None to find it by names and shapes.
-            input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
-            layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
-                biases. None keeps all.
+    def __init__(self, tools: Tools):
+        self._tools = tools
 
-        Raises:
-            ModelError, WeightsError, AddressError: nothing has changed then.
-        """
-        loaded = self._read(model, weights, arch, input)
-        # Where data is there already, its samples show what the network will see.
-        later = self._data is not None and layers_from is None
-        layers = None if later else self._find_layers(loaded)
-        if layers_from is not None:
-            self._renew(loaded, layers, layers_from)
-        with self._all_or_nothing():
-            self._start_with(loaded, layers)
-            if self._data is not None:
-                self._fit_data(self._data)
-            loaded.model.to(self.device)
-        return loaded
+    # ---------------------------------------------------------------- loading
 
-    @contextmanager
-    def _all_or_nothing(self) -> Iterator[None]:
-        """Where something goes wrong inside, the network of before is the session's again."""
-        names = ("_loaded", "_history", "_layers", "_tasks", "_task", "_came_with", "_samples")
-        before, frozen = {name: getattr(self, name) for name in names}, self.frozen
-        try:
-            yield
-        except BaseException:
-            for name, value in before.items():
-                setattr(self, name, value)
-            self.frozen = frozen
-            raise
-
-    def _read(
+    def read(
         self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None
     ) -> LoadedModel:
+        """Read a network; nothing of the session changes, nor of a module of the user's.
+
+        Args:
+            model, weights, arch, shape: see ``Session.load``.
+
+        Raises:
+            ModelError, WeightsError: it cannot be used.
+        """
         if isinstance(model, str):
             if shape is not None:
                 raise ModelError(
                     "--input is for a module of your own ($name); the input of a named one is known"
                 )
-            return models.load_model(
-                model, weights=weights, arch=arch, say=lambda text: self._emit("on_message", text)
-            )
+            return models.load_model(model, weights=weights, arch=arch, say=self._tools.say)
         for option, value in (("--weights", weights), ("--arch", arch)):
             if value is not None:
                 raise ModelError(
                     f"{option} is for a network that is loaded by name; a module has its weights"
                 )
-        loaded = own_model.adopt(model, _shape(shape))
-        loaded.model.eval()
-        return loaded
+        return own_model.adopt(model, _shape(shape))
 
-    def _renew(self, loaded: LoadedModel, layers: LayerMap | None, where: object) -> None:
+    def take(self, change: Change, loaded: LoadedModel, layers_from: object) -> None:
+        """Begin anew with a network; what was named as data stays, and is still to be fitted to it.
+
+        Args:
+            change: takes it.
+            loaded: from :meth:`read`.
+            layers_from: layers that keep their weights; None for all.
+
+        Raises:
+            ModelError, AddressError: it cannot be used so.
+        """
+        before = change.state
+        change.journal.device(loaded.model)
+        change.journal.modes(loaded.model)
+        loaded.model.eval()
+        loaded.model.to(self._tools.device)
+        # Where data is there already, its samples show what the network will see.
+        later = before.data is not None and layers_from is None
+        layers = None if later else self.find_layers(loaded)
+        if layers_from is not None:
+            self._reinitialize(change, loaded, layers, layers_from)
+        change.state = SessionState(
+            loaded=loaded, data=before.data, step=before.step, revision=before.revision,
+            network_number=before.network_number + 1,
+        )  # fmt: skip
+        if layers is not None:
+            self.accept_layers(change, layers, own_flags(loaded, layers))
+
+    def _reinitialize(
+        self, change: Change, loaded: LoadedModel, layers: LayerMap | None, where: object
+    ) -> None:
         if layers is None:
             raise ModelError("--layers-from needs the layers; say what a sample looks like: --input 1,28,28")
         kept = address.select(where, layers)
+        change.journal.tensors([*loaded.model.parameters(), *loaded.model.buffers()])
         with torch.random.fork_rng():
             torch.manual_seed(0)
             fresh = loaded.fresh().state_dict() if loaded.fresh else {}
@@ -105,43 +99,56 @@ class Network(Heads):
         if not set(layers.head) <= set(kept):
             loaded.categories, loaded.task = None, f"{loaded.name} (new)"
 
-    def _start_with(self, loaded: LoadedModel, layers: LayerMap | None) -> None:
-        self._loaded, self._history, self._layers = loaded, History(), None
-        self._tasks, self._task, self._came_with, self._samples = {}, "", None, None
-        self._first_task(loaded)
-        if layers is None:
-            self.frozen = ()
-        else:
-            self._accept_layers(layers, self._own_flags(loaded, layers))
+    # ---------------------------------------------------------------- layers
 
-    @property
-    def model(self) -> nn.Module:
-        """The user's own network, never a copy or a wrapper."""
-        return self._need_model().model
+    def find_layers(self, loaded: LoadedModel) -> LayerMap | None:
+        """The layers; None while the input is not known."""
+        if loaded.input is None:
+            return None
+        device = next(loaded.model.parameters()).device
+        return find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
 
-    def freeze(self, where: object) -> Change:
-        """Fix these layers; the others stay as they are.
+    def accept_layers(self, change: Change, layers: LayerMap, frozen: Iterable[bool]) -> None:
+        """Take layers that were found, frozen as these flags say."""
+        change.set(layers=layers, revision=change.state.revision + 1)
+        self.set_frozen(change, frozen)
+
+    def set_frozen(self, change: Change, frozen: Iterable[bool]) -> None:
+        """Freeze the layers whose flag is set, and let all others train: in the model, then in the state.
+
+        Said again, it repairs what somebody else has changed in the model.
+
+        Raises:
+            ModelError: another number of flags than of layers.
+        """
+        flags, layers = tuple(map(bool, frozen)), change.state.layers
+        if layers is not None and len(flags) != len(layers):
+            raise ModelError(f"frozen takes one flag for each of the {len(layers)} layers, not {len(flags)}")
+        if layers is not None:
+            model = change.state.need_model().model
+            change.journal.flags(model)
+            freezing.apply(model, layers, tuple(i for i, fixed in enumerate(flags) if fixed))
+        change.set(frozen=flags)
+
+    def freeze(self, change: Change, verb: str, where: object, value: bool) -> ChangeAnswer:
+        """Freeze or unfreeze some layers; the others stay as they are.
 
         Raises:
             NotReady: no model yet.
-            AddressError: the address hits nothing; nothing has changed then.
+            AddressError: the address hits nothing.
         """
-        return self._set_frozen("froze", where, True)
-
-    def unfreeze(self, where: object) -> Change:
-        """Let these layers train; the others stay as they are.
-
-        Raises:
-            NotReady: no model yet.
-            AddressError: the address hits nothing; nothing has changed then.
-        """
-        return self._set_frozen("unfroze", where, False)
-
-    def _set_frozen(self, verb: str, where: object, value: bool) -> Change:
-        layers = self._need_layers()
+        layers = change.state.need_layers()
         hit = address.select(where, layers)
-        self.frozen = tuple(value if i in hit else old for i, old in enumerate(self.frozen))
-        return Change(verb, hit, layers, self.layers)
+        flags = (value if i in hit else old for i, old in enumerate(change.state.frozen))
+        self.set_frozen(change, flags)
+        return ChangeAnswer(verb, hit, layers, change.state.layer_table)
+
+
+def own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:
+    """Which layers a user's own module has frozen already; none of a named network."""
+    return [
+        bool(layer.parameter_names) and loaded.fixed.issuperset(layer.parameter_names) for layer in layers
+    ]
 
 
 def _shape(text: str | Iterable[int] | None) -> tuple[int, ...] | None:

@@ -1,142 +1,329 @@
-"""What a session holds, and what each of its parts may ask for."""
+"""What a session holds, as one frozen value: a rollback keeps the old one, a checkpoint writes the present one.
+
+A field that is added here is covered by every transaction from the day it is added.
+"""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import torch
-import traitlets
+from torch import Tensor, nn
 
 from tlnb.answers import LayerTable
-from tlnb.engine.data import load as data
+from tlnb.engine.advice.advice import Advice
+from tlnb.engine.advice.forgetting import OldData
+from tlnb.engine.advice.sweep import Sweep
+from tlnb.engine.data.data_print import data_print
+from tlnb.engine.data.load import Data
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
-from tlnb.engine.models import catalogue as models
-from tlnb.engine.network import freezing
+from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.saving.home import home
-from tlnb.engine.training.history import History
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.network.old_network import OldNetwork
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.optimizer_state import ByName
 from tlnb.engine.training.trainer import Step
-from tlnb.errors import ModelError, NotReady
+from tlnb.errors import NotReady
+
+Split = tuple[Samples, Samples]
+"""Training and validation samples."""
 
 
-class State(traitlets.HasTraits):
-    """The state of a session: widgets are views of it, magics and methods change it.
+@dataclass(frozen=True)
+class Task:
+    """What changes when a network turns to something else; the body stays.
 
     Attributes:
-        frozen: for each layer, whether it stays fixed; setting it changes the model at once.
-        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a method that one
-            lacks is left out.
-        device: where training runs.
-        revision: goes up when there is another network, other layers or other data.
-        busy: what the session is doing in words, such as ``training``; empty while it is at rest.
-        stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
+        name: what the task is called.
+        head: the module that gives its class scores.
+        side_heads: further classifiers that help in training, by their place in the network.
+        classes: names of the classes in the order of the scores; None where nobody told.
+        data: what it learns from; None until data is named.
+        samples: the training and validation samples, fitted to the network.
+        source: name of the data that it learned from in another kernel, where it is not named again yet.
+        asked: the arguments by which that can be read again; None where it was an object.
     """
 
-    frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
-
-    revision: int = traitlets.Int(help="counts changes of network, layers and data")  # type: ignore[assignment]
-    busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
-
-    def __init__(self, listeners: Iterable[object] = ()):
-        super().__init__()
-        self.stop_request: StopRequest | None = None
-        self._worker: int | None = None  # the thread that works
-        self.listeners = list(listeners)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._history = History()
-        self._loaded: models.LoadedModel | None = None
-        self._layers: LayerMap | None = None
-        self._data: data.Data | None = None
-        self._samples: tuple[Samples, Samples] | None = None
-        self._step: Step | None = None
-        self._keeps_head = False  # strict transfer: new data with as many classes gets no new head
-        self._routes = Routes(FeatureCache(home() / "features"))
-
-    @traitlets.validate("frozen")
-    def _check_frozen(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
-        self._need_rest("layers can be frozen or unfrozen")
-        flags = tuple(map(bool, proposal["value"]))
-        if self._layers is not None and len(flags) != len(self._layers):
-            count = len(self._layers)
-            raise ModelError(f"frozen takes one flag for each of the {count} layers, not {len(flags)}")
-        return flags
-
-    @traitlets.observe("frozen")
-    def _apply_frozen(self, change: object = None) -> None:
-        if self._loaded is not None and self._layers is not None:
-            freezing.apply(self._loaded.model, self._layers, self._frozen_indexes())
-
-    def _accept_layers(self, layers: LayerMap, frozen: Iterable[bool]) -> None:
-        self._layers = layers
-        self.frozen = tuple(frozen)
-        self._apply_frozen()
-        self.revision += 1
-
-    def _frozen_indexes(self) -> tuple[int, ...]:
-        return tuple(i for i, fixed in enumerate(self.frozen) if fixed)
-
-    def _need_rest(self, wish: str) -> None:
-        """Refuse what would disturb a run, when it comes from another thread, such as a click in a widget.
-
-        Raises:
-            NotReady: the session is working in another thread.
-        """
-        if self._worker not in (None, threading.get_ident()):
-            raise NotReady(f"{self.busy} is under way; {wish} when it has ended, or after a Stop")
-
-    @contextmanager
-    def _working(self, what: str, stop: StopRequest | None = None) -> Iterator[None]:
-        """Say what is done meanwhile, and keep other threads from changing the session.
-
-        Raises:
-            NotReady: another thread works already.
-        """
-        self._need_rest("this can be done")
-        before = self._worker, self.stop_request, self.busy
-        self._worker, self.stop_request = threading.get_ident(), stop or self.stop_request
-        self.busy = what
-        try:
-            yield
-        finally:
-            self._worker, self.stop_request, self.busy = before
-
-    def _emit(self, event: str, *what: Any) -> None:
-        for listener in self.listeners:
-            method = getattr(listener, event, None)
-            if method is not None:
-                method(*what)
+    name: str
+    head: nn.Module
+    side_heads: Mapping[str, nn.Module] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    data: Data | None = None
+    samples: Split | None = None
+    source: str = ""
+    asked: dict[str, Any] | None = None
 
     @property
-    def layers(self) -> LayerTable:
-        """The layers as they are now."""
-        return LayerTable(self._need_layers(), self.frozen)
+    def learned_from(self) -> tuple[str, dict[str, Any] | None]:
+        """Name of its data, and the arguments by which that can be read again; an empty name for none."""
+        if self.data is None:
+            return self.source, self.asked
+        return self.data.name, None if self.data.asked is None else dict(self.data.asked)
 
-    def _need_model(self) -> models.LoadedModel:
-        if self._loaded is None:
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each weight matters to the old task, as ``keep ewc`` found it.
+
+    Attributes:
+        of: what it was found on: the name of the old data, or the fingerprint of the new.
+        weights: diagonal of the Fisher information, by the name of the weight.
+    """
+
+    of: str
+    weights: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class OldTaskState:
+    """What is known of the network of before training, and of its task.
+
+    Attributes:
+        network: a copy of it; None while nothing was trained and nobody asked.
+        data: of the old task.
+        source: by which that data can be read again; None where it cannot, or was not named.
+        importance: what ``keep ewc`` found.
+        bodies: weights after stages, by the stage's number, so that old data may be named later.
+        ends: the new body of a blend, and the blend; None where nothing was blended.
+        share: of the new, in that blend.
+        scores: on the old task after a stage, by the stage's number.
+    """
+
+    network: OldNetwork | None = None
+    data: OldData | None = None
+    source: str | None = None
+    importance: Importance | None = None
+    bodies: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    ends: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None = None
+    share: float = 1.0
+    scores: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StageStart:
+    """What a script needs to know of how a stage began.
+
+    Attributes:
+        checksums: of the weights of the body and of the head.
+        blend: how much of the new the body held, where it was blended just before; None elsewhere.
+        drawn: how the head started that has the weights of a new one; empty for another head.
+        whole: whether the weights of the start cannot be had again by loading the network once more.
+    """
+
+    checksums: tuple[float, float]
+    blend: float | None
+    drawn: str
+    whole: bool
+
+
+@dataclass(frozen=True)
+class RecorderState:
+    """What a script needs beside the history.
+
+    Attributes:
+        begun: of the stage under way; None between stages.
+        start: the weights before the first stage, where loading does not bring them back.
+        objects: data that was an object, by its fingerprint: it cannot be read again, so it is held.
+    """
+
+    begun: StageStart | None = None
+    start: Mapping[str, Tensor] | None = None
+    objects: Mapping[str, tuple[Data, Split]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UndoPoint:
+    """The network before a stage.
+
+    Attributes:
+        stages: how many there were before it.
+        head: the module that was its head.
+        frozen: for each layer, whether it stayed fixed.
+        weights: what the stage changed, by name, in main memory.
+        moments: the optimizer's state of the stage before it.
+    """
+
+    stages: int
+    head: nn.Module | None
+    frozen: tuple[bool, ...]
+    weights: Mapping[str, Tensor]
+    moments: ByName
+
+    @property
+    def bytes(self) -> int:
+        """Size of the copies."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.weights.values())
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """One model, its data, its plan and its history.
+
+    Attributes:
+        loaded: the network; None before one is loaded.
+        layers: its layers; None while its input is not known.
+        frozen: for each layer, whether it stays fixed.
+        tasks: by name; each with its head.
+        task: name of the one whose head is on the network.
+        came_with: the head that came with the weights.
+        data: that is named.
+        samples: the data, fitted to the network.
+        strict: right after a resume: new data with as many classes gets no new head.
+        stages: those that ended, or were left for good; the one that can be gone on with is ``plan.result``.
+        plan: what is left of the last plan; None where it ended.
+        running: whether the first stage of the plan is training at this moment.
+        moments: the optimizer's state after the last stage.
+        undo: the way back, the oldest first.
+        old: the network of before training, and its task.
+        recorder: what a script needs.
+        step: the user's own training step.
+        advice: what ``advise`` found, and for which network and data.
+        sweep: the last one, which may go on.
+        network_number: goes up when another network is loaded.
+        revision: goes up when there is another network, other layers or other data.
+    """
+
+    loaded: LoadedModel | None = None
+    layers: LayerMap | None = None
+    frozen: tuple[bool, ...] = ()
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    task: str = ""
+    came_with: nn.Module | None = None
+    data: Data | None = None
+    samples: Split | None = None
+    strict: bool = False
+    stages: tuple[StageResult, ...] = ()
+    plan: Pending | None = None
+    running: bool = False
+    moments: ByName = field(default_factory=dict)
+    undo: tuple[UndoPoint, ...] = ()
+    old: OldTaskState = OldTaskState()
+    recorder: RecorderState = RecorderState()
+    step: Step | None = None
+    advice: tuple[object, Advice] | None = None
+    sweep: Sweep | None = None
+    network_number: int = 0
+    revision: int = 0
+
+    # ---------------------------------------------------------------- what follows from it
+
+    @property
+    def frozen_indexes(self) -> tuple[int, ...]:
+        """Indexes of the layers that stay fixed."""
+        return tuple(i for i, fixed in enumerate(self.frozen) if fixed)
+
+    @property
+    def all_stages(self) -> list[StageResult]:
+        """The stages to be shown: those that ended, and the one that was left."""
+        left = self.plan.result if self.plan is not None and not self.running else None
+        return [*self.stages, left] if left is not None and began(left) else list(self.stages)
+
+    @property
+    def head(self) -> nn.Module | None:
+        """The head that is on the network."""
+        loaded = self.need_model()
+        return loaded.model.get_submodule(loaded.head) if loaded.head else None
+
+    @property
+    def old_head(self) -> nn.Module | None:
+        """The head that came with the weights, once another one stands in its place."""
+        return self.came_with if self.loaded is not None and self.came_with is not self.head else None
+
+    @property
+    def first_task(self) -> Task | None:
+        """The task whose head came with the weights."""
+        return next((task for task in self.tasks.values() if task.head is self.came_with), None)
+
+    @property
+    def layer_table(self) -> LayerTable:
+        """The layers as they are.
+
+        Raises:
+            NotReady: no model yet, or its input is not known.
+        """
+        return LayerTable(self.need_layers(), self.frozen)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Of the samples; empty where there are none."""
+        return fingerprint_of(self.samples) if self.samples is not None else ""
+
+    # ---------------------------------------------------------------- what a call needs
+
+    def need_model(self) -> LoadedModel:
+        """The network.
+
+        Raises:
+            NotReady: there is none.
+        """
+        if self.loaded is None:
             raise NotReady("no model yet; load one first, such as: %tl_load convnet5")
-        return self._loaded
+        return self.loaded
 
-    def _need_layers(self) -> LayerMap:
-        loaded = self._need_model()
-        if self._layers is None:
+    def need_layers(self) -> LayerMap:
+        """The layers.
+
+        Raises:
+            NotReady: no model yet, or its input is not known.
+        """
+        loaded = self.need_model()
+        if self.layers is None:
             raise NotReady(
                 f"what {loaded.name} takes is not known yet; name data (%tl_data), "
                 "or load it again and say what one sample looks like, such as: --input 1,28,28"
             )
-        return self._layers
+        return self.layers
 
-    def _need_data(self) -> data.Data:
-        if self._data is None:
+    def need_data(self) -> Data:
+        """The data.
+
+        Raises:
+            NotReady: none is named.
+        """
+        if self.data is None:
             raise NotReady("no data yet; name some first, such as: %tl_data digits")
-        return self._data
+        return self.data
 
-    def _need_ready(self) -> LayerMap:
-        layers = self._need_layers()
-        self._need_data()
+    def need_samples(self) -> Split:
+        """The data, fitted to the network.
+
+        Raises:
+            NotReady: no data, or it is not fitted yet.
+        """
+        self.need_data()
+        if self.samples is None:
+            raise NotReady("the data is not fitted to the network yet")
+        return self.samples
+
+    def need_ready(self) -> LayerMap:
+        """The layers, where there is data too.
+
+        Raises:
+            NotReady: no model or no data.
+        """
+        layers = self.need_layers()
+        self.need_data()
         return layers
+
+    def with_old(self, **fields: Any) -> SessionState:
+        """The same with other fields of ``old``."""
+        return replace(self, old=replace(self.old, **fields))
+
+
+def began(result: StageResult) -> bool:
+    """Whether a stage got anywhere: an epoch ended, it was stopped, or its loss diverged."""
+    return bool(result.records or result.stopped or result.diverged)
+
+
+_fingerprints: WeakKeyDictionary[Samples, str] = WeakKeyDictionary()  # taken once for each data
+
+
+def fingerprint_of(samples: Split) -> str:
+    """The fingerprint of training and validation samples."""
+    train, valid = samples
+    if train not in _fingerprints:
+        _fingerprints[train] = data_print(train, valid)
+    return _fingerprints[train]

@@ -33,7 +33,7 @@ class LayersPart(View):
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(session, **state_of(session), **traits)
-        session.observe(self._refresh, ["frozen", "revision"])
+        self.follow(self._refresh, ["frozen", "revision"])
 
     def actions(self) -> dict[str, Action]:
         """Set a range; take a preset."""
@@ -103,7 +103,7 @@ def preset_lines(name: str, count: int) -> list[str]:
 
 def state_of(session: Session) -> dict[str, Any]:
     """What the strip shows: the layers as plain values, their state, and the line below."""
-    if session._layers is None:
+    if session.view.layers is None:
         return {"layers": [], "frozen": [], "summary": ""}
     rows = session.layers
     keys = ("name", "kind", "shape", "parameters", "head")
@@ -116,7 +116,7 @@ def state_of(session: Session) -> dict[str, Any]:
 
 def summary_of(session: Session) -> str:
     """How much trains, where the cut is, and what an epoch costs."""
-    table, layers = session.layers, session._need_layers()
+    table, layers = session.layers, session.view.need_layers()
     share = table.trainable_parameters / max(table.parameters, 1)
     words = [f"{table.summary} ({_percent(share) if share else '0 %'})"]
     if all(session.frozen):
@@ -133,7 +133,7 @@ def summary_of(session: Session) -> str:
 
 
 def _cost(session: Session, cut: int) -> str:
-    layers = session._need_layers()
+    layers = session.view.need_layers()
     if layers not in _flops:
         _flops[layers] = forward_flops(session.model, layers, _example(session))
     share = relative_cost(_flops[layers], session.frozen, cut)
@@ -147,10 +147,11 @@ def _percent(share: float) -> str:
 def _example(session: Session) -> Any:
     import torch
 
-    if session._samples is not None:
-        example = session._samples[0].batch(torch.tensor([0]))
+    view = session.view
+    if view.samples is not None:
+        example = view.samples[0].batch(torch.tensor([0]))
     else:
-        entry = session._need_model().input
+        entry = view.need_model().input
         assert entry is not None  # layers are known only where the input is
         example = entry.example()
     return example.to(session.device)

@@ -71,7 +71,7 @@ class Panel(LayersPart, CurvePart):
         """Network, data and layers as they are, the last range test and run, and the magics so far."""
         card, magics = self.session.panel(), "\n".join(self.magics)
         run_text, run_html = super().static()
-        loaded, curve = self.session._layers is not None, self.result
+        loaded, curve = self.session.view.layers is not None, self.result
         html = [
             card._repr_html_(),
             twins.strip(self.session.layers) if loaded else "",
@@ -110,7 +110,7 @@ def _word(text: str, what: str) -> str:
 
 
 def _words(session: Session) -> dict[str, str]:
-    loaded, source = session._loaded, session._data
+    loaded, source = session.view.loaded, session.view.data
     return {
         "network": repr(loaded).splitlines()[0] if loaded else "",
         "source": repr(source).splitlines()[0] if source else "",

@@ -174,7 +174,7 @@ class Showing:
 
     def _show_toggles(self, table: Any) -> Any:
         session = self._session()
-        if session._layers is None or tuple(session.layers) != tuple(table):
+        if session.view.layers is None or tuple(session.layers) != tuple(table):
             return None  # an older answer, or another session's
         from tlnb.widgets.layer_toggles import LayerToggles
 
@@ -185,7 +185,7 @@ class Showing:
 
     def _show_picker(self, curve: Any) -> Any:
         session = self._session()
-        if session._layers is None or session._data is None or not curve.rates:
+        if session.view.layers is None or session.view.data is None or not curve.rates:
             return None
         from tlnb.widgets.lr_picker import LRPicker
 

@@ -7,7 +7,7 @@ import logging
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any
@@ -60,9 +60,22 @@ class View(anywidget.AnyWidget):
         self.failure: BaseException | None = None
         self._loop = _running_loop()
         self.on_msg(self._on_message)
-        session.observe(self._on_busy, "busy")
+        self._followed: list[tuple[Callable[[Any], None], Sequence[str]]] = []
+        self.follow(self._on_busy, ["busy"])
         if self.comm is not None:
             follow_front_end(self.comm)
+
+    def follow(self, handler: Callable[[Any], None], names: Sequence[str]) -> None:
+        """Be told when these traits of the session change, until the view is closed."""
+        self.session.observe(handler, list(names))
+        self._followed.append((handler, names))
+
+    def close(self) -> None:
+        """Take the view off its pages, and follow the session no more."""
+        followed, self._followed = getattr(self, "_followed", []), []  # one that was never made has none
+        for handler, names in followed:
+            self.session.unobserve(handler, list(names))
+        super().close()
 
     def actions(self) -> dict[str, Action]:
         """What the page may ask for, by name; the values of the message are keyword arguments."""

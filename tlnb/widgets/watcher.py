@@ -56,7 +56,7 @@ class Watcher(Listener):
         view = self.view
         if view.state not in RUNNING or self.run is None:
             self._stages, self.run = [], Run()
-        plan = view.session._paused
+        plan = view.session.view.plan
         if plan is not None and plan.result is not None:
             self.run.stages.append(plan.result)  # filled in as it happens
         self._stages.append({

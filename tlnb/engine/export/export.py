@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tlnb.engine.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
 from tlnb.engine.network.tracing import flags
+from tlnb.engine.saving.checkpoint import reason_of
 from tlnb.errors import ExportError, did_you_mean
 
 KEY = "tlnb.json"
@@ -105,8 +107,8 @@ def write(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) 
         path.parent.mkdir(parents=True, exist_ok=True)
         with flags(network, training=False), torch.no_grad(), _quiet():
             WRITERS[path.suffix](path, network, inputs, about)
-    except OSError as error:
-        raise ExportError(f"cannot write {path.name}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"cannot write {path.name}: {reason_of(error)}") from None
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

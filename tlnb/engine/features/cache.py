@@ -83,11 +83,14 @@ class FeatureCache:
             keep: keys that may not be dropped for it.
         """
         size = dtype.itemsize * int(torch.Size(shape).numel())
-        if size <= _device_budget(device):
-            return Slot(torch.empty(shape, dtype=dtype, device=device), "device")
-        if self._fits(size, keep):
-            self._promised += size
-            return Slot(torch.empty(shape, dtype=dtype), "memory")
+        for place, where in (("device", device), ("memory", torch.device("cpu"))):
+            if self._fits(size, keep, place, device):
+                try:
+                    rows = torch.empty(shape, dtype=dtype, device=where)
+                except (RuntimeError, MemoryError):  # less is free than was said
+                    continue
+                self._promised += size if place == "memory" else 0
+                return Slot(rows, place)
         folder = self.folder
         try:
             if folder is None or size / folder.speed > seconds or not folder.room(size):
@@ -132,16 +135,20 @@ class FeatureCache:
         if slot.place == "memory":
             self._promised -= slot.rows.nbytes
 
-    def _fits(self, size: int, keep: frozenset[str]) -> bool:
-        """Whether main memory has room, after those used longest ago have gone."""
-        held = self.bytes("memory") + self._promised
-        budget = self.memory if self.memory is not None else int(SHARE * free_bytes()) + held
+    def _fits(self, size: int, keep: frozenset[str], place: str, device: torch.device) -> bool:
+        """Whether the device or main memory has room, after those used longest ago have gone."""
+        if place == "device":
+            held = self.bytes("device")
+            budget = _device_budget(device) + held
+        else:
+            held = self.bytes("memory") + self._promised
+            budget = self.memory if self.memory is not None else int(SHARE * free_bytes()) + held
         if size > budget:
             return False
         for key, entry in list(self.entries.items()):
             if held + size <= budget:
                 break
-            if entry.place == "memory" and key not in keep:
+            if entry.place == place and key not in keep:
                 held -= entry.bytes
                 self._drop(key)
         return held + size <= budget

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,6 +43,43 @@ def whole_file(path: Path) -> Iterator[Path]:
             part.unlink()
         raise
     flush(path.parent)
+
+
+@contextmanager
+def whole_files(folder: Path, first: str = "") -> Iterator[Path]:
+    """A folder to write several files to; when the block ends, each of them stands in ``folder``.
+
+    Where anything goes wrong before, what was written is deleted and the files of before stay.
+
+    Args:
+        folder: where the files belong; made where it is not there.
+        first: the name of the file that takes its place before the others.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = Path(tempfile.mkdtemp(prefix=".tlnb-", suffix=TEMPORARY, dir=folder))
+    try:
+        yield parts
+        files = [part for part in parts.iterdir() if part.is_file()]
+        written = sorted(files, key=lambda part: (part.name != first, part.name))
+        pairs = [(part, (folder / part.name).resolve()) for part in written]
+        for part, place in pairs:
+            rights = place.stat().st_mode if place.exists() else 0o666 & ~_umask()
+            part.chmod(stat.S_IMODE(rights))
+            flush(part)
+        for part, place in pairs:
+            os.replace(part, place)
+    finally:
+        shutil.rmtree(parts, ignore_errors=True)
+    flush(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def flush(path: Path) -> None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import Any
 
+fcntl: Any = None
+msvcrt: Any = None
 try:
     import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+except ImportError:
+    with contextlib.suppress(ImportError):
+        import msvcrt  # Windows
 
 
 class Lock:
@@ -26,34 +30,43 @@ class Lock:
         self.path = path
         self._pid = os.getpid()
         self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # a network disk without locks
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):  # a network disk without locks
+            _lock(self._handle)
 
     def release(self) -> None:
         """Let go; the file is deleted by the process that made it."""
         handle, self._handle = self._handle, None
         if handle is None:
             return
+        if fcntl is None:  # Windows deletes no file that is open
+            with contextlib.suppress(OSError):
+                os.close(handle)
         with contextlib.suppress(OSError):
             if self._pid == os.getpid():
                 self.path.unlink()
-        with contextlib.suppress(OSError):
-            os.close(handle)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):
+                os.close(handle)
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process that runs holds the lock; always False where the system has no such locks."""
-    if fcntl is None:
-        return False
+    """Whether a process that runs holds the lock; always False where the system has no locks on files."""
     try:
         handle = os.open(path, os.O_RDWR)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle)
     except OSError:
         return True
     finally:
         os.close(handle)
     return False
+
+
+def _lock(handle: int) -> None:
+    """Lock a file that is open, or raise ``OSError`` at once where somebody else has."""
+    if fcntl is not None:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -14,9 +14,9 @@ from tlnb.engine.training.progress_state import Progress
 from tlnb.engine.training.stage import Stage, read_key
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pending:
-    """A plan that is carried out, stage by stage.
+    """What is left of a plan that is carried out, stage by stage: one stage at least.
 
     Attributes:
         stages: those that have not ended; the first may be under way.
@@ -29,7 +29,7 @@ class Pending:
         with_moments: whether its first stage begins with the optimizer's moments of the stage before.
     """
 
-    stages: list[Stage]
+    stages: tuple[Stage, ...]
     first: int
     count: int
     cache: bool = True
@@ -40,14 +40,15 @@ class Pending:
     with_moments: bool = False
 
     @classmethod
-    def of(cls, stages: list[Stage], cache: bool, keep_best: bool) -> Pending:
+    def of(cls, stages: Sequence[Stage], cache: bool, keep_best: bool) -> Pending:
         """A plan that begins."""
-        return cls(stages, 1, len(stages), cache, keep_best)
+        return cls(tuple(stages), 1, len(stages), cache, keep_best)
 
-    def stage_ended(self) -> None:
-        """Go on to the next stage."""
-        del self.stages[0]
-        self.first, self.result, self.with_moments = self.first + 1, None, False
+    def after(self) -> Pending | None:
+        """What is left when its first stage has ended; None for nothing."""
+        if len(self.stages) == 1:
+            return None
+        return replace(self, stages=self.stages[1:], first=self.first + 1, result=None, with_moments=False)
 
 
 _SIMPLE = ("first", "count", "cache", "keep_best", "data", "own_step", "with_moments")
@@ -68,16 +69,16 @@ def pending_to(pending: Pending, progress: Progress | None) -> tuple[Plain, dict
     }, tensors
 
 
-def pending_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Pending:
-    """The way back from ``pending_to``."""
+def pending_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Pending | None:
+    """The way back from ``pending_to``; None for a plan of which nothing is left."""
     result = optional(result_from, plain["result"])
     if result is not None and plain["progress"] is not None:
         result.left = progress_from(plain["progress"], tensors)
-    stages = [stage_from(stage) for stage in plain["stages"]]
+    stages = tuple(stage_from(stage) for stage in plain["stages"])
     if "bn" in plain:  # a file from before it became a key of each stage
-        stages = [replace(stage, bn=str(read_key("bn", plain["bn"]))) for stage in stages]
+        stages = tuple(replace(stage, bn=str(read_key("bn", plain["bn"]))) for stage in stages)
     if not stages:
-        raise ValueError("a plan that makes no sense")
+        return None
     return Pending(
         stages, whole(plain["first"], 1), whole(plain["count"], 1), flag(plain["cache"]),
         flag(plain["keep_best"]), result, text(plain["data"]), flag(plain["own_step"]),

@@ -218,11 +218,13 @@ class History(Sequence[EpochRecord]):
     Attributes:
         stages: one for each stage that began.
         old: figure on the old task after a stage, by the stage's number; empty where it was not measured.
+        old_metric: what ``old`` holds.
     """
 
     def __init__(self) -> None:
         self.stages: list[StageResult] = []
         self.old: dict[int, float] = {}
+        self.old_metric = "accuracy"
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -273,7 +275,8 @@ class History(Sequence[EpochRecord]):
 
     def _old_task(self, record: EpochRecord) -> str:
         last = next(s.records[-1] for s in self.stages if record in s.records)
-        return f"{100 * self.old[record.stage]:.1f} %" if record is last and record.stage in self.old else ""
+        known = record is last and record.stage in self.old
+        return show_score(self.old[record.stage], self.old_metric) if known else ""
 
     def __repr__(self) -> str:
         return repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"
@@ -290,9 +293,12 @@ def _headers(headers: Sequence[str], records: Sequence[EpochRecord]) -> tuple[st
 
 def show_metric(record: EpochRecord) -> str:
     """The figure of an epoch for people: a percentage for accuracy."""
-    if record.metric_name == "accuracy":
-        return f"{100 * record.accuracy:.1f} %"
-    return f"{record.accuracy:.4f}"
+    return show_score(record.accuracy, record.metric_name)
+
+
+def show_score(score: float, metric: str) -> str:
+    """A score for people: a percentage for accuracy."""
+    return f"{100 * score:.1f} %" if metric == "accuracy" else f"{score:.4f}"
 
 
 def show_rate(rate: float) -> str:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.training.tasks import Task, scores_of
+from tlnb.engine.training.tasks import Task, class_weights, scores_of
 
 BATCH = 256
 
@@ -44,7 +44,7 @@ def loss_and_figure(
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_batch: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
-    """Mean loss and the task's figure in the modes that the network is in.
+    """Mean loss and the task's figure in the modes that the network is in; the same for any ``batch``.
 
     Args:
         forward: from a batch of the samples to scores.
@@ -56,6 +56,8 @@ def loss_and_figure(
         on_batch: called before each batch; what it raises passes through.
     """
     loss, meter = torch.zeros((), device=device), task.meter(device)
+    weights = class_weights(task, device)
+    amounts = torch.zeros((), device=device)  # with class weights, a batch counts by those of its samples
     order = torch.arange(len(samples)).split(batch)
     for indices, inputs in zip(order, samples.stream(order), strict=True):
         on_batch()
@@ -63,6 +65,9 @@ def loss_and_figure(
         with precision():
             scores = scores_of(forward(inputs.to(device, non_blocking=True)))
         # On the device: reading the loss of each batch would make an accelerator wait.
-        loss += task.loss(scores.float(), targets) * len(indices)
+        amount = len(indices) if weights is None else weights[targets].sum()
+        loss += task.loss(scores.float(), targets) * amount
+        amounts += amount
         meter.update(scores, targets)
-    return loss.item() / len(samples), meter.value()
+    mean = loss.item() / len(samples) if weights is None else (loss / amounts).item()
+    return mean, meter.value()

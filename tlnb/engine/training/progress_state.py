@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -54,14 +54,19 @@ class Progress:
     optimizer: ByName = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
 
-    def at_epoch_start(self, steps_per_epoch: int) -> None:
-        """Go back to the start of the epoch, where other samples have come; the schedule keeps its share."""
-        self.done, self.total = 0, None
-        self.steps_done = self.epoch * steps_per_epoch
+    def at_epoch_start(self, steps_per_epoch: int) -> Progress:
+        """The start of the epoch, where other samples have come; the schedule keeps its share."""
+        return replace(self, done=0, total=None, steps_done=self.epoch * steps_per_epoch)
 
 
-def capture(trainer: StageTrainer, rate: float) -> Progress:
-    """A copy of where a trainer stands between two steps; nothing in it changes with further training."""
+def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Progress:
+    """A copy of where a trainer stands between two steps; nothing in it changes with further training.
+
+    Args:
+        trainer: of the stage.
+        rate: the stage's learning rate.
+        moments: whether the optimizer's state is copied too; without it, it begins anew where the stage goes on.
+    """
     return Progress(
         rate,
         trainer.epoch,
@@ -70,7 +75,7 @@ def capture(trainer: StageTrainer, rate: float) -> Progress:
         None if trainer.total is None else trainer.total.detach().to("cpu", copy=True),
         trainer.unmeasured,
         trainer.micro,
-        optimizer=named_state(trainer.model, trainer.optimizer),
+        optimizer=named_state(trainer.model, trainer.optimizer) if moments else {},
         random=random_states(),
     )
 

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.training.best import Best
@@ -97,7 +98,6 @@ class _StageRun:
         self.test = test or (lambda trainer: find_rate(trainer, stop))
         self.start: Weights = {}  # the weights before the stage, where its end may need them
         self.began, self.seconds_before = time.perf_counter(), result.seconds
-        self._under_way = False
 
     def whole(self, resume: Progress | None) -> None:
         """From the range test, or from where the stage was left, to its end."""
@@ -112,7 +112,6 @@ class _StageRun:
                     self._to_the_end(resume)
                 except Stopped:
                     result.stopped, result.note = True, "stopped"
-                    result.left = self._capture() if self._under_way else resume
                 except BaseException:
                     if result.left is not None:
                         result.stopped, result.note = True, "broke off"
@@ -138,24 +137,38 @@ class _StageRun:
             result.rate = resume.rate
             restore(trainer, resume)
             self._restore(resume)
-        self._under_way = True
         self._epochs()
-        result.left = result.left if result.diverged else None
-        if self.best is not None and self.best.put_back():
-            result.kept = self.best.epoch
-            self._say(f"kept epoch {self.best.epoch}, of the lowest validation loss")
-        self._settle()
-        if trainer.micro != trainer.stage.micro:
-            self._say(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
+        self._finish()
 
-    def _settle(self) -> None:
-        """Blend, or go back, where that is asked for and the stage has come to its end."""
-        if self.result.diverged or self.result.final is None or not self.start:
-            return
-        ending = settle(self.trainer, self.start, self.result.before, self.result.final, self.stop)
-        if ending is not None:
-            self.result.share, self.result.ending = ending.share, ending.record
-            self._say(ending.note)
+    def _finish(self) -> None:
+        """Leave the best epoch, a blend, or the weights of before, where that is asked for; then the stage has ended.
+
+        Where this is broken off, the stage stands after its last epoch, with the weights of then.
+        """
+        trainer, result = self.trainer, self.result
+        last = list(self._trainable()) if self.best is not None or self.start else []
+        kept, ending = 0, None
+        try:
+            if self.best is not None and not result.diverged and self.best.put_back():
+                kept = self.best.epoch
+            if self.start and not result.diverged and result.records:
+                final = next((r for r in result.records if r.epoch == kept), result.records[-1])
+                ending = settle(trainer, self.start, result.before, final, self.stop)
+        except BaseException:
+            to_the_end(lambda: put_back(last))
+            raise
+        notes = [f"kept epoch {kept}, of the lowest validation loss"] if kept else []
+        notes += [ending.note] if ending is not None else []
+        if trainer.micro != trainer.stage.micro:
+            notes.append(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
+        found = {} if ending is None else {"share": ending.share, "ending": ending.record}
+        left = result.left if result.diverged else None
+        # By one call: a stage has either not ended yet, or all that belongs to its end is noted.
+        vars(result).update(found, kept=kept, left=left, note="; ".join(filter(None, [result.note, *notes])))
+
+    def _trainable(self) -> Iterator[tuple[Tensor, Tensor]]:
+        trainer = self.trainer
+        return copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen)
 
     def _found_rate(self) -> float:
         began = time.perf_counter()
@@ -170,7 +183,9 @@ class _StageRun:
         return curve.rate
 
     def _epochs(self) -> None:
-        trainer = self.trainer
+        trainer, result = self.trainer, self.result
+        if result.left is None:
+            result.left = self._place()
         while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
             if self.patience.over:
                 self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
@@ -178,68 +193,79 @@ class _StageRun:
             record = self._epoch()
             if record is None:
                 return
-            try:
-                self._take(record)
-                self.emit("on_epoch", record)
-                if trainer.epoch < trainer.stage.epochs and not self.patience.over:
-                    self.watch.on_measured(self._capture)
-            except BaseException:
-                # The epoch has ended, whatever went wrong in telling of it.
-                self._take(record)
-                self.result.left = self._capture()
-                raise
-
-    def _take(self, record: EpochRecord) -> None:
-        """Note an epoch that has ended; noted once, however often this is called."""
-        if record in self.result.records:
-            return
-        self._clock()
-        if self.best is not None:
-            self.best.take(record.valid_loss, record.epoch)
-        self.patience.take(record.valid_loss)
-        self.result.records.append(record)
+            self.emit("on_epoch", record)
+            if trainer.epoch < trainer.stage.epochs and not self.patience.over:
+                self.watch.on_measured(self._capture)
 
     def _epoch(self) -> EpochRecord | None:
-        """The record of one epoch, or None where the loss diverged and the epoch was undone.
+        """Train and measure one epoch; its record, or None where the loss diverged and the epoch was undone.
 
-        Whatever else breaks it off (a second press on the stop button, an error in a step of the user's)
-        undoes it too: in the middle of a step the weights are neither those of before nor those of after.
+        The record and the place after the epoch are set at once, at its end. Whatever breaks it off before (a third
+        press on the stop button, an error in a step of the user's) undoes it: in the middle of a step the weights
+        are neither those of before nor those of after. A stop keeps what it has done so far.
         """
-        trainer, began = self.trainer, time.perf_counter()
-        good = list(copies_of_trainable(trainer.model, trainer.layers, trainer.stage.frozen))
-        start = self._capture() if affordable(trainer) else None
+        trainer, result = self.trainer, self.result
+        good = list(self._trainable())
         try:
-            loss = trainer.unmeasured
-            if loss is None:
-                loss = trainer.train_epoch(self.result.rate, self.stop, self._on_batch)
-            seconds = time.perf_counter() - began
-            record = trainer.record(self.result.rate, loss, seconds, self.proof.now(), self.stop)
-            if not math.isfinite(record.valid_loss):
-                raise Diverged(
-                    f"the validation loss became {record.valid_loss} after epoch {record.epoch}, "
-                    f"at the rate {self.result.rate:.1e}"
-                )
-            return record
+            try:
+                record = self._measured_epoch()
+                self._clock()
+                if self.best is not None:
+                    self.best.take(record.valid_loss, record.epoch)
+                self.patience.take(record.valid_loss)
+                place = self._place()
+            except Stopped:
+                result.left = self._capture()
+                raise
         except Stopped:
             raise
         except Diverged as trouble:
             to_the_end(lambda: put_back(good))
-            self.result.left, self.result.diverged = start, True
+            result.diverged = True
             self._say(f"{trouble}; the weights are those before that epoch")
             return None
         except BaseException:
-            self.result.left = start
             to_the_end(lambda: put_back(good))
             trainer.optimizer.zero_grad(set_to_none=True)
             raise
+        vars(result).update(records=[*result.records, record], left=place)
+        return record
+
+    def _measured_epoch(self) -> EpochRecord:
+        """Train an epoch, from the batch where it was left, and measure it.
+
+        Raises:
+            Stopped: a stop was asked for.
+            Diverged: a loss was not finite.
+        """
+        trainer, began, rate = self.trainer, time.perf_counter(), self.result.rate
+        loss = trainer.unmeasured
+        if loss is None:
+            loss = trainer.train_epoch(rate, self.stop, self._on_batch)
+        seconds = time.perf_counter() - began
+        record = trainer.record(rate, loss, seconds, self.proof.now(), self.stop)
+        if not math.isfinite(record.valid_loss):
+            raise Diverged(
+                f"the validation loss became {record.valid_loss} after epoch {record.epoch}, "
+                f"at the rate {rate:.1e}"
+            )
+        return record
 
     def _on_batch(self, step: int, steps: int) -> None:
         self.emit("on_batch", step, steps)
         self.watch.on_edge(self._capture)
 
-    def _capture(self) -> Progress:
+    def _place(self) -> Progress:
+        """Where the stage stands between two epochs.
+
+        The optimizer's state is left out where memory has no room for it, or no epoch follows that would need it.
+        """
+        over = self.trainer.epoch >= self.trainer.stage.epochs or self.patience.over
+        return self._capture(moments=not over and affordable(self.trainer))
+
+    def _capture(self, moments: bool = True) -> Progress:
         self._clock()
-        progress = capture(self.trainer, self.result.rate)
+        progress = capture(self.trainer, self.result.rate, moments=moments)
         progress.best_loss, progress.waited = self.patience.best, self.patience.waited
         if self.best is not None:
             progress.best_epoch, progress.best = self.best.epoch, self.best.copies

@@ -82,6 +82,11 @@ class Classification:
         return scores.float().softmax(1)
 
 
+def class_weights(task: Task, device: torch.device) -> Tensor | None:
+    """Of each class in the loss, so that a sample counts by the weight of its class; None for all alike."""
+    return _on(task.weights, device) if isinstance(task, Classification) else None
+
+
 @dataclass(frozen=True)
 class MultiLabel:
     """Any number of labels a sample: binary cross-entropy for each, and mean average precision.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +94,8 @@ def _rows(file: Path) -> list[list[str]]:
     if delimiter == "," and "," not in first and ";" in first:
         delimiter = ";"
     try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter)]
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        rows = [[cell.strip() for cell in row] for row in lines]
     except csv.Error as error:
         raise DataError(f"cannot read {printable(file.name)!r}: {error}") from None
     return [row for row in rows if any(row)]

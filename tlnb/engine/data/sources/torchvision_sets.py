@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torchvision import datasets
 from tlnb.engine.data.sources import objects
 from tlnb.engine.data.sources.found import Ask, Found
 from tlnb.engine.data.sources.published import NAMES
+from tlnb.engine.saving.home import named_home
 from tlnb.errors import DataError, did_you_mean
 
 _TRAIN, _VALID = ("train", "trainval"), ("val", "valid", "test")
@@ -23,8 +23,7 @@ _TRAIN, _VALID = ("train", "trainval"), ("val", "valid", "test")
 
 def folder() -> Path:
     """Where downloads are kept: ``datasets`` in ``TLNB_HOME``, else in the user's cache folder."""
-    home = os.environ.get("TLNB_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "tlnb") / "datasets"
+    return (named_home() or Path.home() / ".cache" / "tlnb") / "datasets"
 
 
 def read(source: str, ask: Ask) -> Found:

@@ -12,7 +12,7 @@ from tlnb.engine.export.script.text import Code, literal
 from tlnb.engine.network.auxiliary import is_auxiliary
 from tlnb.engine.rates.schedule import START_FACTOR, WARM_UP
 from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
-from tlnb.engine.training.tasks import Regression
+from tlnb.engine.training.tasks import Classification, Regression
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
 
@@ -265,7 +265,7 @@ def figure_of(scores, targets):
 
 def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
     """``train_stage``, ``evaluate`` and ``main``."""
-    parts = [_train_stage(job, chain, fields), _evaluate(fields), _main(job, fields)]
+    parts = [_train_stage(job, chain, fields), _evaluate(job, fields), _main(job, fields)]
     if "share" in fields:
         parts.insert(1, fitting.MIX)
     if fitting.fits(job):
@@ -551,11 +551,22 @@ def _check_side_heads(job: Job) -> None:
         raise ExportError("stages with frozen auxiliary classifiers cannot be written into a script")
 
 
-def _evaluate(fields: Fields) -> str:
+def _evaluate(job: Job, fields: Fields) -> str:
     more = (", form" if fields.layout == "mixed" else "") + (", bfloat16" if "bfloat16" in fields else "")
     run = [f"scores.append(rest({_batch(fields)}))"]
     if "bfloat16" in fields:
         run = [_AUTOCAST.format("bfloat16"), f"    {run[0]}"]
+    tasks = [source.data.task for source in job.sources]
+    weighted = any(isinstance(task, Classification) and task.weights for task in tasks)
+    count = [
+        "        amount = WEIGHTS[targets[rows]].sum()",
+        "        loss += loss_of(scores[-1].float(), targets[rows]) * amount",
+        "        amounts += amount",
+        "    return (loss / amounts).item(), figure_of(torch.cat(scores), targets)",
+    ] if weighted else [
+        "        loss += loss_of(scores[-1].float(), targets[rows]) * len(rows)",
+        "    return loss.item() / len(targets), figure_of(torch.cat(scores), targets)",
+    ]  # fmt: skip
     return "\n".join(
         [
             "@torch.no_grad()",
@@ -563,10 +574,14 @@ def _evaluate(fields: Fields) -> str:
             '    """Mean loss and figure, in test mode."""',
             "    model.eval()",
             "    loss, scores = torch.zeros(()), []",
+            *(
+                ["    amounts = torch.zeros(())  # a batch counts by the class weights of its samples"]
+                if weighted
+                else []
+            ),
             f"    for rows in torch.arange(len(targets)).split({EVALUATION_BATCH}):",
             *(f"        {line}" for line in run),
-            "        loss += loss_of(scores[-1].float(), targets[rows]) * len(rows)",
-            "    return loss.item() / len(targets), figure_of(torch.cat(scores), targets)",
+            *count,
         ]
     )
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tlnb.engine.export.own_files import SCRIPT, check
 from tlnb.engine.printable import printable
+from tlnb.engine.saving.atomic import whole_files
+from tlnb.engine.saving.checkpoint import reason_of
 from tlnb.errors import ExportError
 
 
@@ -35,16 +38,15 @@ class Script:
         """
         check([path, *(path.with_name(name) for name in self.files)], path, SCRIPT)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for name, content in self.files.items():
-                beside = path.with_name(name)
-                if isinstance(content, str):
-                    beside.write_text(content, encoding="utf-8")
-                else:
-                    save_file(dict(content), beside)
-            path.write_text(self.text, encoding="utf-8")
-        except OSError as error:
-            raise ExportError(f"cannot write {printable(str(path))}: {error.strerror}") from None
+            with whole_files(path.parent, first=path.name) as place:
+                for name, content in self.files.items():
+                    if isinstance(content, str):
+                        (place / name).write_text(content, encoding="utf-8")
+                    else:
+                        save_file(dict(content), place / name)
+                (place / path.name).write_text(self.text, encoding="utf-8")
+        except (OSError, SafetensorError) as error:
+            raise ExportError(f"cannot write {printable(str(path))}: {reason_of(error)}") from None
         self.path = path
 
     @property

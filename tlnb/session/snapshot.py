@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import tlnb
-from tlnb.engine.data.load import Data
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network import head as heads
 from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.checkpoint import Checkpoint
 from tlnb.engine.saving.checkpoint_network import (
@@ -33,30 +31,30 @@ from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.optimizer_state import ByName
 from tlnb.engine.training.progress_state import Progress
 from tlnb.errors import CheckpointError, TlnbError
-from tlnb.session.task import Task
+from tlnb.session.state import Task
 
 
 @dataclass
-class Parts:
-    """The parts of a session that a checkpoint holds.
+class SessionSnapshot:
+    """What a checkpoint holds of a session.
 
     Attributes:
-        loaded: the network; its weights stand in ``weights`` until the session takes it over.
+        loaded: the network; in a file its weights stand apart, until the session takes it over.
         frozen: for each layer, whether it stays fixed.
         tasks: with their heads.
         task: name of the one whose head is on the network.
         came_with: name of the task whose head came with the weights; empty for none.
-        data: what it learns from; None for none.
+        data: name of what it learns from; empty for none.
         asked: the arguments by which the data can be read again; None where it was an object.
         classes: of the data.
         fingerprint: of the training samples; empty where it is not known.
         history: the stages that ended.
-        old: figure on the old task after a stage, by the stage's number.
+        old_scores: on the old task after a stage, by the stage's number.
         pending: what is left of the plan.
         moments: the optimizer's state after the last stage.
         old_source: by which data of the old task can be read again; None where it cannot, or was not named.
         importance: what ``keep ewc`` found out, and on which data; None where it was not asked.
-        old_network: the network of before training, as a file has it; None where nothing was trained.
+        old_network: the network of before training, or what a file says of it; None where nothing was trained.
     """
 
     loaded: LoadedModel
@@ -68,13 +66,13 @@ class Parts:
     asked: Plain | None
     classes: tuple[str, ...]
     fingerprint: str
-    history: list[StageResult]
-    old: dict[int, float]
+    history: Sequence[StageResult]
     pending: Pending | None
     moments: ByName
+    old_scores: Mapping[int, float]
     old_source: str | None = None
     importance: tuple[str, dict[str, Tensor]] | None = None
-    old_network: OldParts | None = None
+    old_network: OldNetwork | OldParts | None = None
 
 
 def notebook() -> str:
@@ -82,19 +80,16 @@ def notebook() -> str:
     return os.environ.get("JPY_SESSION_NAME", "")
 
 
-def to_checkpoint(
-    parts: Parts, data: Data | None, progress: Progress | None, old: OldNetwork | None
-) -> Checkpoint:
+def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoint:
     """A session as it is now.
 
     Args:
         parts: of the session.
-        data: what it learns from.
         progress: where the first stage of ``parts.pending`` stands.
-        old: the network of before training.
     """
+    old = parts.old_network
     pending, place = (None, {}) if parts.pending is None else pending_to(parts.pending, progress)
-    before, old_tensors = (None, {}) if old is None else old_to(old, parts.loaded)
+    before, old_tensors = old_to(old, parts.loaded) if isinstance(old, OldNetwork) else (None, {})
     weighed_by, importance = parts.importance or (None, {})
     about = {
         "tlnb": tlnb.__version__,
@@ -106,12 +101,12 @@ def to_checkpoint(
         "tasks": [_task_to(task) for task in parts.tasks],
         "task": parts.task,
         "came_with": parts.came_with,
-        "data": None if data is None else {
-            "name": data.name, "asked": parts.asked, "classes": list(data.classes),
+        "data": {
+            "name": parts.data, "asked": parts.asked, "classes": list(parts.classes),
             "fingerprint": parts.fingerprint,
-        },
+        } if parts.data else None,
         "history": [result_to(stage) for stage in parts.history],
-        "old": {str(stage): figure for stage, figure in parts.old.items()},
+        "old": {str(stage): score for stage, score in parts.old_scores.items()},
         "pending": pending,
         "old_network": before,
         "old_source": parts.old_source,
@@ -141,7 +136,7 @@ def _task_to(task: Task) -> Plain:
     }
 
 
-def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
+def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
     """What a checkpoint says; nothing of the session has changed by it, nor of a module of the user's.
 
     Args:
@@ -160,7 +155,7 @@ def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
         raise CheckpointError(f"the checkpoint is damaged: {what or type(error).__name__}") from None
 
 
-def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
+def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
     about = checkpoint.about
     loaded = network_from(about["model"], own)
     tasks = [
@@ -168,7 +163,7 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
     ]
     named = {task.name: task for task in tasks}
     data = about["data"] or {"name": "", "asked": None, "classes": [], "fingerprint": ""}
-    parts = Parts(
+    parts = SessionSnapshot(
         loaded,
         tuple(map(flag, about["frozen"])),
         tasks,
@@ -179,9 +174,9 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> Parts:
         texts(data["classes"]),
         text(data["fingerprint"]),
         [result_from(plain) for plain in about["history"]],
-        {int(stage): number(figure) for stage, figure in about.get("old", {}).items()},
         optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
         optimizer_from(checkpoint.part("moments")),
+        {int(stage): number(score) for stage, score in about.get("old", {}).items()},
         optional(text, about.get("old_source")),
         optional(lambda of: (text(of), checkpoint.part("importance")), about.get("importance")),
         optional(lambda plain: _old_from(plain, checkpoint, loaded), about.get("old_network")),
@@ -237,16 +232,6 @@ def _asked(plain: Plain) -> Plain:
     return {name: optional(read, plain[name]) for name, read in _ASKED.items()}
 
 
-def put_heads(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:
-    """Set the heads of a task into a network; the modules that were there, by place."""
-    places = ({loaded.head: task.head} if loaded.head else {}) | task.side_heads
-    return {place: heads.replace(loaded.model, place, module) for place, module in places.items()}
-
-
-def stages_with(history: Sequence[StageResult], pending: Pending | None) -> list[StageResult]:
-    """The history with the stage that was under way, as one that was stopped."""
-    if pending is None or pending.result is None:
-        return list(history)
-    result = pending.result
-    result.stopped, result.note = True, result.note or "interrupted"
-    return [*history, result]
+def head_places(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:
+    """The modules of a task, by the place in the network where each belongs."""
+    return ({loaded.head: task.head} if loaded.head else {}) | dict(task.side_heads)

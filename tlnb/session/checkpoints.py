@@ -1,0 +1,235 @@
+"""Saving a session to a file, and coming back: all of it, or nothing has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tlnb.answers import Lines
+from tlnb.engine.arguments import path_of
+from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.network import head as heads
+from tlnb.engine.printable import printable
+from tlnb.engine.saving import autosave, checkpoint
+from tlnb.engine.saving.checkpoint import SUFFIX, Checkpoint
+from tlnb.engine.saving.checkpoint_network import check_fit, fill, tensors_of
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.progress_state import Progress
+from tlnb.errors import CheckpointError, TlnbError
+from tlnb.session.change import Change, Store
+from tlnb.session.heads import Heads
+from tlnb.session.hooks import Hook
+from tlnb.session.network import Network
+from tlnb.session.snapshot import SessionSnapshot, from_checkpoint, head_places, notebook, to_checkpoint
+from tlnb.session.state import SessionState
+from tlnb.session.tools import Tools
+
+
+class Checkpoints:
+    """Writes the state of a session, and takes it over again.
+
+    Args:
+        store, tools, network, heads: of the session.
+        hooks: what each of them knows is saved with it.
+    """
+
+    def __init__(self, store: Store, tools: Tools, network: Network, heads: Heads, hooks: Sequence[Hook]):
+        self._store, self._tools, self._network, self._heads = store, tools, network, heads
+        self._hooks = hooks
+
+    # ---------------------------------------------------------------- to a file
+
+    def snapshot(self, state: SessionState, progress: Progress | None) -> Checkpoint:
+        """The session as a checkpoint.
+
+        Args:
+            state: of the session.
+            progress: where the stage under way stands; None where none is.
+        """
+        data, plan, first = state.data, state.plan, state.first_task
+        kept = {name: value for hook in self._hooks for name, value in hook.get_state(state).items()}
+        parts = SessionSnapshot(
+            loaded=state.need_model(),
+            frozen=state.frozen,
+            tasks=list(state.tasks.values()),
+            task=state.task,
+            came_with=first.name if first is not None else "",
+            data=data.name if data is not None else "",
+            asked=None if data is None or data.asked is None else dict(data.asked),
+            classes=data.classes if data is not None else (),
+            fingerprint=state.data_fingerprint,
+            history=state.stages,
+            pending=replace(plan, own_step=state.step is not None) if plan is not None else None,
+            moments=state.moments,
+            **kept,
+        )
+        return to_checkpoint(parts, progress)
+
+    def save(self, path: str) -> Lines:
+        """See ``Session.save``."""
+        state = self._store.now
+        state.need_model()
+        target = _target(path)
+        plan = state.plan
+        left = plan.result.left if plan is not None and plan.result is not None else None
+        size = checkpoint.write(target, self.snapshot(state, left))
+        return Lines(
+            f"saved to {printable(str(target))}, {show_bytes(size)}: network, heads, optimizer, history"
+            + (f"; {left_of(plan)}" if plan is not None else "")
+        )
+
+    # ---------------------------------------------------------------- back from a file
+
+    def find(self, path: str | None, files: autosave.Autosave) -> tuple[Path, Checkpoint]:
+        """The checkpoint that is meant.
+
+        Args:
+            path: of the file; None for the last autosave.
+            files: the autosave of this session.
+
+        Raises:
+            CheckpointError: there is none, or it is not sound.
+        """
+        if path is not None:
+            place = path_of(path, CheckpointError)
+            place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
+            return place, checkpoint.read(place)
+        return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), say=self._tools.say)
+
+    def resume(self, change: Change, found: Checkpoint) -> list[str]:
+        """Take a checkpoint over; what to say of it.
+
+        Raises:
+            CheckpointError: it cannot be used here, and why.
+        """
+        before = change.state
+        snapshot = from_checkpoint(found, before.loaded)
+        self._take_over(change, snapshot, found)
+        lines = [*self._read_again(snapshot, before), *_other_tasks(change.state)]
+        plan = change.state.plan
+        if plan is not None:
+            lines.append(f"{left_of(plan)}; %tl_train --continue goes on")
+            if change.state.old.network is None and any(stage.keep for stage in plan.stages):
+                lines.append("keep: the file does not hold the network of before training; it cannot go on")
+        return lines
+
+    def _take_over(self, change: Change, snapshot: SessionSnapshot, found: Checkpoint) -> None:
+        before, loaded = change.state, snapshot.loaded
+        tasks = {task.name: task for task in snapshot.tasks}
+        if before.loaded is not None and before.loaded.model is loaded.model:
+            # Only a module of the user's is filled where it stands; any other is a new one.
+            change.journal.tensors(tensors_of(loaded.model).values())
+        for place, module in head_places(loaded, tasks[snapshot.task]).items():
+            change.journal.module(loaded.model, place)
+            heads.replace(loaded.model, place, module)
+        check_fit(loaded.model, found.part("model"), loaded.name)
+        fill(loaded.model, found.part("model"))
+        loaded.model.to(self._tools.device)
+        layers = self._network.find_layers(loaded)
+        if layers is not None and len(snapshot.frozen) != len(layers):
+            raise CheckpointError(
+                f"the checkpoint has {len(snapshot.frozen)} layers, {loaded.name} has {len(layers)} here"
+            )
+        came_with = tasks[snapshot.came_with].head if snapshot.came_with else None
+        change.state = SessionState(
+            loaded=loaded, tasks=tasks, task=snapshot.task, came_with=came_with, strict=True,
+            stages=tuple(snapshot.history), moments=snapshot.moments, step=before.step,
+            network_number=before.network_number + 1, revision=before.revision + 1,
+        )  # fmt: skip
+        if layers is not None:
+            _check_plan(snapshot.pending, len(layers))
+            self._network.accept_layers(change, layers, snapshot.frozen)
+        for hook in self._hooks:
+            hook.set_state(change, snapshot)
+        change.set(plan=_as_left(snapshot.pending))
+
+    def _read_again(self, snapshot: SessionSnapshot, before: SessionState) -> Iterable[str]:
+        """Read the data again, or keep the object that is named; what to say where neither can be done."""
+        if not snapshot.data:
+            return
+        again = "name it again (%tl_data), with as many classes: the head stays, and training can go on"
+        held = before.data
+        same = held is not None and held.classes == snapshot.classes
+        if snapshot.asked is None and not same:
+            yield f"its data was an object, {snapshot.data}; {again}"
+            return
+        try:
+            with self._store.change() as change:
+                if snapshot.asked is None:
+                    assert held is not None
+                    fresh = held
+                else:
+                    fresh = self._heads.load_again(snapshot.data, snapshot.asked, snapshot.classes)
+                self._heads.fit_data(change, fresh)
+                change.set(data=fresh)
+        except TlnbError as error:
+            if snapshot.asked is None:
+                yield f"its data was an object; what is named here does not fit ({error}); {again}"
+            else:
+                yield f"its data {snapshot.data} is not there any more ({error}); {again}"
+            return
+        if snapshot.asked is not None:
+            yield f"data {fresh.name} is read again"
+        if snapshot.fingerprint and self._store.now.data_fingerprint != snapshot.fingerprint:
+            yield "the samples are not those of then; a stage under way goes on from the start of its epoch"
+
+
+def age_of(path: Path) -> float:
+    """Seconds since a file was written."""
+    return max(time.time() - autosave.modified(path), 0.0)
+
+
+def left_of(plan: Pending | None) -> str:
+    """Where a plan stands, in words."""
+    if plan is None:
+        return ""
+    at = f"stage {plan.first}/{plan.count}"
+    left = plan.result.left if plan.result is not None else None
+    if left is None:
+        return f"{at} has not begun"
+    done = f", {left.done} batches into the next" if left.done else ""
+    return f"{at} stands after epoch {left.epoch} of {plan.stages[0].epochs}{done}"
+
+
+def _as_left(plan: Pending | None) -> Pending | None:
+    """A plan whose stage under way was cut off: it counts as one that was stopped, unless all of it was trained."""
+    if plan is None or plan.result is None:
+        return plan
+    if plan.result.left is None and len(plan.result.records) >= plan.stages[0].epochs:
+        return replace(plan, result=replace(plan.result, stopped=False))
+    result = replace(plan.result, stopped=True, note=plan.result.note or "interrupted")
+    return replace(plan, result=result)
+
+
+def _other_tasks(state: SessionState) -> Iterable[str]:
+    """What to say of the tasks whose heads are not on the network."""
+    others = [task for task in state.tasks.values() if task.name != state.task and task.source]
+    if others:
+        names = ", ".join(task.name for task in others)
+        yield f"other tasks: {names}; %tl_head --task NAME puts the head back and reads its data again"
+
+
+def _check_plan(plan: Pending | None, layers: int) -> None:
+    for stage in plan.stages if plan is not None else ():
+        if not all(index < layers for index in stage.frozen) or len(set(stage.frozen)) >= layers:
+            raise CheckpointError("the checkpoint's plan names layers that the network does not have")
+
+
+def _target(path: object) -> Path:
+    """The file to write to.
+
+    Raises:
+        CheckpointError: something else than a checkpoint stands there.
+    """
+    place = path_of(path, CheckpointError)
+    if not place.name:
+        raise CheckpointError("a file needs a name, such as: %tl_save birds")
+    if not place.suffix:
+        place = place.with_name(place.name + SUFFIX)
+    if place.exists() and not (place.is_file() and checkpoint.is_checkpoint(place)):
+        raise CheckpointError(
+            f"{printable(str(place))} is there and is no checkpoint of tlnb; take another name"
+        )
+    return place

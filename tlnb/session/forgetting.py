@@ -1,0 +1,111 @@
+"""What training costs in old knowledge, and blends of the old and the new network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.advice.blend import GRID, Blend, BlendPoint, blended
+from tlnb.engine.advice.forgetting import Forgetting, StageMark, drift
+from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
+from tlnb.errors import BadArguments, NotReady
+from tlnb.session.change import Change
+from tlnb.session.old_task import OldTask, cloned
+from tlnb.session.state import SessionState
+from tlnb.session.tools import Tools
+
+Body = Mapping[str, Tensor]
+
+
+def forgetting(change: Change, old_task: OldTask, tools: Tools, source: object = None) -> Forgetting:
+    """What the network still knows of its old task; see ``Session.forgetting``."""
+    layers = change.state.need_ready()
+    old = old_task.network(change)
+    old_task.name_data(change, source)
+    state = change.state
+    model, known = state.need_model().model, state.old.data
+    before = now = None
+    marks: tuple[StageMark, ...] = ()
+    if known is not None:
+        before, now = old_task.score(state, old.model), old_task.score(state, model)
+        marks = _marks(change, old_task)
+    samples = known.samples if known is not None else state.need_samples()[1]
+    return Forgetting(
+        task=known.name if known else old.name,
+        before=before,
+        stages=marks,
+        now=now,
+        metric=known.task.metric if known else "accuracy",
+        drift=drift(old.model, model, layers, samples, tools.device),
+        source=_measured_on(state),
+    )
+
+
+def _marks(change: Change, old_task: OldTask) -> tuple[StageMark, ...]:
+    """The old task after each stage, from the bodies that are kept."""
+    state = change.state
+    loaded, old = state.need_model(), state.old
+    unmeasured = [s.number for s in state.all_stages if s.number not in old.scores and s.number in old.bodies]
+    if unmeasured:
+        now = cloned(body_state(loaded.model, loaded.head))
+        change.journal.note(lambda: put_body(loaded.model, loaded.head, now))
+        scores = dict(old.scores)
+        for number in unmeasured:
+            put_body(loaded.model, loaded.head, old.bodies[number])
+            scores[number] = old_task.score(state, loaded.model)
+        put_body(loaded.model, loaded.head, now)
+        change.set_old(scores=scores)
+    found = change.state.old.scores
+    return tuple(StageMark(s.number, s.stage.text, found.get(s.number)) for s in state.all_stages)
+
+
+def _measured_on(state: SessionState) -> str:
+    known = state.old.data
+    if known is None:
+        return f"{state.need_data().name} (validation)"
+    return f"{len(known.samples):,} samples of {known.name} that it was not trained on"
+
+
+def blend(change: Change, old_task: OldTask, tools: Tools, a: float | None = None) -> Blend:
+    """Set the body between what it was before training and what it is after; see ``Session.blend``."""
+    if a is not None and (isinstance(a, bool) or not isinstance(a, int | float) or not 0 <= a <= 1):
+        raise BadArguments(f"a blend is a number from 0 (old) to 1 (new), not {a!r}")
+    state = change.state
+    state.need_ready()
+    if state.old.network is None or not any(stage.records for stage in state.all_stages):
+        raise NotReady("nothing was trained yet, so there is nothing to blend; %tl_train comes first")
+    old_task.name_data(change, None)
+    state = change.state
+    old, loaded = state.old.network, state.need_model()
+    assert old is not None
+    model, head = loaded.model, loaded.head
+    before = cloned(body_state(model, head))
+    new = state.old.ends[0] if state.old.ends is not None and _same(state.old.ends[1], before) else before
+    change.journal.modes(model)
+    change.journal.note(lambda: put_body(model, head, before))
+    model.eval()
+    points = []
+    for share in sorted({*GRID, *(() if a is None else (a,))}):
+        put_body(model, old.head, blended(old.body, new, share))
+        points.append(_point(state, old_task, tools, old, share))
+    last: Body = before if a is None else blended(old.body, new, a)
+    put_body(model, head, last)
+    share = state.old.share if a is None else float(a)
+    change.set_old(ends=(new, last), share=share)
+    held = 1.0 if _same(new, last) else share
+    return Blend(held, tuple(points), state.need_data().task.metric)
+
+
+def _point(state: SessionState, old_task: OldTask, tools: Tools, old: OldNetwork, share: float) -> BlendPoint:
+    """The scores of the body as it is now, on the new task and on the old one."""
+    loaded, task = state.need_model(), state.need_data().task
+    own = loaded.model.get_submodule(loaded.head)
+    valid = state.need_samples()[1]
+    new = figure_with_head(loaded.model, loaded.head, own, valid, task, tools.device)
+    return BlendPoint(share, new, old_task.score(state, loaded.model) if state.old.data else None)
+
+
+def _same(a: Body, b: Body) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(t, b[name]) for name, t in a.items())

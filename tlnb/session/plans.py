@@ -1,0 +1,121 @@
+"""Plans under way: taking one, changing what is left of it, and the samples that its stages learn from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tlnb.engine.data.augmented import AugmentedSamples, augmented
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training.default_plan import Traits
+from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.order import batches
+from tlnb.engine.training.stage import FIT, Stage
+from tlnb.errors import NotReady, PlanError
+from tlnb.session.change import Change
+from tlnb.session.state import SessionState, Split, began
+
+MAY_CHANGE = ("epochs", "lr", "patience")
+"""Settings of a stage that can be given anew where it goes on."""
+
+
+def take_plan(change: Change, plan: Pending) -> None:
+    """Begin a plan, or go on with one; a stage of another plan that was left stays in the history for good."""
+    state = change.state
+    before = state.plan.result if state.plan is not None else None
+    if before is not None and plan.result is None and began(before):
+        change.set(stages=(*state.stages, replace(before, left=None)))
+    change.set(plan=plan)
+
+
+def samples_for(state: SessionState, stage: Stage) -> Split:
+    """The samples under the stage's own augmentation, where it has one.
+
+    Raises:
+        DataError: they cannot be augmented so.
+    """
+    source, samples = state.need_data(), state.need_samples()
+    augment = stage.augment
+    if stage.kind == FIT and augment is None and isinstance(samples[0], AugmentedSamples):
+        augment = "none"  # one view at random would be a worse choice than the pictures as they are
+    if augment is None:
+        return samples
+    return augmented(samples[0], augment, source.seed), samples[1]
+
+
+def traits_of(state: SessionState) -> Traits:
+    """What the default settings go by."""
+    loaded = state.need_model()
+    return Traits.of(loaded.model, trained=loaded.trained)
+
+
+def is_complete(result: StageResult | None) -> bool:
+    """Whether all of a stage was trained; it is ended then, and never trained again."""
+    if result is None or result.left is not None or result.stopped or result.diverged:
+        return False
+    return bool(result.records)
+
+
+def free_layers(state: SessionState) -> list[int]:
+    """Indexes of the layers that are to train."""
+    return [i for i, fixed in enumerate(state.frozen) if not fixed]
+
+
+# ---------------------------------------------------------------- going on
+
+
+def need_head_of(state: SessionState, plan: Pending) -> None:
+    """Refuse to go on with a stage under another head than the one that it trained.
+
+    Raises:
+        NotReady: another head is on the network.
+    """
+    under_way = plan.result is not None and plan.result.left is not None
+    if under_way and state.undo and state.undo[-1].head is not state.head:
+        raise NotReady(
+            "another head is on the network than when the stage was stopped; put it back "
+            "(%tl_head --task), or train the new one: %tl_train"
+        )
+
+
+def changed(plan: Pending, settings: dict[str, Any]) -> Pending:
+    """A plan whose first stage goes on with other settings.
+
+    Raises:
+        PlanError: they cannot change while it is under way.
+    """
+    wrong = [name for name in settings if name not in MAY_CHANGE]
+    if wrong:
+        raise PlanError(f"{wrong[0]} cannot change while a stage is under way; {', '.join(MAY_CHANGE)} can")
+    if not settings:
+        return plan
+    stage, result = replace(plan.stages[0], **settings), plan.result
+    left = result.left if result is not None else None
+    if left is not None:
+        if stage.epochs < left.epoch:
+            raise PlanError(f"epochs {stage.epochs}: {left.epoch} have been trained already")
+        if "lr" in settings and stage.lr is None:
+            raise PlanError(
+                f"lr auto: the stage under way has its rate, {left.rate:.1e}; give a number to change it"
+            )
+        left = replace(left, rate=settings.get("lr") or left.rate)
+    if result is not None:
+        result = replace(result, stage=stage, left=left, records=list(result.records))
+    return replace(plan, stages=(stage, *plan.stages[1:]), result=result)
+
+
+def on_data_of(state: SessionState, plan: Pending) -> Pending:
+    """A plan that goes on with the data of now; on other data, its stage restarts at the beginning of the epoch."""
+    now, result = state.data_fingerprint, plan.result
+    if plan.data == now:
+        return plan
+    if result is not None and result.left is not None:
+        size = plan.stages[0].batch or state.need_data().batch
+        left = result.left.at_epoch_start(len(batches(len(state.need_samples()[0]), size, 0)))
+        setup = result.setup or {"unknown": "other data, named after the kernel died in the middle of it,"}
+        # A score of before was measured on other samples, so no guard can compare with it.
+        result = replace(result, left=left, setup=setup, records=list(result.records), before=None)
+    elif result is not None and not result.setup:
+        setup = {"unknown": "other data, named after the kernel died in the middle of it,"}
+        result = replace(result, setup=setup)
+    return replace(plan, data=now, result=result)

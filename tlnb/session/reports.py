@@ -1,0 +1,88 @@
+"""Where a session stands, and what its network learned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+
+from tlnb.answers import Lines, PanelCard
+from tlnb.engine.arguments import whole_number
+from tlnb.engine.data.grid import PictureGrid, picture_grid
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.results.predict import Predictions, Predictor
+from tlnb.engine.results.predict import predict as predict_with
+from tlnb.engine.results.results import Results, gather
+from tlnb.engine.training.history import show_metric, spans
+from tlnb.errors import DataError
+from tlnb.session.checkpoints import left_of
+from tlnb.session.view import SessionView
+
+FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
+
+
+def status(view: SessionView) -> Lines:
+    """Where the session stands."""
+    return Lines(*_status(view))
+
+
+def _status(view: SessionView) -> Iterable[str]:
+    state = view.state
+    yield f"model    {state.loaded}" if state.loaded else "model    none; %tl_load convnet5 loads one"
+    yield f"data     {state.data}" if state.data else "data     none; %tl_data digits names some"
+    if state.layers is not None:
+        frozen = spans(state.frozen_indexes)
+        yield f"layers   {len(state.layers)}; frozen {frozen}; {state.layer_table.summary}"
+        yield f"         {FROZEN_MEANS}"
+    stages = state.all_stages
+    last = next((stage.final for stage in reversed(stages) if stage.final is not None), None)
+    if last is not None:
+        epochs = sum(len(stage.records) for stage in stages)
+        yield f"trained  {len(stages)} stages, {epochs} epochs; {last.metric_name} {show_metric(last)}"
+    yield from _cached(view)
+    yield f"device   {view.device}, {torch.get_num_threads()} threads"
+    if state.plan is not None:
+        yield f"plan     {left_of(state.plan)}; %tl_train --continue goes on"
+    if view.saved:
+        yield f"saved    {view.saved}"
+
+
+def _cached(view: SessionView) -> Iterable[str]:
+    """What is kept of frozen first parts, and what that saved."""
+    cache = view.routes.cache
+    held = {place: cache.bytes(place) for place in ("device", "memory", "file")}
+    if any(held.values()):
+        places = ", ".join(f"{show_bytes(size)} in {place}" for place, size in held.items() if size)
+        saved = max(cache.saved - cache.spent, 0.0)
+        yield f"features {places} of frozen first parts; saved {saved:.1f} s"
+
+
+def panel(view: SessionView) -> PanelCard:
+    """Network, data and layers in words."""
+    return PanelCard(str(view.loaded or ""), str(view.data or ""), view.state.frozen_indexes)
+
+
+def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
+    """Training pictures as the network sees them; see ``Session.show_batch``."""
+    view.need_model()
+    source = view.need_data()
+    if view.samples is None:
+        raise DataError("the data is not fitted to the network yet")
+    return picture_grid(source, view.samples[0], count, epoch)
+
+
+def results(view: SessionView, worst: int) -> Results:
+    """How good the network is on the validation samples; see ``Session.results``."""
+    whole_number(worst, "--worst", 0)
+    view.need_ready()
+    valid = view.need_samples()[1]
+    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst)
+
+
+def predict(view: SessionView, source: object, views: int) -> Predictions:
+    """What the network says of files, a folder or arrays; see ``Session.predict``."""
+    view.need_ready()
+    loaded, data = view.need_model(), view.need_data()
+    preprocess: Preprocess = getattr(view.need_samples()[1], "preprocess", loaded.preprocess)
+    return predict_with(Predictor(loaded.model, data, preprocess, view.device), source, views=views)

@@ -1,0 +1,764 @@
+"""The session as the magics, the widgets and Python see it: each call is one change of its state, or none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import traitlets
+from torch import nn
+
+from tlnb.answers import Change, LayerTable, Lines, PanelCard
+from tlnb.engine.advice.advice import Advice
+from tlnb.engine.advice.blend import Blend
+from tlnb.engine.advice.forgetting import Forgetting
+from tlnb.engine.advice.sweep import Sweep
+from tlnb.engine.data import load as loading
+from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.doctor import examine
+from tlnb.engine.export.script.shown import Script
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.routes import Routes
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.printable import printable
+from tlnb.engine.rates import lr_finder
+from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.results.compare import Comparison, compare
+from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.results import Results
+from tlnb.engine.saving.home import home
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.table import Table
+from tlnb.engine.training.history import History, Run, show_metric
+from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training.trainer import Step
+from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
+from tlnb.progress import LineProgress
+from tlnb.session import advising, exporting, reports
+from tlnb.session import forgetting as old_knowledge
+from tlnb.session.autosave import Autosave
+from tlnb.session.change import Store
+from tlnb.session.checkpoints import Checkpoints, age_of
+from tlnb.session.heads import Heads
+from tlnb.session.hooks import Hook
+from tlnb.session.interrupts import Interrupts
+from tlnb.session.network import Network
+from tlnb.session.old_task import OldTask
+from tlnb.session.recorder import Recorder
+from tlnb.session.state import Importance, Split
+from tlnb.session.tools import Tools
+from tlnb.session.training import Training
+from tlnb.session.undo import Undo
+from tlnb.session.view import SessionView
+
+
+class Session(traitlets.HasTraits):
+    """One model, its data, its plan and its history: widgets are views of it, magics and methods change it.
+
+    A call that fails changes nothing. While a call works, those from other threads are refused.
+
+    Args:
+        listeners: objects that are told what happens (``on_stage_start``, ``on_epoch`` …); a line an epoch is
+            written where none are given, and nothing for an empty list.
+
+    Attributes:
+        frozen: for each layer, whether it stays fixed; setting it changes the model at once.
+        revision: goes up when there is another network, other layers or other data.
+        busy: what the session is doing in words, such as ``training``; empty while it is at rest.
+        stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
+    """
+
+    frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
+    revision: int = traitlets.Int(help="counts changes of network, layers and data")  # type: ignore[assignment]
+    busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
+
+    def __init__(self, listeners: Iterable[object] | None = None):
+        super().__init__()
+        self.stop_request: StopRequest | None = None
+        self._turn, self._owner = threading.Lock(), 0  # held by the thread that works
+        self._publishing = False
+        self._history, self._history_of = History(), 0
+        listeners = [LineProgress()] if listeners is None else listeners
+        interrupts = self._interrupts = Interrupts()
+        store = self._store = Store(interrupts, self._publish)
+        routes = Routes(FeatureCache(home() / "features"))
+        tools = self._tools = Tools(listeners, routes, interrupts, self._working)
+        self._network = Network(tools)
+        self._heads = Heads(tools, self._network)
+        self._old_task = OldTask(tools)
+        self._undo = Undo(self._network)
+        self._autosave = Autosave(store, tools, lambda state, left: self._checkpoints.snapshot(state, left))
+        # In this order at every edge of training; what is saved has to come last.
+        hooks: tuple[Hook, ...] = (self._old_task, Recorder(tools), self._undo, self._autosave)
+        self._checkpoints = Checkpoints(store, tools, self._network, self._heads, hooks)
+        self._training = Training(store, tools, self._network, self._old_task, self._undo, hooks)
+
+    # ---------------------------------------------------------------- what it holds
+
+    @property
+    def view(self) -> SessionView:
+        """All that the session holds, to be read."""
+        return SessionView(
+            self._store.committed, self._tools.device, self._tools.routes, self._autosave.status
+        )
+
+    @property
+    def listeners(self) -> list[Any]:
+        """Objects that are told what happens; a method that one lacks is left out."""
+        return self._tools.listeners
+
+    @listeners.setter
+    def listeners(self, listeners: list[Any]) -> None:
+        self._tools.listeners = listeners
+
+    @property
+    def device(self) -> Any:
+        """Where training runs, a ``torch.device``."""
+        return self._tools.device
+
+    @device.setter
+    def device(self, device: Any) -> None:
+        self._tools.device = device
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's own network, never a copy or a wrapper."""
+        return self._store.now.need_model().model
+
+    @property
+    def layers(self) -> LayerTable:
+        """The layers as they are now."""
+        return self._store.committed.layer_table
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """The head of each task, by the task's name."""
+        return {task.name: task.head for task in self._store.committed.tasks.values()}
+
+    @property
+    def task(self) -> str:
+        """Name of the task whose head is on the network; empty before anything is loaded."""
+        return self._store.committed.task
+
+    @property
+    def old_head(self) -> nn.Module | None:
+        """The head that came with the weights, once another one stands in its place."""
+        return self._store.committed.old_head
+
+    @property
+    def history(self) -> History:
+        """Every epoch of every stage since the model was loaded."""
+        return self._history
+
+    @property
+    def step(self) -> Step | None:
+        """The training step: ``f(model, x, y) -> loss``; None for the usual one."""
+        return self._store.committed.step
+
+    @step.setter
+    def step(self, function: Step | None) -> None:
+        if function is not None and not callable(function):
+            raise TrainingError(f"a step is a function f(model, x, y) -> loss, not {type(function).__name__}")
+        with self._call("the step can be set"), self._store.change() as change:
+            change.set(step=function)
+
+    # ---------------------------------------------------------------- one call at a time
+
+    @contextmanager
+    def _call(self, wish: str = "this can be done", *, trains: bool = False) -> Iterator[None]:
+        """Around every call: one thread works, and the stop button asks before it breaks anything off.
+
+        Args:
+            wish: what can be done later, in words, where another thread works.
+            trains: whether the answer itself says that the call was stopped.
+
+        Raises:
+            NotReady: another thread works; nothing has been touched.
+            Interrupted: the stop button was pressed.
+        """
+        me = threading.get_ident()
+        if self._owner == me:
+            yield  # a call of our own calls, or a listener does
+            return
+        stop = StopRequest()
+        with self._interrupts.taken(stop, edges=trains) if self._owner == 0 else _nothing():
+            if not self._turn.acquire(blocking=False):
+                doing = self.busy or "another call"
+                raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
+            try:
+                self._owner, self._tools.stop = me, stop
+                self._store.recover()
+                yield
+            finally:
+                self._owner = 0
+                self._turn.release()
+            self._interrupts.check()
+
+    @contextmanager
+    def _working(self, what: str) -> Iterator[None]:
+        """Say what is done meanwhile."""
+        before = self.stop_request, self.busy
+        try:
+            self.stop_request, self.busy = self._tools.stop, what
+            yield
+        finally:
+            self.stop_request, self.busy = before
+
+    def _publish(self) -> None:
+        """Let views and history follow the state."""
+        state = self._store.committed
+        if self._history_of != state.network_number:
+            self._history, self._history_of = History(), state.network_number
+        history, old = self._history, state.old
+        history.stages, history.old = state.all_stages, dict(old.scores)
+        history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
+        self._publishing = True
+        try:
+            self.frozen, self.revision = state.frozen, state.revision
+        finally:
+            self._publishing = False
+
+    @traitlets.validate("frozen")
+    def _frozen_is_set(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
+        flags = tuple(map(bool, proposal["value"]))
+        if not self._publishing:
+            with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
+                self._network.set_frozen(change, flags)
+        return flags
+
+    # ---------------------------------------------------------------- network and data
+
+    def load(
+        self,
+        model: object,
+        *,
+        weights: str | None = None,
+        arch: str | None = None,
+        input: str | Iterable[int] | None = None,
+        layers_from: object = None,
+    ) -> LoadedModel:
+        """Load a trained network; the session starts anew with it, the data stays.
+
+        Args:
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
+                weights, or an ``nn.Module``.
+            weights: None for the published default, ``none`` for random, an entry's name, or a file.
+            arch: for a file, its architecture; None to find it by names and shapes.
+            input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
+            layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
+                biases. None keeps all.
+
+        Raises:
+            ModelError, WeightsError, AddressError: nothing has changed then.
+        """
+        with self._call():
+            loaded = self._network.read(model, weights, arch, input)
+            with self._store.change() as change:
+                self._network.take(change, loaded, layers_from)
+                self._heads.first_task(change)
+                if change.state.data is not None:
+                    self._heads.fit_data(change, change.state.data)
+            return change.state.need_model()
+
+    def data(
+        self,
+        source: object = None,
+        *,
+        valid: float = 0.2,
+        size: int | None = None,
+        batch: int | None = None,
+        per_class: int | None = None,
+        augment: object = "none",
+        balance: str | None = None,
+        target: str | None = None,
+        strict: bool = False,
+        show: bool = False,
+        seed: int = 0,
+    ) -> loading.Data | PictureGrid:
+        """Name the data; a loaded network gets a new head where the classes are not those it knows.
+
+        Args:
+            source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
+                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                None for the data that is named already; the other settings but ``show`` then stay too.
+            valid: share of the samples to validate on, where the source has no split of its own.
+            size: side of the training images in pixels, where it is not the network's own.
+            batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
+            per_class: at most this many training samples of each class.
+            augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
+            balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.
+            target: ``classes``, ``labels`` or ``regression``, where it cannot be told by the targets.
+            strict: a file that cannot be used is an error.
+            show: answer with a grid of training pictures, see :meth:`show_batch`.
+            seed: of the split, the new head, the order of samples and dropout.
+
+        Raises:
+            NotReady: no source, and no data named before.
+            DataError: nothing has changed then.
+        """
+        if source is None:
+            named = self._store.now.need_data()
+            others = (valid, size, batch, per_class, augment, balance, target, strict, seed)
+            if others != (0.2, None, None, None, "none", None, None, False, 0):
+                again = str(named.asked["source"]) if named.asked is not None else "$name"
+                raise DataError(
+                    f"options need the data that they are for; name it too, such as: %tl_data {again}"
+                )
+            return self.show_batch() if show else named
+        with self._call():
+            if show:
+                self._store.now.need_model()
+            fresh = loading.load_data(
+                source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size, augment=augment,
+                balance=balance, target=target, strict=strict, progress=self._tools.on_check,
+            )  # fmt: skip
+            with self._store.change() as change:
+                if change.state.loaded is not None:
+                    self._heads.fit_data(change, fresh)
+                change.set(data=fresh, strict=False, revision=change.state.revision + 1)
+            if not show:
+                return fresh
+            grid = self.show_batch()
+            grid.text = f"{fresh!r}\n{grid.text}"
+            return grid
+
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
+        """Training pictures as the network sees them, augmentation included.
+
+        Args:
+            count: how many.
+            epoch: whose order and random changes.
+
+        Raises:
+            NotReady: no model or no data yet.
+            DataError: the data holds no pictures.
+        """
+        return reports.show_batch(self.view, count, epoch)
+
+    def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
+        """Put a new head on the network, sized by the data; or put the head of another task back.
+
+        Args:
+            spec: ``linear`` (the default) or ``mlp:512,256``; hidden layers have He normal weights, zero biases.
+            task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
+                head, classes and data back.
+            init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
+                data at once, as the plan ``fit head`` does.
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: an unknown spec, or no such task to go back to.
+            TrainingError: a head that cannot be fitted.
+        """
+        with self._call(trains=init == "fit"), self._store.change() as change:
+            told = self._heads.head(change, spec, task, init)
+            if init != "fit" or not told.lines[0].startswith("new head"):
+                return told
+            ended = self._training.run("fit head", True, False, {}).stages[-1].final
+            fitted = f"{ended.metric_name} {show_metric(ended)} on validation" if ended is not None else ""
+            return Lines(*told.lines, fitted)
+
+    def tasks(self) -> Table:
+        """Every task with its classes and data, measured now on its own validation samples.
+
+        Raises:
+            NotReady: no model yet.
+        """
+        with self._call():
+            return self._heads.tasks(self._store)
+
+    # ---------------------------------------------------------------- layers
+
+    def freeze(self, where: object) -> Change:
+        """Fix these layers; the others stay as they are.
+
+        Raises:
+            NotReady: no model yet.
+            AddressError: the address hits nothing; nothing has changed then.
+        """
+        with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
+            return self._network.freeze(change, "froze", where, True)
+
+    def unfreeze(self, where: object, *, find: bool = False) -> Change:
+        """Let these layers train; the others stay as they are.
+
+        Args:
+            where: which layers.
+            find: run the range test on what is unfrozen then; the answer has it as ``curve``.
+
+        Raises:
+            NotReady: no model yet; with ``find``, no data. Nothing has changed then.
+            AddressError: the address hits nothing; nothing has changed then.
+        """
+        with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
+            if find:
+                change.state.need_ready()
+            answer = self._network.freeze(change, "unfroze", where, False)
+            if find:
+                answer.curve = self.find_lr()
+            return answer
+
+    # ---------------------------------------------------------------- training
+
+    def find_lr(
+        self,
+        *,
+        rule: str | None = None,
+        start: float = lr_finder.LOWEST,
+        stop: float = lr_finder.HIGHEST,
+        steps: int | None = None,
+        cache: bool = True,
+        **keys: Any,
+    ) -> LRCurve:
+        """Learning-rate range test on what is unfrozen now; leaves no trace.
+
+        The same test is not run twice: where network, data and settings are those of the last one, so is the curve.
+
+        Args:
+            rule: which rule's suggestion is the curve's own; ``minimum`` for a constant rate and ``basin``
+                for every other schedule, where none is named.
+            start, stop: the lowest and the highest rate that may be tried.
+            steps: of training that it may cost; None for half an epoch, and at least twelve.
+            cache: run the frozen first part once over the samples, not in each step.
+            keys: settings of the stage that it is for (``decay``, ``batch``, ``optimizer`` …).
+
+        Raises:
+            NotReady, PlanError, BadArguments: nothing has run then; ``NotReady`` also after a stop.
+        """
+        settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
+        with self._call():
+            return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+
+    def train(
+        self,
+        epochs: int | None = None,
+        lr: float | str | None = None,
+        *,
+        cache: bool = True,
+        keep_best: bool = False,
+        **keys: Any,
+    ) -> Run:
+        """Train one stage with what is unfrozen now; with nothing said, the default plan.
+
+        The default plan (see :func:`tlnb.engine.training.default_plan.default_plan`) fits a new head first and then
+        trains what is unfrozen at a low rate.
+
+        Args:
+            epochs: passes over the training samples; 1 where another setting is given.
+            lr: learning rate of the last layer; ``auto``, the default, runs the range test first.
+            cache: run the frozen first part once over the samples, not in each step. A step of one's own
+                runs the whole network in any case.
+            keep_best: end with the weights of the epoch with the lowest validation loss.
+            keys: other settings of a stage (``decay``, ``batch``, ``optimizer`` …).
+
+        Raises:
+            NotReady, PlanError: nothing has run then.
+            TrainingError: no rate was found, or a frozen layer changed.
+        """
+        with self._call(trains=True):
+            return self._training.train(epochs, lr, cache, keep_best, keys)
+
+    def run(self, text: str, *, cache: bool = True, keep_best: bool = False, **defaults: Any) -> Run:
+        """Run a plan, a stage a line; the whole is checked before anything trains.
+
+        Args:
+            text: the plan.
+            cache: run the frozen first part once over the samples, not in each step. A step of one's own
+                runs the whole network in any case.
+            keep_best: end each stage with the weights of its epoch with the lowest validation loss.
+            defaults: settings for every stage that does not say otherwise.
+
+        Raises:
+            NotReady, PlanError: nothing has run then.
+            TrainingError: no rate was found, or a frozen layer changed; finished stages stay.
+        """
+        with self._call(trains=True):
+            return self._training.run(text, cache, keep_best, defaults)
+
+    def go_on(self, **keys: Any) -> Run:
+        """Go on where training was stopped, through the rest of the plan.
+
+        Where nothing was stopped, a further stage begins that keeps the optimizer's moments of the last one,
+        and its settings but for those given; ``epochs`` must be given then.
+
+        Args:
+            keys: settings of the stage to change: ``lr``, ``epochs``, ``patience``; any for a further stage.
+
+        Raises:
+            NotReady: there is nothing to go on with, or the data or step of then is missing.
+            PlanError, TrainingError: as ``train``.
+        """
+        with self._call(trains=True):
+            return self._training.go_on(keys)
+
+    def undo(self) -> Lines:
+        """Go one stage back: weights, buffers, history and what was frozen are those before it.
+
+        Up to five stages can be taken back, one at a time, as far as memory reaches.
+
+        Raises:
+            NotReady: nothing was trained since the network was loaded, or the head was exchanged since.
+        """
+        with self._call("a stage can be undone"):
+            with self._store.change() as change:
+                told = self._undo.undo(change)
+            self._autosave.save(self._store.now, lambda: None)
+            return told
+
+    # ---------------------------------------------------------------- how much to transfer
+
+    def advise(self, *, images: int = 2000) -> Advice:
+        """Measure how much data there is and how similar it is, and say what to do about it.
+
+        One pass of the training images through the network gives every layer's features; they stay in the
+        cache and serve the training that follows, where all images take part.
+
+        Args:
+            images: how many training images are looked at, at most.
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: the network has random weights or is all head, so that nothing can be transferred.
+        """
+        with self._call(), self._store.change() as change:
+            return advising.advise(change, self._tools, images)
+
+    def train_advised(self, **settings: Any) -> Run:
+        """Run the plan of :meth:`advise`, which is asked first where nothing was asked since the last change.
+
+        Args:
+            settings: as for :meth:`run`; the plan brings its own epochs, rates and batches.
+
+        Raises:
+            NotReady, PlanError, BadArguments: nothing has run then.
+            TrainingError: a frozen layer changed.
+        """
+        own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
+        if own:
+            raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
+        with self._call(trains=True):
+            state = self._store.now
+            known = state.advice
+            if known is None or state.loaded is None or known[0] != advising.advice_key(state):
+                advice = self.advise()
+            else:
+                advice = known[1]
+            self._tools.say(f"advised: {advice.procedure}")
+            return self.run(advice.plan, **settings)
+
+    def sweep(
+        self,
+        *,
+        epochs: int = 5,
+        seeds: int = 3,
+        images: int = 400,
+        lr: float = 1e-3,
+        blocks: bool = False,
+    ) -> Sweep:
+        """Accuracy against the number of layers kept, frozen and fine-tuned (Yosinski et al. 2014).
+
+        Everything runs on copies: the session's network stays as it is. An interrupt ends it after the step
+        under way; the same call goes on where it stopped.
+
+        Args:
+            epochs: of each run.
+            seeds: runs of each kind.
+            images: at most so many training images, and as many to measure on.
+            lr: learning rate of all runs; batches are as small as few images need.
+            blocks: keep all weights and train one block alone (surgical fine-tuning, Lee et al. 2023).
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: the network has random weights.
+        """
+        with self._call(trains=True), self._store.change() as change:
+            return advising.sweep(
+                change, self._tools, epochs=epochs, seeds=seeds, images=images, lr=lr, blocks=blocks
+            )
+
+    # ---------------------------------------------------------------- the old task
+
+    def forgetting(self, source: object = None) -> Forgetting:
+        """What the network still knows of its old task, and how far each layer has moved.
+
+        Args:
+            source: data of the old task, such as ``glyphs`` for convnet5; its validation part is measured on.
+                None for what was named before, what ships with tlnb, or drift alone.
+
+        Raises:
+            NotReady: no model or no data yet.
+            ModelError: the network came without a head that knew anything.
+            DataError: the data is not of the old task.
+        """
+        with self._call(), self._store.change() as change:
+            return old_knowledge.forgetting(change, self._old_task, self._tools, source)
+
+    def blend(self, a: float | None = None) -> Blend:
+        """Set the body between what it was before training (0) and what it is after (1).
+
+        Buffers, such as BatchNorm statistics, are blended as weights are; the head stays the new one. Any
+        later blend is between the same two ends, until the body is trained again.
+
+        Args:
+            a: how much of the new; None changes nothing and shows the curve alone.
+
+        Raises:
+            NotReady: nothing was trained yet.
+            BadArguments: ``a`` is not between 0 and 1.
+        """
+        with self._call(), self._store.change() as change:
+            return old_knowledge.blend(change, self._old_task, self._tools, a)
+
+    # ---------------------------------------------------------------- saving
+
+    def save(self, path: str) -> Lines:
+        """Write the whole state of the session to a file: nothing that training needs is left out.
+
+        Args:
+            path: of the file; ``.safetensors`` is added where it has no ending.
+
+        Raises:
+            NotReady: no model yet.
+            CheckpointError: it cannot be written, or another file stands there.
+        """
+        with self._call():
+            return self._checkpoints.save(path)
+
+    def resume(self, path: str | None = None) -> Lines:
+        """Come back to what was saved: by ``save`` to a file, or by the last autosave.
+
+        Everything is as it was then: weights and buffers, the optimizer's moments, the place in the schedule
+        and in the order of the samples, random states, history, heads and plan. Data that has a name is read
+        again; a variable must be named again (``%tl_data $name``).
+
+        Args:
+            path: of the file; None for the last autosave of this notebook, or else of this folder.
+
+        Raises:
+            CheckpointError: no such file, or it cannot be used here, and why; nothing has changed then.
+        """
+        with self._call("the session can be resumed"):
+            where, found = self._checkpoints.find(path, self._autosave.files)
+            with self._store.change() as change:
+                told = self._checkpoints.resume(change, found)
+            age = f"the autosave of {age_of(where):.0f} s ago"
+            return Lines(f"resumed from {printable(path) if path is not None else age}", *told)
+
+    # ---------------------------------------------------------------- what came of it
+
+    def results(self, *, worst: int = 8) -> Results:
+        """How good the network is on the validation samples, and where it goes wrong.
+
+        Args:
+            worst: how many of the worst mistakes are shown.
+
+        Raises:
+            NotReady: no model or no data.
+        """
+        with self._call():
+            return reports.results(self.view, worst)
+
+    def predict(self, source: object, *, views: int = 1) -> Predictions:
+        """What the network says of files, a folder or arrays.
+
+        Args:
+            source: a picture file, a folder, files a line each, or arrays.
+            views: how many views of each picture are averaged; 1 for the picture as it is.
+
+        Raises:
+            NotReady: no model or no data.
+            DataError: no such file, or something that cannot be predicted on.
+        """
+        with self._call():
+            return reports.predict(self.view, source, views)
+
+    def compare(self, a: object = None, b: object = None, *names: object) -> Comparison:
+        """Stages, rates and curves of several runs, or of this session, in one picture.
+
+        Args:
+            a, b: a run (what training answered), a history, a session, or a file that ``save`` wrote; nothing
+                for this session alone.
+            names: more of them.
+
+        Raises:
+            NotReady: nothing was trained.
+            CheckpointError: no such file.
+        """
+        given: Sequence[object] = [source for source in (a, b, *names) if source is not None]
+        return compare(given or [self.history])
+
+    def script(self, path: str | None = None, *, with_weights: bool = False, network: str = "") -> Script:
+        """The session as one plain PyTorch script that runs without tlnb and gives the same figures.
+
+        Args:
+            path: where to write it, with the files that it reads beside it; None shows it.
+            with_weights: put the starting weights beside it also where torchvision would download them.
+            network: code that makes ``model``, for a module of yours that a script cannot build.
+
+        Raises:
+            NotReady: no model or no data.
+            ExportError: nothing was trained, or something that a script cannot hold; says what.
+        """
+        with self._call():
+            return exporting.script(self.view, path, with_weights=with_weights, network=network)
+
+    def export(self, path: str) -> Lines:
+        """The network as a file that others can use, checked by loading it anew where there is no tlnb.
+
+        Args:
+            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
+                or ``.onnx``; a model card is written beside it.
+
+        Raises:
+            NotReady: no model or no data.
+            ExportError: another ending, a network that cannot be written so, or a check that failed.
+        """
+        with self._call():
+            return exporting.export(self.view, path, self._forgotten)
+
+    def _forgotten(self) -> Forgetting | None:
+        """What is left of the old task, where its data was named; None where nobody measured it."""
+        old = self._store.now.old
+        named = old.data is not None or old.source is not None
+        return self.forgetting() if named and old.network is not None else None
+
+    def status(self, *, env: bool = False) -> Lines | Table:
+        """Where the session stands.
+
+        Args:
+            env: say instead what is installed and what can be done here.
+        """
+        return examine() if env else reports.status(self.view)
+
+    def panel(self) -> PanelCard:
+        """Network, data, layers, rate and training in one place, to click; in a notebook that is open."""
+        return reports.panel(self.view)
+
+    # ---------------------------------------------------------------- names that outside scripts know
+
+    @property
+    def _loaded(self) -> LoadedModel | None:
+        return self._store.now.loaded
+
+    @property
+    def _data(self) -> loading.Data | None:
+        return self._store.now.data
+
+    @property
+    def _samples(self) -> Split | None:
+        return self._store.now.samples
+
+    @property
+    def _paused(self) -> Pending | None:
+        return self._store.now.plan
+
+    @property
+    def _importance(self) -> Importance | None:
+        return self._store.now.old.importance
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield

@@ -1,0 +1,363 @@
+"""Training in a session: the range test, a plan stage by stage, and going on where one was left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from tlnb.engine.arguments import whole_number
+from tlnb.engine.features.routes import Wish
+from tlnb.engine.rates import lr_finder
+from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.rates.suggest import rule_for
+from tlnb.engine.saving.pending import Pending
+from tlnb.engine.training import plan as plans
+from tlnb.engine.training import range_test
+from tlnb.engine.training.default_plan import default_plan
+from tlnb.engine.training.history import Run, StageResult, spans
+from tlnb.engine.training.micro import free_after, out_of_memory
+from tlnb.engine.training.optimizer_state import load_named_state
+from tlnb.engine.training.route import Route, Shortcut
+from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
+from tlnb.engine.training.stage_run import own_random_state, run_stage
+from tlnb.engine.training.stopping import Stopped
+from tlnb.engine.training.trainer import StageTrainer
+from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
+from tlnb.session.change import Change, Store
+from tlnb.session.hooks import Capture, Hook, StageUnderWay
+from tlnb.session.network import Network
+from tlnb.session.old_task import OldTask
+from tlnb.session.plans import (
+    changed,
+    free_layers,
+    is_complete,
+    need_head_of,
+    on_data_of,
+    samples_for,
+    take_plan,
+    traits_of,
+)
+from tlnb.session.recorder import head_learned_nothing
+from tlnb.session.state import SessionState, Split, began
+from tlnb.session.tools import Tools
+from tlnb.session.undo import Undo
+
+
+class Training:
+    """Finds a rate and trains plans.
+
+    Args:
+        store, tools, network: of the session.
+        old_task: is remembered before anything trains.
+        undo: puts a stage back that never got anywhere.
+        hooks: take part in each stage, in this order.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        tools: Tools,
+        network: Network,
+        old_task: OldTask,
+        undo: Undo,
+        hooks: Sequence[Hook],
+    ):
+        self._store, self._tools, self._network = store, tools, network
+        self._old_task, self._undo, self._hooks = old_task, undo, hooks
+        self._last_test: tuple[object, LRCurve] | None = None
+
+    # ---------------------------------------------------------------- the range test
+
+    def find_lr(self, *, steps: int | None, cache: bool, keys: dict[str, Any], **settings: Any) -> LRCurve:
+        """See ``Session.find_lr``; ``settings`` are those of the range test."""
+        state = self._store.now
+        stage = plans.one_stage("find a rate", state.need_ready(), state.frozen_indexes, keys)
+        lr_finder.check(**settings)
+        if steps is not None:
+            whole_number(steps, "--steps", range_test.LEAST)
+        stop = self._tools.stop
+        with self._store.change() as change:
+            trainer = self._trainer(change, stage, (stage,) if cache else None)
+            with self._tools.working("a range test"), own_random_state(0):
+                try:
+                    trainer.take_shortcut(self._tools.say, lambda *_: stop.check())
+                    return self._find_rate(trainer, steps, **settings)
+                except Stopped:
+                    said = "the range test was stopped; the network is as it was before it"
+                    if self._tools.interrupts.pressed:
+                        raise Interrupted(said) from None
+                    raise NotReady(said) from None
+
+    def _find_rate(self, trainer: StageTrainer, steps: int | None = None, **settings: Any) -> LRCurve:
+        """The range test of a stage, or its curve where nothing has changed since."""
+        state, emit = self._store.now, self._tools.emit
+        usual = {
+            "start": lr_finder.LOWEST,
+            "stop": lr_finder.HIGHEST,
+            "rule": rule_for(trainer.stage.schedule),
+        }
+        settings = usual | settings
+        changes = getattr(samples_for(state, trainer.stage)[0], "transform", None)
+        data = f"{state.data_fingerprint} {changes!r}"
+        key = range_test.key_of(trainer, steps, settings, data, state.step)
+        if self._last_test is None or self._last_test[0] != key:
+
+            def on_test(done: int, total: int, rate: float, loss: float) -> None:
+                if rate:
+                    emit("on_point", rate, loss)
+                else:
+                    emit("on_test", done, total)
+
+            emit("on_test", 0, range_test.passes_of(trainer, steps))
+            curve = range_test.find_rate(trainer, self._tools.stop, on_test, steps=steps, **settings)
+            self._last_test = key, curve
+        return self._last_test[1]
+
+    # ---------------------------------------------------------------- plans
+
+    def train(
+        self, epochs: int | None, lr: float | str | None, cache: bool, keep_best: bool, keys: dict[str, Any]
+    ) -> Run:
+        """See ``Session.train``."""
+        state = self._store.now
+        layers = state.need_ready()
+        if epochs is None and lr is None and not keys:
+            return self._begin(plans.parse_plan(self._default_plan(state), layers, ()), cache, keep_best)
+        settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
+        text = f"train {spans(free_layers(state))}"
+        stage = plans.one_stage(text, layers, state.frozen_indexes, settings)
+        return self._begin([stage], cache, keep_best)
+
+    def run(self, text: str, cache: bool, keep_best: bool, defaults: dict[str, Any]) -> Run:
+        """See ``Session.run``."""
+        if not isinstance(text, str):
+            raise PlanError(f"a plan is text with a stage a line, not {type(text).__name__}")
+        state = self._store.now
+        layers = state.need_ready()
+        stages = plans.parse_plan(text, layers, state.frozen_indexes, defaults)
+        return self._begin(stages, cache, keep_best)
+
+    def _default_plan(self, state: SessionState) -> str:
+        fit = head_learned_nothing(state) and state.step is None and state.need_model().trained
+        images = len(state.need_samples()[0])
+        return default_plan(state.need_layers(), state.frozen_indexes, images, traits_of(state), fit=fit)
+
+    def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
+        """Check all of a plan, then carry it out."""
+        state, stages = self._store.now, list(stages)
+        for stage in stages:
+            samples_for(state, stage)
+            if not state.need_model().head and (stage.kind == FIT or stage.init != "keep"):
+                raise PlanError(
+                    f"{stage.text!r} needs a head, and this network ends in no layer that could be one"
+                )
+            for hook in self._hooks:
+                hook.check_stage(state, stage)
+        return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
+
+    def _carry_out(self, plan: Pending) -> Run:
+        """Run what is left of a plan; where that is stopped, or breaks off, the rest can be gone on with."""
+        run, stop = Run(), self._tools.stop
+        left: Pending | None = plan
+        with self._tools.working("training"):
+            while left is not None and not (run.stopped or run.diverged):
+                # The button may be pressed after the last batch of a stage.
+                run.stopped = stop.asked
+                if run.stopped and left is plan:
+                    with self._store.change() as change:
+                        take_plan(change, plan)
+                if not run.stopped:
+                    self._run_stage(left, run)
+                    left = self._store.now.plan
+        self._tools.emit("on_run_end", run)
+        return run
+
+    # ---------------------------------------------------------------- one stage
+
+    def _run_stage(self, plan: Pending, run: Run) -> None:
+        """Train the first stage of a plan, and commit it however it ended."""
+        before, stage = self._start(plan)
+        trainer, result = stage.trainer, stage.result
+        failure: BaseException | None = None
+        told = False
+        try:
+            self._tools.emit(
+                "on_stage_start", plan.first, plan.count, self._description(stage), trainer.stage.epochs,
+                trainer.steps_per_epoch,
+            )  # fmt: skip
+            told = True
+            if not is_complete(plan.result):
+                run_stage(
+                    trainer, result, self._tools.stop, self._tools.emit,
+                    resume=result.left, watch=_Edges(self._hooks), keep_best=plan.keep_best,
+                    test=self._find_rate,
+                )  # fmt: skip
+        except BaseException as error:
+            failure = error
+        if told and began(result):
+            failure = self._end(replace(stage, ended=is_complete(result)), failure)
+            run.stages.append(result)
+        else:
+            self._never_began(before, stage)
+        if failure is not None:
+            if isinstance(failure, Exception) and out_of_memory(failure):
+                free_after(failure)
+                raise TrainingError(
+                    f"memory ran out in stage {trainer.number}, {trainer.micro or trainer.batch} samples at "
+                    "a time; freeze more layers, or take smaller pictures (--size)"
+                ) from None
+            raise failure
+        run.stopped = result.stopped
+        self._tools.emit("on_stage_end", result)
+
+    def _start(self, plan: Pending) -> tuple[SessionState, StageUnderWay]:
+        """Set all that a stage needs, or nothing; the state before it, and the stage."""
+        stage, goes_on = plan.stages[0], plan.result is not None
+        with self._store.change() as change:
+            take_plan(change, plan)
+            before = change.state
+            layers = before.need_layers()
+            self._network.set_frozen(change, (i in stage.frozen for i in range(len(layers))))
+            trainer = self._trainer(change, stage, plan.stages if plan.cache else None)
+            names = layers.describe(stage.frozen) if stage.frozen else ""
+            result = plan.result or StageResult(
+                trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
+            )
+            under_way = StageUnderWay(plan, trainer, result, before.frozen, goes_on)
+            for hook in self._hooks:
+                hook.before_stage(change, under_way)
+            if plan.with_moments and not goes_on:
+                load_named_state(trainer.model, trainer.optimizer, before.moments)
+            change.set(plan=replace(plan, result=result), running=True)
+        return before, under_way
+
+    def _end(self, stage: StageUnderWay, failure: BaseException | None) -> BaseException | None:
+        """Commit what came of a stage, by one assignment; what went wrong before, or here.
+
+        Whatever a hook fails with, the stage has ended: it must never be trained a second time.
+        """
+        with self._store.change() as change:
+            if stage.ended:
+                change.set(plan=stage.plan.after(), stages=(*change.state.stages, stage.result))
+            change.set(running=False)
+            for hook in self._hooks:
+                try:
+                    hook.after_stage(change, stage)
+                except BaseException as error:
+                    failure = failure or error
+        return failure
+
+    def _never_began(self, before: SessionState, stage: StageUnderWay) -> None:
+        """Take a stage back that got nowhere: the network and the state are those before it, the plan is kept."""
+        with self._store.change() as change:
+            result = stage.result if stage.goes_on else None
+            if change.state.undo and not stage.goes_on:
+                self._undo.put_back(change, change.state.undo[-1])
+            self._network.set_frozen(change, before.frozen)
+            now = change.state
+            change.state = replace(
+                before, plan=replace(stage.plan, result=result), old=now.old, frozen=now.frozen,
+                revision=now.revision,
+            )  # fmt: skip
+
+    def _description(self, stage: StageUnderWay) -> str:
+        trains = spans(stage.trainer.trained)
+        return f"{stage.trainer.stage.text} · trains {trains} · {self._store.now.layer_table.summary}"
+
+    def _trainer(self, change: Change, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
+        """A trainer for a stage.
+
+        Args:
+            change: in which the stage begins.
+            stage: its settings.
+            coming: this stage and those after it, whose features may be kept; None to keep none.
+        """
+        state = change.state
+        source, samples, loaded = state.need_data(), samples_for(state, stage), state.need_model()
+        trainer = StageTrainer(
+            loaded.model,
+            state.need_layers(),
+            stage,
+            Route(*samples, loaded.model, self._tools.device),
+            number=len(state.stages) + 1,
+            batch=stage.batch or source.batch,
+            seed=source.seed,
+            task=source.task,
+            step=state.step,
+            bn=traits_of(state).bn if stage.bn == AUTO else stage.bn,
+            head=loaded.head,
+            shortcut=self._shortcut(state, coming, samples) if coming and state.step is None else None,
+        )
+        self._old_task.prepare(change, trainer)
+        return trainer
+
+    def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> Shortcut:
+        model, layers = state.need_model().model, state.need_layers()
+        wish = Wish(coming[0].frozen, [stage.frozen for stage in coming[1:]], coming[0].views)
+
+        def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
+            return self._tools.routes.route(
+                model, layers, wish, samples, self._tools.device, say=say, tick=tick
+            )
+
+        return shortcut
+
+    # ---------------------------------------------------------------- going on
+
+    def go_on(self, keys: dict[str, Any]) -> Run:
+        """See ``Session.go_on``."""
+        state = self._store.now
+        state.need_ready()
+        plan = state.plan
+        if plan is None:
+            return self._further(state, keys)
+        if plan.own_step and state.step is None:
+            raise NotReady("a step of your own was training (%%tl_step); run that cell again, then go on")
+        settings = read_keys(keys)
+        if plan.result is not None and plan.result.diverged and not settings.get("lr"):
+            raise NotReady(
+                "the loss diverged at that rate; give a lower one, such as: %tl_train --continue lr 1e-4"
+            )
+        need_head_of(state, plan)
+        return self._carry_out(on_data_of(state, changed(plan, settings)))
+
+    def _further(self, state: SessionState, keys: dict[str, Any]) -> Run:
+        """A further stage with the moments of the last one."""
+        if not state.stages:
+            raise NotReady("nothing was trained yet; %tl_train trains what is unfrozen")
+        last = state.stages[-1]
+        if "epochs" not in keys:
+            raise NotReady(
+                f"nothing was stopped; to go on with the optimizer of stage {last.number}, "
+                "say for how long: %tl_train --continue epochs 3"
+            )
+        bn = {"bn": last.setup["bn"]} if "bn" in last.setup else {}
+        settings = {**last.stage.asked, **bn, "lr": last.rate or "auto", **keys}
+        stage = plans.one_stage(
+            f"continue {spans(free_layers(state))}", state.need_layers(), state.frozen_indexes, settings
+        )
+        cache, keep_best = last.setup.get("cache") is not False, last.setup.get("keep_best") is True
+        plan = Pending.of([stage], cache, keep_best)
+        return self._carry_out(replace(plan, with_moments=True, data=state.data_fingerprint))
+
+
+class _Edges:
+    """Tells the hooks of the edges of a stage.
+
+    Args:
+        hooks: of the session.
+    """
+
+    def __init__(self, hooks: Sequence[Hook]):
+        self._hooks = hooks
+
+    def on_edge(self, capture: Capture) -> None:
+        """A batch has ended."""
+        for hook in self._hooks:
+            hook.after_batch(capture)
+
+    def on_measured(self, capture: Capture) -> None:
+        """An epoch has ended."""
+        for hook in self._hooks:
+            hook.after_epoch(capture)
