@@ -49,7 +49,7 @@ def test_a_stage_that_ends_worse_is_taken_back_and_that_is_said() -> None:
     assert stage.records[-1].accuracy < score.accuracy - 0.2  # type: ignore[union-attr]
     assert same(before, state(tl))
     assert (stage.share, stage.final, run.accuracy) == (0.0, score, score.accuracy)  # type: ignore[union-attr]
-    said = "stage 2 was worse ("
+    said = "was worse ("
     assert said in stage.note
     assert "so the network is that of stage 1 again; guard off keeps" in stage.note
     assert said in repr(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def test_it_is_that_of_scikit_learn_and_nothing_else_has_changed(cache: bool) ->
     assert (stage.stage.kind, stage.rate, stage.curve, len(stage.records)) == ("fit", 0.0, None, 1)
     assert stage.digest_before == stage.digest_after != ""
     assert stage.note.endswith(" by 5 folds")
-    strength = float(stage.note.split()[1])
+    strength = float(re.findall(r"strength ([^, ]+)", stage.note)[0])
     x, y = entering(tl).double().numpy(), tl._samples[0].targets  # type: ignore[index]
     scaler = StandardScaler()
     theirs = LogisticRegression(C=strength, tol=1e-10, max_iter=100_000).fit(scaler.fit_transform(x), y)
