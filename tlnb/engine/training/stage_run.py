@@ -103,7 +103,8 @@ class _StageRun:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
-        result.stopped, result.note, result.diverged, result.kept = False, "", False, 0
+        result.fitted = "" if resume is None else result.fitted
+        result.stopped, result.note, result.diverged, result.kept = False, result.fitted, False, 0
         result.share, result.ending = 1.0, None
         result.left = resume
         try:
@@ -129,7 +130,8 @@ class _StageRun:
         if resume is None:
             self.start = weights_of(trainer) if wanted(trainer, result.before) else {}
             if trainer.stage.kind == FIT:
-                self._say(trainer.fit_head(self.stop).note)
+                result.fitted = trainer.fit_head(self.stop).note
+                self._say(result.fitted)
             else:
                 trainer.start_head(self.stop)
                 result.rate = trainer.stage.lr or self._found_rate()
