@@ -46,11 +46,12 @@ def interval(
         seed: of the draws.
     """
     count = len(targets)
-    grouped = units is not None and len(np.unique(units)) < count
+    number = count if units is None else len(np.unique(units))
+    grouped = number < count
     if score.name == "accuracy" and not grouped:
         hits = round(score(targets, answers) * count)
         return Interval(*wilson(hits, count), "Wilson")
-    what, number = ("groups", len(np.unique(units))) if grouped else ("samples", count)
+    what = "groups" if grouped else "samples"
     if number < 2:
         return Interval(float("nan"), float("nan"), f"of one of the {what} nothing can be told")
     found = np.concatenate([score.many(targets, answers, w) for w in draws(count, units, seed)])
