@@ -6,12 +6,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from tlnb.engine.results.bootstrap import compare, draws, fold_interval, interval, mcnemar
 from tlnb.engine.results.intervals import wilson
-from tlnb.engine.results.metrics import SCORES, score_named, shown_beside
+from tlnb.engine.results.metrics import SCORES, ScoreMeter, score_named, shown_beside
+from tlnb.engine.training.tasks import Classification, Regression
 from tlnb.errors import BadArguments, DataError
 
 
@@ -138,6 +140,22 @@ def test_many_weightings_are_each_weighting(name):
     score = score_named(name, "classes")
     each = [score(targets, answers, row) for row in weights]
     assert score.many(targets, answers, weights) == pytest.approx(each, nan_ok=True)
+
+
+def test_batches_give_the_score_of_all():
+    rng = torch.Generator().manual_seed(0)
+    scores, targets = torch.randn(50, 3, generator=rng), torch.randint(3, (50,), generator=rng)
+    meter = ScoreMeter(score_named("f1", "classes"), Classification().answers)
+    for x, y in zip(scores.split(16), targets.split(16), strict=True):
+        meter.update(x, y)
+    assert meter.value() == pytest.approx(sk.f1_score(targets, scores.argmax(1), average="macro"))
+    values = 40 + 3 * torch.randn(50, 2, generator=rng)
+    task = Regression.of(values)
+    meter = ScoreMeter(score_named("mae", "values"), task.answers)
+    meter.update(torch.zeros(50, 2), task.standardised(values))
+    assert meter.value() == pytest.approx(
+        sk.mean_absolute_error(values, values.mean(0).expand(50, 2)), rel=1e-4
+    )
 
 
 def test_names_are_checked_in_one_line():

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from tlnb.engine.data.sources.found import CLASSES, LABELS
 from tlnb.errors import BadArguments, did_you_mean
 
-VALUES = "values"
+CLASSES, LABELS, VALUES = "classes", "labels", "values"
 UNEVEN = (
     5  # from this ratio of the largest class to the smallest on, balanced accuracy is shown beside accuracy
 )
@@ -95,6 +96,33 @@ def shown_beside(targets: np.ndarray, kind: str) -> str | None:
     counts = np.bincount(targets)
     counts = counts[counts > 0]
     return "balanced" if counts.max() > UNEVEN * counts.min() else None
+
+
+class ScoreMeter:
+    """Gathers a score over batches; nothing waits for the device before it is asked for.
+
+    Args:
+        score: which.
+        answers: what scores mean, such as a task's ``answers``.
+    """
+
+    def __init__(self, score: Score, answers: Callable[[Tensor], Tensor]):
+        self.score, self._answers = score, answers
+        self._scores: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def update(self, scores: Tensor, targets: Tensor) -> None:
+        """Take in a batch: scores (B, outputs) as the network gives them, targets as it learns them."""
+        self._scores.append(scores.detach())
+        self._targets.append(targets)
+
+    def value(self) -> float:
+        """The score over all batches."""
+        targets = torch.cat(self._targets)
+        if self.score.kind == VALUES:  # in the user's unit, as the answers are
+            targets = self._answers(targets)
+        answers = self._answers(torch.cat(self._scores))
+        return self.score(targets.cpu().numpy(), answers.cpu().numpy())
 
 
 # -------------------------------------------------------------------- one class a sample
