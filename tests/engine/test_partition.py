@@ -227,6 +227,13 @@ def test_groups_are_told_in_four_ways():
     assert len(groups_by([None, float("nan"), None], 3)) == 3
 
 
+def test_some_of_the_samples_keep_their_groups_and_times():
+    told = groups_by(["b", "a", "b", "c"], 4).among(np.array([3, 1, 3]))
+    assert told.names == ("c", "a")
+    assert told.numbers.tolist() == [0, 1, 0]
+    assert times_by([3, 1, 2], 3).among(np.array([2, 0])).words == ("2", "3")
+
+
 @pytest.mark.parametrize(
     ("told", "words"),
     [

@@ -29,6 +29,10 @@ class Times:
     words: tuple[str, ...]
     by: str
 
+    def among(self, rows: np.ndarray) -> Times:
+        """The times of some of the samples, in their order; places of shape (n,)."""
+        return Times(self.values[rows], tuple(self.words[row] for row in rows), self.by)
+
 
 def times_by(told: object, count: int, columns: Mapping[str, Sequence[Any]] | None = None) -> Times:
     """The times that a user means.

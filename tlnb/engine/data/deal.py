@@ -17,7 +17,8 @@ TRIED = 64  # units that are tried against each other, of each part, to bring a 
 REFINED = 500  # the largest units that are moved or swapped to come nearer to the shares
 PARTNERS = 16  # units that each of them is tried against
 SWEEPS = 3
-LEAVES = 20_000  # ways of dealing that are all looked at where nothing else helped
+NODES = 30_000  # steps of the search through all ways of dealing, where moves and swaps were not enough
+DEPTH = 300  # units that it is made for
 
 Counts = dict[int, int]  # stratum → samples of it
 
@@ -235,9 +236,8 @@ class _Dealer:
         least = self._unavoidable()
         while (before := self.lacks) > least and self._better(before):
             pass
-        if self.lacks > least and len(self.worth) ** len(self.part) <= LEAVES:
-            best = _Exhaustive(self).best()
-            for unit, part in enumerate(best):
+        if self.lacks > least and len(self.part) <= DEPTH:
+            for unit, part in enumerate(_Search(self, least).best()):
                 self.put(unit, part)
 
     def _better(self, before: int) -> bool:
@@ -294,44 +294,52 @@ class _Dealer:
         return False
 
 
-class _Exhaustive:
-    """The best of all ways of dealing a few units: the least lacks, then the nearest to the shares."""
+class _Search:
+    """The way of dealing in which the least lacks, found by trying all of them as far as the steps reach.
 
-    def __init__(self, dealer: _Dealer):
-        self.dealer, self.contents = dealer, [dealer.content(unit) for unit in range(len(dealer.part))]
+    Args:
+        dealer: with a way to be bettered.
+        least: what must lack in any case.
+    """
+
+    def __init__(self, dealer: _Dealer, least: int):
+        self.worth, self.least, self.steps = dealer.worth, least, NODES
+        contents = [dealer.content(unit) for unit in range(len(dealer.part))]
+        # What is rare comes first: there the choice is smallest.
+        self.order = sorted(
+            range(len(contents)), key=lambda u: (min(dealer.reach[c] for c in contents[u]), u)
+        )
         # Bit 0 stands for all samples, so that no part stays empty where that can be.
-        self.masks = [sum(1 << (c + 1) for c in content) for content in self.contents]
+        self.empty = dealer.stress[-1]
+        self.masks = [sum(1 << (c + 1) for c in contents[unit]) for unit in self.order]
         self.rest = [0]  # what the units from each on hold
         for mask in reversed(self.masks):
             self.rest.append(self.rest[-1] | mask)
         self.rest.reverse()
-        self.found: tuple[int, int] | None = None
-        self.choice: list[int] = dealer.part.tolist()
+        self.lacks, self.choice = dealer.lacks, dealer.part.tolist()
+        self.part = [0] * len(contents)
 
     def best(self) -> list[int]:
         """The part of each unit."""
-        for unit in range(len(self.contents)):
-            self.dealer.take(unit)
-        self._go(0, [0] * len(self.dealer.worth), 0)
-        return self.choice
+        self._go(0, [0] * len(self.worth))
+        found: list[int] = self.choice
+        return found
 
-    def _go(self, unit: int, masks: list[int], cost: int) -> None:
-        every = self.rest[0]
-        lacks = sum(
-            worth * ((gone & ~1).bit_count() + self.dealer.stress[-1] * (gone & 1))
-            for worth, mask in zip(self.dealer.worth, masks, strict=True)
-            for gone in (every & ~(mask | self.rest[unit]),)
-        )
-        if self.found is not None and lacks > self.found[0]:
+    def _go(self, place: int, masks: list[int]) -> None:
+        self.steps -= 1
+        lacks = sum(w * self._weight(m | self.rest[place]) for w, m in zip(self.worth, masks, strict=True))
+        if lacks >= self.lacks or self.steps < 0 or self.lacks <= self.least:
             return
-        if unit == len(self.contents):
-            if self.found is None or (lacks, cost) < self.found:
-                self.found, self.choice = (lacks, cost), self.dealer.part.tolist()
+        if place == len(self.masks):
+            self.lacks, self.choice = lacks, list(self.part)
             return
-        for part in self.dealer.parts:
-            more = self.dealer.cost(self.contents[unit], part)
-            self.dealer.put(unit, part)
-            self._go(
-                unit + 1, [*masks[:part], masks[part] | self.masks[unit], *masks[part + 1 :]], cost + more
-            )
-            self.dealer.take(unit)
+        mask = self.masks[place]
+        gains = [-w * (mask & ~m).bit_count() for w, m in zip(self.worth, masks, strict=True)]
+        for part in sorted(range(len(masks)), key=gains.__getitem__):
+            self.part[self.order[place]] = part
+            self._go(place + 1, [*masks[:part], masks[part] | mask, *masks[part + 1 :]])
+
+    def _weight(self, mask: int) -> int:
+        """What a part with this mask lacks."""
+        gone = self.rest[0] & ~mask
+        return (gone >> 1).bit_count() + self.empty * (gone & 1)

@@ -33,6 +33,12 @@ class Groups:
     def __len__(self) -> int:
         return len(self.names)
 
+    def among(self, rows: np.ndarray) -> Groups:
+        """The groups of some of the samples, in their order; places of shape (n,)."""
+        numbers = self.numbers[rows]
+        first = np.sort(np.unique(numbers, return_index=True)[1])
+        return Groups(in_order(numbers), tuple(self.names[number] for number in numbers[first]), self.by)
+
 
 def groups_by(
     told: object,
