@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from tlnb.engine.export.script.writer import write
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
+from tlnb.engine.network.duplicate import duplicate
 from tlnb.engine.printable import printable
 from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.errors import ExportError, TlnbError
@@ -92,9 +92,8 @@ class Exporting(Recipes, Findings):
         preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
         # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
         network = Deployed(
-            copy.deepcopy(loaded.model).cpu(), preprocess, data.task, inputs.is_floating_point()
-        )
-        network.eval().requires_grad_(False)
+            duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()
+        ).at_rest()
         with torch.no_grad():
             answers = network(inputs)
         facts = about(loaded, data, samples, tlnb.__version__)

@@ -325,7 +325,10 @@ class Heads(State):
         if loaded.input is None:
             return None
         device = next(loaded.model.parameters()).device
-        return find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
+        found = find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
+        if loaded.own and found.runs_plain:
+            loaded.tell(found.note or "")
+        return found
 
     @staticmethod
     def _own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:

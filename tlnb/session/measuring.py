@@ -16,6 +16,7 @@ from tlnb.engine.advice.guards import Anchor, Distillation, Guard, fisher
 from tlnb.engine.arguments import path_of
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
 from tlnb.engine.training.history import StageResult
 from tlnb.engine.training.stage import Stage
@@ -90,7 +91,7 @@ class Measuring(Network, Training):
         before = _cloned(body_state(self.model, head))
         new = self._ends[0] if self._ends is not None and _same(self._ends[1], before) else before
         self._name_old_data(None, old)
-        self.model.eval()
+        set_training(self.model, False)
         last = before
         try:
             points = tuple(self._point(old, new, k) for k in sorted({*GRID, *(() if a is None else (a,))}))

@@ -14,6 +14,7 @@ from tlnb.engine.models import own_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import address, renewal
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.training.history import History
 from tlnb.errors import ModelError
 from tlnb.session.heads import Heads
@@ -88,7 +89,7 @@ class Network(Heads):
                     f"{option} is for a network that is loaded by name; a module has its weights"
                 )
         loaded = own_model.adopt(model, _shape(shape))
-        loaded.model.eval()
+        set_training(loaded.model, False)
         return loaded
 
     def _renew(self, loaded: LoadedModel, layers: LayerMap | None, where: object) -> None:

@@ -19,6 +19,7 @@ from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.models.published import CONVNET5, IMAGENET, build, is_vit, preset, torchvision_names
 from tlnb.engine.network.auxiliary import auxiliary_heads
 from tlnb.engine.network.head import find_head
+from tlnb.engine.network.modes import set_training
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
 __all__ = ["LoadedModel", "load_model", "names", "weight_names"]
@@ -75,7 +76,7 @@ def load_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)
-    loaded.model.eval()
+    set_training(loaded.model, False)
     return loaded
 
 

@@ -32,8 +32,11 @@ class Input:
         return cls(tuple(batch.shape[1:]), batch.dtype)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """A batch of one sample, all zeros."""
-        return torch.zeros((1, *self.shape), dtype=self.dtype, device=device)
+        """A batch of three samples: numbers from 0 to 1, other ones in each; zeros where token ids are wanted."""
+        if not self.dtype.is_floating_point:
+            return torch.zeros((3, *self.shape), dtype=self.dtype, device=device)
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand((3, *self.shape), generator=generator, dtype=torch.float32).to(device, self.dtype)
 
     def describe(self) -> str:
         """``3×224×224``, ``16 token ids``."""
@@ -100,8 +103,8 @@ class LoadedModel:
         return outputs_of(self.model.get_submodule(self.head)) if self.head else None
 
     def tell(self, note: str) -> None:
-        """Add a line to the notes."""
-        self.notes = (*self.notes, note)
+        """Add a line to the notes, where it does not stand there yet."""
+        self.notes = self.notes if note in self.notes else (*self.notes, note)
 
     def describe_input(self) -> str:
         """One line about what it takes."""

@@ -139,11 +139,11 @@ def _first(module: nn.Module) -> nn.Module | None:
 
 
 def _trouble(module: nn.Module, guess: Input) -> str | None:
-    """Why it does not run on a batch of two such samples, in one line; None where it does."""
+    """Why it does not run on a batch of such samples, in one line; None where it does."""
     device = next(module.parameters()).device
     try:
         with quiet(module):
-            module(guess.example(device).repeat(2, *[1] * len(guess.shape)))
+            module(guess.example(device))
     except Exception as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None
