@@ -19,7 +19,9 @@ from tlnb.engine.network.reading import Reading, read
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
 from tlnb.errors import ModelError, did_you_mean
 
-OTHERWISE = "no cut: a traced copy of its forward trains otherwise than it does, so it trains the ordinary way"
+OTHERWISE = (
+    "no cut: a traced copy of its forward trains otherwise than it does, so it trains the ordinary way"
+)
 ONE_LAYER = "no cut: the network is a single layer"
 NO_PLACE = "no cut: at no place does a single tensor carry all that the rest of the network needs"
 
