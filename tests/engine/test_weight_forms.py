@@ -166,17 +166,19 @@ def test_files_that_are_no_state_dict_are_called_by_their_kind(resnet: State, tm
     with zipfile.ZipFile(tmp_path / "packed.pth", "w") as archive:
         archive.writestr("readme.txt", "x")
     plain = {
-        "a.onnx": b"\x08\x08\x12\x07pytorch", "b.pth": b"\x08\x07\x12\x07pytorch\x1a\x032.1", "c.h5": b"\x89HDF\r\n\x1a\n",
-        "d.bin": b"GGUF\x03\0\0\0", "e.pth": b"", "f.pth": b"<!DOCTYPE html><html>", "g.pth": b"\x1f\x8b\x08\0",
-        "h.pth": b"version https://git-lfs.github.com/spec/v1\n", "i.pth": b'{"a": 1}', "j.safetensors": b"\x89PNG\r\n",
+        "a.onnx": b"\x08\x08\x12\x07pytorch", "b.pth": b"\x08\x07\x12\x07pytorch\x1a\x032.1",
+        "c.h5": b"\x89HDF\r\n\x1a\n", "d.bin": b"GGUF\x03\0\0\0", "e.pth": b"", "g.pth": b"\x1f\x8b\x08\0",
+        "f.pth": b"<!DOCTYPE html><html>", "h.pth": b"version https://git-lfs.github.com/spec/v1\n",
+        "i.pth": b'{"a": 1}', "j.safetensors": b"\x89PNG\r\n",
     }  # fmt: skip
     for name, content in plain.items():
         (tmp_path / name).write_bytes(content)
     words = {
-        "script.pt": "it is a TorchScript file", "lightning.ckpt": r"class pathlib\.", "whole.pth": r"class torch\.nn\.",
-        "cut.pth": "it is cut off", "packed.pth": "a zip archive", "a.onnx": "an ONNX file", "b.pth": "an ONNX file",
-        "c.h5": "an HDF5 file", "d.bin": "a GGUF file", "e.pth": "an empty file", "f.pth": "a web page",
-        "g.pth": "packed by gzip", "h.pth": "a pointer of Git LFS", "i.pth": "a text in JSON", "j.safetensors": "a picture",
+        "script.pt": "it is a TorchScript file", "lightning.ckpt": r"class pathlib\.", "cut.pth": "it is cut off",
+        "whole.pth": r"class torch\.nn\.", "packed.pth": "a zip archive", "a.onnx": "an ONNX file",
+        "b.pth": "an ONNX file", "c.h5": "an HDF5 file", "d.bin": "a GGUF file", "e.pth": "an empty file",
+        "f.pth": "a web page", "g.pth": "packed by gzip", "h.pth": "a pointer of Git LFS", "i.pth": "a text in JSON",
+        "j.safetensors": "a picture",
     }  # fmt: skip
     for name, expected in words.items():
         with pytest.raises(WeightsError, match=expected) as caught:

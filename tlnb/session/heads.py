@@ -13,6 +13,7 @@ from tlnb.answers import Lines
 from tlnb.engine.data.load import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
@@ -193,7 +194,7 @@ class Heads(State):
         if not loaded.head:
             raise ModelError(
                 f"{loaded.name} ends in no linear or convolution layer that a head could replace; "
-                "give it one output for each class itself"
+                f"give it one output for each class itself: {len(source.classes)}, not {loaded.outputs}"
             )
         generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
         outputs = len(source.classes)
@@ -251,7 +252,15 @@ class Heads(State):
             if loaded.own:
                 loaded.preprocess = preprocess
             self._see(loaded, samples[0])
+            few = (
+                samples[0]
+                .batch(torch.arange(min(3, len(samples[0]))))
+                .to(next(loaded.model.parameters()).device)
+            )
+            check_answer(loaded, few, len(source.classes))
             self._fit_head(loaded, source)
+            for line in notes_on_answer(loaded, few, source.task):
+                self._emit("on_message", line)
         except BaseException:
             loaded.preprocess, loaded.input, loaded.head = before
             raise

@@ -56,6 +56,7 @@ class LoadedModel:
         categories: names of the classes that its head knows, or None where nobody told.
         head: qualified name of the classifier module; empty where no linear or convolution layer ends it.
         side_heads: further classifiers, that help in training alone (Inception, GoogLeNet, DeiT).
+        width: number of scores a sample that it was seen to answer; None where it was not looked at.
         behind: activation behind the head, which a new head has none of (SqueezeNet); empty for none.
         notes: what the user should know about how it was loaded, a line each.
         input: one sample of its input; None where only data will tell.
@@ -81,6 +82,7 @@ class LoadedModel:
     fresh: Callable[[], nn.Module] | None = None
     fixed: frozenset[str] = frozenset()
     behind: str = ""
+    width: int | None = None
 
     def __post_init__(self) -> None:
         self.task = self.task or self.name
@@ -99,8 +101,8 @@ class LoadedModel:
 
     @property
     def outputs(self) -> int | None:
-        """How many class scores it gives; None where no head is known."""
-        return outputs_of(self.model.get_submodule(self.head)) if self.head else None
+        """How many class scores it gives; None where neither a head nor an answer is known."""
+        return outputs_of(self.model.get_submodule(self.head)) if self.head else self.width
 
     def tell(self, note: str) -> None:
         """Add a line to the notes, where it does not stand there yet."""
@@ -116,6 +118,7 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.model.parameters())
-        classes = f"{self.outputs} classes" if self.head else "no head that could be replaced"
+        classes = f"{self.outputs} classes" if self.outputs is not None else ""
+        classes = ", ".join(filter(None, (classes, "" if self.head else "no head that could be replaced")))
         lines = [f"{self.name}: {count:,} parameters, weights {self.weights}, {classes}"]
         return "\n".join([*lines, f"input {self.describe_input()}", *self.notes])

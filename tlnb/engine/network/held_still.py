@@ -25,9 +25,10 @@ class FrozenBuffers:
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: Collection[int]):
         names = [name for index in frozen for name in layers[index].buffer_names]
+        modules = dict(model.named_modules())
         self._kept: list[tuple[nn.Module, str, torch.Tensor, int]] = []
         for path, _, leaf in (name.rpartition(".") for name in names):
-            module = model.get_submodule(path)
+            module = modules[path]
             buffer = module._buffers.get(leaf)
             if isinstance(buffer, torch.Tensor) and not buffer.is_inference():
                 self._kept.append((module, leaf, buffer, buffer._version))
