@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,9 @@ from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.export.deployed import kind_of
+from tlnb.engine.network.duplicate import duplicate
+from tlnb.engine.network.familiar import is_familiar
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.printable import printable
 from tlnb.engine.table import Table
 from tlnb.engine.threads import pool
@@ -141,7 +143,9 @@ class Predictor:
 
     def __init__(self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device):
         self.data, self.preprocess, self.device = data, preprocess, device
-        self.network = folded(model).to(device)
+        self._familiar = is_familiar(model)
+        self.network = folded(model)
+        self.network.to(device)
         self.seconds = 0.0
 
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
@@ -157,7 +161,8 @@ class Predictor:
     def inputs(self, x: Tensor) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
         began = time.perf_counter()
-        with torch.inference_mode():
+        # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
+        with torch.inference_mode() if self._familiar else torch.no_grad():
             scores = scores_of(self.network(x.to(self.device))).float().cpu()
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
@@ -165,7 +170,10 @@ class Predictor:
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy in test mode, BatchNorm folded into the layer before it where torch can trace the forward."""
-    own = copy.deepcopy(model).eval()
+    own: nn.Module = duplicate(model)
+    set_training(own, False)
+    if not is_familiar(own):
+        return own  # what its forward does with a stand-in for a tensor is not known
     try:
         return fuse(own).eval()
     except Exception:  # whatever a forward does with a stand-in for a tensor

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.copies import copies_of_trainable, put_back
@@ -118,7 +119,7 @@ class _StageRun:
                         result.stopped, result.note = True, "broke off"
                     raise
         finally:
-            trainer.model.eval()
+            set_training(trainer.model, False)
             result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
             result.digest_after = self.proof.taken_anew()
             self._clock()
