@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import tlnb
 from tlnb.engine.data.load import Data
+from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.old_network import OldNetwork
@@ -232,9 +233,17 @@ _ASKED = {
 }  # fmt: skip
 
 
+_MORE_ASKED = {
+    f.name: flag if isinstance(f.default, bool) else text
+    for f in fields(SourceRequest)
+    if f.name not in _ASKED and f.name != "progress"
+}
+
+
 def _asked(plain: Plain) -> Plain:
     """The arguments of ``Session.data``, each of its type."""
-    return {name: optional(read, plain[name]) for name, read in _ASKED.items()}
+    known = {name: optional(read, plain[name]) for name, read in _ASKED.items()}
+    return known | {name: read(plain[name]) for name, read in _MORE_ASKED.items() if name in plain}
 
 
 def put_heads(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tlnb.engine.data import load as data
 from tlnb.engine.data.grid import PictureGrid, picture_grid
+from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.errors import DataError
 from tlnb.session.network import Network
 
@@ -15,56 +18,32 @@ def _again(named: data.Data) -> str:
 class Datasets(Network):
     """Name the data; the network is fitted to it."""
 
-    def data(
-        self,
-        source: object = None,
-        *,
-        valid: float = 0.2,
-        size: int | None = None,
-        batch: int | None = None,
-        per_class: int | None = None,
-        augment: object = "none",
-        balance: str | None = None,
-        target: str | None = None,
-        strict: bool = False,
-        show: bool = False,
-        seed: int = 0,
-    ) -> data.Data | PictureGrid:
+    @takes_request
+    def data(self, source: object = None, *, show: bool = False, **options: Any) -> data.Data | PictureGrid:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
                 ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
-            valid: share of the samples to validate on, where the source has no split of its own.
-            size: side of the training images in pixels, where it is not the network's own.
-            batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
-            per_class: at most this many training samples of each class.
-            augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
-            balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.
-            target: ``classes``, ``labels`` or ``regression``, where it cannot be told by the targets.
-            strict: a file that cannot be used is an error.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
-            seed: of the split, the new head, the order of samples and dropout.
+            options: how it is read, see below.
 
         Raises:
             NotReady: no source, and no data named before.
             DataError: nothing has changed then.
         """
+        request = SourceRequest.of(**options)
         if source is None:
             named = self._need_data()
-            others = (valid, size, batch, per_class, augment, balance, target, strict, seed)
-            if others != (0.2, None, None, None, "none", None, None, False, 0):
+            if request != SourceRequest():
                 raise DataError(
                     f"options need the data that they are for; name it too, such as: %tl_data {_again(named)}"
                 )
             return self.show_batch() if show else named
         if show:
             self._need_model()
-        fresh = data.load_data(
-            source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size, augment=augment,
-            balance=balance, target=target, strict=strict, progress=lambda *at: self._emit("on_check", *at),
-        )  # fmt: skip
+        fresh = data.load_data(source, request, progress=lambda *at: self._emit("on_check", *at))
         if self._loaded is not None:
             self._fit_data(fresh)
         self._data = fresh
