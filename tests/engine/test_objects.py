@@ -148,7 +148,7 @@ def test_pairs_are_training_and_validation():
         assert torch.equal(data.train.targets, CLASSES[:12])
     assert load_data(loaders).batch == 5
     assert load_data(loaders, batch=3).batch == 3
-    assert load_data(sets).batch == 64
+    assert load_data(sets).batch == 16
 
 
 def test_a_sampler_that_draws_is_named_and_refused():

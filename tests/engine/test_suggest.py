@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tlnb.engine.rates.smoothing import clear_fall, noise, smooth
 
 from tlnb.engine.rates import suggest
-from tlnb.engine.rates.smoothing import clear_fall, noise, smooth
 from tlnb.engine.rates.suggest import RULES
 
 RATES = np.geomspace(1e-7, 10, 100)

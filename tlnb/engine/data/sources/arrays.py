@@ -57,7 +57,7 @@ def collection_of(inputs: Any, request: SourceRequest = USUAL) -> Made:
         notes += scale_note(maxima, white, brighter)
         scale = PixelScale(0.0, white, scale.bands)
     assert scale.white is not None
-    scaled = pictures.float().sub_(scale.low).div_(scale.white - scale.low).clamp_(0, 1)
+    scaled = (pictures.float() - scale.low).div_(scale.white - scale.low).clamp_(0, 1)
     return lambda targets: Pictures(scaled, targets), scale, notes
 
 

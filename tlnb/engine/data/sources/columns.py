@@ -71,7 +71,7 @@ def columns_of(
     header: list[str] | None,
     body: list[list[str]],
     request: SourceRequest,
-    found: Callable[[str], bool],
+    found: Callable[[str], str | None],
     shown: str,
 ) -> Sheet:
     """The columns of a table.
@@ -80,7 +80,7 @@ def columns_of(
         header: names of the columns, or None.
         body: the rows.
         request: the columns that the user names.
-        found: whether a cell is the name of a picture that is there.
+        found: the picture that a cell names; None where there is none.
         shown: the table's name, for errors.
 
     Raises:
@@ -148,10 +148,10 @@ def _place(wanted: str, option: str, header: list[str] | None, width: int) -> in
     )
 
 
-def _path(names: Sequence[str], body: list[list[str]], found: Callable[[str], bool]) -> int:
+def _path(names: Sequence[str], body: list[list[str]], found: Callable[[str], str | None]) -> int:
     """The column of the pictures: one that is named so, else that with most pictures that are there."""
     sample = body[:: max(len(body) // 40, 1)]
-    hits = [sum(found(row[column]) for row in sample) for column in range(len(names))]
+    hits = [len({found(row[column]) for row in sample} - {None}) for column in range(len(names))]
     named = [names.index(name) for name in PATHS if name in names]
     good = [column for column in named if 2 * hits[column] >= len(sample)]
     if good:

@@ -62,20 +62,26 @@ class Resolver:
         self._listings: dict[str, Listing] = {}
         self._how: Counter[str] = Counter()
 
-    def guess(self, names: Sequence[str]) -> None:
-        """Choose the folder below the table's in which most of these names are, where they are not where they say."""
-        sample = names[:: max(len(names) // _SAMPLE, 1)]
-        if not sample or 2 * sum(self.find(name)[0] is not None for name in sample) >= len(sample):
-            self._how.clear()
-            return
+    def finds_most(self, names: Sequence[str]) -> bool:
+        """Whether most of these names, and not the same over and over, are files where they say."""
+        sample = _some(names)
+        return 2 * self._count(sample) >= len(set(sample)) > 0
+
+    def _count(self, sample: Sequence[str]) -> int:
+        """How many different files these names mean."""
+        return len({found for name in sample if (found := self.find(name)[0]) is not None})
+
+    def guess(self, names: Sequence[str]) -> int:
+        """Choose the folder below the table's in which most of these names are; how many of a sample of them."""
+        sample = _some(names)
         best, most = "", 0
-        for base in _folders(self.root):
+        for base in ("", *_folders(self.root)):
             self._bases = [base]
-            count = sum(self.find(name)[0] is not None for name in sample)
+            count = self._count(sample)
             if count > most:
                 best, most = base, count
         self._bases = ["", best] if best else [""]
-        self._how.clear()
+        return most
 
     @property
     def bases(self) -> list[str]:
@@ -107,7 +113,7 @@ class Resolver:
                 "leads out of the folder that the table is in; put the table above its pictures, or name their folder "
                 "(--folder), or follow links (--links)"
             )
-        return None, "no such file"
+        return None, "not a regular file" if os.path.exists(self.root / name) else "no such file"
 
     def notes(self) -> list[str]:
         """What to say about how names were found."""
@@ -145,7 +151,7 @@ class Resolver:
         plain = composed(last)
         for name in dict.fromkeys((plain + self.suffix, plain)):
             actual = listing.exact.get(name) or listing.loose.get(name.casefold())
-            if actual:
+            if actual and os.path.isfile(self.root / folder / actual):
                 return os.path.join(folder, actual), "spelling"
         actual = None if self.suffix else listing.stems.get(plain) or listing.stems.get(plain.casefold())
         if actual:
@@ -190,6 +196,10 @@ class Resolver:
 
     def _leads_out(self, name: str) -> bool:
         return not is_below(os.path.realpath(self.root / name), self._homes[0])
+
+
+def _some(names: Sequence[str]) -> Sequence[str]:
+    return names[:: max(len(names) // _SAMPLE, 1)]
 
 
 def _once(table: dict[str, str | None], key: str, name: str) -> None:

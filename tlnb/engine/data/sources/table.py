@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,10 @@ def read_table(file: Path, request: SourceRequest) -> Found:
         raise DataError(f"no usable picture in {shown}{first}")
     chosen = [i for i, _ in good]
     notes = [*sheet.notes, *resolver.notes()]
-    encoded = encode([_targets(sheet, chosen, request, notes)], request, _names(sheet))
+    targets = _targets(sheet, chosen, request, notes)
+    asked = replace(request, target=REGRESSION) if sheet.measured else request
+    # A single column of classes or of joined labels is named by what stands in it.
+    encoded = encode([targets], asked, sheet.names if targets.dtype.kind == "f" else None)
     used = [names[i] for i in chosen]
     scale, said = common_scale([resolver.root / name for name in used], [v for _, v in good], request)
     reader = FileReader(resolver.root, used, scale)
@@ -109,22 +113,27 @@ def _sheet(rows: list[list[str]], resolver: Resolver, request: SourceRequest, sh
     for line, row in enumerate(rows, start=1):
         if len(row) != width:
             raise DataError(f"{shown}: row {line} has {len(row)} cells, not {width}")
-    # Where the pictures are is looked for by what stands in the column in which it finds most of them.
-    best: tuple[int, list[str]] = (-1, [""])
-    for column in range(width):
-        resolver.guess([row[column] for row in rows[1:]])
-        sample = rows[1 :: max(len(rows) // 40, 1)]
-        hits = sum(resolver.find(row[column])[0] is not None for row in sample)
-        if hits > best[0]:
-            best = hits, resolver.bases
-    resolver.settle(best[1])
+    _look(rows[1:], resolver)
+    bases = resolver.bases
     header = rows[0] if _is_header(rows, resolver) else None
     body = rows[1:] if header else rows
     if not body:
         raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")
-    sheet = columns_of(header, body, request, lambda cell: resolver.find(cell)[0] is not None, shown)
-    resolver.settle(best[1])
+    sheet = columns_of(header, body, request, lambda cell: resolver.find(cell)[0], shown)
+    resolver.settle(bases)
     return sheet
+
+
+def _look(body: list[list[str]], resolver: Resolver) -> None:
+    """Choose where pictures are looked for: where the cells say, else where those of one column are found."""
+    columns = [[row[column] for row in body] for column in range(len(body[0]))] if body else []
+    if any(resolver.finds_most(cells) for cells in columns):
+        return
+    best: tuple[int, list[str]] = (0, resolver.bases)
+    for cells in columns:
+        hits = resolver.guess(cells)
+        best = max(best, (hits, resolver.bases), key=lambda pair: pair[0])
+    resolver.settle(best[1])
 
 
 def _is_header(rows: list[list[str]], resolver: Resolver) -> bool:
@@ -154,13 +163,6 @@ def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: l
             "for one class a picture name one column (--label)"
         )
     return cells.astype(float)
-
-
-def _names(sheet: Sheet) -> list[str] | None:
-    # A single column of classes or of joined labels is named by what stands in it.
-    if sheet.names is None or (len(sheet.names) == 1 and not are_numbers(row[0] for row in sheet.labels)):
-        return None
-    return sheet.names
 
 
 def _split(found: Found, everything: ReadPictures, words: list[str]) -> None:
