@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -19,8 +20,9 @@ from tlnb.engine.arguments import path_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.images.decode import decode_file
+from tlnb.engine.data.images.decode import decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
+from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
@@ -242,7 +244,7 @@ def _of_files(
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     def read(path: Path) -> Tensor | str:
         try:
-            return decode_file(path, predictor.preprocess)
+            return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
 
@@ -275,16 +277,20 @@ def _of_arrays(
         part = items[at : at + BATCH]
         if like is None:
             answers.append(
-                predictor.pictures(torch.stack([_fitted(p, predictor.preprocess) for p in part]), views)
+                predictor.pictures(
+                    torch.stack([_fitted(p, predictor.preprocess, predictor.data.scale) for p in part]), views
+                )
             )
         else:
             answers.append(predictor.inputs(torch.stack(list(part))))
     return [f"sample {number}" for number in range(len(items))], answers
 
 
-def _fitted(item: Any, preprocess: Preprocess) -> Tensor:
+def _fitted(item: Any, preprocess: Preprocess, scale: PixelScale) -> Tensor:
     try:
-        return fit_tensor(as_image_tensor(item), preprocess)
+        if isinstance(item, Image.Image):
+            return decode_image(item, preprocess, scale=scale)
+        return fit_tensor(as_image_tensor(item, scale), preprocess)
     except (BadPicture, TypeError, ValueError) as trouble:
         raise DataError(f"this cannot be predicted on: {trouble}") from None
 
@@ -308,12 +314,10 @@ def _rows(source: Any, like: Tensor) -> Tensor:
 
 def _pictures(source: Any, channels: int) -> Sequence[Any]:
     """Pictures one by one; (3, H, W) is one in colour for a network that sees colours, three grey ones else."""
-    from PIL import Image
-
     if isinstance(source, Image.Image):
-        return [np.asarray(source.convert("RGB"))]
+        return [source]
     if isinstance(source, list | tuple) and source and all(isinstance(s, Image.Image) for s in source):
-        return [np.asarray(s.convert("RGB")) for s in source]
+        return list(source)
     if not isinstance(source, Tensor | np.ndarray | list | tuple) or not len(source):
         raise DataError(
             "predictions are made for a picture file, a folder, a list of files, or arrays, "

@@ -157,8 +157,9 @@ class StageTrainer:
             id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
         }
         with self._still():
+            head = self.model.get_submodule(self.head) if self.head else self.model
             return fit_head(
-                self.model, self.model.get_submodule(self.head) if self.head else self.model, self.route.forward, list(views.values()),
+                self.model, head, self.route.forward, list(views.values()),
                 self.task, self.route.device, stop.check, strength=strength,
             )  # fmt: skip
 
