@@ -54,7 +54,7 @@ def figures(**changes: object) -> Figures:
     ],
 )
 def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str], kept: int) -> None:
-    layers = session("digits", per_class=5)._need_layers()
+    layers = session("digits", per_class=5).view.need_layers()
     found = decide(figures(**changes), layers)
     assert (found.amount, found.likeness) == cell
     assert found.kept == kept
@@ -69,7 +69,7 @@ def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str],
     [(0.8, 0.8, False), (0.8, 0.6, True), (0.95, 0.75, True), (0.99, 0.9, False)],
 )
 def test_where_the_last_layers_know_little_everything_moves_far(first: float, last: float, far: bool) -> None:
-    layers = session("digits", per_class=5)._need_layers()
+    layers = session("digits", per_class=5).view.need_layers()
     scores = (LayerScore(3, first, 0.01, 0.5, 3.0), LayerScore(7, last, 0.01, 0.3, 2.0))
     found = decide(figures(similarity=0.8, scores=scores), layers)
     stage = parse_plan(write_plan(found, 200), layers, ())[1]
@@ -88,7 +88,7 @@ def test_where_the_last_layers_know_little_everything_moves_far(first: float, la
 def test_few_images_move_far_only_where_less_is_known_and_spare_what_serves(
     first: float, last: float, lr: float, decay: float
 ) -> None:
-    layers = session("digits", per_class=5)._need_layers()
+    layers = session("digits", per_class=5).view.need_layers()
     scores = (LayerScore(3, first, 0.05, 0.5, 3.0), LayerScore(7, last, 0.05, 0.3, 2.0))
     found = decide(figures(images=50, per_class=5, similarity=0.8, scores=scores), layers)
     stage = parse_plan(write_plan(found, 50), layers, ())[1]
@@ -128,12 +128,12 @@ def test_the_table_marks_one_cell_and_the_text_holds_the_figures() -> None:
 def test_thin_evidence_is_said() -> None:
     assert "only 20 images" in repr(session("digits", per_class=2).advise())
     plenty = figures()
-    assert decide(plenty, session("digits", per_class=5)._need_layers()).doubts == ()
+    assert decide(plenty, session("digits", per_class=5).view.need_layers()).doubts == ()
     assert (
         "no figure for the similarity"
-        in decide(figures(similarity=None), session("digits")._need_layers()).doubts
+        in decide(figures(similarity=None), session("digits").view.need_layers()).doubts
     )
-    near = decide(figures(similarity=0.965), session("digits", per_class=5)._need_layers())
+    near = decide(figures(similarity=0.965), session("digits", per_class=5).view.need_layers())
     assert "near the border" in near.doubts[0]
 
 

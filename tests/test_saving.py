@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tlnb.engine.saving import autosave, checkpoint
+from tlnb.engine.training.stopping import StopRequest
 from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError, TrainingError
 from tlnb.session import Session
 
@@ -46,11 +47,11 @@ class StopAt:
         self.said.append(text)
 
 
-def session(stop_at: int = -1, *, data: bool = True, classes: int = 3) -> Session:
+def session(stop_at: int = -1, *, data: bool = True, classes: int = 3, seed: int = 0) -> Session:
     listener = StopAt(stop_at)
     made = Session([listener])
     listener.session = made
-    made.load(small(classes), input="1,8,8")
+    made.load(small(classes, seed), input="1,8,8")
     if data:
         made.data(samples(), batch=16)
     return made
@@ -99,6 +100,71 @@ def test_a_new_session_goes_on_from_a_file(kind: str, batch: int) -> None:
     assert figures(fresh) == figures(whole)
 
 
+FITTED = (
+    "fit head\nunfreeze all epochs 2 lr 1e-3 bn frozen blend 0.5\n"
+    "unfreeze all epochs 1 lr 3 schedule constant\nunfreeze 2: epochs 1 init soft blend auto guard off"
+)
+
+
+def endings(of: Session) -> list[tuple[Any, ...]]:
+    scores = [(s.before and s.before.valid_loss, s.final and s.final.valid_loss) for s in of.history.stages]
+    return [
+        (s.stage, s.share, s.note, s.rate, *more) for s, more in zip(of.history.stages, scores, strict=True)
+    ]
+
+
+def test_fits_blends_and_guards_come_out_the_same_after_a_stop_at_any_check_and_in_a_new_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, checks, usual = session(classes=2, seed=4), [0, -1], StopRequest.check
+
+    def check(self: StopRequest) -> None:
+        checks[0] += 1
+        if checks[0] == checks[1]:
+            self.ask()
+        usual(self)
+
+    monkeypatch.setattr(StopRequest, "check", check)
+    whole.run(FITTED)
+    assert [stage.share for stage in whole.history.stages][1:3] == [0.5, 0.0]
+    total, stopped_in = checks[0], set()
+    for at in range(
+        1, total, 7
+    ):  # while features are kept, fitted, trained on, measured, blended, gone back from
+        stopped, fresh = session(classes=2, seed=4), session(classes=2, seed=4)
+        checks[:] = [0, at]
+        run = stopped.run(FITTED)
+        assert run.stopped
+        stopped_in.add(len(stopped.history.stages))
+        assert not any(module.training for module in stopped.model.modules())
+        stopped.save("here")
+        checks[1] = -1
+        fresh.resume("here")
+        for each in (stopped, fresh):
+            each.go_on()
+            assert weights(each) == weights(whole), at
+            assert figures(each) == figures(whole), at
+            assert endings(each) == endings(whole), at
+    assert stopped_in >= {2, 3, 4}
+
+
+def test_a_fit_and_what_was_taken_back_can_be_undone_and_is_in_a_file() -> None:
+    once, other = session(classes=2, seed=4), session(classes=2, seed=4)
+    marks = [weights(once)]
+    for line in FITTED.splitlines():
+        once.run(line)
+        marks.append(weights(once))
+    assert marks[3] == marks[2], "the third stage was taken back"
+    once.save("end")
+    other.resume("end")
+    assert (weights(other), endings(other)) == (marks[-1], endings(once))
+    assert repr(other.history) == repr(once.history)
+    for mark in reversed(marks[:-1]):
+        once.undo()
+        assert weights(once) == mark
+    assert not len(once.history)
+
+
 def test_the_stop_button_works_in_the_range_test_the_prefix_and_validation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -112,12 +178,12 @@ def test_the_stop_button_works_in_the_range_test_the_prefix_and_validation(
         (StageTrainer, "evaluate"),
         (StageTrainer, "take_shortcut"),
     ):
-        stopped, usual = session(), getattr(owner, name)
+        stopped, original = session(), getattr(owner, name)
 
-        def press(*args: Any, usual: Any = usual, stopped: Session = stopped, **keys: Any) -> Any:
+        def press(*args: Any, original: Any = original, stopped: Session = stopped, **keys: Any) -> Any:
             if stopped.stop_request is not None:
                 stopped.stop_request.ask()
-            return usual(*args, **keys)
+            return original(*args, **keys)
 
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, press)

@@ -67,9 +67,6 @@ class LineProgress(Listener):
         """Whether it is as made without arguments, so that a better one for a shell may take its place."""
         return type(self) is LineProgress and self.write is print and self.show is None
 
-    def on_point(self, rate: float, loss: float) -> None:
-        """A range test has measured the loss at a rate: a point of its curve, in no order."""
-
     def on_curve(self, curve: Any) -> None:
         """Show the curve, as a picture where that can be seen."""
         if self.show is not None:
@@ -141,9 +138,6 @@ class BarProgress(LineProgress):
             self._bar.update(done)
         else:
             self._clear()
-
-    def on_point(self, rate: float, loss: float) -> None:
-        """A range test has measured the loss at a rate: a point of its curve, in no order."""
 
     def on_curve(self, curve: Any) -> None:
         """Take the bar away and show the curve."""

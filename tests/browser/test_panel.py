@@ -119,7 +119,7 @@ def test_an_interrupt_ends_what_the_panel_trains_at_a_batch_edge(
             panel.get_by_label("data", exact=True).fill("glyphs")
             notebook.tell("import tlnb.engine.data.load as m; usual = m.Data.samples; m.Data.samples = slow")
         panel.get_by_role("button", name=action).click()
-        panel.get_by_text("rates tried" if action == "Find a rate" else "reading the data").first.wait_for()
+        panel.get_by_text("of at most" if action == "Find a rate" else "reading the data").first.wait_for()
         notebook.page.wait_for_timeout(300)
         notebook.page.evaluate("() => { jupyterapp.commands.execute('kernelmenu:interrupt'); }")
         panel.get_by_text("interrupted; nothing is lost").wait_for()

@@ -57,10 +57,10 @@ def test_the_quickstart(open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook(*cells_of("01_quickstart.ipynb"))
     cells = run_and_save(notebook)
     assert check(notebook, cells) == 4  # two strips, the training, the panel
-    assert notebook.ask("len(tl.history)") == 7
+    assert notebook.ask("len(tl.history)") == 5
     training = notebook.view(5)
     assert training.locator(".tlnb-stage").count() == 3
-    assert training.locator(".tlnb-table tbody tr").count() == 7
+    assert training.locator(".tlnb-table tbody tr").count() == 5
     assert notebook.view(11).get_by_label("data", exact=True).input_value() == "digits"
     # The same session: a click in the panel moves the strip of cell 4.
     notebook.view(11).get_by_role("button", name="All train").click()

@@ -23,12 +23,26 @@ def test_finds_the_classifier(name, head):
         assert find_head(torchvision.models.get_model(name, **options)) == head
 
 
-def test_linear_head_is_he_normal_with_zero_bias():
-    head = new_head(nn.Linear(2000, 7), "linear", 50, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("init", ["zero", "fit"])
+def test_the_last_layer_starts_at_zero_and_those_before_it_he_normal(init):
+    head = new_head(nn.Linear(2000, 7), "mlp:50", 5, torch.Generator().manual_seed(0), init)
+    first, last = head[0], head[2]
+    assert first.weight.std().item() == pytest.approx((2 / 2000) ** 0.5, rel=0.02)
+    assert not last.weight.any()
+    assert not new_head(nn.Linear(20, 7), "linear", 5, init=init).weight.any()
+
+
+def test_he_gives_all_layers_he_normal_weights_and_draws_the_same_for_those_before_the_last():
+    head = new_head(nn.Linear(2000, 7), "linear", 50, torch.Generator().manual_seed(0), "he")
     assert head.weight.shape == (50, 2000)
     assert head.weight.std().item() == pytest.approx((2 / 2000) ** 0.5, rel=0.02)
     assert head.weight.mean().abs().item() < 1e-3
     assert not head.bias.any()
+    he, zero = (
+        new_head(nn.Linear(8, 2), "mlp:4", 3, torch.Generator().manual_seed(1), i) for i in ("he", "zero")
+    )
+    assert torch.equal(he[0].weight, zero[0].weight)
+    assert he[2].weight.all()
 
 
 def test_mlp_head_has_the_widths_asked_for():
@@ -49,7 +63,7 @@ def test_a_convolutional_head_stays_one():
 
 
 def test_the_same_generator_seed_gives_the_same_head():
-    heads = [new_head(nn.Linear(8, 2), "linear", 3, torch.Generator().manual_seed(4)) for _ in range(2)]
+    heads = [new_head(nn.Linear(8, 2), "linear", 3, torch.Generator().manual_seed(4), "he") for _ in range(2)]
     assert torch.equal(heads[0].weight, heads[1].weight)
 
 

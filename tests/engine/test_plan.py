@@ -27,6 +27,15 @@ def test_each_line_changes_what_the_line_before_left():
     assert (last.optimizer, last.momentum, last.schedule, last.patience) == ("sgd", 0.8, "cosine", 2)
 
 
+def test_fit_trains_the_head_alone_and_what_comes_after_starts_from_there():
+    fit, after = parse_plan(
+        "fit head guard off\nunfreeze 2 init zero blend 0.5 bn frozen", LAYERS, (0,), {"epochs": 4}
+    )
+    assert (fit.kind, fit.frozen, fit.epochs, fit.lr, fit.guard) == ("fit", (0, 1, 2), 1, None, False)
+    assert (after.kind, after.frozen, after.epochs) == ("train", (0, 1), 4)
+    assert (after.init, after.blend, after.bn, after.guard) == ("zero", 0.5, "frozen", True)
+
+
 def test_it_starts_from_what_is_frozen_and_takes_defaults():
     (stage,) = parse_plan("unfreeze 1  batch 8", LAYERS, (0, 1), {"epochs": "4", "batch": 2})
     assert (stage.frozen, stage.epochs, stage.batch) == ((0,), 4, 8)
@@ -39,7 +48,7 @@ def test_addresses_may_hold_spaces_after_commas():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze or train, not 'freez'; did you"),
+        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze, train or fit, not 'freez'; did"),
         ("freeze", "line 1 ('freeze'): freeze needs layers, such as: freeze body"),
         ("freeze epochs 3", "line 1 ('freeze epochs 3'): freeze needs layers, such as: freeze body"),
         ("freeze body epochs two", "epochs takes a whole number from 1 up, not 'two'"),
@@ -57,6 +66,17 @@ def test_addresses_may_hold_spaces_after_commas():
         ("freeze all", "nothing would train: every layer is frozen"),
         ("train none", "nothing would train"),
         ("unfreeze haed", "nearest: 'head'"),
+        ("fit", "fit needs layers, such as: fit head"),
+        ("fit body", "what can be fitted is the head alone: fit head"),
+        ("fit all", "what can be fitted is the head alone: fit head"),
+        ("fit head epochs 2", "fit has no epochs; it takes augment, views, guard"),
+        ("fit head lr 1e-3", "fit has no lr; it takes augment, views, guard"),
+        ("freeze body bn on", "bn takes one of auto, train, frozen, not 'on'"),
+        ("freeze body init he", "init takes one of keep, soft, zero, not 'he'"),
+        ("freeze head init zero", "init zero changes the head, which is frozen here; unfreeze it, or leave"),
+        ("freeze body blend 2", "blend takes none, auto or a number from 0 to 1, not '2'"),
+        ("freeze body blend nan", "blend takes none, auto or a number from 0 to 1, not 'nan'"),
+        ("freeze body guard yes", "guard takes on or off, not 'yes'"),
         ("", "the plan has no stage"),
         ("# nothing", "the plan has no stage"),
     ],

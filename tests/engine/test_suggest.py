@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tlnb.engine.rates import suggest
-from tlnb.engine.rates.smoothing import clear_fall, noise, smooth
 from tlnb.engine.rates.suggest import RULES
 
 RATES = np.geomspace(1e-7, 10, 100)
@@ -35,32 +34,17 @@ def test_minimum_is_a_tenth_of_the_lowest_rate():
     assert suggest.minimum(RATES, losses) == pytest.approx(lowest / 10)
 
 
-@pytest.mark.parametrize(("down", "up"), [(-4, -2.2), (-3.2, -1.5), (-2.5, -0.5)])
-def test_basin_is_a_quarter_along_the_floor(down, up):
-    # Four fifths of a sigmoid of width 0.2 are done 0.28 decades after its centre; the rise of width 0.05 and
-    # height 3 passes a tenth of the fall (0.2) 0.13 decades before its own.
-    first, last = down + 0.2 * np.log(4), up - 0.05 * np.log(14)
-    expected = first + (last - first) / 4
-    assert np.log10(suggest.basin(RATES, basin_curve(down, up))) == pytest.approx(expected, abs=0.08)
+@pytest.mark.parametrize("lowest", [-3.0, -2.63, -1.11])
+@pytest.mark.parametrize("closest", [1.0, 0.25])
+def test_basin_lies_below_the_lowest_place_of_the_parabola(lowest, closest):
+    # Half decades, and quarter decades near the lowest place, as the range test measures them.
+    log = np.array([-5, -4.5, *np.arange(-4, -0.5, closest), -0.5, 0])
+    found = suggest.basin(10**log, 2 + (log - lowest) ** 2)
+    assert found == pytest.approx(suggest.SAFE * 10**lowest)
 
 
-def test_basin_goes_to_the_end_of_a_sweep_that_never_explodes():
-    first = -0.5 + 0.2 * np.log(4)
-    found = np.log10(suggest.basin(RATES, sigmoid(-0.5, 0.2)))
-    assert found == pytest.approx(first + (1 - first) / 4, abs=0.08)
-
-
-@pytest.mark.parametrize("up", [-0.5, 0.5, 5.0])
-def test_basin_stays_near_the_descent_however_wide_the_floor_is(up):
-    # The end of a wide floor says where the loss explodes, not where training goes well.
-    expected = -4 + np.log10(suggest.CAP)
-    assert np.log10(suggest.basin(RATES, basin_curve(-4, up))) == pytest.approx(expected, abs=0.08)
-
-
-def test_basin_is_cautious_where_scores_die_quietly_at_high_rates():
-    # A head with ReLU: the loss falls, stays low for two decades, and creeps up to chance without exploding.
-    losses = sigmoid(-2.4, 0.25, high=1.2, low=0.35) + 0.05 / (1 + np.exp(-(np.log10(RATES) - 0.5) / 0.2))
-    assert 5e-3 < suggest.basin(RATES, losses) < 3e-2
+def test_basin_takes_the_last_rate_where_the_loss_still_falls():
+    assert suggest.basin(RATES, np.linspace(3, 1, 100)) == pytest.approx(suggest.SAFE * 10)
 
 
 def test_valley_is_the_middle_of_the_descent():
@@ -87,14 +71,14 @@ def test_brink_keeps_away_from_the_explosion_and_needs_no_fall():
 def test_order_of_the_rules_on_a_usual_curve():
     found = {name: rule(RATES, basin_curve(-4, -1)) for name, rule in RULES.items()}
     assert found["steepest"] < min(found["minimum"], found["basin"])
-    assert max(found["minimum"], found["basin"]) < 0.1
+    assert found["minimum"] < found["basin"] < 0.1
     assert found["brink"] < 0.1
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_no_rule_answers_on_a_flat_or_short_curve(name):
     assert RULES[name](RATES, np.full(100, 2.3)) is None
-    assert RULES[name](RATES[:5], np.array([5.0, 4, 3, 2, 1])) is None
+    assert RULES[name](RATES[:2], np.array([5.0, 4])) is None
     assert RULES[name](RATES[:0], np.array([])) is None
 
 
@@ -114,32 +98,3 @@ def test_what_comes_after_the_first_non_finite_loss_does_not_count(name, bad):
 
 def test_nan_from_the_first_step_is_no_answer():
     assert {rule(RATES, np.full(100, np.nan)) for rule in RULES.values()} == {None}
-
-
-def test_smoothing_keeps_a_straight_line_in_place_and_stops_an_explosion():
-    line = np.linspace(3, 1, 101)
-    assert smooth(line)[20:80] == pytest.approx(line[20:80], abs=1e-2), "no lag"
-    exploded = np.concatenate([np.full(50, 2.0), [1e6]])
-    assert smooth(exploded)[45] < 2.3
-
-
-def test_smoothing_starts_with_the_mean_of_the_first_points_not_with_the_first():
-    rng = np.random.default_rng(0)
-    firsts = [smooth(2 + 0.5 * rng.standard_normal(100))[0] for _ in range(500)]
-    assert np.std(firsts) < 0.25
-
-
-def test_the_noise_that_is_left_is_estimated_rightly():
-    rng = np.random.default_rng(0)
-    curves = [2 + 0.5 * rng.standard_normal(100) for _ in range(300)]
-    left = np.std([smooth(c)[50] for c in curves])
-    assert np.median([noise(c) for c in curves]) == pytest.approx(left, rel=0.25)
-
-
-@pytest.mark.parametrize("scatter", [0.02, 0.3, 1.0])
-def test_noise_alone_is_rarely_taken_for_a_fall_and_a_fall_is_seen(scatter):
-    rng = np.random.default_rng(1)
-    flat = [2 * np.exp(scatter * rng.standard_normal(100)) for _ in range(400)]
-    assert np.mean([clear_fall(c, smooth(c)) for c in flat]) < 0.03
-    falling = [sigmoid(-3) + 0.3 * scatter * rng.standard_normal(100) for _ in range(100)]
-    assert np.mean([clear_fall(c, smooth(c)) for c in falling]) > 0.95

@@ -1,6 +1,5 @@
 """A stage against the same training written out in plain PyTorch."""
 
-import pytest
 import torch
 from networks import blobs, small
 from torch import nn
@@ -8,7 +7,6 @@ from torch import nn
 from tlnb.engine.network import freezing
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.order import batches
-from tlnb.engine.training.range_test import find_rate
 from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.stopping import StopRequest
@@ -78,26 +76,3 @@ def test_evaluate_agrees_with_scikit_learn():
         shares = model(held.inputs).softmax(1)
     assert accuracy == accuracy_score(held.targets, shares.argmax(1))
     assert abs(loss - log_loss(held.targets, shares.double().numpy())) < 1e-5
-
-
-@pytest.mark.parametrize(
-    ("schedule", "rule"), [("one-cycle", "basin"), ("cosine", "basin"), ("constant", "minimum")]
-)
-def test_a_rate_that_is_held_is_read_off_the_curve_with_more_care(schedule, rule):
-    trainer = trainer_for(small(), Stage("test", (0, 1), lr=None, schedule=schedule))
-    curve = find_rate(trainer)
-    assert (curve.rule, curve.rate) == (rule, curve.suggestions[rule])
-    assert curve.rate is not None
-    assert find_rate(trainer, rule="steepest").rule == "steepest"
-
-
-def test_two_range_tests_give_the_same_curve_and_leave_no_trace():
-    model = small()
-    trainer = trainer_for(model, Stage("test", (0, 1), lr=None))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    random_state = torch.get_rng_state()
-    first, second = find_rate(trainer), find_rate(trainer)
-    assert first.losses == second.losses
-    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), random_state)
-    assert not trainer.optimizer.state

@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from networks import blobs, small
 
+from tlnb.engine.training.history import EpochRecord
 from tlnb.errors import CheckpointError
 from tlnb.session import Session
 
@@ -64,6 +65,12 @@ JOBS = {
     "guards, from another head": Job(
         "freeze body epochs 1 lr 0.02\nunfreeze all epochs 2 lr 0.02 keep ewc:20\n"
         "unfreeze 1: epochs 2 lr 0.01 keep l2sp:3\nunfreeze all epochs 2 lr 5e-3 keep lwf:1",
+        {"batch": 16},
+        old_classes=2,
+    ),
+    "fitted head, statistics that stay, blends": Job(
+        "fit head\nunfreeze all epochs 2 lr 0.01 init soft bn frozen blend 0.5\n"
+        "unfreeze all epochs 1 lr 3 schedule constant\nunfreeze 2: epochs 2 lr 0.01 init zero blend auto guard off",
         {"batch": 16},
         old_classes=2,
     ),
@@ -112,11 +119,17 @@ def outcome(session: Session) -> dict[str, object]:
             "number": s.number, "line": s.stage.text, "rate": s.rate, "note": s.note, "stopped": s.stopped,
             "digests": [s.digest_before, s.digest_after],
             "curve": s.curve and [s.curve.rates, s.curve.losses],
-            "records": [{k: v for k, v in r.to_dict().items() if k != "seconds"} for r in s.records],
+            "records": [without_clock(r) for r in s.records], "share": s.share,
+            "scores": [r and without_clock(r) for r in (s.before, s.ending)],
         }
         for s in session.history.stages
     ]  # fmt: skip
     return json.loads(json.dumps({"weights": sha.hexdigest(), "stages": stages, "frozen": session.frozen}))
+
+
+def without_clock(record: EpochRecord) -> dict[str, object]:
+    """What an epoch came to."""
+    return {k: v for k, v in record.to_dict().items() if k != "seconds"}
 
 
 def fork(folder: Path, work: object, every: float = 1e-3) -> int:

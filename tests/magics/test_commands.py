@@ -62,7 +62,6 @@ def test_the_cell_form_takes_the_keys_too() -> None:
 
 def test_every_setting_of_a_stage_is_a_key() -> None:
     assert set(KEYS) == {option.name for option in TRAIN.options} - {
-        "bn",
         "no-cache",
         "keep-best",
         "continue",

@@ -131,7 +131,7 @@ def test_bars_where_somebody_looks_leave_the_lines(kernel: Kernel) -> None:
 
 def test_a_curve_is_a_picture_with_text(kernel: Kernel) -> None:
     published = kernel.run(
-        "%tl_load convnet5\n%tl_data digits\ncurve = %tl_lr --steps 10\ntl.listeners[0].on_curve(curve)"
+        "%tl_load convnet5\n%tl_data digits\ncurve = %tl_lr --steps 12\ntl.listeners[0].on_curve(curve)"
     )
     (shown,) = of_kind(published, "display_data")
     assert {"image/png", "text/plain"} <= set(shown["data"])

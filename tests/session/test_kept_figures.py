@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from tlnb.engine.training.history import Run
 from tlnb.errors import TrainingError
 from tlnb.session import Session
 from tlnb.session.advising import advice_key
@@ -63,3 +64,53 @@ def test_advice_holds_for_this_very_data() -> None:
         keys.append(advice_key(tl.view.state))
     assert all(a != b for i, a in enumerate(keys) for b in keys[:i])
     assert keys[-1] == advice_key(tl.view.state)
+
+
+def trained() -> Session:
+    """A good stage on samples whose class is the place of the largest of three numbers."""
+    tl = session()
+    inputs = torch.randn(200, 6, generator=torch.Generator().manual_seed(1))
+    tl.data((inputs, inputs[:, :3].argmax(1)), batch=16)
+    tl.train(20, lr=3e-2)
+    return tl
+
+
+def trained_and_spoiled(**settings: object) -> Session:
+    """The same, and a stage at a rate that ruins it."""
+    tl = trained()
+    tl.train(2, lr=5.0, schedule="constant", **settings)
+    return tl
+
+
+def test_after_a_stage_was_taken_back_the_figures_are_those_of_the_network() -> None:
+    tl = trained_and_spoiled()
+    good, spoiled = tl.history.stages
+    assert spoiled.share == 0
+    assert spoiled.records[-1].accuracy < good.records[-1].accuracy
+    assert tl.history.final == good.final
+    assert tl.results().accuracy == pytest.approx(good.final.accuracy)
+    assert f"trained  2 stages, 22 epochs; accuracy {100 * good.final.accuracy:.1f} %" in repr(tl.status())
+    assert spoiled.note.startswith("was worse (")
+    assert [stage.taken_back for stage in tl.history.stages] == [False, True]
+    assert "stage 2 was worse and is taken back" in repr(Run(tl.history.stages))
+    assert "so the network is that of stage 1 again" in spoiled.row()[-1]
+    tl = trained_and_spoiled(guard="off")
+    assert tl.history.final == tl.history[-1]
+    assert not tl.history.stages[-1].taken_back
+
+
+def test_a_guard_compares_scores_of_the_same_samples_only() -> None:
+    tl = trained()
+
+    class Stops:
+        def on_batch(self, step: int, steps: int) -> None:
+            tl.stop_request.ask()
+
+    tl.listeners = [Stops()]
+    tl.train(2, lr=1e-3)
+    tl.listeners = []
+    shuffled = torch.randperm(60, generator=torch.Generator().manual_seed(1)) % 3
+    tl.data((torch.randn(60, 6, generator=torch.Generator().manual_seed(2)), shuffled), batch=16)
+    run = tl.go_on()
+    assert run.stages[0].final.accuracy < 0.8 * tl.history.stages[0].final.accuracy
+    assert run.stages[0].share == 1.0

@@ -105,6 +105,61 @@ def test_a_head_that_other_data_trained_stays_in_words(tmp_path: Path) -> None:
     assert [line for line in says.lines if "first left it" in line]
 
 
+class Squeezed(nn.Module):
+    """Ends as SqueezeNet does: a convolution, an activation, a mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Tanh())
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(6, 5, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.body(x)).flatten(1)
+
+
+def test_an_activation_behind_a_new_head_does_not_act_and_comes_back_with_the_old_one(tmp_path: Path) -> None:
+    tl = Session([])
+    tl.load(Squeezed(), input="3,8,8")
+    old, task, before = tl.model.classifier[1], tl.task, tl.model(PICTURES)
+    tl.data((PICTURES, torch.arange(24) % 2), batch=8)
+    new = tl.task
+    assert isinstance(tl.model.classifier[2], nn.Identity)
+    assert not tl.model.eval()(PICTURES).any()
+    run = tl.run("fit head\nunfreeze all epochs 2 lr 1e-2 guard off")
+    assert run.stages[0].final.valid_loss < 5  # type: ignore[union-attr]
+    scores = tl.model(PICTURES)
+    assert (scores < 0).any()
+    tl.save(str(tmp_path / "one"))
+    other = Session([])
+    other.load(Squeezed(), input="3,8,8")
+    other.resume(str(tmp_path / "one"))
+    assert torch.equal(other.model(PICTURES), scores)
+    tl.head(task=task)
+    assert tl.model.classifier[1] is old
+    assert isinstance(tl.model.classifier[2], nn.ReLU)
+    assert tl.model(PICTURES).shape == before.shape
+    tl.head(task=new)
+    assert torch.equal(tl.model(PICTURES), scores)
+    tl.head("linear", init="he")
+    assert (tl.model(PICTURES) < 0).any()
+
+
+class SharedActivation(Squeezed):
+    """One activation module for the body and behind the head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body[1] = self.classifier[2]
+
+
+def test_an_activation_that_serves_the_body_too_stays() -> None:
+    tl = Session([])
+    tl.load(SharedActivation(), input="3,8,8")
+    tl.data((PICTURES, torch.arange(24) % 2), batch=8)
+    assert isinstance(tl.model.classifier[2], nn.ReLU)
+    assert tl.model.body[1] is tl.model.classifier[2]
+
+
 MODULES = (
     nn.Linear(3, 4, bias=False), nn.Conv2d(3, 8, 3, padding="same", padding_mode="reflect"),
     nn.Conv2d(4, 8, (3, 1), 2, (1, 0), groups=2), nn.BatchNorm2d(4, affine=False), nn.LayerNorm(5, eps=1e-3),

@@ -33,11 +33,15 @@ def same_weights(session: Session, folder: Path) -> bool:
 
 
 def figures(session: Session) -> list[str]:
-    return [
-        f"stage {r.stage}, epoch {r.epoch} of {r.epochs}: training loss {r.train_loss:.4f}, "
-        f"validation loss {r.valid_loss:.4f}, {r.metric_name} {r.accuracy:.4f}"
-        for r in session.history
-    ]
+    found = []
+    for stage in session.history.stages:
+        fitted = stage.note.partition(',')[0] if stage.stage.kind == "fit" else ""
+        found += [
+            f"stage {r.stage}, {fitted or f'epoch {r.epoch} of {r.epochs}: training loss {r.train_loss:.4f}'}"
+            f"{':' if fitted else ','} validation loss {r.valid_loss:.4f}, {r.metric_name} {r.accuracy:.4f}"
+            for r in stage.records
+        ]
+    return found
 
 
 def trained_on_digits(**options: object) -> Session:
@@ -73,6 +77,42 @@ def test_settings_of_stages_are_in_the_numbers(tmp_path: Path) -> None:
         bn="frozen",
     )
     session.train(epochs=3, lr=1e-3, keep_best=True)
+    check(session, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        "fit head\nunfreeze 6: lr 1e-3 init soft guard off\nunfreeze all lr 1e-3 blend 0.25 guard off",
+        "freeze body lr 1e-2 init zero\nunfreeze all lr 0.1 schedule constant\nfit head guard off",
+    ],
+)
+def test_fitted_heads_their_starts_blends_and_guards_are_bit_equal(tmp_path: Path, plan: str) -> None:
+    session = trained_on_digits()
+    session.run(plan)
+    assert [stage.share for stage in session.history.stages] in ([1.0, 1.0, 0.25], [1.0, 0.0, 1.0])
+    check(session, tmp_path)
+
+
+def test_the_default_plan_is_bit_equal(tmp_path: Path) -> None:
+    session = Session([])
+    session.load(nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2)))
+    rows = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    session.data((rows, (rows[:, :3].argmax(1))), balance="weights")
+    session.train()
+    session.train(lr=1e-3, bn="frozen")
+    assert [stage.stage.kind for stage in session.history.stages] == ["fit", "train", "train"]
+    check(session, tmp_path)
+
+
+@pytest.mark.parametrize("target", ["labels", "regression"])
+def test_labels_and_values_are_fitted_in_a_script(tmp_path: Path, target: str) -> None:
+    rows = torch.randn(60, 6, generator=torch.Generator().manual_seed(0))
+    targets = (rows[:, :2] > 0).float() if target == "labels" else rows[:, :2] * 3 + 1
+    session = Session([])
+    session.load(nn.Sequential(nn.Linear(6, 12), nn.ReLU(), nn.Linear(12, 3)))
+    session.data((rows, targets), target=target)
+    session.run("fit head")
     check(session, tmp_path)
 
 

@@ -147,6 +147,39 @@ def test_a_short_range_test_in_a_cell_has_no_view(session: Session) -> None:
     assert not asked
 
 
+def test_the_view_of_a_long_range_test_has_the_points_of_before_it(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = TrainingView(session)
+    cell = CellProgress(lambda: None, lambda: view)
+    cell.on_test(0, 9)
+    cell.on_point(1e-2, 2.0)
+    assert view.points == []
+    monkeypatch.setattr("tlnb.widgets.progress._MOMENT", -1)
+    cell.on_test(5, 9)
+    cell.on_point(1e-3, 3.0)
+    cell.on_point(1e-2, 1.0)
+    assert view.points == [[1e-3, 3.0], [1e-2, 1.0]], "in the order of the rates, each as it is known best"
+    assert view.progress["testing"]
+
+
+def test_the_curve_is_there_while_it_is_measured(session: Session) -> None:
+    view, seen = TrainingView(session), []
+
+    class Reads(Listener):
+        def on_point(self, rate: float, loss: float) -> None:
+            seen.append((view.state, len(view.points)))
+
+    session.listeners = [view.listener, Reads()]
+    curve = session.find_lr()
+    assert {state for state, _ in seen} == {"running"}
+    counts = [count for _, count in seen]
+    assert counts == sorted(counts)
+    assert counts[0] == 1
+    assert counts[-1] == len(curve.rates)
+    assert view.state == ""
+
+
 def test_an_interrupt_between_cells_is_heard_inside_alone() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

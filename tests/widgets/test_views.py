@@ -134,7 +134,7 @@ def test_the_panel_does_the_main_job_and_writes_it_down() -> None:
     panel.act("train")
     assert panel.error == ""
     assert list(panel.magics) == [
-        "%tl_load convnet5", "%tl_data digits", "%tl_freeze body\n%tl_unfreeze head", "%tl_train epochs 1",
+        "%tl_load convnet5", "%tl_data digits", "%tl_freeze body\n%tl_unfreeze head", "%tl_train",
     ]  # fmt: skip
     assert panel.session.history[-1].accuracy > 0.8
 

@@ -274,12 +274,15 @@ TRAIN = Command(
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
-answer says so; guard off keeps it. fit head, a line of a plan, fits the last layer to convergence: logistic
-regression on what the frozen layers give, its strength chosen by folds. The learning rate is found by a range
-test unless lr says otherwise; schedule constant takes a more cautious one from the same curve (rule minimum), as it
-is held from the first step. In a plan, train L trains exactly the layers L; freeze and unfreeze change what the line
-before left. The whole plan is checked before
-anything trains. Keys on the line of %%tl_train hold for every stage that does not say otherwise.""",
+answer says so; guard off keeps it.
+
+The learning rate is found by a range test unless lr says otherwise; schedule constant takes a more cautious one from
+the same curve (rule minimum), as it is held from the first step.
+
+In a plan, train L trains exactly the layers L; freeze and unfreeze change what the line before left. fit head fits
+the last layer to convergence: logistic regression on what the frozen layers give, its strength chosen by folds. The
+whole plan is checked before anything trains. Keys on the line of %%tl_train hold for every stage that does not say
+otherwise.""",
     examples=(
         ("%tl_train", "the default plan: the head first, then the rest"),
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
@@ -287,8 +290,8 @@ anything trains. Keys on the line of %%tl_train hold for every stage that does n
         ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),
         ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
-            "%%tl_train\nfreeze body    epochs 3              # only the head trains\n"
-            "unfreeze -3:   epochs 2   lr auto\nunfreeze all   epochs 3   lr 1e-4   decay 2.6",
+            "%%tl_train\nfit head                              # logistic regression on frozen features\n"
+            "unfreeze -3:   epochs 2   init soft\nunfreeze all   epochs 3   lr 1e-4   decay 2.6",
             "three stages; in the last, each earlier layer learns 2.6 times slower",
         ),
     ),

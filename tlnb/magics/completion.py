@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
+from tlnb.engine.training.stage import FIT, FIT_KEYS
 from tlnb.errors import BadArguments
 from tlnb.magics.command import Command, Option
 from tlnb.magics.commands import COMMANDS, TRAIN
@@ -16,7 +17,7 @@ from tlnb.magics.line import Word, split_line
 from tlnb.magics.magics import TlMagics
 from tlnb.magics.values import Kind
 
-_VERBS = ("freeze", "unfreeze", "train")
+_VERBS = ("freeze", "unfreeze", "train", FIT)
 _LAYERS = ("body", "head", "all", "none")
 _FILES = "IPCompleter.file_matcher"
 # "curve = %tl_lr --ru": an assignment and the percent signs may stand before the name.
@@ -86,8 +87,9 @@ class TlCompleter:
         if not words:
             return Offer(fragment, _VERBS, "verb")
         if len(words) == 1 or words[-1].text.endswith(","):
-            return self._layers(fragment)
-        return self._bare(TRAIN, words[2:], fragment)
+            return Offer(fragment, ("head",), "layer") if words[0].text == FIT else self._layers(fragment)
+        keys = FIT_KEYS if words[0].text == FIT else None
+        return self._bare(TRAIN, words[2:], fragment, keys)
 
     def _command(self, command: Command, words: Sequence[Word], fragment: str) -> Offer | None:
         if fragment.startswith("$"):
@@ -115,14 +117,16 @@ class TlCompleter:
         free = tuple(f"--{o.name}" for o in command.options if f"--{o.name}" not in used)
         return Offer(fragment, free, "option")
 
-    def _bare(self, command: Command, words: Sequence[Word], fragment: str) -> Offer | None:
+    def _bare(
+        self, command: Command, words: Sequence[Word], fragment: str, keys: Collection[str] | None = None
+    ) -> Offer | None:
         name, equals, start = fragment.partition("=")
         flat = [part for word in words for part in _parts(word)]
         if equals or len(flat) % 2:
             option = command.option(name if equals else flat[-1])
             return self._value(option.kind, start if equals else fragment) if option and option.kind else None
-        free = tuple(option.name for option in command.options if option.name not in flat[::2])
-        return Offer(fragment, free, "key")
+        names = [option.name for option in command.options if keys is None or option.name in keys]
+        return Offer(fragment, tuple(name for name in names if name not in flat[::2]), "key")
 
     def _value(self, kind: Kind, fragment: str, placed: Sequence[Word] = ()) -> Offer:
         if kind.source == "layers":

@@ -100,6 +100,9 @@ def word_or_object(takes: str, sign: str, *choices: str, source: str = "", files
     return Kind(takes, read, sign, choices=choices, source=source, files=files)
 
 
+_WORDS = {"rate": ("auto",), "switch": ("on", "off"), "share": ("none", "auto")}  # that a key may take
+
+
 def stage_key(name: str, key: Key) -> Kind:
     """A setting of a stage; it is read by the engine, so a plan and a magic line take the same."""
 
@@ -108,9 +111,10 @@ def stage_key(name: str, key: Key) -> Kind:
             setting = read_key(name, value)
         except PlanError:
             raise ValueError from None
-        return "auto" if setting is None else setting
+        return nothing if setting is None else setting
 
-    return Kind(key.takes, read, choices=key.choices or (("auto",) if key.kind == "rate" else ()))
+    nothing = "auto" if key.kind == "rate" else "none"  # the word for None
+    return Kind(key.takes, read, choices=key.choices or _WORDS.get(key.kind, ()))
 
 
 def read_value(kind: Kind, label: str, value: object) -> object:

@@ -47,9 +47,10 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         except Stopped:
             raise NotReady("stopped before everything was measured") from None
     found = found.of_all(samples)
-    decision = decide(found, layers)
+    traits = traits_of(state)
+    decision = decide(found, layers, traits)
     note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
-    plan = write_plan(decision, len(samples), traits_of(state))
+    plan = write_plan(decision, len(samples), traits)
     advice = Advice(found, decision, plan, len(layers.body), time.perf_counter() - began, note)
     change.set(advice=(advice_key(state), advice))
     return advice

@@ -113,7 +113,8 @@ def on_data_of(state: SessionState, plan: Pending) -> Pending:
         size = plan.stages[0].batch or state.need_data().batch
         left = result.left.at_epoch_start(len(batches(len(state.need_samples()[0]), size, 0)))
         setup = result.setup or {"unknown": "other data, named after the kernel died in the middle of it,"}
-        result = replace(result, left=left, setup=setup, records=list(result.records))
+        # A score of before was measured on other samples, so no guard can compare with it.
+        result = replace(result, left=left, setup=setup, records=list(result.records), before=None)
     elif result is not None and not result.setup:
         setup = {"unknown": "other data, named after the kernel died in the middle of it,"}
         result = replace(result, setup=setup)

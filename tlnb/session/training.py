@@ -19,7 +19,7 @@ from tlnb.engine.training.history import Run, StageResult, spans
 from tlnb.engine.training.micro import free_after, out_of_memory
 from tlnb.engine.training.optimizer_state import load_named_state
 from tlnb.engine.training.route import Route, Shortcut
-from tlnb.engine.training.stage import AUTO, Stage, read_keys
+from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
 from tlnb.engine.training.stage_run import own_random_state, run_stage
 from tlnb.engine.training.stopping import Stopped
 from tlnb.engine.training.trainer import StageTrainer
@@ -92,14 +92,22 @@ class Training:
     def _find_rate(self, trainer: StageTrainer, steps: int | None = None, **settings: Any) -> LRCurve:
         """The range test of a stage, or its curve where nothing has changed since."""
         state, emit = self._store.now, self._tools.emit
-        settings.setdefault("rule", rule_for(trainer.stage.schedule))
-        key = range_test.key_of(trainer, steps, settings, state.data_fingerprint, state.step)
+        usual = {
+            "start": lr_finder.LOWEST,
+            "stop": lr_finder.HIGHEST,
+            "rule": rule_for(trainer.stage.schedule),
+        }
+        settings = usual | settings
+        changes = getattr(samples_for(state, trainer.stage)[0], "transform", None)
+        data = f"{state.data_fingerprint} {changes!r}"
+        key = range_test.key_of(trainer, steps, settings, data, state.step)
         if self._last_test is None or self._last_test[0] != key:
 
             def on_test(done: int, total: int, rate: float, loss: float) -> None:
-                emit("on_test", done, total)
                 if rate:
                     emit("on_point", rate, loss)
+                else:
+                    emit("on_test", done, total)
 
             emit("on_test", 0, range_test.passes_of(trainer, steps))
             curve = range_test.find_rate(trainer, self._tools.stop, on_test, steps=steps, **settings)
@@ -140,6 +148,10 @@ class Training:
         state, stages = self._store.now, list(stages)
         for stage in stages:
             samples_for(state, stage)
+            if not state.need_model().head and (stage.kind == FIT or stage.init != "keep"):
+                raise PlanError(
+                    f"{stage.text!r} needs a head, and this network ends in no layer that could be one"
+                )
             for hook in self._hooks:
                 hook.check_stage(state, stage)
         return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))

@@ -33,6 +33,7 @@ class CellProgress(LineProgress):
         self._view: Any = None
         self._test: Any = None
         self._test_began = 0.0
+        self._points: list[tuple[float, float]] = []  # of a test that has no view yet
         self._lines = BarProgress(show=show)
 
     @property
@@ -54,11 +55,13 @@ class CellProgress(LineProgress):
             return
         now = time.monotonic()
         if done == 0:
-            self._test, self._test_began = None, now
+            self._test, self._test_began, self._points = None, now, []
         elif self._test is None and now - self._test_began > _MOMENT:
             self._test = self._new_test_view()
             if self._test is not None:
                 self._test.listener.on_test(0, total)
+                for point in self._points:
+                    self._test.listener.on_point(*point)
             self._test_began = math.inf  # ask once
         if self._test is not None:
             self._test.listener.on_test(done, total)
@@ -69,6 +72,8 @@ class CellProgress(LineProgress):
             self._shown.on_point(rate, loss)
         elif self._test is not None:
             self._test.listener.on_point(rate, loss)
+        else:
+            self._points.append((rate, loss))
 
     def on_curve(self, curve: Any) -> None:
         """The curve of the stage."""

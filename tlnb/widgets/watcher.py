@@ -110,7 +110,7 @@ class Watcher(Listener):
     def on_stage_end(self, result: Any) -> None:
         """How the stage ended, and the proof about its frozen layers."""
         self._stages[-1] |= {"ended": True, "note": result.note, "proof": result.proof}
-        if not result.stopped and not result.note:
+        if len(result.records) == result.stage.epochs:
             self.view.progress = self.view.progress | {"done": self._steps, "left": 0}
         self._send_stages()
 

@@ -28,6 +28,7 @@ from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.routes import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.default_plan import Traits
 from tlnb.engine.training.tasks import Classification
 
 SCRATCH, ADVISED, FIGURES = "scratch", "advised", "figures"
@@ -62,7 +63,8 @@ def seen(ground: TrialGround, task: TaskSet) -> dict:
     layers = find_layers(ground.model, ground.samples[0].batch(torch.arange(1)), head=ground.head)
     figures = measure(ground.model, layers, ground.samples[0], Routes(FeatureCache(None)), ground.device)
     counts = torch.bincount(task.test[1]).double()
-    plan = write_plan(decide(figures, layers), figures.images)
+    traits = Traits.of(ground.model, trained=True)
+    plan = write_plan(decide(figures, layers, traits), figures.images, traits)
     chance = round(float(counts.max() / counts.sum()), 4)
     return {"figures": asdict(figures), "plan": plan, "chance": chance}
 

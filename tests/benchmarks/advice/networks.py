@@ -30,6 +30,7 @@ from tlnb.engine.features.routes import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap, find_layers
+from tlnb.engine.training.default_plan import Traits
 from tlnb.engine.training.tasks import Classification
 
 SIDE = 96
@@ -111,7 +112,8 @@ class Place:
             ground.model, self.layers, ground.samples[0], Routes(FeatureCache(None)), ground.device
         )
         counts = torch.bincount(self.test[1]).double()
-        plan = write_plan(decide(figures, self.layers), figures.images)
+        traits = Traits.of(ground.model, trained=True)
+        plan = write_plan(decide(figures, self.layers, traits), figures.images, traits)
         return {
             "figures": asdict(figures),
             "plan": plan,

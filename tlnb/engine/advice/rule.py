@@ -11,12 +11,11 @@ from dataclasses import dataclass
 
 from tlnb.engine.advice.figures import Figures, LayerScore
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.default_plan import Traits, train_line
+from tlnb.engine.training.default_plan import Traits, first_part, train_line
 
 ALIKE = 0.97  # similarity from which on old and new data count as alike
 MUCH = 50  # training images of the smallest class from which on there is much data
 SURE = 2.0  # standard errors by which the last layer must be worse than the best before it counts as worse
-KEPT = 5 / 7  # of the body that stays where data is little and alike: convnet5's convolutions
 BORDER = 0.01  # of the similarity, within which it could as well be on the other side
 LARGE = 1_500_000  # weights of a body that moves gently enough to train as a whole
 FEW_IMAGES = 60
@@ -54,26 +53,30 @@ class Decision:
         return CELLS[self.amount, self.likeness]
 
 
-def decide(figures: Figures, layers: LayerMap) -> Decision:
+def decide(figures: Figures, layers: LayerMap, traits: Traits) -> Decision:
     """The cell and the number of layers to keep.
 
     Alike means two things at once: the norm layers see the statistics of the old data, and the last layer's
     features tell the new classes apart as well as those of any earlier layer do. Where either fails, the deep
     layers have to learn, and fine-tuning from the pretrained weights loses nothing against keeping them. Keeping
-    first layers is a matter of cost alone in a large network, which moves gently in any case.
+    first layers is a matter of cost alone in a large network, which moves gently in any case. A handful of images
+    is too few to tell alike from unlike, and teaches the last part of a pretrained network more than the whole of
+    it.
 
     Args:
         figures: measured.
         layers: of the network.
+        traits: of the network.
     """
     amount = "much" if (figures.per_class or figures.images // 10) >= MUCH else "little"
     gap, worse = behind(figures.scores)
     alike = not worse and (figures.similarity is None or figures.similarity >= ALIKE)
     large = sum(layers[i].parameters for i in layers.body) >= LARGE
-    keeps = alike and amount == "little" and not large
-    kept = _cut(round(KEPT * len(layers.body)), layers) if keeps else 0
+    handful = traits.handful(figures.images)
+    keeps = handful or (alike and amount == "little" and not large)
+    kept = first_part(layers) if keeps else 0
     likeness = "high" if alike else "low"
-    return Decision(amount, likeness, kept, _reasons(figures, gap, worse), _doubts(figures))
+    return Decision(amount, likeness, kept, _reasons(figures, gap, worse, handful), _doubts(figures))
 
 
 def behind(scores: Sequence[LayerScore]) -> tuple[float, bool]:
@@ -89,14 +92,7 @@ def behind(scores: Sequence[LayerScore]) -> tuple[float, bool]:
     return gap, best is not last and gap > max(luck, SURE * error)
 
 
-def _cut(kept: int, layers: LayerMap) -> int:
-    """The nearest place at or before ``kept`` where the network can be cut, so that the cache serves it."""
-    if layers.graph is None:
-        return kept
-    return max((cut for cut in layers.graph.cuts if cut <= kept), default=0)
-
-
-def _reasons(figures: Figures, gap: float, worse: bool) -> tuple[str, ...]:
+def _reasons(figures: Figures, gap: float, worse: bool, handful: bool) -> tuple[str, ...]:
     last = figures.scores[-1]
     best = max(figures.scores, key=lambda score: score.probe)
     alike = (
@@ -113,7 +109,10 @@ def _reasons(figures: Figures, gap: float, worse: bool) -> tuple[str, ...]:
     else:
         deepest += f", and {best.probe:.3f} behind layer {best.kept - 1}: "
         deepest += "more than luck, so the last layers have to learn" if worse else "no more than luck"
-    return (f"amount: {figures.images:,} training images{per_class}", alike, deepest)
+    amount = f"amount: {figures.images:,} training images{per_class}"
+    if handful:
+        amount += ": a handful, which teaches the last part of the body more than the whole of it"
+    return amount, alike, deepest
 
 
 def _doubts(figures: Figures) -> tuple[str, ...]:

@@ -88,7 +88,8 @@ def judge(
         rule, ratios: as in :func:`range_test`.
         reason: why the test ended.
         broke: the first rate at which the loss was not finite; None if it went through.
-        usual: what the suggestion of the default rule is drawn towards; None for nothing.
+        usual: what the suggestion of the default rule is drawn towards, within the rates of the test; None for
+            nothing.
     """
     x, y = np.asarray(rates, dtype=np.float64), np.asarray(losses, dtype=np.float64)
     suggestions: dict[str, float | None] = dict.fromkeys(RULES)
@@ -98,8 +99,9 @@ def judge(
         suggestions = {name: suggest(x, y) for name, suggest in RULES.items()}
         found = suggestions[DEFAULT_RULE]
         if found is not None and usual is not None:
-            moved = (usual / found) ** SHRINK
-            suggestions[DEFAULT_RULE] = found * min(max(moved, 1 / FARTHEST), FARTHEST)
+            moved = min(max((usual / found) ** SHRINK, 1 / FARTHEST), FARTHEST)
+            # What was not measured may be where the loss is not finite, or where the user wants no rate.
+            suggestions[DEFAULT_RULE] = min(max(found * moved, float(x[0])), float(x[-1]))
         suggestions["brink"] = suggestions["brink"] or (broke / 10 if broke else None)
         if suggestions[rule] is None:
             reason = "the loss never fell"
@@ -148,14 +150,17 @@ class _Line:
 
     def walk(self) -> str:
         """Half decades on the first batch, around the usual rate and on as the loss asks for it; how it ended."""
+        if not math.isfinite(self._loss(None, 0)):
+            return "the loss is not finite before any step"
         places = [COARSE * k for k in range(-WINGS, WINGS + 1) if self.least <= COARSE * k <= self.most]
         for place in places or [0]:
             if not self._point(place, [0]):
                 break
-        while self._rises and self._lowest() == min(self._rises) and self._affords():
-            lower = min(self._rises) - COARSE
-            if lower < self.least or not self._point(lower, [0]):
+        while self._affords() and (not self._rises or self._lowest() == min(self._rises)):
+            lower = min(self._rises, default=self.broke or 0) - COARSE
+            if lower < self.least:
                 break
+            self._point(lower, [0])
         while self.broke is None and self._rises and not self._risen(max(self._rises)) and self._affords():
             higher = max(self._rises) + COARSE
             if higher > self.most:
@@ -176,7 +181,8 @@ class _Line:
         while len(batches) < self.batches and self._cost(places, [*batches, len(batches)]) <= self.left:
             batches.append(len(batches))
         for place in places if batches else ():
-            self._point(place, batches)
+            if not self._point(place, batches):
+                break
 
     def _cost(self, places: list[int], batches: list[int]) -> int:
         """How many losses are not known yet."""

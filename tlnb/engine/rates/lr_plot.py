@@ -22,6 +22,8 @@ LOOKS = {  # colour and shape of each rule, the same in every picture
     "brink": ("#56B4E9", "^"),
 }
 
+FEW = 30  # rates, up to which each is shown as a point
+
 
 def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     """Draw ``curve`` into ``ax``, or into a figure of its own without pyplot's global state."""
@@ -30,7 +32,8 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     _axes(ax)
     if curve.rates:
         ax.plot(curve.rates, curve.losses, color=BLUE, alpha=0.3, linewidth=1, zorder=2)
-        ax.plot(curve.rates, curve.smoothed, color=BLUE, linewidth=2.2, zorder=3)
+        dots = "o" if len(curve.rates) <= FEW else ""
+        ax.plot(curve.rates, curve.smoothed, color=BLUE, linewidth=2.2, marker=dots, markersize=4, zorder=3)
         ax.margins(x=0.01)
         ax.set_ylim(*_limits(curve))
         _mark_suggestion(curve, ax)

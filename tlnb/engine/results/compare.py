@@ -43,6 +43,11 @@ class Line:
         return [record for stage in self.stages for record in stage.records]
 
     @property
+    def final(self) -> EpochRecord:
+        """The score of the network that the run left."""
+        return self.stages[-1].final or self.records[-1]
+
+    @property
     def ends(self) -> list[int]:
         """How many epochs there are up to the end of each stage."""
         return list(accumulate(len(stage.records) for stage in self.stages))
@@ -182,7 +187,7 @@ def _draw_figures(ax: Axes, lines: Sequence[Line]) -> None:
     for number, line in enumerate(lines):
         values = [record.accuracy for record in line.records]
         x = range(1, len(values) + 1)
-        label = f"{short(line.name, 24)}: {show_metric(line.records[-1])}"
+        label = f"{short(line.name, 24)}: {show_metric(line.final)}"
         ax.plot(x, values, "-", color=_colour(number), linewidth=2, label=label, zorder=3)
         ends = line.ends
         ax.plot(ends, [values[end - 1] for end in ends], "o", color=_colour(number), markersize=5, zorder=4)

@@ -2,7 +2,8 @@
 
 Head first because a new head on moving features spoils them (LP-FT, Kumar et al. 2022), and because a fitted head is
 at once as good as the features are. What comes after it begins with a soft head: a fitted one tells the few training
-samples apart already, so that the body would have nothing to learn. The figures behind each number stand in
+samples apart already, so that the body would have nothing to learn. A handful of images trains the last part of a
+pretrained body alone, which is better there and costs less. The figures behind each number stand in
 ``tests/benchmarks/accuracy/RESULTS.md``, which says on what they were tuned.
 """
 
@@ -20,6 +21,8 @@ NORMED = 1e-3  # the same where a few BatchNorm layers keep what moves in bounds
 DEEP = (
     12  # BatchNorm layers from which on the noise of batch statistics adds up to harm; their statistics stay
 )
+HANDFUL = 60  # images up to which the last part of a pretrained body learns more than the whole does
+KEPT = 5 / 7  # of the body that stays then
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,27 @@ class Traits:
         """What ``bn auto`` means: ``frozen`` or ``train``."""
         return "frozen" if self.trained and self.norms >= DEEP else "train"
 
+    def handful(self, images: int) -> bool:
+        """Whether so few training images teach the last part of the body more than the whole of it."""
+        return self.trained and self.rate == LOW and images <= HANDFUL
+
 
 def usual_epochs(images: int) -> int:
     """Epochs of all that is unfrozen, for so many training images."""
     if images <= 100:
         return 16
     return 10 if images <= 400 else 5
+
+
+def first_part(layers: LayerMap) -> int:
+    """How many first layers stay where only the last part of the body trains.
+
+    It is the nearest place at or before ``KEPT`` where the network can be cut, so that the cache serves it.
+    """
+    kept = round(KEPT * len(layers.body))
+    if layers.graph is None:
+        return kept
+    return max((cut for cut in layers.graph.cuts if cut <= kept), default=0)
 
 
 def default_plan(layers: LayerMap, frozen: Collection[int], images: int, traits: Traits, *, fit: bool) -> str:
@@ -69,11 +87,21 @@ def default_plan(layers: LayerMap, frozen: Collection[int], images: int, traits:
     """
     free = [i for i in range(len(layers)) if i not in frozen]
     fit = fit and set(layers.head) <= set(free)
+    if fit and traits.handful(images):
+        last = [i for i in free if i >= first_part(layers)]
+        free = last if set(last) - set(layers.head) else free
     lines = ["fit head"] if fit else []
     if not fit or set(free) - set(layers.head):
-        where = "all" if len(free) == len(layers) else ",".join(map(str, free)) or "none"
-        lines.append(train_line(where, images, traits, soft=fit))
+        lines.append(train_line(_address(free, len(layers)), images, traits, soft=fit))
     return "\n".join(lines)
+
+
+def _address(free: list[int], count: int) -> str:
+    if len(free) == count:
+        return "all"
+    if free and free == list(range(free[0], count)):
+        return f"{free[0]}:"
+    return ",".join(map(str, free)) or "none"
 
 
 def train_line(where: str, images: int, traits: Traits, *, soft: bool) -> str:

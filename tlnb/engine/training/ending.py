@@ -93,8 +93,8 @@ def settle(
     if trainer.stage.guard and before is not None and _worse(record, before, count, WORSE):
         to_the_end(lambda: ends.put(0.0))
         note = (
-            f"stage {trainer.number} was worse ({show_metric(before)} → {show_metric(record)}), so the network is "
-            f"that of {_named(before)} again; guard off keeps what a stage learned"
+            f"was worse ({show_metric(before)} → {show_metric(record)}), so the network is that of "
+            f"{_named(before)} again; guard off keeps what a stage learned"
         )
         return Ending(0.0, before, note)
     to_the_end(lambda: ends.put(share))

@@ -37,8 +37,8 @@ class HeadFit:
     @property
     def note(self) -> str:
         """In one line."""
-        how = f"by {self.folds} folds" if self.folds else "assumed: a class has a single sample"
-        return f"strength {self.strength:g} {how}"
+        how = f"chosen by {self.folds} folds" if self.folds else "assumed, as a class has a single sample"
+        return f"fitted with strength {self.strength:g}, {how}"
 
 
 def last_layer(head: nn.Module) -> nn.Linear | nn.Conv2d:
@@ -83,7 +83,7 @@ def fit_head(
         strength: see ``fit_linear``; None to choose it by folds.
 
     Raises:
-        TrainingError: the scores are not linear in what enters the last layer.
+        TrainingError: the scores are not linear in what enters the last layer, or that is not finite.
     """
     layer = last_layer(head)
     if layer.bias is None:
@@ -92,6 +92,8 @@ def fit_head(
         raise TrainingError(f"fit head needs a head of single pixels, not of {layer.kernel_size}; {INSTEAD}")
     batches = _batches(views, device, on_batch)
     features = torch.cat([f.cpu() for f, _ in _entering(model, layer, forward, batches)])
+    if not torch.isfinite(features).all():
+        raise TrainingError("what enters the head is not finite for some samples, so it cannot be fitted")
     targets = torch.cat([view.targets for view in views])
     weights = task.weights if isinstance(task, Classification | MultiLabel) else None
     found = fit_linear(

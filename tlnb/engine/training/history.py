@@ -116,6 +116,11 @@ class StageResult:
         return kept or (self.records[-1] if self.records else None)
 
     @property
+    def taken_back(self) -> bool:
+        """Whether it ended worse than what was there before, so that the network is that of before."""
+        return self.ending is not None and self.ending.stage != self.number
+
+    @property
     def accuracy(self) -> float | None:
         """With the weights that the stage left; None where no epoch ended."""
         return self.final.accuracy if self.final is not None else None
@@ -185,6 +190,7 @@ class Run:
         last = next((s.final for s in reversed(self.stages) if s.records), None)
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
+        words += [f"stage {s.number} was worse and is taken back" for s in self.stages if s.taken_back]
         tests = sum(s.test_seconds for s in self.stages)
         if any(s.curve for s in self.stages):
             words.append(f"finding rates took {tests:.1f} s of it")
@@ -224,6 +230,11 @@ class History(Sequence[EpochRecord]):
     def records(self) -> list[EpochRecord]:
         """Every epoch."""
         return [record for stage in self.stages for record in stage.records]
+
+    @property
+    def final(self) -> EpochRecord | None:
+        """The score of the network that the last stage left; None where none was measured."""
+        return next((stage.final for stage in reversed(self.stages) if stage.final is not None), None)
 
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]

@@ -16,7 +16,9 @@ FIRST = 2  # the place in STRENGTHS where the search begins
 UNKNOWN = 1e-2  # the strength where a class has a single sample, so that there are no folds
 FOLDS = 5
 FOLDED = 2000  # samples that choose the strength; more hardly move it
-TOLERANCE = 1e-5  # of the solver, on the largest entry of the gradient; weights are then right to about 1e-5
+TOLERANCE = (
+    1e-6  # of the solver, on the largest entry of the gradient; weights are then right to 1e-4 or better
+)
 PASSES = 15  # of the solver that compares strengths; it need not converge for that
 
 
@@ -68,7 +70,8 @@ def principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     wide = x.shape[1] > x.shape[0]
     squares, axes = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
     kept = squares > max(float(squares[-1]), 1e-300) * 1e-10
-    squares, axes = squares[kept], axes[:, kept]
+    kept[-1] = True  # one axis, even where all features are constant
+    squares, axes = squares[kept].clamp(min=1e-300), axes[:, kept]
     if wide:
         axes = x.T @ (axes / squares.sqrt())
     return x @ axes, squares, axes

@@ -114,7 +114,7 @@ def _only_known(pairs: Mapping[str, Any]) -> None:
 def _address_and_pairs(verb: str, words: list[str]) -> tuple[str, dict[str, Any]]:
     # The address may hold spaces after commas ("2:4, 7"): it goes on as long as a comma joins the words.
     if not words or words[0] in KEYS:
-        raise PlanError(f"{verb} needs layers, such as: {verb} body")
+        raise PlanError(f"{verb} needs layers, such as: {verb} {'head' if verb == FIT else 'body'}")
     end = 1
     while end < len(words) and (words[end - 1].endswith(",") or words[end].startswith(",")):
         end += 1
@@ -137,5 +137,8 @@ def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapp
     still = layers.still(frozen)
     if not any(set(layer.parameter_names) - still for layer in layers):
         raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
+    init = settings.get("init", "keep")
+    if init != "keep" and frozen & set(layers.head):
+        raise PlanError(f"init {init} changes the head, which is frozen here; unfreeze it, or leave init out")
     asked = {name: value for name, value in settings.items() if name in KEYS}
     return Stage(text=text, frozen=tuple(sorted(frozen)), asked=asked, **settings)

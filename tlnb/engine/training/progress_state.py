@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.memory import free_bytes
+from tlnb.engine.network import freezing
 from tlnb.engine.training.optimizer_state import ByName, load_named_state, named_state, size_of_state
 from tlnb.engine.training.random_states import random_states, set_random_states
 from tlnb.engine.training.trainer import StageTrainer
@@ -88,10 +89,16 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
     """Take a trainer, and the random states, to a place in its stage; weights are the caller's to put back.
 
     Raises:
-        TrainingError: the optimizer's state belongs to other parameters.
+        TrainingError: the optimizer's state, or a copy of weights, belongs to other parameters.
     """
-    found = load_named_state(trainer.model, trainer.optimizer, progress.optimizer)
-    if found != len(progress.optimizer):
+    trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
+    shapes = {name: t.shape for name, t in freezing.state_of(trainer.model, trainer.layers, trained)}
+    fits = all(
+        {n: t.shape for n, t in kept.items()} in ({}, shapes) for kept in (progress.best, progress.start)
+    )
+    if not fits or load_named_state(trainer.model, trainer.optimizer, progress.optimizer) != len(
+        progress.optimizer
+    ):
         raise TrainingError(
             "the network has other layers, or trains others, than when the stage stopped; "
             "train anew: %tl_train"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
@@ -51,15 +52,19 @@ def key_of(
     Args:
         trainer: the stage.
         steps, settings: of :func:`find_rate`.
-        data: fingerprint of the samples.
+        data: fingerprint of the samples, and of their random changes.
         step: the user's own, or None.
     """
+    model = trainer.model
     stage = {
         f.name: getattr(trainer.stage, f.name) for f in fields(trainer.stage) if f.name not in _NO_MATTER
     }
-    weights = freezing.digest(trainer.model, trainer.layers, range(len(trainer.layers)))
-    own = trainer.number, trainer.batch, trainer.seed, trainer.bn, trainer.micro
-    return weights, data, own, str(stage), steps, tuple(sorted(settings.items())), step
+    weights = freezing.digest(model, trainer.layers, range(len(trainer.layers)))
+    own = trainer.number, trainer.batch, trainer.seed, trainer.bn, trainer.micro, trainer.task
+    # The network itself tells apart what computes otherwise with equal weights, and is not kept alive for it; what
+    # guards against forgetting is made anew for each stage.
+    network = weakref.ref(model), repr(model), trainer.guard and weakref.ref(trainer.guard)
+    return weights, network, data, own, str(stage), steps, tuple(sorted(settings.items())), step
 
 
 def find_rate(

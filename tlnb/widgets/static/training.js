@@ -92,7 +92,7 @@ class Training {
   }
 
   newStage() {
-    const row = make("div", { class: "tlnb-stage" }, make("div", { class: "tlnb-stage-text" }), make("div", { class: "tlnb-cells", role: "img" }), make("div", { class: "tlnb-detail" }),
+    const row = make("div", { class: "tlnb-stage" }, make("div", { class: "tlnb-stage-text" }), make("div", { class: "tlnb-cells", role: "img" }), make("div", { class: "tlnb-summary" }), make("div", { class: "tlnb-detail" }),
       make("details", { hidden: "" }, make("summary", {}), make("div", { class: "tlnb-curve-still" })));
     row.lastChild.open = true;
     row.lastChild.addEventListener("toggle", () => { if (row.curve) this.drawStageCurve(row); });
@@ -100,15 +100,16 @@ class Training {
   }
 
   fillStage(row, stage) {
-    const [text, cells, proof, details] = row.children;
+    const [text, cells, note, proof, details] = row.children;
     say(text, `${stage.number}. ${stage.text}`);
     const count = this.model.get("count");
     if (cells.children.length !== count) cells.replaceChildren(...Array.from({ length: count }, () => make("span")));
     const trained = new Set(stage.trained);
     [...cells.children].forEach((cell, i) => { cell.dataset.frozen = String(!trained.has(i)); });
     cells.setAttribute("aria-label", `layers that train: ${stage.trained.join(", ")}; all others are frozen`);
-    say(proof, [stage.note, stage.ended && stage.proof !== "none frozen" ? stage.proof : ""].filter(Boolean).join(" · "));
-    proof.hidden = !proof.textContent;
+    say(note, stage.note);
+    say(proof, stage.ended && stage.proof !== "none frozen" ? stage.proof : "");
+    for (const words of [note, proof]) words.hidden = !words.textContent;
     details.hidden = !stage.curve;
     if (stage.curve && !row.curve) {
       row.curve = stage.curve;

@@ -1,0 +1,68 @@
+"""What trains where nothing is said: by network, amount of data, and what is frozen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from networks import small
+from torch import nn
+
+from tlnb.engine.network.layers import find_layers
+from tlnb.engine.training.default_plan import DEEP, LOW, NORMED, Traits, default_plan, usual_epochs
+from tlnb.engine.training.plan import parse_plan
+
+LAYERS = find_layers(small(), torch.zeros(1, 1, 8, 8))
+PLAIN, FEW, MANY = Traits(0, True), Traits(3, True), Traits(DEEP, True)
+RANDOM = Traits(DEEP, False)
+
+
+@pytest.mark.parametrize(
+    ("traits", "rate", "bn"),
+    [(PLAIN, LOW, "train"), (FEW, NORMED, "train"), (MANY, LOW, "frozen"), (RANDOM, NORMED, "train")],
+)
+def test_rate_and_statistics_follow_the_norm_layers(traits: Traits, rate: float, bn: str) -> None:
+    assert (traits.rate, traits.bn) == (rate, bn)
+    assert f"lr {rate:g}" in default_plan(LAYERS, (), 50, traits, fit=True)
+
+
+def test_traits_are_counted_in_the_network() -> None:
+    assert Traits.of(small(), trained=True) == FEW
+    deep = nn.Sequential(*(nn.BatchNorm1d(3) for _ in range(DEEP)))
+    assert Traits.of(deep, trained=True).bn == "frozen"
+    assert Traits.of(deep, trained=False).bn == "train"
+    assert Traits.of(nn.Linear(2, 2), trained=True) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("images", "epochs"), [(15, 16), (100, 16), (101, 10), (400, 10), (401, 5), (9999, 5)]
+)
+def test_less_data_is_gone_through_more_often(images: int, epochs: int) -> None:
+    assert usual_epochs(images) == epochs
+    assert parse_plan(default_plan(LAYERS, (), images, FEW, fit=True), LAYERS, ())[-1].epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("frozen", "fit", "expected"),
+    [
+        ((), True, ["fit head", "train all"]),
+        ((0, 1), True, ["fit head", "train 2,3"]),
+        ((0, 1, 2), True, ["fit head"]),
+        ((), False, ["train all"]),
+        ((0, 1, 2), False, ["train 3"]),
+        ((3,), True, ["train 0,1,2"]),
+    ],
+)
+def test_what_is_frozen_stays_so_and_the_head_comes_first(
+    frozen: tuple[int, ...], fit: bool, expected: list[str]
+) -> None:
+    lines = default_plan(LAYERS, frozen, 50, FEW, fit=fit).splitlines()
+    assert [line.split(" epochs ")[0] for line in lines] == expected
+    stages = parse_plan("\n".join(lines), LAYERS, ())
+    assert stages[-1].frozen == frozen
+    if "epochs" in lines[-1]:
+        assert stages[-1].init == ("soft" if expected[0] == "fit head" else "keep")
+        assert stages[-1].blend == "auto"
+
+
+def test_random_weights_are_not_blended() -> None:
+    assert "blend" not in default_plan(LAYERS, (), 50, RANDOM, fit=False)

@@ -1,0 +1,222 @@
+"""How stages end: guarded, blended, with statistics that stay; and the plan that runs where nothing is said."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from networks import blobs, small
+from torch import nn
+
+from tlnb.engine.training import ending
+from tlnb.engine.training.default_plan import Traits
+from tlnb.session import Session
+
+RUIN = "unfreeze all epochs 1 lr 3 schedule constant"
+
+
+@pytest.fixture(autouse=True)
+def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
+
+
+def session(count: int = 90) -> Session:
+    tl = Session([])
+    tl.load(small(2, seed=4), input="1,8,8")
+    tl.data((blobs(count).inputs, blobs(count).targets))
+    return tl
+
+
+def state(tl: Session) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in tl.model.state_dict().items()}
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# ---------------------------------------------------------------- the guard
+
+
+def test_a_stage_that_ends_worse_is_taken_back_and_that_is_said() -> None:
+    tl = session()
+    tl.run("fit head")
+    before, score = state(tl), tl.history.stages[0].final
+    run = tl.run(RUIN)
+    (stage,) = run.stages
+    assert stage.records[-1].accuracy < score.accuracy - 0.2  # type: ignore[union-attr]
+    assert same(before, state(tl))
+    assert (stage.share, stage.final, run.accuracy) == (0.0, score, score.accuracy)  # type: ignore[union-attr]
+    said = "was worse ("
+    assert said in stage.note
+    assert "so the network is that of stage 1 again; guard off keeps" in stage.note
+    assert said in repr(run)
+    assert f"accuracy {100 * score.accuracy:.1f} % on validation" in repr(run)  # type: ignore[union-attr]
+    # What comes next is compared with what the network is now.
+    assert tl.run("freeze body epochs 1 lr 1e-9").stages[0].before == score
+    assert tl.undo()
+    assert tl.undo()
+    assert len(tl.history.stages) == 1
+
+
+def test_without_a_guard_it_stays() -> None:
+    tl = session()
+    tl.run("fit head")
+    before = state(tl)
+    run = tl.run(f"{RUIN} guard off")
+    assert not same(before, state(tl))
+    assert (run.stages[0].share, run.stages[0].ending, run.stages[0].note) == (1.0, None, "")
+
+
+def test_the_first_stage_and_one_on_other_data_have_nothing_to_be_compared_with() -> None:
+    tl = session()
+    run = tl.run(RUIN)
+    assert (run.stages[0].before, run.stages[0].share) == (None, 1.0)
+    tl.undo()
+    tl.run("fit head")
+    tl.data((blobs(60, seed=3).inputs, blobs(60, seed=3).targets))
+    assert tl.run(RUIN).stages[0].before is None
+
+
+def test_after_a_change_by_hand_the_old_score_does_not_count() -> None:
+    tl = session()
+    tl.run("fit head")
+    with torch.no_grad():
+        tl.model.head.bias[0] += 1.0
+    assert tl.run("freeze body epochs 1 lr 1e-3").stages[0].before is None
+
+
+def test_a_hair_worse_is_not_worse() -> None:
+    record = session().run("fit head").stages[0].final
+    assert record is not None
+    half = replace(record, accuracy=0.5)
+    for accuracy, worse in ((0.49, False), (0.46, False), (0.44, True), (float("nan"), True)):
+        assert ending._worse(replace(record, accuracy=accuracy), half, 100, ending.WORSE) is worse
+
+
+# ---------------------------------------------------------------- blends
+
+
+def test_a_blend_is_taken_between_the_two_ends() -> None:
+    tl, whole = session(), session()
+    for each in (tl, whole):
+        each.run("fit head")
+    start = state(tl)
+    plan = "unfreeze all epochs 1 lr 0.01 guard off"
+    whole.run(plan)
+    end = state(whole)
+    (stage,) = tl.run(f"{plan} blend 0.25").stages
+    for name, tensor in state(tl).items():
+        middle = torch.lerp(start[name], end[name], 0.25) if tensor.is_floating_point() else end[name]
+        assert torch.equal(tensor, middle), name
+    assert (stage.share, stage.note) == (0.25, "kept 0.25 of what it learned")
+    loss, score = measured(tl)
+    assert (stage.final.valid_loss, stage.final.accuracy) == pytest.approx((loss, score))  # type: ignore[union-attr]
+    assert stage.records[-1].valid_loss == whole.history[-1].valid_loss
+
+
+def measured(tl: Session) -> tuple[float, float]:
+    from tlnb.engine.training.measuring import measure
+
+    return measure(tl.model, tl._samples[1], tl._data.task, tl.device)  # type: ignore[index, union-attr]
+
+
+@pytest.mark.parametrize(
+    ("scores", "share"),
+    [
+        ({0.25: 0.8, 0.5: 0.8, 0.75: 0.8, 1.0: 0.8}, 1.0),
+        ({0.25: 0.82, 0.5: 0.81, 0.75: 0.8, 1.0: 0.8}, 1.0),  # by luck
+        ({0.25: 0.9, 0.5: 0.95, 0.75: 0.8, 1.0: 0.5}, 0.5),
+        ({0.25: 0.9, 0.5: 0.9, 0.75: 0.2, 1.0: 0.5}, 0.5),  # of equal ones the larger
+    ],
+)
+def test_auto_takes_the_share_that_is_clearly_best(
+    monkeypatch: pytest.MonkeyPatch, scores: dict[float, float], share: float
+) -> None:
+    tl = session()
+    put, at = ending._Ends.put, [1.0]
+    monkeypatch.setattr(
+        ending._Ends, "put", lambda self, share: (at.__setitem__(0, share), put(self, share))[1]
+    )
+
+    def scored(trainer: object, stop: object = None) -> tuple[float, float]:
+        return 1.0, scores[at[0]]
+
+    monkeypatch.setattr("tlnb.engine.training.trainer.StageTrainer.evaluate", scored)
+    (stage,) = tl.run("unfreeze all epochs 1 lr 0.01 blend auto").stages
+    assert stage.share == share
+    assert stage.accuracy == scores[share]
+    assert ("by validation" in stage.note) is (share < 1)
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def statistics(tl: Session) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in state(tl).items() if "running" in name or "tracked" in name}
+
+
+class Deep(nn.Module):
+    """Twelve norm layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        norms = [part for _ in range(12) for part in (nn.BatchNorm1d(64), nn.Tanh())]
+        self.body, self.head = nn.Sequential(nn.Flatten(), nn.Linear(64, 64), *norms), nn.Linear(64, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.body(x))
+
+
+@pytest.mark.parametrize("network", [lambda: small(2, seed=4), Deep])
+def test_frozen_statistics_stay_bit_equal_and_auto_is_what_the_network_asks_for(network: object) -> None:
+    moved = {}
+    for bn in ("frozen", "train", "auto"):
+        tl = Session([])
+        tl.load(network(), input="1,8,8")  # type: ignore[operator]
+        tl.data((blobs(40).inputs, blobs(40).targets))
+        before = statistics(tl)
+        (stage,) = tl.run(f"unfreeze all epochs 1 lr 1e-3 bn {bn}").stages
+        moved[bn] = not same(before, statistics(tl))
+        weight = next(m for m in tl.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)).weight
+        assert not torch.equal(weight, torch.ones_like(weight)), "the norm itself trains"
+        if bn == "auto":
+            assert stage.setup["bn"] == Traits.of(tl.model, trained=True).bn
+    deep = network is Deep
+    assert moved == {"frozen": False, "train": True, "auto": not deep}
+
+
+# ---------------------------------------------------------------- nothing said
+
+
+def test_with_nothing_said_the_head_is_fitted_and_the_rest_trained_from_a_soft_one() -> None:
+    tl = session()
+    run = tl.train()
+    assert [stage.stage.text for stage in run.stages] == [
+        "fit head", "train all epochs 16 lr 0.001 init soft blend auto"
+    ]  # fmt: skip
+    again = tl.train()
+    assert [stage.stage.text for stage in again.stages] == ["train all epochs 16 lr 0.001 blend auto"]
+
+
+def test_with_a_setting_it_stays_one_stage_of_what_is_unfrozen() -> None:
+    tl = session()
+    tl.freeze("body")
+    (stage,) = tl.train(lr=1e-3).stages
+    assert (stage.stage.kind, stage.stage.epochs, stage.stage.frozen) == ("train", 1, (0, 1, 2))
+
+
+def test_a_frozen_body_or_head_stays_and_a_step_of_ones_own_is_what_trains() -> None:
+    tl = session()
+    tl.freeze("body")
+    assert [stage.stage.text for stage in tl.train().stages] == ["fit head"]
+    tl = session()
+    tl.freeze("head")
+    assert not tl.model.head.weight.any()
+    assert [stage.stage.kind for stage in tl.train().stages] == ["train"]
+    assert not tl.model.head.weight.any()
+    tl = session()
+    tl.step = lambda model, x, y: nn.functional.cross_entropy(model(x), y)
+    assert [stage.stage.kind for stage in tl.train().stages] == ["train"]
