@@ -440,6 +440,40 @@ def test_a_line_break_inside_a_quoted_cell_belongs_to_the_cell(tmp_path: Path) -
     assert "b" in data.classes[0]
 
 
+def test_pictures_are_predicted_on_as_the_data_set_makes_them() -> None:
+    import numpy as np
+    from PIL import Image
+    from torchvision import transforms
+
+    drawn = np.random.default_rng(0).integers(0, 255, (40, 32, 32), dtype=np.uint8)
+    pictures = [Image.fromarray(pixels) for pixels in drawn]
+
+    class Own(torch.utils.data.Dataset[Any]):
+        classes = ("a", "b")
+        targets = tuple(i % 2 for i in range(40))
+        transform = transforms.Compose([transforms.RandomHorizontalFlip(0.0), transforms.ToTensor()])
+
+        def __len__(self) -> int:
+            return 40
+
+        def __getitem__(self, i: int) -> tuple[Any, int]:
+            return self.transform(pictures[i]), self.targets[i]
+
+    tl = Session([])
+    tl.load("convnet5")
+    tl.data(Own())
+    x = torch.stack([transforms.ToTensor()(picture) for picture in pictures[:6]])
+    with torch.no_grad():
+        truth = tl.model.eval()(x).softmax(1)
+    for source in (x, pictures[:6], x.numpy()):
+        assert torch.allclose(torch.from_numpy(tl.predict(source).answers), truth, atol=1e-5)
+    pictures[0].save("one.png")
+    assert torch.allclose(torch.from_numpy(tl.predict("one.png").answers), truth[:1], atol=1e-5)
+    tl.load("convnet5")
+    with pytest.raises(TlnbError, match="shape"):
+        tl.predict(torch.zeros(2, 3, 32, 32))
+
+
 # ---------------------------------------------------------------- other threads
 
 

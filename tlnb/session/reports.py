@@ -8,10 +8,11 @@ import torch
 
 from tlnb.answers import Lines, PanelCard
 from tlnb.engine.arguments import whole_number
+from tlnb.engine.data.collated import CollatedSamples
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.features.samples import show_bytes
-from tlnb.engine.results.predict import Predictions, Predictor
+from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
 from tlnb.engine.training.history import show_metric, spans
@@ -84,5 +85,16 @@ def predict(view: SessionView, source: object, views: int) -> Predictions:
     """What the network says of files, a folder or arrays; see ``Session.predict``."""
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
-    preprocess: Preprocess = getattr(view.need_samples()[1], "preprocess", loaded.preprocess)
-    return predict_with(Predictor(loaded.model, data, preprocess, view.device), source, views=views)
+    valid = view.need_samples()[1]
+    preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
+    own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
+    return predict_with(Predictor(loaded.model, data, preprocess, view.device, own), source, views=views)
+
+
+def _own_input(samples: CollatedSamples) -> OwnInput:
+    """How the user's data set makes input: by its items, and by its transform where it has one."""
+    like = samples.batch(torch.tensor([0]))
+    source = getattr(samples.pipeline.item, "__self__", None)
+    while source is not None and not callable(getattr(source, "transform", None)):
+        source = getattr(source, "dataset", None)
+    return OwnInput(like, getattr(source, "transform", None))

@@ -48,7 +48,7 @@ from tlnb.session.interrupts import Interrupts
 from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.recorder import Recorder
-from tlnb.session.state import Importance, Split
+from tlnb.session.state import Importance, SessionState, Split
 from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
@@ -101,9 +101,10 @@ class Session(traitlets.HasTraits):
     @property
     def view(self) -> SessionView:
         """All that the session holds, to be read."""
-        return SessionView(
-            self._store.committed, self._tools.device, self._tools.routes, self._autosave.status
-        )
+        return self._view_of(self._store.committed)
+
+    def _view_of(self, state: SessionState) -> SessionView:
+        return SessionView(state, self._tools.device, self._tools.routes, self._autosave.status)
 
     @property
     def listeners(self) -> list[Any]:
@@ -297,11 +298,11 @@ class Session(traitlets.HasTraits):
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)
                 change.set(data=fresh, strict=False, revision=change.state.revision + 1)
-            if not show:
-                return fresh
-            grid = self.show_batch()
-            grid.text = f"{fresh!r}\n{grid.text}"
-            return grid
+                if not show:
+                    return fresh
+                grid = reports.show_batch(self._view_of(change.state), 12, 0)
+                grid.text = f"{fresh!r}\n{grid.text}"
+                return grid
 
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
         """Training pictures as the network sees them, augmentation included.
@@ -483,7 +484,7 @@ class Session(traitlets.HasTraits):
         with self._call("a stage can be undone"):
             with self._store.change() as change:
                 told = self._undo.undo(change)
-            self._autosave.save(self._store.now, lambda: None)
+                self._autosave.save(change.state, lambda: None)
             return told
 
     # ---------------------------------------------------------------- how much to transfer
@@ -620,9 +621,9 @@ class Session(traitlets.HasTraits):
         """
         with self._call("the session can be resumed"):
             where, found = self._checkpoints.find(path, self._autosave.files)
+            age = f"the autosave of {age_of(where):.0f} s ago"
             with self._store.change() as change:
                 told = self._checkpoints.resume(change, found)
-            age = f"the autosave of {age_of(where):.0f} s ago"
             return Lines(f"resumed from {printable(path) if path is not None else age}", *told)
 
     # ---------------------------------------------------------------- what came of it
@@ -694,8 +695,8 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data.
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
-        with self._call():
-            return exporting.export(self.view, path, self._forgotten)
+        with self._call(), self._store.change() as change:
+            return exporting.export(self._view_of(change.state), path, self._forgotten)
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""

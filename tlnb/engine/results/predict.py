@@ -133,6 +133,37 @@ class Predictions:
         return f"<p>{escape(self.summary)}</p>{self.table._repr_html_()}<p>{notes}</p>"
 
 
+@dataclass(frozen=True)
+class OwnInput:
+    """How a data set of the user's makes network input of a picture.
+
+    Attributes:
+        like: a batch that it made, (B, ...).
+        transform: makes input of a picture; None where the data set does not say how.
+    """
+
+    like: Tensor
+    transform: Callable[[Any], Any] | None
+
+    def of(self, picture: Any) -> Tensor:
+        """A batch of one, as the data set would make it.
+
+        Raises:
+            DataError: it does not say how, or makes something else of this picture.
+        """
+        shape = tuple(self.like.shape[1:])
+        if self.transform is None:
+            raise DataError(
+                f"the data set prepares its samples by itself; give them as it does: tensors of the shape {shape}"
+            )
+        made = torch.as_tensor(self.transform(picture))
+        if made.shape != self.like.shape[1:]:
+            raise DataError(
+                f"the data set's transform makes {tuple(made.shape)} of this picture, not {shape}"
+            )
+        return made.to(self.like.dtype)[None]
+
+
 class Predictor:
     """A copy of a network for inference.
 
@@ -141,10 +172,14 @@ class Predictor:
         data: with names and task.
         preprocess: of its pictures.
         device: where it runs.
+        own: how the data set makes input of pictures by itself; None where tlnb does.
     """
 
-    def __init__(self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device):
-        self.data, self.preprocess, self.device = data, preprocess, device
+    def __init__(
+        self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device,
+        own: OwnInput | None = None,
+    ):  # fmt: skip
+        self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
         self._familiar = is_familiar(model)
         self.network = folded(model)
         self.network.to(device)
@@ -199,6 +234,8 @@ def predict(
     """
     if views < 1:
         raise DataError(f"--views takes a whole number from 1 up, not {views}")
+    if views > 1 and predictor.own is not None:
+        raise DataError("--views is for pictures that tlnb prepares; this data set prepares its own")
     began = time.perf_counter()
     paths = _paths(source)
     if paths is not None:
@@ -242,8 +279,12 @@ def _below(path: Path) -> list[Path]:
 def _of_files(
     predictor: Predictor, paths: Sequence[Path], views: int, check: Callable[[], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
+    own = predictor.own
+
     def read(path: Path) -> Tensor | str:
         try:
+            if own is not None:
+                return _opened(path, own)
             return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
@@ -261,15 +302,20 @@ def _of_files(
             else:
                 good.append(pixels)
                 names.append(printable(str(path)))
-        if good:
+        if good and own is None:
             answers.append(predictor.pictures(torch.stack(good), views))
+        elif good:
+            answers.append(predictor.inputs(torch.cat(good)))
     return names, answers, problems
 
 
 def _of_arrays(
     predictor: Predictor, source: object, views: int, check: Callable[[], None]
 ) -> tuple[list[str], list[Tensor]]:
-    like = getattr(predictor.data.train, "inputs", None)
+    like, own = getattr(predictor.data.train, "inputs", None), predictor.own
+    if own is not None:
+        like, pictures = own.like, _as_pictures(source)
+        source = torch.cat([own.of(picture) for picture in pictures]) if pictures else source
     items: Any = _pictures(source, predictor.preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
@@ -284,6 +330,21 @@ def _of_arrays(
         else:
             answers.append(predictor.inputs(torch.stack(list(part))))
     return [f"sample {number}" for number in range(len(items))], answers
+
+
+def _opened(path: Path, own: OwnInput) -> Tensor:
+    try:
+        with Image.open(path) as picture:
+            return own.of(picture.convert("L" if own.like.dim() == 4 and own.like.shape[1] == 1 else "RGB"))
+    except OSError as trouble:
+        raise BadPicture(str(trouble)) from None
+
+
+def _as_pictures(source: Any) -> list[Any]:
+    """The pictures of Pillow that are meant; none where it is something else."""
+    found = [source] if isinstance(source, Image.Image) else source
+    several = isinstance(found, list | tuple) and bool(found)
+    return list(found) if several and all(isinstance(one, Image.Image) for one in found) else []
 
 
 def _fitted(item: Any, preprocess: Preprocess, scale: PixelScale) -> Tensor:
