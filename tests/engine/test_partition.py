@@ -17,7 +17,7 @@ from tlnb.engine.data.groups import Groups, groups_by, in_order, joined, same_co
 from tlnb.engine.data.partition import LEFT_OUT, TEST, TRAIN, VALID, partition, strata_of
 from tlnb.errors import DataError
 
-QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 
 
 def groups(numbers, by="column 'patient'"):
