@@ -170,9 +170,8 @@ def _labelled(array: np.ndarray, names: Names | None, notes: list[str]) -> np.nd
     rows = np.arange(len(array))
     if array.ndim != 1:
         return rows
-    words = array.dtype.kind == "U"
     values = set(array.tolist())
-    if words and not all(_is_whole(value) for value in values):
+    if not all(_is_whole(value) for value in values):
         return rows
     numbers = {value: int(float(value)) for value in values}
     others = {number for number in numbers.values() if number not in UNLABELLED}
