@@ -330,7 +330,19 @@ CLASSES_OF = {
 def test_a_folder_called_train_is_a_part_or_a_class(tmp_path, name):
     folders, classes = CLASSES_OF[name]
     pictures(tmp_path, [f"{folder}/{i}.png" for i in range(6) for folder in folders])
-    assert load_data(tmp_path, valid=0.5).classes == classes
+    data = load_data(tmp_path, valid=0.5)
+    assert data.classes == classes
+    assert any("holds no class folders: not used" in note for note in data.notes) == ("unlabelled" in name)
+    assert any("is taken as a class" in note for note in data.notes) == ("called" in name)
+
+
+def test_columns_with_a_single_one_can_be_classes(root):
+    file = table(root, "image,red,blue", lambda i: f"im/{i}.png,{i % 2},{1 - i % 2}")
+    assert any("--target classes" in note for note in load_data(file).notes)
+    data = load_data(file, target="classes")
+    assert data.classes == ("red", "blue")
+    assert isinstance(data.task, Classification)
+    assert all(int(data.train.targets[i]) != number_of(data, i) % 2 for i in range(8))
 
 
 def test_folders_are_classes_where_that_is_said(tmp_path):
