@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import Reader
 from tlnb.engine.data.samples import PictureSamples
@@ -48,6 +49,11 @@ class DecodedSamples(PictureSamples):
         self.store = self._new_store(whole=False)
         self.at_hand = self.store.keeps  # from the second time on
         self._whole: PixelStore | None = None
+
+    @property
+    def scale(self) -> PixelScale:
+        """What is black and white in the pictures as they are read."""
+        return getattr(self.reader, "scale", PLAIN)
 
     def _new_store(self, *, whole: bool) -> PixelStore:
         return PixelStore(self.reader, self.preprocess, whole=whole, **self._options)  # type: ignore[arg-type]

@@ -95,7 +95,7 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         "input": {
             "shape": ["batch", *first.shape[1:]],
             "dtype": str(first.dtype).removeprefix("torch."),
-            "what": _what(first, pictures),
+            "what": _what(first, pictures) + _scale(data),
         },
         "preprocess": preprocess,
         "output": "probabilities, one a class"
@@ -103,6 +103,15 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         else "values in the unit of the data",
         **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
     }
+
+
+def _scale(data: Data) -> str:
+    """How pictures on another scale, or of more bands, become such pixels."""
+    scale = data.scale
+    bands = f"; of the bands {', '.join(map(str, scale.bands))}" if scale.bands else ""
+    if scale.white is None:
+        return bands
+    return f"; of values from {scale.low:g} (black) to {scale.white:g} (white){bands}"
 
 
 def _what(first: Tensor, pictures: bool) -> str:

@@ -83,6 +83,8 @@ def _tensor(inputs: Any) -> Tensor:
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
         tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    if not tensor.numel():
+        raise DataError(f"X of shape {tuple(tensor.shape)} holds no values")
     if tensor.is_floating_point():
         tensor = tensor.float()
         if not torch.isfinite(tensor).all():

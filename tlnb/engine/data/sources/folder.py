@@ -97,14 +97,15 @@ def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
             f"{printable(train.name)} is taken as a class, as it holds no class folders beside validation ones"
         ]
     notes = [f"beside {train.name}, not read: {few(tuple(map(printable, others)))}"] if others else []
-    if valid is not None and test is not None and valid in held:
+    if valid in held and test is not None:
         notes.append(f"{test.name} is left aside for the end; {valid.name} is measured on")
     elif valid is None and test in held:
         notes.append("measured on test, as there is no val folder")
-    elif held:
-        notes.append(f"{printable(valid.name)} holds no class folders; measured on {printable(held[0].name)}")  # type: ignore[union-attr]
-    elif valid is not None or test is not None:
-        notes.append(f"{printable((valid or test).name)} holds no class folders: not used")  # type: ignore[union-attr]
+    elif valid is not None and valid not in held:
+        instead = f"; measured on {printable(held[0].name)}" if held else ": not used"
+        notes.append(f"{printable(valid.name)} holds no class folders{instead}")
+    elif test is not None and test not in held:
+        notes.append(f"{printable(test.name)} holds no class folders: not used")
     return [train, *held[:1]], notes
 
 
