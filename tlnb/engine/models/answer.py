@@ -226,8 +226,8 @@ def notes_on_answer(loaded: LoadedModel, x: Tensor, task: object) -> list[str]:
         why = "values are learned with mean 0 and deviation 1, which it cannot answer all"
     if harmful:
         notes.append(
-            f"{loaded.name} ends in {end}: {why}; leave it out of the module, or, where it is a module of its own behind "
-            "the head, %tl_head linear makes a head without it"
+            f"{loaded.name} ends in {end}: {why}; leave it out of the module, or, where it is a module of its own "
+            "behind the head, %tl_head linear makes a head without it"
         )
     if loaded.behind and isinstance(loaded.model.get_submodule(loaded.behind), nn.Identity):
         notes.append(

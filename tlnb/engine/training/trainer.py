@@ -158,7 +158,8 @@ class StageTrainer:
         }
         with self._still():
             return fit_head(
-                self.model, self.model.get_submodule(self.head) if self.head else self.model, self.route.forward, list(views.values()),
+                self.model, self.model.get_submodule(self.head) if self.head else self.model,
+                self.route.forward, list(views.values()),
                 self.task, self.route.device, stop.check, strength=strength,
             )  # fmt: skip
 
