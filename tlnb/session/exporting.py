@@ -104,21 +104,26 @@ class Exporting(Recipes, Findings):
         if target.suffix == ".safetensors":
             code = loader_code(loaded, data.classes, samples, data.task, target.name)
             files += [target.with_suffix(".json").name, target.with_suffix(".py").name]
-        export.write(target, network, inputs, facts)
-        if target.suffix == ".safetensors":
-            target.with_suffix(".py").write_text(code, encoding="utf-8")
-        difference = check(target, inputs, answers)
-        apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
-        verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
         results = self.results(worst=0)
-        text = card(
-            loaded, results, self._history.stages, files, verdict, self._forgotten(),
-            takes=_takes(facts, loaded),
-        )  # fmt: skip
-        card_at.write_text(text, encoding="utf-8")
+        with own_files.together(target, beside) as draft:
+            export.write(draft, network, inputs, facts)
+            if target.suffix == ".safetensors":
+                draft.with_suffix(".py").write_text(code, encoding="utf-8")
+            difference = check(draft, inputs, answers)
+            verdict = self._verdict(difference, len(inputs))
+            text = card(
+                loaded, results, self._history.stages, files, verdict, self._forgotten(),
+                takes=_takes(facts, loaded),
+            )  # fmt: skip
+            draft.with_suffix(".md").write_text(text, encoding="utf-8")
         size = show_bytes(target.stat().st_size)
         names = ", ".join([*files[1:], card_at.name])
         return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
+
+    @staticmethod
+    def _verdict(difference: float, count: int) -> str:
+        apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
+        return f"loaded in a fresh process without tlnb: {apart} on {count} samples"
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""

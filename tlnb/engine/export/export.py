@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tlnb.engine.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
+from tlnb.engine.export.own_files import check_module_name
 from tlnb.engine.network.tracing import flags
 from tlnb.errors import ExportError, did_you_mean
 
@@ -77,7 +79,7 @@ def target(path: str) -> Path:
     """The file that is meant; ``.safetensors`` where it has no ending.
 
     Raises:
-        ExportError: another ending.
+        ExportError: another ending, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
     place = place if place.suffix else place.with_suffix(".safetensors")
@@ -86,6 +88,8 @@ def target(path: str) -> Path:
             f"no export to {place.suffix}{did_you_mean(place.suffix, WRITERS)}; "
             f"there are {', '.join(WRITERS)}"
         )
+    if place.suffix == ".safetensors":  # its loader is a Python file of that name
+        check_module_name(place.with_suffix(".py"))
     return place
 
 
@@ -105,8 +109,8 @@ def write(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) 
         path.parent.mkdir(parents=True, exist_ok=True)
         with flags(network, training=False), torch.no_grad(), _quiet():
             WRITERS[path.suffix](path, network, inputs, about)
-    except OSError as error:
-        raise ExportError(f"cannot write {path.name}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise ExportError(f"cannot write {path.name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _any_batch() -> tuple[dict[int, Any]]:

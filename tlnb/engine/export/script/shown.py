@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from html import escape
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlnb.engine.export.own_files import SCRIPT, check
+from tlnb.engine.export.own_files import SCRIPT, check, check_module_name
 from tlnb.engine.printable import printable
+from tlnb.engine.saving.atomic import whole_file
 from tlnb.errors import ExportError
 
 
@@ -31,20 +34,26 @@ class Script:
         """Write the script and the files beside it.
 
         Raises:
-            ExportError: the place cannot be written, or something else stands there.
+            ExportError: the place cannot be written, something else stands there, or the name is a module's.
         """
         check([path, *(path.with_name(name) for name in self.files)], path, SCRIPT)
+        check_module_name(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for name, content in self.files.items():
-                beside = path.with_name(name)
-                if isinstance(content, str):
-                    beside.write_text(content, encoding="utf-8")
-                else:
-                    save_file(dict(content), beside)
-            path.write_text(self.text, encoding="utf-8")
-        except OSError as error:
-            raise ExportError(f"cannot write {printable(str(path))}: {error.strerror}") from None
+            with ExitStack() as parts:
+                # All are complete before the first takes its name; the script, which says whose they are, comes last.
+                def draft(name: str) -> Path:
+                    return parts.enter_context(whole_file(path.with_name(name)))
+
+                draft(path.name).write_text(self.text, encoding="utf-8")
+                for name, content in self.files.items():
+                    if isinstance(content, str):
+                        draft(name).write_text(content, encoding="utf-8")
+                    else:
+                        save_file(dict(content), draft(name))
+        except (OSError, SafetensorError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:160]
+            raise ExportError(f"cannot write {printable(str(path))}: {reason}") from None
         self.path = path
 
     @property
