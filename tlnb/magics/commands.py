@@ -140,7 +140,7 @@ test). A CSV or TSV holds a path, relative to it, and a label in each row; label
 columns of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors,
 arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
-than the data's gets a new linear head.""",
+than the data's gets a new linear head. none drops the data; the network stays.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
@@ -150,6 +150,7 @@ than the data's gets a new linear head.""",
         ("%tl_data --show", "look at the pictures that are trained on"),
         ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
         ("%tl_data digits --valid $share", "the value of the variable share"),
+        ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )
 

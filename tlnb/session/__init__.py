@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tlnb.engine.switches import shielded
 from tlnb.progress import LineProgress
 from tlnb.session.advising import Advising
 from tlnb.session.clicking import Clicking
@@ -17,6 +18,7 @@ from tlnb.session.exporting import Exporting
 __all__ = ["Session"]
 
 
+@shielded
 class Session(Clicking, Advising, Exporting):
     """One model, its data, its plan and its history.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlnb.answers import Lines
 from tlnb.engine.data import load as data
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.errors import DataError
@@ -29,13 +30,14 @@ class Datasets(Network):
         strict: bool = False,
         show: bool = False,
         seed: int = 0,
-    ) -> data.Data | PictureGrid:
+    ) -> data.Data | PictureGrid | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
                 ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
+                ``none`` drops the data: the network and its heads stay.
             valid: share of the samples to validate on, where the source has no split of its own.
             size: side of the training images in pixels, where it is not the network's own.
             batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
@@ -51,6 +53,8 @@ class Datasets(Network):
             NotReady: no source, and no data named before.
             DataError: nothing has changed then.
         """
+        if isinstance(source, str) and source == "none":
+            return self._without_data()
         if source is None:
             named = self._need_data()
             others = (valid, size, batch, per_class, augment, balance, target, strict, seed)
@@ -74,6 +78,19 @@ class Datasets(Network):
         grid = self.show_batch()
         grid.text = f"{fresh!r}\n{grid.text}"
         return grid
+
+    def _without_data(self) -> Lines:
+        named = self._need_data()
+        self._need_rest("the data can be dropped")
+        task = self._tasks.get(self._task)
+        if task is not None:
+            task.data, task.samples = None, None
+        self._data = self._samples = None
+        self.revision += 1
+        stays = (
+            f"; {self._loaded.name} stays, with its head for {self._task}" if self._loaded is not None else ""
+        )
+        return Lines(f"{named.name} is dropped, and no data is named{stays}")
 
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
         """Training pictures as the network sees them, augmentation included.

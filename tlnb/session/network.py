@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -75,6 +76,8 @@ class Network(Heads):
     def _read(
         self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None
     ) -> LoadedModel:
+        if isinstance(model, os.PathLike):
+            model = os.fspath(model)
         if isinstance(model, str):
             if shape is not None:
                 raise ModelError(

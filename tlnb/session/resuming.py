@@ -47,6 +47,7 @@ class Resuming(Datasets, Training, Standing):
             CheckpointError: no such file, or it cannot be used here, and why; nothing has changed then.
         """
         self._need_rest("the session can be resumed")
+        path = None if path is None else str(path_of(path, CheckpointError))
         where, found = self._find(path)
         parts, held = from_checkpoint(found, self._loaded), self._data
         with self._all_as_before(parts):
