@@ -175,7 +175,7 @@ class _Writer:
         if isinstance(value, types.FunctionType):
             self.function(value, depth)
         elif isinstance(value, types.MethodType):
-            self.function(value.__func__, depth)
+            self.value(value.__func__, depth - 1)
             self.value(value.__self__, depth - 1)
         elif isinstance(value, partial):
             for part in (value.func, value.args, value.keywords):
