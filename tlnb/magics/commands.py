@@ -192,7 +192,7 @@ names (label, class, target …; path, image …; split, is_valid, fold …), an
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
 arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
-than the data's gets a new linear head.""",
+than the data's gets a new linear head. none drops the data; the network stays.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
@@ -204,6 +204,7 @@ than the data's gets a new linear head.""",
         ("%tl_data --show", "look at the pictures that are trained on"),
         ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
         ("%tl_data digits --valid $share", "the value of the variable share"),
+        ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )
 

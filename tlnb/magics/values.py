@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,8 @@ def text(takes: str, sign: str = "VALUE", source: str = "", *, files: bool = Fal
     """Any word, or a variable that holds one."""
 
     def read(value: Any) -> str:
+        if files and isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if not isinstance(value, str):
             raise TypeError
         return value

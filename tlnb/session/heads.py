@@ -236,6 +236,20 @@ class Heads:
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
 
+    def drop_data(self, change: Change) -> Lines:
+        """Name no data any more; the network and its heads stay.
+
+        Raises:
+            NotReady: no data is named.
+        """
+        state = change.state
+        named = state.need_data()
+        if state.task in state.tasks:
+            change.set_task(state.task, data=None, samples=None)
+        change.set(data=None, samples=None, revision=state.revision + 1)
+        stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
+        return Lines(f"{named.name} is dropped, and no data is named{stays}")
+
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
         state = change.state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import torch
@@ -42,6 +43,8 @@ class Network:
         Raises:
             ModelError, WeightsError: it cannot be used.
         """
+        if isinstance(model, os.PathLike):
+            model = os.fspath(model)
         if isinstance(model, str):
             if shape is not None:
                 raise ModelError(

@@ -31,6 +31,7 @@ from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
 from tlnb.engine.saving.home import home
 from tlnb.engine.saving.pending import Pending
+from tlnb.engine.switches import usual_switches
 from tlnb.engine.table import Table
 from tlnb.engine.training.history import History, Run, show_metric
 from tlnb.engine.training.stopping import StopRequest
@@ -192,7 +193,8 @@ class Session(traitlets.HasTraits):
             try:
                 self._owner, self._tools.stop = me, stop
                 self._store.recover()
-                yield
+                with usual_switches():
+                    yield
             finally:
                 self._owner = 0
                 self._turn.release()
@@ -267,13 +269,14 @@ class Session(traitlets.HasTraits):
     @takes_request
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid:
+    ) -> loading.Data | PictureGrid | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
                 ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
+                ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
             options: how it is read, see below.
 
@@ -282,6 +285,9 @@ class Session(traitlets.HasTraits):
             DataError: nothing has changed then.
         """
         request = SourceRequest.of(**options)
+        if isinstance(source, str) and source == "none":
+            with self._call("the data can be dropped"), self._store.change() as change:
+                return self._heads.drop_data(change)
         if source is None:
             named = self._store.now.need_data()
             if request != SourceRequest():

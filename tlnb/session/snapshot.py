@@ -17,6 +17,7 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.checkpoint import Checkpoint
 from tlnb.engine.saving.checkpoint_network import (
+    LARGEST,
     check_fit,
     filled_head,
     head_to,
@@ -158,7 +159,7 @@ def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionS
 
 def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
     about = checkpoint.about
-    loaded = network_from(about["model"], own)
+    loaded = network_from(about["model"], own, checkpoint.part("model"))
     tasks = [
         _task_from(plain, checkpoint.part(f"head.{i}"), loaded) for i, plain in enumerate(about["tasks"])
     ]
@@ -222,7 +223,7 @@ def _below(saved: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
 
 
 _ASKED = {
-    "source": text, "valid": float, "size": lambda n: whole(n, 1), "batch": lambda n: whole(n, 1),
+    "source": text, "valid": float, "size": lambda n: whole(n, 1, LARGEST), "batch": lambda n: whole(n, 1, 1 << 31),
     "per_class": lambda n: whole(n, 1), "augment": text, "balance": text, "target": text, "strict": flag,
     "seed": whole,
 }  # fmt: skip

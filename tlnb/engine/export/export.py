@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tlnb.engine.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
+from tlnb.engine.export.own_files import check_module_name
 from tlnb.engine.network.tracing import flags
 from tlnb.engine.saving.checkpoint import reason_of
 from tlnb.errors import ExportError, did_you_mean
@@ -79,7 +80,7 @@ def target(path: str) -> Path:
     """The file that is meant; ``.safetensors`` where it has no ending.
 
     Raises:
-        ExportError: another ending.
+        ExportError: another ending, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
     place = place if place.suffix else place.with_suffix(".safetensors")
@@ -88,6 +89,8 @@ def target(path: str) -> Path:
             f"no export to {place.suffix}{did_you_mean(place.suffix, WRITERS)}; "
             f"there are {', '.join(WRITERS)}"
         )
+    if place.suffix == ".safetensors":  # its loader is a Python file of that name
+        check_module_name(place.with_suffix(".py"))
     return place
 
 

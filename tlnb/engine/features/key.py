@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from types import CodeType
+from uuid import uuid4
 
 import torch
-from torch import nn
 
 from tlnb.engine.hashing import tensors_digest
+from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.parts import Prefix
 
-FORMAT = "tlnb features 1"  # counts up when the way in which features are computed or stored changes
+FORMAT = "tlnb features 2"  # counts up when the way in which features are computed or stored changes
 
 
 def part_digest(part: Prefix) -> str:
@@ -56,38 +56,13 @@ def features_key(part: str, samples: str, form: str, cut: int) -> str:
 
 def _description(part: Prefix) -> Iterator[str]:
     yield str(part.graph.python_code("self").src)
+    whole, read = True, names_read(part.model)
     for name, module in part.shared_modules().items():
         yield f"{name}: {module!r}"  # with kernel sizes, strides and so on
         for path, inner in module.named_modules():
-            yield f"{name}.{path}: {_settings(inner)}"
-        for cls in sorted({type(m) for m in module.modules()}, key=_class_name):
-            yield _class_name(cls) + _code(cls)
-
-
-def _settings(module: nn.Module) -> list[tuple[str, str]]:
-    """Plain attributes of a module; not every one is in its ``repr``."""
-    plain = (bool, int, float, str, tuple, type(None))
-    return [
-        (name, repr(value))
-        for name, value in sorted(vars(module).items())
-        if isinstance(value, plain) and name != "training" and not name.startswith("_")
-    ]
-
-
-def _class_name(cls: type[nn.Module]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-def _code(cls: type[nn.Module]) -> str:
-    """What a class of the user's own computes; a notebook may define it again under the same name."""
-    if cls.__module__.startswith("torch.nn."):
-        return ""
-    codes = [v.__code__ for v in vars(cls).values() if hasattr(v, "__code__")]
-    return hashlib.sha256("".join(_code_parts(codes)).encode()).hexdigest()
-
-
-def _code_parts(codes: Iterable[CodeType]) -> Iterator[str]:
-    for code in codes:
-        constants = sorted(repr(c) for c in code.co_consts if isinstance(c, bool | int | float | str | tuple))
-        yield f"{code.co_code.hex()}{code.co_names}{constants}"
-        yield from _code_parts(c for c in code.co_consts if isinstance(c, CodeType))
+            found = described(inner, read)
+            whole &= not found.unknown
+            yield f"{name}.{path}: {found.text}"
+    if not whole:
+        # Nobody can tell whether what could not be written down is still the same: such features are never found again.
+        yield uuid4().hex

@@ -18,7 +18,7 @@ from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.dropout import draws_by_place
 from tlnb.engine.network.familiar import is_familiar
 from tlnb.engine.network.forms import alike
-from tlnb.engine.network.graph import Graph
+from tlnb.engine.network.graph import CHANGED, Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.parts import Part
 from tlnb.engine.training.route import Route
@@ -84,6 +84,10 @@ class Routes:
         cut = prefix.cut_for(layers, wish.frozen)
         if not cut or layers.graph is None:
             return _whole(model, samples, device)
+        outdated = layers.graph.outdated()
+        if outdated:
+            again = "; to cut it again, load it again: %tl_load $net" if outdated == CHANGED else ""
+            return _whole(model, samples, device, note=f"{outdated}, so it ran whole{again}")
         try:
             for _ in range(2):  # what is not trusted is computed anew
                 route, work = self._short(model, layers, wish, samples, device, say, tick)

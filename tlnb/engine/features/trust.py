@@ -1,7 +1,7 @@
 """Whether what is kept is still what the network computes: a look at a few samples, before each use.
 
 The key of features holds weights, code and settings, but not all that a network can depend on: hooks, globals, a
-list of tensors, a forward of its own. Two samples on the whole way tell, whatever it was that changed.
+list of tensors, a forward of its own. A few samples on the whole way tell, whatever it was that changed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.network.tracing import flags
+from tlnb.engine.network.observe import quiet
 from tlnb.engine.training.tasks import scores_of
 
-LOOKED_AT = 2
+LOOKED_AT = 8
 FAR = {torch.float32: 1e-3}  # relative error of the scores, from which on they are others
 FAR_IN_SHORT = 0.1  # likewise where features are kept in a shorter format
 
@@ -39,7 +39,7 @@ def agrees(
     some = torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long()
     training = tail.training
     try:
-        with torch.no_grad(), torch.random.fork_rng(), flags(model, training=False):
+        with quiet(model):
             whole = scores_of(model(source.batch(some).to(device)))
             short = scores_of(tail.eval()(kept.batch(some).to(device)))
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,7 @@ def load_model(
     """
     # Random weights come from a stream of their own, so that loading neither depends on the user's random
     # state nor moves it.
+    name, weights = os.fspath(name), None if weights is None else os.fspath(weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)

@@ -111,6 +111,22 @@ def _with_file(full: str, path: str | None, part: str | None) -> LoadedModel:
     return loaded
 
 
+def blueprint(name: str) -> Blueprint:
+    """Names and shapes of an architecture, made without its weights where that can be done.
+
+    Args:
+        name: ``timm/NAME`` or ``timm/NAME.TAG``.
+
+    Raises:
+        ModelError: timm is not installed, or has no such network.
+    """
+    full = name.removeprefix(PREFIX)
+    base, known = full.partition(".")[0], _timm().list_models()
+    if base not in known:
+        raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
+    return _blueprint(full)
+
+
 @cache
 def _blueprint(full: str) -> Blueprint:
     """Names and shapes of an architecture, where that works without storage for its weights."""

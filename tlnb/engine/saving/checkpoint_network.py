@@ -6,6 +6,7 @@ convolutions and ReLUs. A module of the user's own cannot be built from that; it
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -16,11 +17,14 @@ from torch import Tensor, nn
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import timm_models
 from tlnb.engine.models.loaded import Input, LoadedModel
-from tlnb.engine.models.published import CONVNET5, build, torchvision_names
+from tlnb.engine.models.matching import compare
+from tlnb.engine.models.published import CONVNET5, Blueprint, blueprint, build, torchvision_names
 from tlnb.engine.printable import printable
 from tlnb.engine.saving.plain import Plain, flag, optional, text, texts, whole, wholes
 from tlnb.errors import CheckpointError
 
+LARGEST = 4096  # pixels of a side
+MOST_NUMBERS = 1 << 26  # in one sample
 WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _TYPES = {str(kind): kind for kind in (*_FLOATS, torch.int64, torch.int32, torch.uint8)}
@@ -46,25 +50,35 @@ def network_to(loaded: LoadedModel) -> Plain:
     }
 
 
-def network_from(plain: Plain, own: LoadedModel | None) -> LoadedModel:
+def network_from(
+    plain: Plain, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
+) -> LoadedModel:
     """The network, its weights still to be filled in and its heads those of the architecture.
 
     Args:
         plain: what ``network_to`` gave.
         own: the network that the session has, for a module of the user's.
+        saved: its tensors; nothing of its size is made where they do not fill it. None to build it in any case.
 
     Raises:
         CheckpointError: it cannot be built here.
     """
     name, kind = text(plain["name"]), text(plain["kind"])
+    preprocess = Preprocess.from_dict(plain["preprocess"])
+    numbers = (*preprocess.mean, *preprocess.std)
+    if (
+        preprocess.channels * math.prod(preprocess.size) > MOST_NUMBERS
+        or max(map(abs, numbers)) > MOST_NUMBERS
+    ):
+        raise ValueError("no pictures are prepared so")
     model, fresh = (
-        _own(own, kind) if flag(plain["own"]) else _build(name, optional(whole, plain["image_size"]))
+        _own(own, kind) if flag(plain["own"]) else _build(name, optional(_side, plain["image_size"]), saved)
     )
     return LoadedModel(
         model,
         name,
         text(plain["weights"]),
-        Preprocess.from_dict(plain["preprocess"]),
+        preprocess,
         optional(texts, plain["categories"]),
         text(plain["head"]),
         texts(plain["side_heads"]),
@@ -87,13 +101,30 @@ def _own(own: LoadedModel | None, kind: str) -> tuple[nn.Module, None]:
     return own.model, None
 
 
-def _build(name: str, image_size: int | None) -> tuple[nn.Module, Callable[[], nn.Module] | None]:
+def _side(value: object) -> int:
+    return whole(value, 1, LARGEST)
+
+
+def _check_filled(plan: Blueprint, saved: Mapping[str, Tensor] | None) -> None:
+    if saved is None:
+        return
+    found = compare(plan.shapes, dict(saved)).without(lambda name: not plan.is_body(name))
+    there = sum(tensor.numel() for tensor in found.tensors.values())
+    if 2 * there < sum(math.prod(shape) for name, shape in plan.shapes.items() if plan.is_body(name)):
+        raise CheckpointError(f"the checkpoint does not fill {plan.name}: {found.describe()}")
+
+
+def _build(
+    name: str, image_size: int | None, saved: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, Callable[[], nn.Module] | None]:
     with torch.random.fork_rng():
         if name.startswith(timm_models.PREFIX):
+            _check_filled(timm_models.blueprint(name), saved)
             loaded = timm_models.load(name, timm_models.NO_WEIGHTS, lambda text: None)
             return loaded.model.eval(), loaded.fresh
         if name != CONVNET5 and name not in torchvision_names():
             raise CheckpointError(f"the checkpoint names a network that is not known here: {name!r}")
+        _check_filled(blueprint(name, image_size), saved)
         fresh = partial(build, name, image_size=image_size)
         return fresh().eval(), fresh
 
@@ -105,6 +136,8 @@ def _image_size(model: nn.Module) -> int | None:
 
 def _input(plain: Any) -> Input:
     shape, dtype = plain
+    if math.prod(wholes(shape)) > MOST_NUMBERS:
+        raise ValueError("no network takes samples of so many numbers")
     return Input(wholes(shape), _TYPES[dtype])
 
 

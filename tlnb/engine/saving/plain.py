@@ -29,10 +29,12 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(map(text, value))
 
 
-def whole(value: object, least: int = 0) -> int:
-    """A whole number from ``least`` up."""
+def whole(value: object, least: int = 0, most: int | None = None) -> int:
+    """A whole number from ``least`` up, and at most ``most``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{value!r} is no whole number from {least} up")
+    if most is not None and value > most:
+        raise ValueError(f"{value!r} is more than any session of tlnb has ({most:,})")
     return value
 
 
