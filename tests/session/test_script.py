@@ -35,7 +35,7 @@ def same_weights(session: Session, folder: Path) -> bool:
 def figures(session: Session) -> list[str]:
     found = []
     for stage in session.history.stages:
-        fitted = stage.note.partition(',')[0] if stage.stage.kind == "fit" else ""
+        fitted = stage.note.partition(",")[0] if stage.stage.kind == "fit" else ""
         found += [
             f"stage {r.stage}, {fitted or f'epoch {r.epoch} of {r.epochs}: training loss {r.train_loss:.4f}'}"
             f"{':' if fitted else ','} validation loss {r.valid_loss:.4f}, {r.metric_name} {r.accuracy:.4f}"

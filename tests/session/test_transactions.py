@@ -33,7 +33,7 @@ from tlnb.session.autosave import Autosave
 WHOLE = {"Store", "Change", "Interrupts", "Session", "Hook", "SessionView"}
 EXEMPT = {"began", "fingerprint_of", "take_back", "clear", "note", "copy", "back"}
 ERRORS = (RuntimeError, KeyboardInterrupt)
-MOST = int(os.environ.get("TLNB_STEPS", "12"))  # steps of a call that fail; spread evenly over all of them
+MOST = int(os.environ.get("TLNB_STEPS", "8"))  # steps of a call that fail; spread evenly over all of them
 
 
 class Steps:
