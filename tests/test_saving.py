@@ -101,7 +101,7 @@ def test_a_new_session_goes_on_from_a_file(kind: str, batch: int) -> None:
 
 
 FITTED = (
-    "fit head\nunfreeze all epochs 2 lr 1e-3 bn frozen blend 0.5\n"
+    "fit head\nunfreeze all epochs 2 lr 1e-4 bn frozen blend 0.5 guard off\n"
     "unfreeze all epochs 1 lr 3 schedule constant\nunfreeze 2: epochs 1 init soft blend auto guard off"
 )
 

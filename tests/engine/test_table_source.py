@@ -117,7 +117,7 @@ ERRORS = [
     ("pictures/0.jpg,a\npictures/1.jpg,b,c\n", "row 2 has 3 cells, not 2"),
     ("path,label\n", "holds no labels"),
     ("none.jpg,a\nnothing.jpg,b\n", "no usable picture in 'bad.csv'; the first: none.jpg: no such file"),
-    ("pictures/0.jpg,a,b\npictures/1.jpg,b,c\n", "2 label columns must hold numbers"),
+    ("pictures/0.jpg,a,b\npictures/1.jpg,b,c\n", "several columns could be the label: 2, 3; name it"),
 ]
 
 

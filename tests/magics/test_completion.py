@@ -13,7 +13,8 @@ from tlnb.engine.data.sources.published import NAMES
 from tlnb.magics.commands import TRAIN
 
 OPTIONS = [
-    "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target", "--strict",
+    "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",
+    "--label", "--path", "--split", "--delimiter", "--folder", "--suffix", "--links", "--range", "--bands", "--strict",
     "--show", "--seed",
 ]  # fmt: skip
 DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]

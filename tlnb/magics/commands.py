@@ -8,7 +8,7 @@ from __future__ import annotations
 from tlnb.engine.training.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
 from tlnb.magics.taking_along import TAKING_ALONG
-from tlnb.magics.values import choice, number, share, stage_key, text, whole, word_or_object
+from tlnb.magics.values import choice, number, numbers_text, share, stage_key, text, whole, word_or_object
 
 # Words of the engine's options, written out because reading them there would load torch; a test holds them
 # equal.
@@ -131,13 +131,65 @@ DATA = Command(
             "balance", choice(*BALANCES), "even out classes: weights in the loss, or samples repeated", "off"
         ),
         Option("target", choice(*TARGETS), "what the targets are", "told by how they look"),
+        Option(
+            "label",
+            text("the name of a column, or several joined by commas", "COLUMN[,COLUMN]"),
+            "column of a table with the label, or several columns of labels or values",
+            "told by the columns' names",
+        ),
+        Option(
+            "path",
+            text("the name of a column", "COLUMN"),
+            "column with the pictures",
+            "told by the columns' names",
+        ),
+        Option(
+            "split",
+            text("the name of a column, COLUMN=VALUE, or none", "COLUMN[=VALUE]"),
+            "column that says which rows train and which validate (VALUE is the validation part); none splits by "
+            "--valid whatever columns or folders are called",
+            "split, is_valid, fold and such, where there is one",
+        ),
+        Option(
+            "delimiter",
+            text("a sign, such as | or ' '", "D"),
+            "what stands between the labels of a picture in one cell",
+            "; or what recurs",
+        ),
+        Option(
+            "folder",
+            text("a folder", "FOLDER", files=True),
+            "where a table's pictures are; its paths may lead there",
+            "the table's folder, or one below it that holds them",
+        ),
+        Option(
+            "suffix",
+            text("an ending, such as .jpg", ".SUFFIX"),
+            "ending that a table's names lack",
+            "tried by itself",
+        ),
+        Option("links", None, "follow links that lead out of the folder, such as into a store of pictures"),
+        Option(
+            "range",
+            numbers_text("black and white, such as 0,4095, or white alone", "[BLACK,]WHITE"),
+            "what is black and white in the pictures",
+            "255 for 8 bits, else found over the pictures",
+        ),
+        Option(
+            "bands",
+            numbers_text("numbers from 1 up, such as 4,3,2", "B[,B]"),
+            "which bands of the pictures are used, in this order",
+            "grey, or red, green and blue",
+        ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
     ),
     details="""A folder holds a folder of pictures for each class, or such folders below train and val (valid,
-test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or several
-columns of 0 and 1 are several labels a picture; measured values are a regression. Variables: (X, y) tensors,
+test). A CSV or TSV holds a path, relative to it, and a label in each row; labels joined by ; or | or several
+columns of 0 and 1 are several labels a picture; measured values are a regression. Columns are known by their
+names (label, class, target …; path, image …; split, is_valid, fold …), and what was guessed is said with the option
+that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
 arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
 than the data's gets a new linear head.""",
@@ -145,6 +197,8 @@ than the data's gets a new linear head.""",
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
         ("%tl_data birds.csv --target regression", "a table of path and measured value"),
+        ("%tl_data scans.csv --label diagnosis --path image_id --folder scans", "columns and folder by name"),
+        ("%tl_data fields --bands 4,3,2 --range 0,4095", "near infrared, red, green of 12 bits"),
         ("%tl_data torchvision/CIFAR10", "downloaded once, then kept"),
         ("%tl_data $share --batch 32", "what the variable share holds"),
         ("%tl_data --show", "look at the pictures that are trained on"),

@@ -43,6 +43,17 @@ def text(takes: str, sign: str = "VALUE", source: str = "", *, files: bool = Fal
     return Kind(takes, read, sign, source=source, files=files)
 
 
+def numbers_text(takes: str, sign: str) -> Kind:
+    """Numbers joined by commas, or a variable that holds one or several; what they may be is the session's to say."""
+
+    def read(value: Any) -> object:
+        if isinstance(value, bool) or value is None:
+            raise TypeError
+        return value
+
+    return Kind(takes, read, sign)
+
+
 def whole(least: int = 0) -> Kind:
     """A whole number from ``least`` up."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from tlnb.engine.export.script.writer import write
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
+from tlnb.engine.network.duplicate import duplicate
 from tlnb.engine.printable import printable
 from tlnb.engine.saving.atomic import whole_files
 from tlnb.engine.saving.checkpoint_network import tensors_of
@@ -163,8 +163,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = Deployed(copy.deepcopy(loaded.model).cpu(), preprocess, data.task, inputs.is_floating_point())
-    network.eval().requires_grad_(False)
+    network = Deployed(duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
     with torch.no_grad():
         answers = network(inputs)
     facts = about(loaded, data, samples, tlnb.__version__)

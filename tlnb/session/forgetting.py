@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tlnb.engine.advice.blend import GRID, Blend, BlendPoint, blended
 from tlnb.engine.advice.forgetting import Forgetting, StageMark, drift
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session.change import Change
@@ -85,7 +86,7 @@ def blend(change: Change, old_task: OldTask, tools: Tools, a: float | None = Non
     new = state.old.ends[0] if state.old.ends is not None and _same(state.old.ends[1], before) else before
     change.journal.modes(model)
     change.journal.note(lambda: put_body(model, head, before))
-    model.eval()
+    set_training(model, False)
     points = []
     for share in sorted({*GRID, *(() if a is None else (a,))}):
         put_body(model, old.head, blended(old.body, new, share))

@@ -14,6 +14,7 @@ from tlnb.answers import Lines
 from tlnb.engine.data.load import Data, load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
@@ -172,7 +173,8 @@ class Heads:
         if not change.state.need_model().head:
             raise ModelError(
                 f"{change.state.need_model().name} ends in no linear or convolution layer that a head could "
-                "replace; give it one output for each class itself"
+                f"replace; give it one output for each class itself: {len(source.classes)}, not "
+                f"{change.state.need_model().outputs}"
             )
         self._find_behind(change)
         loaded, outputs = change.state.need_model(), len(source.classes)
@@ -225,7 +227,12 @@ class Heads:
         if loaded.own:
             change.set_loaded(preprocess=preprocess)
         self._see(change, samples[0])
+        device = next(loaded.model.parameters()).device
+        few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
+        check_answer(change.state.need_model(), few, len(source.classes))
         self._fit_head(change, source)
+        for line in notes_on_answer(change.state.need_model(), few, source.task):
+            self._tools.say(line)
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
 

@@ -12,6 +12,7 @@ from tlnb.engine.models import own_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import address, freezing, renewal
 from tlnb.engine.network.layers import LayerMap, find_layers
+from tlnb.engine.network.modes import set_training
 from tlnb.errors import ModelError
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
@@ -68,7 +69,7 @@ class Network:
         before = change.state
         change.journal.device(loaded.model)
         change.journal.modes(loaded.model)
-        loaded.model.eval()
+        set_training(loaded.model, False)
         loaded.model.to(self._tools.device)
         # Where data is there already, its samples show what the network will see.
         later = before.data is not None and layers_from is None
@@ -106,7 +107,10 @@ class Network:
         if loaded.input is None:
             return None
         device = next(loaded.model.parameters()).device
-        return find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
+        found = find_layers(loaded.model, loaded.input.example(device), loaded.head or None, loaded.fixed)
+        if loaded.own and found.runs_plain:
+            loaded.tell(found.note or "")
+        return found
 
     def accept_layers(self, change: Change, layers: LayerMap, frozen: Iterable[bool]) -> None:
         """Take layers that were found, frozen as these flags say."""

@@ -17,6 +17,7 @@ from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
@@ -263,20 +264,9 @@ class Session(traitlets.HasTraits):
                     self._heads.fit_data(change, change.state.data)
             return change.state.need_model()
 
+    @takes_request
     def data(
-        self,
-        source: object = None,
-        *,
-        valid: float = 0.2,
-        size: int | None = None,
-        batch: int | None = None,
-        per_class: int | None = None,
-        augment: object = "none",
-        balance: str | None = None,
-        target: str | None = None,
-        strict: bool = False,
-        show: bool = False,
-        seed: int = 0,
+        self, source: object = None, *, show: bool = False, **options: Any
     ) -> loading.Data | PictureGrid:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
@@ -284,25 +274,17 @@ class Session(traitlets.HasTraits):
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
                 ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
-            valid: share of the samples to validate on, where the source has no split of its own.
-            size: side of the training images in pixels, where it is not the network's own.
-            batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
-            per_class: at most this many training samples of each class.
-            augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
-            balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.
-            target: ``classes``, ``labels`` or ``regression``, where it cannot be told by the targets.
-            strict: a file that cannot be used is an error.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
-            seed: of the split, the new head, the order of samples and dropout.
+            options: how it is read, see below.
 
         Raises:
             NotReady: no source, and no data named before.
             DataError: nothing has changed then.
         """
+        request = SourceRequest.of(**options)
         if source is None:
             named = self._store.now.need_data()
-            others = (valid, size, batch, per_class, augment, balance, target, strict, seed)
-            if others != (0.2, None, None, None, "none", None, None, False, 0):
+            if request != SourceRequest():
                 again = str(named.asked["source"]) if named.asked is not None else "$name"
                 raise DataError(
                     f"options need the data that they are for; name it too, such as: %tl_data {again}"
@@ -311,10 +293,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
-            fresh = loading.load_data(
-                source, valid=valid, per_class=per_class, batch=batch, seed=seed, size=size, augment=augment,
-                balance=balance, target=target, strict=strict, progress=self._tools.on_check,
-            )  # fmt: skip
+            fresh = loading.load_data(source, request, progress=self._tools.on_check)
             with self._store.change() as change:
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import tlnb
+from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.old_network import OldNetwork
 from tlnb.engine.saving.checkpoint import Checkpoint
@@ -227,9 +228,17 @@ _ASKED = {
 }  # fmt: skip
 
 
+_MORE_ASKED = {
+    f.name: flag if isinstance(f.default, bool) else text
+    for f in fields(SourceRequest)
+    if f.name not in _ASKED and f.name != "progress"
+}
+
+
 def _asked(plain: Plain) -> Plain:
     """The arguments of ``Session.data``, each of its type."""
-    return {name: optional(read, plain[name]) for name, read in _ASKED.items()}
+    known = {name: optional(read, plain[name]) for name, read in _ASKED.items()}
+    return known | {name: read(plain[name]) for name, read in _MORE_ASKED.items() if name in plain}
 
 
 def head_places(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.network import freezing
+from tlnb.engine.network.duplicate import duplicate
 from tlnb.engine.network.head import new_head, replace
 from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.engine.network.renewal import renew
@@ -83,7 +83,7 @@ def copy_of(ground: TrialGround, kept: int | None, seed: int) -> tuple[nn.Module
         kept: layers that keep their weights; None for the whole body.
         seed: of all new weights.
     """
-    model = copy.deepcopy(ground.model)
+    model: nn.Module = duplicate(ground.model)
     generator = torch.Generator().manual_seed(seed_for(seed, 0))
     old = model.get_submodule(ground.head)
     with torch.random.fork_rng():  # a layer draws from the global stream before its weights are made anew

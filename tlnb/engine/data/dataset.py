@@ -14,6 +14,7 @@ from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.decoded import DecodedSamples
 from tlnb.engine.data.images.check import Problem
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.splits import repeated_to_balance
@@ -43,6 +44,7 @@ class Data:
         balance: ``weights``, ``samples`` or None.
         asked: the arguments by which it can be read again; None where an object was among them.
         problems: files that are not used, with the reason; files that turn out broken later join it.
+        scale: what is black and white in its pictures, and which bands are used.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Data:
     balance: str | None = None
     problems: list[Problem] = field(default_factory=list)
     asked: dict[str, Any] | None = None
+    scale: PixelScale = PLAIN
 
     def samples(
         self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None

@@ -4,47 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tlnb.engine.arguments import number_between, path_of, whole_number
-from tlnb.engine.data.augment import check_augment
+from tlnb.engine.arguments import path_of
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.leaks import leaks, repeats
+from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, objects, torchvision_sets
 from tlnb.engine.data.sources.builtin import BUILTIN
 from tlnb.engine.data.sources.folder import read_folder
-from tlnb.engine.data.sources.found import CLASSES, LABELS, REGRESSION, TARGETS, Ask, Found
+from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.table import read_table
 from tlnb.engine.data.splits import first_per_class, split
-from tlnb.engine.printable import printable
+from tlnb.engine.printable import few, printable
 from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
 from tlnb.errors import DataError, did_you_mean
 
 __all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
 
-BALANCES = ("weights", "samples")
 SOURCES = tuple(BUILTIN)
-BATCH = 64
 
 
 def load_data(
     source: object,
+    request: SourceRequest | None = None,
     *,
-    valid: float = 0.2,
-    per_class: int | None = None,
-    batch: int | None = None,
-    seed: int = 0,
-    size: int | None = None,
-    augment: object = "none",
-    balance: str | None = None,
-    target: str | None = None,
-    strict: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> Data:
     """Read a data set and split it.
 
@@ -52,90 +44,67 @@ def load_data(
         source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label,
             ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
             data set, or a pair (train, valid) of such.
-        valid: share of the samples to validate on, where the source has no split of its own.
-        per_class: at most this many training samples of each class.
-        batch: samples a step; None for what a DataLoader says, or by the amount of data.
-        seed: of the split and of the choice that ``per_class`` makes.
-        size: side of the training images in pixels; None for the network's own.
-        augment: preset or v2 transform for the training pictures.
-        balance: ``weights`` of the classes in the loss, ``samples`` of small classes repeated, or None.
-        target: ``classes``, ``labels`` or ``regression``; None to be told by how the targets look.
-        strict: a file that cannot be used is an error, not left out.
+        request: how it is to be read.
         progress: told how many of how many files are looked at.
+        options: the fields of :class:`SourceRequest` by name, in place of ``request``.
 
     Raises:
         DataError: an unknown source, an impossible split or option, or, when strict, a bad file.
     """
-    _check_options(valid, per_class, batch, size, augment, balance, target, seed)
-    found = _find(source, Ask(seed, target, progress))
-    if strict and found.problems:
+    request = SourceRequest.of(**options) if request is None else request
+    if progress is not None:
+        request = replace(request, progress=progress)
+    found = _find(source, request)
+    if request.strict and found.problems:
         path, reason = found.problems[0]
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
+    per_class, balance = request.per_class, request.balance
     _fits(found, per_class, balance)
-    train, held = _parts(found, valid, seed)
+    train, held = _parts(found, request)
     if per_class is not None:
-        kept = first_per_class(train.targets, torch.arange(len(train)), per_class, seed)
+        kept = first_per_class(train.targets, torch.arange(len(train)), per_class, request.seed)
         train = train.subset(kept)
     if len(train) < 2 or not len(held):
         raise DataError(f"{len(train)} training and {len(held)} validation samples are too few")
+    notes = [*found.notes, *_missing(found, train, held, request)]
     task = _task(found, train, held, balance)
-    asked = {
-        "source": source, "valid": valid, "size": size, "batch": batch, "per_class": per_class,
-        "augment": augment, "balance": balance, "target": target, "strict": strict, "seed": seed,
-    }  # fmt: skip
-    batch = batch or found.batch or usual_batch(len(train.targets))
+    batch = request.batch or found.batch or usual_batch(len(train.targets))
     return Data(
-        _name(source), found.classes, train, held, batch, seed, size, found.notes, task, augment, balance,
-        found.problems, _plain(asked),
+        _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
+        balance, found.problems, _plain(source, request), found.scale,
     )  # fmt: skip
 
 
-def _plain(asked: dict[str, Any]) -> dict[str, Any] | None:
+def _plain(source: object, request: SourceRequest) -> dict[str, Any] | None:
     """The arguments as plain values, a path as one that holds from any folder; None for objects."""
-    source = asked["source"]
-    if not isinstance(source, str | os.PathLike) or not isinstance(asked["augment"], str):
+    if not isinstance(source, str | os.PathLike) or not isinstance(request.augment, str):
         return None
     path = path_of(source, DataError)
     known = isinstance(source, str) and (source in BUILTIN or source.startswith("torchvision/"))
-    return asked | {"source": os.fspath(source) if known else str(path.absolute())}
+    return request.plain(os.fspath(source) if known else str(path.absolute()))
 
 
-def _check_options(
-    valid: float, per_class: int | None, batch: int | None, size: int | None, augment: object,
-    balance: str | None, target: str | None, seed: int,
-) -> None:  # fmt: skip
-    number_between(valid, "--valid", 0, 1, DataError)
-    whole_number(seed, "--seed", 0, DataError)
-    for option, number in (("--per-class", per_class), ("--batch", batch), ("--size", size)):
-        if number is not None:
-            whole_number(number, option, 1, DataError)
-    for option, word, words in (("--balance", balance, BALANCES), ("--target", target, TARGETS)):
-        if word is not None and word not in words:
-            raise DataError(f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(word, words)}")
-    check_augment(augment)
-
-
-def _find(source: object, ask: Ask) -> Found:
+def _find(source: object, request: SourceRequest) -> Found:
     if isinstance(source, str) and source in BUILTIN:
-        return BUILTIN[source](ask)
+        return BUILTIN[source](request)
     if isinstance(source, str) and source.startswith("torchvision/"):
-        return torchvision_sets.read(source, ask)
+        return torchvision_sets.read(source, request)
     if isinstance(source, str | os.PathLike):
-        return _find_path(os.fspath(source), ask)
+        return _find_path(os.fspath(source), request)
     if hugging_face.is_one(source):
-        return hugging_face.read(source, ask)
-    return objects.read(source, ask)
+        return hugging_face.read(source, request)
+    return objects.read(source, request)
 
 
-def _find_path(text: str, ask: Ask) -> Found:
+def _find_path(text: str, request: SourceRequest) -> Found:
     if not text.strip():
         raise DataError("no source is named; such as: %tl_data digits")
     path = path_of(text, DataError)
     if path.is_dir():
-        return read_folder(path, ask)
+        return read_folder(path, request)
     if path.is_file():
         if path.suffix.lower() in (".csv", ".tsv"):
-            return read_table(path, ask)
+            return read_table(path, request)
         what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
             "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
@@ -176,16 +145,63 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
         raise DataError("--balance samples needs one class a sample; --balance weights works for labels")
 
 
-def _parts(found: Found, valid: float, seed: int) -> tuple[Collection, Collection]:
+def _parts(found: Found, request: SourceRequest) -> tuple[Collection, Collection]:
     if found.valid is not None:
         found.notes += leaks(found.train, found.valid)
         return found.train, found.valid
     digests = found.train.digests()
-    rows = split(found.train.targets, valid, seed, digests=digests, classes=found.classes)
+    rows = split(found.train.targets, request.valid, request.seed, digests=digests, classes=found.classes)
     train, held = (found.train.subset(part) for part in rows)
     # Where nothing could be kept together, it is looked for afterwards.
     found.notes += leaks(train, held) if digests is None else repeats(found.train, digests)
     return train, held
+
+
+def _missing(found: Found, train: Collection, held: Collection, request: SourceRequest) -> list[str]:
+    """What to say where the parts are not what was asked for: another share, or classes that one of them lacks."""
+    notes = []
+    total = len(train) + len(held)
+    share = len(held) / total
+    if (
+        found.valid is None
+        and request.per_class is None
+        and abs(share - request.valid) > max(0.05, 1 / total)
+    ):
+        if len(held) > request.valid * total:
+            why = (
+                f"one sample of each of {len(found.classes)} classes is needed"
+                if found.kind == CLASSES
+                else "equal samples stay together"
+            )
+        else:
+            why = "equal samples stay together"
+        notes.append(f"{share:.0%} of the samples validate, not {request.valid:.0%}: {why}")
+    if found.kind == REGRESSION:
+        return notes
+    counts = [_per_output(part, len(found.classes)) for part in (train, held)]
+    lack = [tuple(found.classes[i] for i in (count == 0).nonzero().flatten().tolist()) for count in counts]
+    what = "class" if found.kind == CLASSES else "label"
+    if lack[0]:
+        notes.append(f"no training sample has the {what} {few(lack[0], 4)}: it cannot be learned")
+    alone = tuple(name for name in lack[1] if name not in lack[0])
+    if alone:
+        cure = "add samples" if found.valid is not None else "a larger --valid, or more samples, measures it"
+        notes.append(
+            f"no validation sample has the {what} {few(alone, 4)}: how well it is learned is not measured; {cure}"
+        )
+    if request.per_class is not None and (
+        few_of := [i for i in (counts[0] < request.per_class).nonzero().flatten().tolist() if counts[0][i]]
+    ):
+        shown = few(tuple(f"{found.classes[i]} {int(counts[0][i])}" for i in few_of), 4)
+        notes.append(f"fewer than --per-class {request.per_class} training samples: {shown}")
+    return notes
+
+
+def _per_output(part: Collection, outputs: int) -> Tensor:
+    """How many samples have each class or label."""
+    if part.targets.is_floating_point():
+        return part.targets.sum(0)
+    return torch.bincount(part.targets, minlength=outputs)
 
 
 def _task(found: Found, train: Collection, held: Collection, balance: str | None) -> Task:

@@ -16,6 +16,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from tlnb.errors import DataError
+
 LARGEST = 1 << 15  # pixels of a side
 
 
@@ -73,12 +75,20 @@ class Preprocess:
         return int(self.resize * height / shorter), int(self.resize * width / shorter)
 
     def colour(self, images: Tensor) -> Tensor:
-        """Images with ``channels`` channels: grey is repeated, colour becomes luma (ITU-R 601)."""
+        """Images with ``channels`` channels: grey is repeated, colour becomes luma (ITU-R 601).
+
+        Raises:
+            DataError: another number of bands.
+        """
         have = images.shape[-3]
         if have == self.channels:
             return images
         if have == 1:
             return images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
+        if have not in (3, 4) or self.channels != 1:
+            raise DataError(
+                f"the pictures have {have} bands and the network takes {self.channels}; --bands chooses them"
+            )
         return F.rgb_to_grayscale(images[..., :3, :, :], num_output_channels=self.channels)
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tlnb.engine.data.images.decode import decode_file, decode_image, reason_of
 from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.item_digest import item_digest
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.hashing import tensors_digest
@@ -69,10 +70,11 @@ class FileReader(Reader):
     Args:
         root: folder.
         names: paths below it.
+        scale: of their pixels.
     """
 
-    def __init__(self, root: Path, names: Sequence[str]):
-        self.root, self.names = root, list(names)
+    def __init__(self, root: Path, names: Sequence[str], scale: PixelScale = PLAIN):
+        self.root, self.names, self.scale = root, list(names), scale
         self._digests: dict[int, tuple[object, bytes]] = {}
 
     def __len__(self) -> int:
@@ -88,7 +90,7 @@ class FileReader(Reader):
 
     def read(self, number: int, preprocess: Preprocess, *, whole: bool = False) -> Tensor:
         """The decoded file."""
-        return decode_file(self.path(number), preprocess, whole=whole)
+        return decode_file(self.path(number), preprocess, whole=whole, scale=self.scale)
 
     def stamps(self, numbers: Sequence[int]) -> list[object]:
         """Size and times; the time of change is the system's own and cannot be set back."""
@@ -97,7 +99,7 @@ class FileReader(Reader):
     def digest(self, numbers: Sequence[int]) -> str:
         """Over names and contents, or names, sizes and times where there are more than ``HASHED`` bytes."""
         stamps = self.stamps(numbers)
-        sha = hashlib.sha256()
+        sha = hashlib.sha256(b"" if self.scale.is_plain else repr(self.scale).encode())
         small = sum(stamp[0] for stamp in stamps if isinstance(stamp, tuple)) <= HASHED
         for number, stamp in zip(numbers, stamps, strict=True):
             sha.update(os.fsencode(self.names[number]) + b"\0")
@@ -156,14 +158,15 @@ class ItemReader(Reader):
     Args:
         count: how many there are.
         item: gives the picture of a number: a Pillow image, an array or a tensor.
+        scale: of their pixels.
 
     The data set is another's code, so it is called in one thread at a time.
     """
 
     threads = False
 
-    def __init__(self, count: int, item: Callable[[int], Any]):
-        self.count, self.item = count, item
+    def __init__(self, count: int, item: Callable[[int], Any], scale: PixelScale = PLAIN):
+        self.count, self.item, self.scale = count, item, scale
 
     def __len__(self) -> int:
         return self.count
@@ -176,8 +179,8 @@ class ItemReader(Reader):
                 source = io.BytesIO(item["bytes"]) if item.get("bytes") else item["path"]
                 item = Image.open(source)
             if isinstance(item, Image.Image):
-                return decode_image(item, preprocess, whole=whole)
-            return fit_tensor(as_image_tensor(item), preprocess, whole=whole)
+                return decode_image(item, preprocess, whole=whole, scale=self.scale)
+            return fit_tensor(as_image_tensor(item, self.scale), preprocess, whole=whole)
         except BadPicture:
             raise
         except Exception as error:  # another's code may raise anything
@@ -197,27 +200,53 @@ class ItemReader(Reader):
         return tensors_digest((str(n), self.read(n, small)) for n in numbers)
 
 
-def as_image_tensor(item: Any) -> Tensor:
+def as_image_tensor(item: Any, scale: PixelScale = PLAIN) -> Tensor:
     """A uint8 tensor (C, H, W) from an array or tensor in (H, W), (H, W, C) or (C, H, W).
 
     Args:
-        item: uint8 in 0..255, or floating point in 0..1.
+        item: uint8 in 0..255, other whole numbers, or floating point in 0..1.
+        scale: what is black and white in it, and which bands are used.
 
     Raises:
         BadPicture: another shape, or other values.
     """
-    tensor = torch.from_numpy(np.ascontiguousarray(item)) if not isinstance(item, Tensor) else item
-    if tensor.is_floating_point():
-        if tensor.min() < 0 or tensor.max() > 1:
-            raise BadPicture(f"values from {tensor.min():g} to {tensor.max():g}; 0 to 1 is read")
-        tensor = tensor.mul(255).round().to(torch.uint8)
-    if tensor.dim() == 2:
-        return tensor.unsqueeze(0)
-    if tensor.dim() == 3 and tensor.shape[0] in (1, 3):
-        return tensor
-    if tensor.dim() == 3 and tensor.shape[2] in (1, 3):
-        return tensor.permute(2, 0, 1)
-    raise BadPicture(f"an array of shape {tuple(tensor.shape)} is not a picture")
+    values = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
+    if values.dtype.kind not in "uif":
+        raise BadPicture(f"an array of {values.dtype} is not a picture")
+    if values.ndim == 2:
+        values = values[..., None]
+    elif values.ndim == 3 and is_channels_first(values.shape):
+        values = np.moveaxis(values, 0, -1)
+    if values.ndim != 3:
+        raise BadPicture(f"an array of shape {values.shape} is not a picture")
+    if scale.bands:
+        values = scale.chosen(values)
+    elif values.shape[-1] == 4 and values.dtype == np.uint8 and are_opacity(values[..., 3]):
+        opacity = values[..., 3:].astype(np.float32) / 255
+        values = np.round(values[..., :3] * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    elif values.shape[-1] not in (1, 3):
+        raise BadPicture(
+            f"an array of shape {tuple(np.shape(item))} is not a picture; --bands 1,2,3 chooses its bands"
+        )
+    if values.dtype.kind == "f" and scale.white is None:
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise BadPicture(f"values from {values.min():g} to {values.max():g}; 0 to 1 is read")
+        values = np.round(values * 255).astype(np.uint8)
+    elif values.dtype != np.uint8 or scale.given:
+        values = scale.to_bytes(values)
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0)))
+
+
+def is_channels_first(shape: Sequence[int]) -> bool:
+    """Whether (A, B, C) is (bands, height, width), not (height, width, bands)."""
+    if shape[0] in (1, 3) or shape[2] in (1, 3):
+        return shape[0] in (1, 3)
+    return shape[0] < min(shape[1], shape[2])
+
+
+def are_opacity(values: Any) -> bool:
+    """Whether a fourth band looks like opacity: at least half of it is wholly clear or wholly opaque."""
+    return bool(((values == 0) | (values == 255)).mean(dtype=np.float64) >= 0.5)
 
 
 def fit_tensor(image: Tensor, preprocess: Preprocess, *, whole: bool = False) -> Tensor:

@@ -83,7 +83,16 @@ def _check_two(targets: Tensor, strata: np.ndarray, classes: Sequence[str] | Non
         name = f"class {classes[number]!r}" if classes else f"class number {number}"
         same = int((targets == number).sum())
         what = "one sample" if same == 1 else f"{same} samples that are all equal"
-        raise DataError(f"{name} has {what}; a split needs two in each class")
+        measured = classes is not None and len(classes) > 2 and all(_is_whole(name) for name in classes)
+        hint = "; if these are measured values: --target regression" if measured else ""
+        raise DataError(f"{name} has {what}; a split needs two in each class{hint}")
+
+
+def _is_whole(name: str) -> bool:
+    try:
+        return float(name).is_integer()
+    except ValueError:
+        return False
 
 
 def first_per_class(targets: Tensor, indices: Tensor, count: int, seed: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, scores_of
 
 FORMAT = 1
@@ -46,6 +47,14 @@ class Deployed(nn.Module):
         if isinstance(task, Regression):
             self.register_buffer("unit", torch.tensor(task.std))
             self.register_buffer("zero", torch.tensor(task.mean))
+
+    def at_rest(self) -> Self:
+        """This network on the CPU, in test mode and without gradients; itself."""
+        self.to("cpu")
+        set_training(self, False)
+        for parameter in self.parameters():
+            parameter.requires_grad_(False)
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities or values of these samples."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.modes import set_training
 
 
 @torch.no_grad()
@@ -21,7 +22,7 @@ def forward_flops(model: nn.Module, layers: LayerMap, example: Tensor) -> tuple[
         example: a batch (B, ...) of its input.
     """
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    set_training(model, False)
     try:
         with FlopCounterMode(display=False) as counter:
             model(example)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,17 +14,22 @@ from tlnb.engine.features import precision, prefix, trust
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import digests, features_key
 from tlnb.engine.features.samples import Features, FeatureSamples, show_bytes
+from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.dropout import draws_by_place
+from tlnb.engine.network.familiar import is_familiar
+from tlnb.engine.network.forms import alike
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.parts import Part
 from tlnb.engine.training.route import Route
+from tlnb.errors import ModelError
 
 Say = Callable[[str], None]
 OTHERWISE = (
     "the network computes otherwise than when it was loaded, so it ran whole; to cut it again, load it again: "
     "%tl_load $net"
 )
+FEW = 3  # samples on which a form is tried
 WORTH_SAYING = 3.0  # seconds; a shorter pass is over before the line about it has been read
 
 
@@ -78,10 +84,13 @@ class Routes:
         cut = prefix.cut_for(layers, wish.frozen)
         if not cut or layers.graph is None:
             return _whole(model, samples, device)
-        for _ in range(2):  # what is not trusted is computed anew
-            route, work = self._short(model, layers, wish, samples, device, say, tick)
-            if work.trusted(model, route, samples):
-                return route
+        try:
+            for _ in range(2):  # what is not trusted is computed anew
+                route, work = self._short(model, layers, wish, samples, device, say, tick)
+                if work.trusted(model, route, samples):
+                    return route
+        except ModelError as error:
+            return _whole(model, samples, device, note=f"{error}, so it ran whole")
         return _whole(model, samples, device, note=OTHERWISE)
 
     def _short(
@@ -94,7 +103,8 @@ class Routes:
         tail = layers.graph.tail(cut, frozen=wish.frozen)
         work = _Work(self, layers.graph, cuts, cut, device, say, tick)
         shape = layers[cut - 1].shape or ()
-        work.channels_last = convolves(tail, torch.zeros(1, *shape, device=device), model)
+        example = Input(shape).example(device)
+        work.channels_last = convolves(tail, example, model)
         before = self.cache.saved - self.cache.spent
         train, valid = (work.behind_cut(part, wish.views) for part in samples)
         route = Route(
@@ -251,7 +261,7 @@ class _Work:
 
 def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = "") -> Route:
     """The route through the whole network."""
-    x = samples[0].batch(torch.tensor([0])).to(device)
+    x = samples[0].batch(torch.arange(min(FEW, len(samples[0])))).to(device)
     if not convolves(model, x, model):
         return Route(*samples, model, device, note)
     return Route(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device, note)
@@ -260,7 +270,8 @@ def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.dev
 def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
     """Whether images should enter a part with channels last: convolutions read them faster so.
 
-    Not where elementwise dropout acts on images: it would draw other numbers.
+    Not where elementwise dropout acts on images: it would draw other numbers. Nor where code that nobody here knows
+    does not take them, or trains otherwise on them.
 
     Args:
         part: of the model.
@@ -269,7 +280,15 @@ def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
     """
     modules = part.shared_modules().values() if isinstance(part, Part) else [part]
     convolutions = any(isinstance(m, nn.Conv2d) for module in modules for m in module.modules())
-    return x.dim() == 4 and convolutions and not draws_by_place(part, x, model)
+    if x.dim() != 4 or not convolutions:
+        return False
+    if is_familiar(model):
+        return not draws_by_place(part, x, model)
+
+    def channels_last(x: Tensor) -> Any:
+        return part(x.contiguous(memory_format=torch.channels_last))
+
+    return alike(model, part, channels_last, x) and not draws_by_place(part, x, model)
 
 
 class ChannelsLast(Samples):

@@ -19,6 +19,7 @@ from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.models.published import CONVNET5, IMAGENET, build, is_vit, preset, torchvision_names
 from tlnb.engine.network.auxiliary import auxiliary_heads
 from tlnb.engine.network.head import find_head
+from tlnb.engine.network.modes import set_training
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
 __all__ = ["LoadedModel", "load_model", "names", "weight_names"]
@@ -61,7 +62,8 @@ def load_model(
     Args:
         name: one of ``names()``, ``timm/NAME``, or a file of weights.
         weights: None or ``DEFAULT`` for the published default, ``none`` for random ones, the name of a
-            published entry (``IMAGENET1K_V2``), or a file.
+            published entry (``IMAGENET1K_V2``), or a file. Where ``name`` is a file that holds several networks, the
+            key or prefix of the one that is meant (``teacher``).
         arch: for a file, the architecture that it belongs to; None to find it by names and shapes.
         seed: of random weights.
         say: is told about downloads.
@@ -75,25 +77,24 @@ def load_model(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)
-    loaded.model.eval()
+    set_training(loaded.model, False)
     return loaded
 
 
 def _load(name: str, weights: str | None, arch: str | None, say: Say) -> LoadedModel:
+    part = None
     if _is_file(name):
-        if weights is not None:
-            raise WeightsError(f"{name} is a file of weights already, so --weights {weights} has no place")
-        name, weights = arch or "", name
+        part, name, weights = weights, arch or "", name
     elif arch is not None:
         raise ModelError(f"--arch names the architecture of a file, and {name!r} is no file")
     if name.startswith(timm_models.PREFIX):
-        return timm_models.load(name, weights, say)
+        return timm_models.load(name, weights, say, part)
     if name not in names() and (name or weights is None):
         raise ModelError(
             f"no model {name!r}{did_you_mean(name, names())}; %tl_load convnet5 needs no download"
         )
     if weights is not None and path_of(weights, WeightsError).is_file():
-        return _filled(name or None, weights)
+        return _filled(name or None, weights, part)
     return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)
 
 
@@ -148,8 +149,8 @@ def _torchvision(name: str, weights: str | None, say: Say) -> LoadedModel:
     )  # fmt: skip
 
 
-def _filled(arch: str | None, path: str) -> LoadedModel:
-    filled = from_file.fill(path, arch)
+def _filled(arch: str | None, path: str, part: str | None) -> LoadedModel:
+    filled = from_file.fill(path, arch, part)
     classes, preprocess = from_file.told_by(path)
     known, usual, entry = _known_of(filled.name)
     if preprocess is not None and preprocess.channels != usual.channels:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
-from tlnb.engine.models.matching import Match, first_few, match, shapes_of
+from tlnb.engine.models.matching import Match, compare, first_few, shapes_of
 from tlnb.engine.models.published import Blueprint, blueprint, build
-from tlnb.engine.models.recognise import fit, image_size_in, recognise
+from tlnb.engine.models.recognise import fit_sized, recognise_any
 from tlnb.engine.models.unwrap import StateDict
 from tlnb.engine.printable import printable
 from tlnb.errors import WeightsError
@@ -42,7 +42,11 @@ class Filled:
     head_is_new: bool
 
 
-def fill(path: str, arch: str | None = None) -> Filled:
+Build = Callable[[int | None, int | None], nn.Module]
+"""Makes an architecture for so many classes (None for its own) and an input of that size."""
+
+
+def fill(path: str, arch: str | None = None, part: str | None = None) -> Filled:
     """Build the network that a file holds the weights of, and fill it.
 
     The body must be there completely. The head is built to the file's size; where the file has none, or one
@@ -51,27 +55,77 @@ def fill(path: str, arch: str | None = None) -> Filled:
     Args:
         path: a safetensors file, or a ``.pth`` of a state dict.
         arch: ``convnet5`` or an architecture of torchvision; None to find it by names and shapes.
+        part: which weights, where the file holds those of several networks (``teacher``); None to choose.
 
     Raises:
-        WeightsError: an unsafe or broken file, no such architecture, or a body that does not fit.
+        WeightsError: an unsafe or broken file, no such architecture or part, or a body that does not fit.
     """
-    state, wrapper = files.read_wrapped(path)
-    source = Path(path).name
-    name = arch or recognise(state, source)
-    plan, size = blueprint(name), image_size_in(name, state)
-    found = fit(name, state)
+    found = files.read_parts(path, part)
+    source = files.named_by_kind(path)
+    name = arch or recognise_any([state for state, _ in found], source)
+    keys, size, exact = best_part(found, lambda state: fit_sized(name, state))
+    plan = blueprint(name, size)
+
+    def make(classes: int | None, image_size: int | None) -> nn.Module:
+        return build(name, classes=classes, image_size=image_size)
+
+    return fill_plan(plan, exact, make, source, size, where=keys)
+
+
+def fill_plan(
+    plan: Blueprint, found: Match, make: Build, source: str, size: int | None = None, where: str = ""
+) -> Filled:
+    """Build an architecture to what a file holds, and fill it.
+
+    Args:
+        plan: of the architecture.
+        found: how the file fits its body.
+        make: builds it.
+        source: the file, in words.
+        size: of its input in pixels, where the file asks for another than usual.
+        where: the keys that led to the weights in the file, as a part of a sentence.
+
+    Raises:
+        WeightsError: the body does not fit, or holds what is no weight.
+    """
     if found.missing or found.reshaped:
-        raise WeightsError(f"{source} does not fit {name}: {found.describe()}")
-    head, notes = _head_in(plan, state, found), []
+        raise WeightsError(f"{source} does not fit {plan.name}: {found.describe()}")
+    state, head, notes = found.named, _head_in(plan, found.named), []
     if head is not None and head != plan.head:
         notes.append(f"the file keeps its head as {head}")
-        state = _moved(state, found.prefix + head, found.prefix + plan.head)
-    classes = _classes(plan, state, found)
-    model = build(name, classes=classes, image_size=size)
-    exact = match(shapes_of(model), state)
-    exact.put_into(model)
-    notes = [_where(wrapper, exact.prefix), *_report(plan, exact), *notes, _head_note(plan, classes)]
-    return Filled(name, model, tuple(filter(None, notes)), size, classes, classes is None)
+        state = _moved(state, head, plan.head)
+    classes = _classes(plan, state)
+    model = make(classes, size)
+    exact = compare(shapes_of(model), state, found.outside)
+    try:
+        exact.put_into(model)
+    except WeightsError as error:
+        raise WeightsError(f"{source}: {error}") from None
+    notes = [_where(where, found), *_report(plan, exact), *notes, _head_note(plan, classes)]
+    return Filled(plan.name, model, tuple(filter(None, notes)), size, classes, classes is None)
+
+
+def best_part(
+    parts: Sequence[tuple[StateDict, str]], fits: Callable[[StateDict], tuple[int | None, Match]]
+) -> tuple[str, int | None, Match]:
+    """Which of a file's state dicts fits an architecture best.
+
+    Returns:
+        Its keys in the file in words, the input size that it asks for, and how it fits.
+    """
+    tried = [(keys, *fits(state)) for state, keys in parts]
+
+    def worth(one: tuple[str, int | None, Match]) -> tuple[bool, int]:
+        return not (one[2].missing or one[2].reshaped), len(one[2].tensors)
+
+    best = max(tried, key=worth)  # of equal ones the first
+    others = [
+        keys for keys, *_ in (one for one in tried if one is not best and worth(one) == worth(best)) if keys
+    ]
+    words = f"under the key {best[0]!r}" if best[0] else ""
+    if words and others:
+        words += f" (--weights NAME takes those under {', '.join(map(repr, others))})"
+    return words, best[1], best[2]
 
 
 def told_by(path: str) -> tuple[tuple[str, ...] | None, Preprocess | None]:
@@ -90,19 +144,18 @@ def told_by(path: str) -> tuple[tuple[str, ...] | None, Preprocess | None]:
         return None, None
 
 
-def _head_in(plan: Blueprint, state: StateDict, found: Match) -> str | None:
+def _head_in(plan: Blueprint, named: StateDict) -> str | None:
     """Where the file's head stands, if it is one layer of the form of the architecture's own."""
     wanted = plan.shapes[f"{plan.head}.weight"]
     root = plan.head.split(".")[0]
-    names = [name.removeprefix(found.prefix) for name in state if name.startswith(found.prefix)]
     likely = [
         name.removesuffix(".weight")
-        for name in names
+        for name in named
         if name.endswith(".weight") and (name == f"{root}.weight" or name.startswith(f"{root}."))
         and (name.removesuffix(".weight") == plan.head or name not in plan.shapes)
     ]  # fmt: skip
-    heads = [h for h in likely if state[f"{found.prefix}{h}.weight"].dim() == len(wanted)]
-    if len(heads) != 1 or state[f"{found.prefix}{heads[0]}.weight"].shape[1:] != wanted[1:]:
+    heads = [h for h in likely if named[f"{h}.weight"].dim() == len(wanted)]
+    if len(heads) != 1 or named[f"{heads[0]}.weight"].shape[1:] != wanted[1:]:
         return None
     return heads[0]
 
@@ -113,16 +166,25 @@ def _moved(state: StateDict, old: str, new: str) -> StateDict:
     }
 
 
-def _classes(plan: Blueprint, state: StateDict, found: Match) -> int | None:
-    weight = state.get(f"{found.prefix}{plan.head}.weight")
+def _classes(plan: Blueprint, named: StateDict) -> int | None:
+    weight = named.get(f"{plan.head}.weight")
     wanted = plan.shapes[f"{plan.head}.weight"]
     return weight.shape[0] if weight is not None and weight.shape[1:] == wanted[1:] else None
 
 
-def _where(wrapper: str, prefix: str) -> str:
-    parts = [f"under the key {wrapper!r}"] if wrapper else []
-    parts += [f"below the prefix {prefix!r}"] if prefix else []
-    return f"the weights were found {' and '.join(parts)}" if parts else ""
+def _where(wrapper: str, found: Match) -> str:
+    parts = [wrapper] if wrapper else []
+    parts += [f"below the prefix {found.prefix!r}"] if found.prefix else []
+    parts += (
+        ["with the parts of the network numbered, as in a Sequential of its children"]
+        if found.by_place
+        else []
+    )
+    if not parts:
+        return ""
+    others = ", ".join(repr(prefix.rstrip(".")) for prefix in found.also)
+    choice = f"; so do those of {others}: --weights NAME takes them" if others else ""
+    return f"the weights were found {' and '.join(parts)}{choice}"
 
 
 def _report(plan: Blueprint, exact: Match) -> list[str]:

@@ -32,8 +32,11 @@ class Input:
         return cls(tuple(batch.shape[1:]), batch.dtype)
 
     def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """A batch of one sample, all zeros."""
-        return torch.zeros((1, *self.shape), dtype=self.dtype, device=device)
+        """A batch of three samples: numbers from 0 to 1, other ones in each; zeros where token ids are wanted."""
+        if not self.dtype.is_floating_point:
+            return torch.zeros((3, *self.shape), dtype=self.dtype, device=device)
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand((3, *self.shape), generator=generator, dtype=torch.float32).to(device, self.dtype)
 
     def describe(self) -> str:
         """``3×224×224``, ``16 token ids``."""
@@ -53,6 +56,7 @@ class LoadedModel:
         categories: names of the classes that its head knows, or None where nobody told.
         head: qualified name of the classifier module; empty where no linear or convolution layer ends it.
         side_heads: further classifiers, that help in training alone (Inception, GoogLeNet, DeiT).
+        width: number of scores a sample that it was seen to answer; None where it was not looked at.
         behind: activation behind the head, which a new head has none of (SqueezeNet); empty for none.
         notes: what the user should know about how it was loaded, a line each.
         input: one sample of its input; None where only data will tell.
@@ -78,6 +82,7 @@ class LoadedModel:
     fresh: Callable[[], nn.Module] | None = None
     fixed: frozenset[str] = frozenset()
     behind: str = ""
+    width: int | None = None
 
     def __post_init__(self) -> None:
         self.task = self.task or self.name
@@ -96,12 +101,12 @@ class LoadedModel:
 
     @property
     def outputs(self) -> int | None:
-        """How many class scores it gives; None where no head is known."""
-        return outputs_of(self.model.get_submodule(self.head)) if self.head else None
+        """How many class scores it gives; None where neither a head nor an answer is known."""
+        return outputs_of(self.model.get_submodule(self.head)) if self.head else self.width
 
     def tell(self, note: str) -> None:
-        """Add a line to the notes."""
-        self.notes = (*self.notes, note)
+        """Add a line to the notes, where it does not stand there yet."""
+        self.notes = self.notes if note in self.notes else (*self.notes, note)
 
     def describe_input(self) -> str:
         """One line about what it takes."""
@@ -113,6 +118,7 @@ class LoadedModel:
 
     def __repr__(self) -> str:
         count = sum(p.numel() for p in self.model.parameters())
-        classes = f"{self.outputs} classes" if self.head else "no head that could be replaced"
+        classes = f"{self.outputs} classes" if self.outputs is not None else ""
+        classes = ", ".join(filter(None, (classes, "" if self.head else "no head that could be replaced")))
         lines = [f"{self.name}: {count:,} parameters, weights {self.weights}, {classes}"]
         return "\n".join([*lines, f"input {self.describe_input()}", *self.notes])

@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.network.auxiliary import auxiliary_heads, is_auxiliary
-from tlnb.engine.network.observe import quiet, watch_calls
+from tlnb.engine.network.observe import quiet
 from tlnb.errors import ModelError
 
 _SIDES = (32, 28, 64, 224, 96, 128, 299, 16, 8)
@@ -57,22 +58,26 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
 
 
 def find_own_head(loaded: LoadedModel) -> None:
-    """Set ``loaded.head``: the last linear or convolution layer that runs, or is defined where none ran.
+    """Set ``loaded.head``: the linear or convolution layer whose output the answer is.
+
+    Where that cannot be told, since the module has not run yet, it is the last one that is defined; where no such
+    layer alone makes the answer, the module has no head, and ``loaded.width`` says how many scores it answers.
 
     Raises:
-        ModelError: the module does not run on its input.
+        ModelError: the module does not run on its input, or answers no scores.
     """
     modules = dict(loaded.model.named_modules())
     names = [
         name for name, m in modules.items() if isinstance(m, nn.Linear | nn.Conv2d) and not is_auxiliary(name)
     ]
-    if loaded.input is not None and names:
+    if loaded.input is not None:
         trouble = _trouble(loaded.model, loaded.input)
         if trouble:
             raise ModelError(f"{loaded.name} does not run on samples of {loaded.input.describe()}: {trouble}")
         device = next(loaded.model.parameters()).device
-        calls = watch_calls(loaded.model, names, loaded.input.example(device))
-        names = [name for name, _ in calls] or names
+        answer = answer_to(loaded.model, [name for name in names if name], loaded.input.example(device))
+        loaded.head, loaded.width = answer.layer, answer.width
+        return
     loaded.head = names[-1] if names and names[-1] else ""
 
 
@@ -139,11 +144,11 @@ def _first(module: nn.Module) -> nn.Module | None:
 
 
 def _trouble(module: nn.Module, guess: Input) -> str | None:
-    """Why it does not run on a batch of two such samples, in one line; None where it does."""
+    """Why it does not run on a batch of such samples, in one line; None where it does."""
     device = next(module.parameters()).device
     try:
         with quiet(module):
-            module(guess.example(device).repeat(2, *[1] * len(guess.shape)))
+            module(guess.example(device))
     except Exception as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None

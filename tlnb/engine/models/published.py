@@ -75,11 +75,18 @@ class Blueprint:
         name: of the architecture.
         shapes: of each weight and buffer, by name.
         head: qualified name of the classifier.
+        children: names of its own parts in order.
     """
 
     name: str
     shapes: dict[str, tuple[int, ...]]
     head: str
+    children: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, model: nn.Module, head: str) -> Blueprint:
+        """The blueprint of a model that was built."""
+        return cls(name, shapes_of(model), head, tuple(child for child, _ in model.named_children()))
 
     def is_body(self, key: str) -> bool:
         """Whether a weight belongs neither to a head nor to an auxiliary classifier."""
@@ -101,7 +108,7 @@ def blueprint(name: str, image_size: int | None = None) -> Blueprint:
 def _blueprint(name: str, image_size: int | None) -> Blueprint:
     with without_storage():
         model = build(name, image_size=image_size)
-    return Blueprint(name, shapes_of(model), find_head(model))
+    return Blueprint.of(name, model, find_head(model))
 
 
 @contextmanager

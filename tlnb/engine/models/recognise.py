@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from tlnb.engine.models.published import CONVNET5, blueprint, is_vit, torchvisio
 from tlnb.engine.models.unwrap import StateDict
 from tlnb.errors import WeightsError
 
+_TRIED = 4  # state dicts of one file
 _SMALLEST = ("densenet121", "efficientnet_b0", "efficientnet_v2_s", "mobilenet_v3_small", "regnet_x_400mf",
              "regnet_y_400mf", "resnet18", "resnet50", "swin_t", "swin_v2_t", "vgg11", "vgg11_bn", "vit_b_32",
              "convnext_tiny", "mnasnet0_5", "shufflenet_v2_x0_5", "squeezenet1_1")  # fmt: skip
@@ -50,10 +51,34 @@ def recognise(state: StateDict, source: str) -> str:
     raise WeightsError(f"{source} fits no architecture that tlnb knows; {_nearest(best)}")
 
 
+def recognise_any(states: Sequence[StateDict], source: str) -> str:
+    """The architecture of the first of these state dicts that fills one.
+
+    Args:
+        states: in the order in which they are tried.
+        source: name of the file, for the first guess and for messages.
+
+    Raises:
+        WeightsError: none does; says what came nearest to the first.
+    """
+    errors = []
+    for state in states[:_TRIED]:
+        try:
+            return recognise(state, source)
+        except WeightsError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def fit_sized(name: str, state: StateDict) -> tuple[int | None, Match]:
+    """The input size that a state dict asks for, where it is not the usual one, and how the state dict fits."""
+    return image_size_in(name, state), fit(name, state)
+
+
 def fit(name: str, state: StateDict) -> Match:
     """How a state dict fits the body of an architecture; its head and auxiliary classifiers do not count."""
     plan = blueprint(name, image_size_in(name, state))
-    return match(plan.shapes, state).without(lambda key: not plan.is_body(key))
+    return match(plan.shapes, state, plan.children).without(lambda key: not plan.is_body(key))
 
 
 def image_size_in(name: str, state: StateDict) -> int | None:

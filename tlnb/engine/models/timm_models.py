@@ -8,7 +8,7 @@ import math
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from functools import cache
 from types import ModuleType
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,8 +20,11 @@ from torch import nn
 from tlnb.engine.arguments import path_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
+from tlnb.engine.models.from_file import best_part, fill_plan
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
-from tlnb.engine.models.published import IMAGENET
+from tlnb.engine.models.matching import Match, match
+from tlnb.engine.models.published import IMAGENET, Blueprint, without_storage
+from tlnb.engine.models.unwrap import StateDict
 from tlnb.engine.network.head import find_head
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
@@ -50,13 +53,14 @@ def entries(name: str) -> tuple[str, ...]:
     return tuple(tag.partition(".")[2] for tag in found)
 
 
-def load(name: str, weights: str | None, say: Callable[[str], None]) -> LoadedModel:
+def load(name: str, weights: str | None, say: Callable[[str], None], part: str | None = None) -> LoadedModel:
     """Build one of timm's networks and give it weights.
 
     Args:
         name: ``timm/NAME`` or ``timm/NAME.TAG``.
         weights: None for the published default, ``none`` for random ones, the tag of an entry, or a file.
         say: is told about downloads.
+        part: which weights of a file that holds those of several networks; None to choose.
 
     Raises:
         ModelError: timm is not installed, or has no such network.
@@ -78,27 +82,45 @@ def load(name: str, weights: str | None, say: Callable[[str], None]) -> LoadedMo
         raise WeightsError(f"nobody has published weights for {name}; add --weights none or --weights FILE")
     full = f"{base}.{tag}" if tag else base
     if weights == NO_WEIGHTS or file:
-        return _with_file(full, weights if file else None)
+        return _with_file(full, weights if file else None, part)
     say(f"downloading the weights of {full}, where they are not in the cache yet")
     model = _pretrained(full)
     cfg = model.pretrained_cfg
     return _loaded(full, model, f"{cfg.get('tag') or 'default'} (timm)", trained=True)
 
 
-def _with_file(full: str, path: str | None) -> LoadedModel:
-    model = _timm().create_model(full, pretrained=False)
+def _with_file(full: str, path: str | None, part: str | None) -> LoadedModel:
+    timm = _timm()
     if path is None:
-        return _loaded(full, model, RANDOM, trained=False)
-    state = files.read_weights(path)
-    head = _heads(model)[0]
-    outputs = next((t.shape[0] for key, t in state.items() if key.endswith(f"{head}.weight")), None)
-    if outputs is not None and outputs != model.num_classes:
-        model = _timm().create_model(full, pretrained=False, num_classes=outputs)
-    files.load_into(model, state, Path(path).name)
-    loaded = _loaded(full, model, path, trained=False)
-    if outputs is not None and outputs != (model.pretrained_cfg or {}).get("num_classes"):
-        loaded.tell(f"the file's head has {outputs} classes: built to that size")
+        return _loaded(full, timm.create_model(full, pretrained=False), RANDOM, trained=False)
+    found, plan = files.read_parts(path, part), _blueprint(full)
+
+    def make(classes: int | None, image_size: int | None) -> nn.Module:
+        options = {} if classes is None else {"num_classes": classes}
+        model: nn.Module = timm.create_model(full, pretrained=False, **options)
+        return model
+
+    def fits(state: StateDict) -> tuple[int | None, Match]:
+        return None, match(plan.shapes, state, plan.children).without(lambda key: not plan.is_body(key))
+
+    keys, size, exact = best_part(found, fits)
+    filled = fill_plan(plan, exact, make, files.named_by_kind(path), size, where=keys)
+    loaded = _loaded(full, filled.model, path, trained=False)
+    for note in filled.notes:
+        loaded.tell(note)
     return loaded
+
+
+@cache
+def _blueprint(full: str) -> Blueprint:
+    """Names and shapes of an architecture, where that works without storage for its weights."""
+    timm = _timm()
+    try:
+        with without_storage():
+            model = timm.create_model(full, pretrained=False)
+    except Exception:  # some compute with the numbers of what they make
+        model = timm.create_model(full, pretrained=False)
+    return Blueprint.of(PREFIX + full, model, _heads(model)[0])
 
 
 def _loaded(full: str, model: nn.Module, label: str, *, trained: bool) -> LoadedModel:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -15,12 +17,42 @@ WRAPPERS = (
 )  # fmt: skip
 """Keys under which training scripts keep the weights, the trained ones before their running average."""
 
-PREFIXES = ("module", "model", "backbone", "_orig_mod", "net", "network", "encoder", "base_model", "student",
-            "teacher", "ema", "0")  # fmt: skip
-"""Names of the modules in which training scripts wrap a network."""
+AVERAGES = re.compile(r"teacher|ema|average|target|momentum|encoder_k|(^|[._])key", re.IGNORECASE)
+"""Words in the names of networks that follow another one, which was trained itself."""
 
+_WRAPS = frozenset(
+    ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
+)
 _COMPILED = "_orig_mod."
 _DEPTH = 4
+_TRIED = 8  # prefixes, those that occur most often first
+
+
+def state_dicts(content: object) -> list[tuple[StateDict, str]]:
+    """Every state dict in what a file holds, the one that is meant most likely first.
+
+    Args:
+        content: what the file holds.
+
+    Returns:
+        Names and tensors of each, other entries left out, and ``""`` or the keys that led to it (``"model"``,
+        ``"checkpoint/state_dict"``).
+    """
+    first = unwrap(content)
+    found = [] if first is None else [first]
+    others = sorted(_all(content, "", _DEPTH), key=lambda part: bool(AVERAGES.search(part[1])))
+    return found + [part for part in others if first is None or part[1] != first[1]]
+
+
+def _all(content: object, path: str, depth: int) -> Iterator[tuple[StateDict, str]]:
+    if not isinstance(content, Mapping) or not depth:
+        return
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if tensors:
+        yield tensors, path
+    for key, inner in content.items():
+        if isinstance(key, str):
+            yield from _all(inner, f"{path}/{key}".strip("/"), depth - 1)
 
 
 def unwrap(content: object) -> tuple[StateDict, str] | None:
@@ -40,7 +72,8 @@ def _unwrap(content: object, path: str, depth: int) -> tuple[StateDict, str] | N
     if not isinstance(content, Mapping) or not depth:
         return None
     entries: Mapping[Any, Any] = content
-    for key in (*WRAPPERS, *(k for k in entries if k not in WRAPPERS)):
+    others = sorted((k for k in entries if k not in WRAPPERS), key=lambda k: bool(AVERAGES.search(str(k))))
+    for key in (*WRAPPERS, *others):
         inner = entries.get(key)
         if isinstance(inner, Mapping) and _holds_tensors(inner, depth - 1) and _looks_wrapped(entries):
             return _unwrap(inner, f"{path}/{key}".strip("/"), depth - 1)
@@ -69,16 +102,39 @@ def without_compiled(state: StateDict) -> StateDict:
     return {name.replace(_COMPILED, ""): tensor for name, tensor in state.items()}
 
 
-def prefixes(names: Iterable[str]) -> tuple[str, ...]:
-    """The usual prefixes that occur in these names, also several in a row; the empty one first."""
-    names = list(names)
-    found = [""]
-    for prefix in found:
-        for word in PREFIXES:
-            longer = f"{prefix}{word}."
-            if longer not in found and any(name.startswith(longer) for name in names):
-                found.append(longer)
-    return tuple(found)
+def prefixes(names: Iterable[str], known: Collection[str]) -> tuple[str, ...]:
+    """What may stand before the names of an architecture in a file, told by the names that end like one of them.
+
+    Args:
+        names: in the file.
+        known: names of the architecture.
+
+    Returns:
+        The empty prefix and those that occur most often, that of a network which was trained before that of one
+        which follows it.
+    """
+    names = set(names)
+    if names.issuperset(known):
+        return ("",)
+    counts: Counter[str] = Counter()
+    for name in names:
+        places = [0, *(i + 1 for i, letter in enumerate(name) if letter == ".")]
+        counts.update(name[:place] for place in places if name[place:] in known)
+    often = [prefix for prefix, _ in counts.most_common(_TRIED)]
+    return tuple(
+        sorted({"", *often}, key=lambda p: (bool(AVERAGES.search(p)), p != "", -counts[p], len(p), p))
+    )
+
+
+def without_wrappers(state: StateDict, known: Collection[str]) -> StateDict:
+    """The names without the modules that wrap a part of a network; the very same state where there are none."""
+    bare = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if name not in known and not _WRAPS.isdisjoint(parts):
+            name = ".".join(part for part in parts if part not in _WRAPS)
+        bare[name] = tensor
+    return state if bare.keys() == state.keys() else bare
 
 
 def under(state: StateDict, prefix: str) -> StateDict:

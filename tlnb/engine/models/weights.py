@@ -16,16 +16,21 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from tlnb.engine.arguments import path_of
+from tlnb.engine.models.file_kinds import PICKLE, SAFETENSORS, TORCH, class_in, kind_of
 from tlnb.engine.models.matching import match
-from tlnb.engine.models.unwrap import StateDict, unwrap, without_compiled
+from tlnb.engine.models.unwrap import StateDict, state_dicts, without_compiled
 from tlnb.engine.printable import printable
-from tlnb.errors import WeightsError
+from tlnb.errors import WeightsError, did_you_mean
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 """Endings of files that hold weights."""
+
+MOST_UNHELD = (
+    64 << 20
+)  # bytes that tensors may stand for beyond what the file holds; an expanded mask is small
 
 _SCALAR = np.float64(0).__reduce__()[0]
 PLAIN: list[Any] = [
@@ -44,40 +49,112 @@ def read_weights(path: str | Path) -> StateDict:
     Raises:
         WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
     """
-    return read_wrapped(path)[0]
+    return read_parts(path)[0][0]
 
 
-def read_wrapped(path: str | Path) -> tuple[StateDict, str]:
-    """The state dict in a file, and the keys under which it was found, in words (empty: at the top).
+def read_parts(path: str | Path, part: str | None = None) -> list[tuple[StateDict, str]]:
+    """Every state dict in a file with the keys under which it was found, in words (empty: at the top).
+
+    Args:
+        path: of the file.
+        part: a key of the file, or the first word of names in it, under which the weights stand; None for all, the
+            one that is meant most likely first.
 
     Raises:
-        WeightsError: no such file, no state dict in it, or a file that would need to run code to load.
+        WeightsError: no such file, no state dict in it, a file that would need to run code to load, or tensors
+            that are no weights.
     """
     path = path_of(path, WeightsError)
     if not path.is_file():
         raise WeightsError(f"no weights file {str(path)!r}")
-    found = unwrap(_read(path))
-    if found is None:
+    found = [(without_compiled(state), keys) for state, keys in state_dicts(_read(path))]
+    if part is not None:
+        found = _named(found, part, path.name)
+    if not found:
         raise WeightsError(f"{path.name} holds no state dict (names and tensors)")
-    state = without_compiled(found[0])
-    strange = next((name for name in state if printable(name) != name), None)
-    if strange is not None:
-        raise WeightsError(f"{path.name} holds names that no network has, such as {strange!r}")
-    return state, found[1]
+    for state, _ in found:
+        _check_tensors(state, path)
+    return found
+
+
+def named_by_kind(path: str | Path) -> str:
+    """The name of a file, with its kind where its ending says something else."""
+    path = path_of(path, WeightsError)
+    told, kind = path.suffix.lower() == ".safetensors", kind_of(path)
+    wrong = (kind == SAFETENSORS) != told and kind in (SAFETENSORS, TORCH)
+    return f"{path.name} (a {kind})" if wrong else path.name
+
+
+def _named(found: list[tuple[StateDict, str]], part: str, file: str) -> list[tuple[StateDict, str]]:
+    under = [(state, keys) for state, keys in found if part in keys.split("/")]
+    words = {name.split(".")[0] for state, _ in found for name in state if "." in name}
+    if not under and part in words:
+        under = [({n: t for n, t in state.items() if part in n.split(".")}, keys) for state, keys in found]
+        under = [(state, keys) for state, keys in under if state]
+    if not under:
+        keys = {key for _, path in found for key in path.split("/") if key}
+        there = sorted(keys | words)
+        raise WeightsError(
+            f"{file} has no weights under {part!r}{did_you_mean(part, there)}; there are {', '.join(there[:8])}"
+        )
+    return under
+
+
+def _check_tensors(state: StateDict, path: Path) -> None:
+    """Refuse what is no weight of a network, and what stands for far more numbers than the file holds."""
+    unheld = 0
+    for name, tensor in state.items():
+        if printable(name) != name:
+            raise WeightsError(f"{path.name} holds names that no network has, such as {name!r}")
+        kind = _odd_kind(tensor)
+        if kind:
+            raise WeightsError(
+                f"{path.name} holds {kind} ({name}); weights are dense tensors: save them as such, "
+                "by model.state_dict() of the network in float32"
+            )
+        unheld += max(0, tensor.numel() * tensor.element_size() - tensor.untyped_storage().nbytes())
+    if unheld > MOST_UNHELD:
+        size = path.stat().st_size
+        raise WeightsError(
+            f"{path.name} has {size:,} bytes, and its tensors stand for {unheld:,} more; it is no file of weights"
+        )
+
+
+def _odd_kind(tensor: Tensor) -> str:
+    if tensor.is_meta:
+        return "a tensor without numbers (device meta)"
+    if tensor.is_quantized:
+        return "a quantised tensor"
+    if tensor.is_nested:
+        return "a nested tensor"
+    return "" if tensor.layout == torch.strided else "a sparse tensor"
 
 
 def _read(path: Path) -> object:
+    kind = kind_of(path)
     try:
-        return load_file(path) if path.suffix == ".safetensors" else _safe_torch_load(path)
+        if kind == SAFETENSORS or (path.suffix == ".safetensors" and kind not in (TORCH, PICKLE)):
+            return load_file(path)
+        return _safe_torch_load(path)
     except SafetensorError as error:
-        raise WeightsError(f"{path.name} is not a sound safetensors file: {error}") from None
+        reason = f"it is {kind}" if kind and kind != SAFETENSORS else error
+        raise WeightsError(f"{path.name} is not a sound safetensors file: {reason}") from None
     except Exception as error:
         # torch.load meets damaged and hostile files with almost any exception; each means the same here.
-        reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
         raise WeightsError(
-            f"{path.name} cannot be loaded safely ({reason}); tlnb never runs code from a file: "
+            f"{path.name} cannot be loaded safely ({_reason(kind, error)}); tlnb never runs code from a file: "
             "save the state dict alone, as safetensors or with torch.save(model.state_dict(), ...)"
         ) from None
+
+
+def _reason(kind: str, error: Exception) -> str:
+    if kind not in ("", TORCH, PICKLE, SAFETENSORS):
+        return f"it is {kind}"
+    held = class_in(str(error))
+    if held:
+        return f"it holds an object of the class {printable(held)}"
+    lines = str(error).strip().splitlines()
+    return printable(lines[0])[:160] if lines else type(error).__name__
 
 
 def metadata(path: str | Path) -> dict[str, str]:
@@ -93,7 +170,8 @@ def _safe_torch_load(path: Path) -> object:
     _check_unpacked(path)
     with warnings.catch_warnings(), torch.serialization.safe_globals(PLAIN):
         warnings.simplefilter("ignore")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # by its name torch would guess what it is
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _check_unpacked(path: Path) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from tlnb.engine.network.observe import quiet
 from tlnb.engine.network.tracing import flags
 
 _BY_ELEMENT = (F.dropout, F.alpha_dropout, F.rrelu)
@@ -49,6 +50,6 @@ def draws_by_place(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
         model: the whole; its modes are put back.
     """
     watch = _Watch()
-    with flags(part, training=False), flags(model, training=False), watch:
+    with flags(part, training=False), quiet(model), watch:
         part(x)
     return watch.found

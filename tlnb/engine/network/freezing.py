@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.hashing import tensors_digest
 from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.network.modes import set_training
 from tlnb.errors import TrainingError
 
 
@@ -42,7 +43,7 @@ def set_modes(
         training: False puts everything into test mode.
         bn: ``"frozen"`` leaves the statistics of unfrozen BatchNorm layers alone as well.
     """
-    model.train(training)
+    set_training(model, training)
     if not training:
         return
     modules = dict(model.named_modules())

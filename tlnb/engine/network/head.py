@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from tlnb.engine.network.graph import Graph
 
 INITS = ("zero", "he", "fit")  # how the last layer of a new head starts
-_CLIPPING = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Softplus)
+_CLIPPING = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Softplus, nn.Softmax,
+    nn.Softmax2d, nn.LogSoftmax, nn.Sigmoid, nn.LogSigmoid, nn.Hardsigmoid, nn.Tanh, nn.Hardtanh,
+)  # fmt: skip
 _MLP = re.compile(r"mlp:\d{1,9}(,\d{1,9})*")
 WIDEST = 1 << 16  # more hidden features than any head needs; a slip of the finger would take all memory
 

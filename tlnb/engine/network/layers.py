@@ -11,11 +11,17 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from tlnb.engine.network.familiar import is_familiar
+from tlnb.engine.network.forms import alike
 from tlnb.engine.network.graph import Graph
+from tlnb.engine.network.observe import few
 from tlnb.engine.network.reading import Reading, read
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
 from tlnb.errors import ModelError, did_you_mean
 
+OTHERWISE = (
+    "no cut: a traced copy of its forward trains otherwise than it does, so it trains the ordinary way"
+)
 ONE_LAYER = "no cut: the network is a single layer"
 NO_PLACE = "no cut: at no place does a single tensor carry all that the rest of the network needs"
 
@@ -89,6 +95,11 @@ class LayerMap(Sequence[Layer]):
 
     def __repr__(self) -> str:
         return f"<{len(self)} layers: {', '.join(self.names)}>"
+
+    @property
+    def runs_plain(self) -> bool:
+        """Whether the model always runs by its own forward, since a graph of it would do something else."""
+        return self.note is not None and self.note not in (NO_PLACE, ONE_LAYER)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -180,13 +191,14 @@ def find_layers(
         raise ModelError(f"the model has no module {head!r} for its head{did_you_mean(head, modules)}")
     reading = read(model, example)
     spans = find_spans(reading.steps, model, head)
-    graph = None
+    graph, note = None, reading.note
     if reading.traces is not None:
         graph = Graph(reading.traces, [reading.steps[span.start].position or 0 for span in spans])
+    if graph is not None and not (is_familiar(model) or _trains_alike(model, graph, example)):
+        graph, note = None, OTHERWISE
     extra = graph.only_in_training() if graph else ()
     owners = Owners(model, reading.steps, spans, extra)
     layers = _describe_layers(model, reading, spans, owners)
-    note = reading.note
     if graph is not None and graph.cuts == (0,):
         graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
     part = {
@@ -194,6 +206,11 @@ def find_layers(
     }
     served = {name: found for name, found in owners.served.items() if len(found) > 1}
     return LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
+
+
+def _trains_alike(model: nn.Module, graph: Graph, example: torch.Tensor) -> bool:
+    x = few(example)
+    return x.is_meta or alike(model, model, graph.tail(0), x)
 
 
 def _describe_layers(

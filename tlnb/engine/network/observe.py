@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from tlnb.engine.network.tracing import Holder, flags
+from tlnb.engine.network.untouched import untouched
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,25 @@ class Seen:
 
 @contextmanager
 def quiet(model: nn.Module) -> Iterator[None]:
-    """Test mode without gradients; modes, buffers and random states are as before when it ends."""
+    """Test mode without gradients; modes, buffers, attributes and random states are as before when it ends."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers() if not buffer.is_meta]
     devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.is_cuda}
-    with torch.random.fork_rng(sorted(d.index or 0 for d in devices)), torch.no_grad(), flags(model, False):
+    with (
+        untouched(model),
+        torch.random.fork_rng(sorted(d.index or 0 for d in devices)),
+        torch.no_grad(),
+        flags(model, False),
+    ):
         try:
             yield
         finally:
             for buffer, before in buffers:
-                if not torch.equal(buffer, before):
+                if not _equal(buffer, before):
                     buffer.copy_(before)
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def few(example: torch.Tensor) -> torch.Tensor:
@@ -102,13 +112,22 @@ def watch_calls(
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two answers hold the same numbers; on the device ``meta`` the same shapes."""
+    """Whether two answers hold the same numbers in the same kind of thing; on the device ``meta`` the same shapes."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         if a.shape != b.shape or a.dtype != b.dtype:
             return False
         return a.is_meta or bool(((a == b) | ((a != a) & (b != b))).all())
-    if isinstance(a, dict) and isinstance(b, dict):
+    if isinstance(a, dict) and type(a) is type(b):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
+    if isinstance(a, list) and isinstance(b, list):  # torch.fx has lists of its own
         return len(a) == len(b) and all(same(p, q) for p, q in zip(a, b, strict=True))
-    return type(a) is type(b) and (a is b or bool(a == b))
+    if isinstance(a, tuple) and type(a) is type(b):
+        return len(a) == len(b) and all(same(p, q) for p, q in zip(a, b, strict=True))
+    if a is b or type(a) is not type(b):
+        return a is b
+    if getattr(a, "__dict__", None):
+        return same(vars(a), vars(b))
+    try:
+        return bool(a == b)
+    except Exception:  # a comparison of somebody else's
+        return False

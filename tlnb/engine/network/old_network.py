@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.duplicate import duplicate
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.network.observe import quiet
 from tlnb.engine.training.tasks import Task, scores_of
 from tlnb.errors import ModelError
@@ -47,12 +48,15 @@ class OldNetwork:
             ModelError: the network cannot be copied.
         """
         try:
-            twin = copy.deepcopy(model)
+            twin: nn.Module = duplicate(model)
             for place, module in old.items():
-                twin.set_submodule(place, copy.deepcopy(module))
+                twin.set_submodule(place, duplicate(module))
         except Exception as error:
             raise ModelError(f"this network cannot be copied, so nothing old can be kept: {error}") from None
-        return cls(twin.eval().requires_grad_(False), head, name)
+        set_training(twin, False)
+        for parameter in twin.parameters():
+            parameter.requires_grad_(False)
+        return cls(twin, head, name)
 
     @property
     def body(self) -> dict[str, Tensor]:
@@ -129,7 +133,8 @@ def figure_with_head(
     meter, entrance = task.meter(device), HeadInput(model, head)
     parts = torch.arange(len(samples)).split(BATCH)
     modes = [(m, m.training) for m in old_head.modules()]
-    old_head.eval().to(device)
+    set_training(old_head, False)
+    old_head.to(device)
     try:
         with quiet(model), entrance.watching():
             for indices, x in zip(parts, samples.stream(parts), strict=True):

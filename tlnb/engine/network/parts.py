@@ -27,6 +27,11 @@ class Part(nn.Module):
         self.graph = graph
         self._run = _compile(graph)
 
+    @property
+    def model(self) -> nn.Module:
+        """The whole model."""
+        return self._holder[0].model
+
     def graph_module(self) -> fx.GraphModule:
         """The part in test mode as a ``GraphModule`` of the shared modules, for passes that rewrite it."""
         return fx.GraphModule(self._holder[0], self.graph)
@@ -105,12 +110,12 @@ class Tail(Part):
         # The first call works on a copy and looks whether anything wrote into it; the version counter of a
         # tensor tells. A tensor of inference mode has none, so it is always copied.
         if self._keeps_input.get(self.training):
-            return run(self._holder[0], x)
+            return self._holder[0].as_answered(run(self._holder[0], x))
         copy = x.clone()
         answer = run(self._holder[0], copy)
         if not (copy.is_inference() or self._always_copy):
             self._keeps_input[self.training] = copy._version == 0
-        return answer
+        return self._holder[0].as_answered(answer)
 
 
 def _compile(graph: fx.Graph) -> Callable[[nn.Module, torch.Tensor], Any]:

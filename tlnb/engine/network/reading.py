@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from tlnb.engine.network.familiar import has_hooks
 from tlnb.engine.network.flow import Flow, single_tensor
 from tlnb.engine.network.observe import Seen, few, quiet, same, shape_of, watch_calls, watch_graph
 from tlnb.engine.network.spans import Step, is_under
@@ -85,35 +86,53 @@ def read(model: nn.Module, example: torch.Tensor) -> Reading:
 
 
 def _answer(model: nn.Module, x: torch.Tensor) -> Any:
+    before = {name for name, _ in model.named_parameters()}
     try:
         with quiet(model):
-            return model(x)
+            answer = model(x)
+            made = next((name for name, _ in model.named_parameters() if name not in before), None)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ModelError(
             f"the model cannot run on a batch of shape {tuple(x.shape)} ({x.dtype}): {line}"
         ) from error
+    if made is not None:
+        raise ModelError(
+            f"the model makes the weight {made!r} in its first forward; run one batch through it, then load it"
+        )
+    return answer
 
 
 def _read_graph(model: nn.Module, x: torch.Tensor, opened: set[str], answer: Any) -> Reading:
     if not takes_one_input(model):
         raise Untraceable("it takes more than one input")
+    if has_hooks(model):
+        raise Untraceable("hooks run before or after its forward")
     named = (*model.named_modules(), *model.named_parameters(), *model.named_buffers())
     if any(QUOTING & set(name) for name, _ in named):
         # torch.fx writes names into source code as they are: such a one would end its string there.
         raise Untraceable("the name of one of its modules holds a quote, a backslash or a line end")
     holder = Holder(model)
-    graph, reached = trace(holder, opened, training=False)
+    graph, in_training, reached = _both_graphs(holder, opened)
     try:
         seen, copied = watch_graph(holder, graph, x)
     except Exception as error:
         raise Untraceable("a traced copy of its forward does not run") from error
-    if not same(answer, copied):
+    holder.remember_class(answer, copied)
+    if not same(answer, holder.as_answered(copied)):
         raise Untraceable("a traced copy of its forward gives other numbers")
-    test = Flow(graph)
-    train = Flow(trace(holder, reached, training=True)[0])
+    test, train = Flow(graph), Flow(in_training)
     traces = Traces(holder, test, test if train.same_as(test) else train, seen, len(x))
     return Reading(_steps(model, x, traces, opened, reached), traces, None, shape_of(answer))
+
+
+def _both_graphs(holder: Holder, opened: set[str]) -> tuple[fx.Graph, fx.Graph, set[str]]:
+    """The graphs in test mode and in training, with the same modules opened."""
+    while True:
+        test, reached = trace(holder, opened, training=False)
+        train, opened = trace(holder, reached, training=True)
+        if opened == reached:
+            return test, train, reached
 
 
 def _steps(

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from tlnb.engine.network.untouched import Attributes
+
 ROOT = "model"
 
 
@@ -30,10 +32,31 @@ class Holder(nn.Module):
         super().__init__()
         self.model = model
         self.training = model.training
+        self._answer_class: type | None = (
+            None  # of the answer, where a graph gives a plain dictionary in its place
+        )
 
     def forward(self, x: torch.Tensor) -> Any:
         """The model's answer to ``x``."""
         return self.model(x)
+
+    def remember_class(self, answer: Any, copied: Any) -> None:
+        """Note the class of an answer that is a dictionary with attributes, of which a graph keeps the items."""
+        if isinstance(answer, dict) and isinstance(copied, dict):
+            self._answer_class = type(answer)
+
+    def as_answered(self, copied: Any) -> Any:
+        """The answer of a graph in the class of the model's own; as it is where that cannot be made."""
+        if self._answer_class in (None, type(copied)) or not isinstance(copied, dict):
+            return copied
+        for make in (lambda: self._answer_class(copied), lambda: self._answer_class(**copied)):
+            try:
+                made = make()
+                if made.keys() == copied.keys() and all(made[key] is copied[key] for key in copied):
+                    return made
+            except Exception:  # its constructor takes something else
+                continue
+        return copied
 
     def move_constants(self, device: torch.device) -> None:
         """Bring the constants of the graph to ``device``; the model's own tensors are not touched."""
@@ -60,9 +83,18 @@ class _LayerTracer(fx.Tracer):
         super().__init__(autowrap_modules=(math,))
         self.opened = opened
         self.failed: nn.Module | None = None
+        self.switched: set[str] = set()  # modules in whose forward a switch of torch stands otherwise
+        self._switches = _switches()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return id(m) not in self.opened
+
+    def create_node(self, *args: Any, **named: Any) -> fx.Node:
+        """A node of the graph, which does not know under which switches of torch its work was asked for."""
+        if _switches() != self._switches:
+            stack = [own_name(name) for name, _ in self.module_stack.values()]
+            self.switched.add(stack[-1] if stack else "")
+        return super().create_node(*args, **named)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -89,6 +121,12 @@ def _encoder_loop(
     return src if encoder.norm is None else encoder.norm(src)
 
 
+def _switches() -> tuple[bool, ...]:
+    """Gradients, inference mode and automatic precision as a forward may switch them for a while."""
+    precision = (torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
+    return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *precision)
+
+
 @contextmanager
 def flags(model: nn.Module, training: bool) -> Iterator[None]:
     """Set every ``training`` flag for a while, past any ``train()`` that a model has of its own."""
@@ -105,6 +143,9 @@ def flags(model: nn.Module, training: bool) -> Iterator[None]:
 def trace(holder: Holder, opened: set[str], *, training: bool) -> tuple[fx.Graph, set[str]]:
     """Trace the model; a module in which that fails is closed and becomes one node.
 
+    So does a module whose forward keeps something in itself, which a graph would not do, or switches gradients or
+    precision for a while, which a graph would forget. What tracing writes into modules is taken back.
+
     Args:
         holder: the model in its holder.
         opened: names of the modules to go into.
@@ -114,28 +155,66 @@ def trace(holder: Holder, opened: set[str], *, training: bool) -> tuple[fx.Graph
         The graph, and the names that were opened in the end.
 
     Raises:
-        Untraceable: the forward of the root itself cannot be traced, or draws random numbers of its own.
+        Untraceable: the forward of the root itself cannot be traced, draws random numbers of its own, keeps
+            something in itself, or switches gradients or precision.
     """
     opened = set(opened)
     modules = dict(holder.model.named_modules())
     while True:
         tracer = _LayerTracer({id(modules[name]) for name in opened} | {id(holder)})
-        random_state = torch.get_rng_state()
+        random_state, attributes = torch.get_rng_state(), Attributes(holder.model, buffers=True)
+        written: list[tuple[str, str]] = []
         try:
-            with flags(holder, training):
+            with flags(holder, training), torch.enable_grad():
                 graph = tracer.trace(holder)
             if not torch.equal(random_state, torch.get_rng_state()):
                 raise Untraceable("its forward draws random numbers of its own")
-            return graph, opened
-        except Untraceable:
+        except (Untraceable, MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:
-            failed = next((n for n in opened if n and modules[n] is tracer.failed), None)
-            if failed is None:
+            failed = {n for n in opened if n and modules[n] is tracer.failed}
+            if not failed:
                 raise Untraceable(_reason(error)) from error
-            opened = {n for n in opened if n != failed and not n.startswith(failed + ".")}
+            opened = _without(opened, failed)
+            continue
         finally:
             torch.set_rng_state(random_state)
+            written = attributes.put_back()
+        written += [
+            (innermost(node), own_name(str(node.args[0].target))) for node in graph.nodes if _writes(node)
+        ]
+        if not written and not tracer.switched:
+            return graph, opened
+        if tracer.switched:
+            closed, reason = (
+                tracer.switched,
+                "a part of its forward runs under switches or a backward pass of its own",
+            )
+        else:
+            closed = {name for name, _ in written}
+            reason = f"its forward keeps something in itself ({written[0][1]})"
+        if not closed <= opened - {""}:
+            raise Untraceable(reason)
+        opened = _without(opened, closed)
+
+
+def _writes(node: fx.Node) -> bool:
+    """Whether the node changes a weight or a buffer of the model in place."""
+    first = node.args[0] if node.args else None
+    if not isinstance(first, fx.Node) or first.op != "get_attr":
+        return False
+    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or name in (
+        "setitem",
+        "iadd",
+        "isub",
+        "imul",
+        "itruediv",
+    )
+
+
+def _without(opened: set[str], closed: set[str]) -> set[str]:
+    return {name for name in opened if not any(name == c or name.startswith(f"{c}.") for c in closed)}
 
 
 def _reason(error: Exception) -> str:

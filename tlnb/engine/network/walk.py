@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
+from tlnb.engine.network.familiar import has_hooks
 from tlnb.errors import ModelError
 
 # Their insides are fused kernels or dynamic code, so the graph never goes in.
@@ -81,6 +82,8 @@ def opened_modules(model: nn.Module) -> set[str]:
 
     def opens(module: nn.Module) -> bool:
         if isinstance(module, WHOLE) or not any(module.children()) or _is_scripted(module):
+            return False
+        if has_hooks(module):  # they would see stand-ins for tensors, once, in place of every batch
             return False
         heavy = sum(p.numel() for p in module.parameters()) > half
         return heavy or is_container(module) or holds_stack(module)

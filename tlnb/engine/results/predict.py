@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -20,12 +20,16 @@ from tlnb.engine.arguments import path_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.images.decode import decode_file
+from tlnb.engine.data.images.decode import decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
+from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.export.deployed import kind_of
+from tlnb.engine.network.duplicate import duplicate
+from tlnb.engine.network.familiar import is_familiar
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.printable import printable
 from tlnb.engine.table import Table
 from tlnb.engine.threads import pool
@@ -176,7 +180,9 @@ class Predictor:
         own: OwnInput | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
-        self.network = folded(model).to(device)
+        self._familiar = is_familiar(model)
+        self.network = folded(model)
+        self.network.to(device)
         self.seconds = 0.0
 
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
@@ -192,7 +198,8 @@ class Predictor:
     def inputs(self, x: Tensor) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
         began = time.perf_counter()
-        with torch.inference_mode():
+        # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
+        with torch.inference_mode() if self._familiar else torch.no_grad():
             scores = scores_of(self.network(x.to(self.device))).float().cpu()
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
@@ -200,7 +207,10 @@ class Predictor:
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy in test mode, BatchNorm folded into the layer before it where torch can trace the forward."""
-    own = copy.deepcopy(model).eval()
+    own: nn.Module = duplicate(model)
+    set_training(own, False)
+    if not is_familiar(own):
+        return own  # what its forward does with a stand-in for a tensor is not known
     try:
         return fuse(own).eval()
     except Exception:  # whatever a forward does with a stand-in for a tensor
@@ -273,7 +283,9 @@ def _of_files(
 
     def read(path: Path) -> Tensor | str:
         try:
-            return decode_file(path, predictor.preprocess) if own is None else _opened(path, own)
+            if own is not None:
+                return _opened(path, own)
+            return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
 
@@ -311,7 +323,9 @@ def _of_arrays(
         part = items[at : at + BATCH]
         if like is None:
             answers.append(
-                predictor.pictures(torch.stack([_fitted(p, predictor.preprocess) for p in part]), views)
+                predictor.pictures(
+                    torch.stack([_fitted(p, predictor.preprocess, predictor.data.scale) for p in part]), views
+                )
             )
         else:
             answers.append(predictor.inputs(torch.stack(list(part))))
@@ -319,8 +333,6 @@ def _of_arrays(
 
 
 def _opened(path: Path, own: OwnInput) -> Tensor:
-    from PIL import Image
-
     try:
         with Image.open(path) as picture:
             return own.of(picture.convert("L" if own.like.dim() == 4 and own.like.shape[1] == 1 else "RGB"))
@@ -330,16 +342,16 @@ def _opened(path: Path, own: OwnInput) -> Tensor:
 
 def _as_pictures(source: Any) -> list[Any]:
     """The pictures of Pillow that are meant; none where it is something else."""
-    from PIL import Image
-
     found = [source] if isinstance(source, Image.Image) else source
     several = isinstance(found, list | tuple) and bool(found)
     return list(found) if several and all(isinstance(one, Image.Image) for one in found) else []
 
 
-def _fitted(item: Any, preprocess: Preprocess) -> Tensor:
+def _fitted(item: Any, preprocess: Preprocess, scale: PixelScale) -> Tensor:
     try:
-        return fit_tensor(as_image_tensor(item), preprocess)
+        if isinstance(item, Image.Image):
+            return decode_image(item, preprocess, scale=scale)
+        return fit_tensor(as_image_tensor(item, scale), preprocess)
     except (BadPicture, TypeError, ValueError) as trouble:
         raise DataError(f"this cannot be predicted on: {trouble}") from None
 
@@ -363,12 +375,10 @@ def _rows(source: Any, like: Tensor) -> Tensor:
 
 def _pictures(source: Any, channels: int) -> Sequence[Any]:
     """Pictures one by one; (3, H, W) is one in colour for a network that sees colours, three grey ones else."""
-    from PIL import Image
-
     if isinstance(source, Image.Image):
-        return [np.asarray(source.convert("RGB"))]
+        return [source]
     if isinstance(source, list | tuple) and source and all(isinstance(s, Image.Image) for s in source):
-        return [np.asarray(s.convert("RGB")) for s in source]
+        return list(source)
     if not isinstance(source, Tensor | np.ndarray | list | tuple) or not len(source):
         raise DataError(
             "predictions are made for a picture file, a folder, a list of files, or arrays, "

@@ -47,7 +47,6 @@ class OldParts:
         """
         old = OldNetwork.of(loaded.model, loaded.head, self.heads, self.name)
         fill(old.model, self.tensors)
-        old.model.eval().requires_grad_(False)
         return old
 
 

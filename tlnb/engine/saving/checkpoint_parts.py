@@ -74,6 +74,7 @@ def result_to(result: StageResult) -> Plain:
         "records": [record.to_dict() for record in result.records],
         "setup": result.setup,
         "share": result.share,
+        "fitted": result.fitted,
         "ending": None if result.ending is None else result.ending.to_dict(),
         "before": None if result.before is None else result.before.to_dict(),
     }
@@ -95,6 +96,7 @@ def result_from(plain: Plain) -> StageResult:
         setup=setup_from(plain.get("setup", {})),
         kept=whole(plain.get("kept", 0)),
         share=number(plain.get("share", 1.0)),
+        fitted=text(plain.get("fitted", "")),
         ending=optional(record_from, plain.get("ending")),
         before=optional(record_from, plain.get("before")),
         **values,

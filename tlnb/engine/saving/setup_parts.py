@@ -9,28 +9,16 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
+from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.printable import printable
 from tlnb.engine.saving.plain import Plain, flag, number, optional, text, texts, whole, wholes
 
-DATA_KEYS = frozenset(
-    (
-        "source",
-        "name",
-        "valid",
-        "size",
-        "batch",
-        "per_class",
-        "augment",
-        "balance",
-        "target",
-        "strict",
-        "seed",
-    )
-)
+DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - {"progress"}
 LATER = frozenset(("cache", "keep_best", "from_file", "kind"))  # that a file need not hold
 _DEVICE = re.compile(r"[a-z]+(:\d{1,3})?")
 

@@ -80,6 +80,7 @@ class StageResult:
         kept: epoch whose weights were put back, where that was not the last one; 0 for none.
         share: how much of what it learned the network keeps: 1 for all, 0 where it went back to the stage before.
         ending: the score of the network that the stage left, where that is none of its epochs'.
+        fitted: how its head was fitted, in one line; empty where it was trained.
         test_seconds: that finding the rate took; 0 where it was given, or known already.
         before: the score of the network before the stage on the same samples; None where it is not known.
     """
@@ -106,6 +107,7 @@ class StageResult:
     ending: EpochRecord | None = None
     before: EpochRecord | None = None
     test_seconds: float = 0.0
+    fitted: str = ""
 
     @property
     def final(self) -> EpochRecord | None:

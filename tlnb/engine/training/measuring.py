@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.training.tasks import Task, class_weights, scores_of
 
 BATCH = 256
@@ -27,7 +28,8 @@ def measure(
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
-        return loss_and_figure(model.eval(), samples, task, torch.device(device), BATCH)
+        set_training(model, False)
+        return loss_and_figure(model, samples, task, torch.device(device), BATCH)
     finally:
         for module, training in modes:
             module.training = training

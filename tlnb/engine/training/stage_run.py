@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.engine.network.modes import set_training
 from tlnb.engine.rates.lr_curve import LRCurve
 from tlnb.engine.training.best import Best
 from tlnb.engine.training.copies import copies_of_trainable, put_back
@@ -103,7 +104,8 @@ class _StageRun:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
-        result.stopped, result.note, result.diverged, result.kept = False, "", False, 0
+        result.fitted = "" if resume is None else result.fitted
+        result.stopped, result.note, result.diverged, result.kept = False, result.fitted, False, 0
         result.share, result.ending = 1.0, None
         result.left = resume
         try:
@@ -117,7 +119,7 @@ class _StageRun:
                         result.stopped, result.note = True, "broke off"
                     raise
         finally:
-            trainer.model.eval()
+            set_training(trainer.model, False)
             result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
             result.digest_after = self.proof.taken_anew()
             self._clock()
@@ -129,7 +131,8 @@ class _StageRun:
         if resume is None:
             self.start = weights_of(trainer) if wanted(trainer, result.before) else {}
             if trainer.stage.kind == FIT:
-                self._say(trainer.fit_head(self.stop).note)
+                result.fitted = trainer.fit_head(self.stop).note
+                self._say(result.fitted)
             else:
                 trainer.start_head(self.stop)
                 result.rate = trainer.stage.lr or self._found_rate()

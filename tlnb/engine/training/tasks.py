@@ -6,6 +6,7 @@ does not ask which it is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
@@ -13,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tlnb.errors import ModelError
 
 
 class Meter(Protocol):
@@ -234,11 +237,55 @@ def _on(weights: tuple[float, ...] | None, device: torch.device) -> Tensor | Non
     return None if weights is None else torch.tensor(weights, device=device)
 
 
+_SCORES = (
+    "logits", "scores", "class_logits", "out", "output", "outputs", "pred", "preds", "prediction", "predictions",
+    "y_hat", "y_pred",
+)  # fmt: skip
+
+
 def scores_of(output: object) -> Tensor:
-    """The class scores in what a network returns: itself, or the main one of several (Inception)."""
+    """The class scores in what a network returns.
+
+    A tensor is the scores. Of several tensors they are what is called ``logits`` (or ``scores``, ``out`` ...), in a
+    dictionary or an object; else the first one (Inception), or the only one with a row for each sample.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = _scores_in(output)
+    if found is None:
+        keys = f" with the keys {', '.join(map(repr, output))}" if isinstance(output, dict) else ""
+        raise ModelError(
+            f"the network returned {type(output).__name__}{keys}, not class scores; return them alone, first in a "
+            "tuple, or under the name logits"
+        )
+    return found
+
+
+def _scores_in(output: object, depth: int = 2) -> Tensor | None:
     if isinstance(output, Tensor):
         return output
-    first = output[0] if isinstance(output, tuple | list) else getattr(output, "logits", None)
-    if not isinstance(first, torch.Tensor):
-        raise TypeError(f"the network returned {type(output).__name__}, not class scores")
-    return first
+    named = output if isinstance(output, Mapping) else _Attributes(output)
+    for name in _SCORES:
+        value = named.get(name)
+        if isinstance(value, Tensor):
+            return value
+    if isinstance(output, tuple | list) and output and depth:
+        return _scores_in(output[0], depth - 1)
+    if isinstance(output, Mapping):
+        rows = [
+            v for v in output.values() if isinstance(v, Tensor) and v.dim() == 2 and v.is_floating_point()
+        ]
+        return rows[0] if len(rows) == 1 else None
+    return None
+
+
+class _Attributes:
+    """The attributes of an answer by name."""
+
+    def __init__(self, of: object):
+        self._of = of
+
+    def get(self, name: str) -> object:
+        """The attribute, or None."""
+        return getattr(self._of, name, None)

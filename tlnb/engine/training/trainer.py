@@ -156,10 +156,12 @@ class StageTrainer:
         views = {
             id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
         }
-        return fit_head(
-            self.model, self.model.get_submodule(self.head), self.route.forward, list(views.values()), self.task,
-            self.route.device, stop.check, strength=strength,
-        )  # fmt: skip
+        with self._still():
+            head = self.model.get_submodule(self.head) if self.head else self.model
+            return fit_head(
+                self.model, head, self.route.forward, list(views.values()),
+                self.task, self.route.device, stop.check, strength=strength,
+            )  # fmt: skip
 
     # ---------------------------------------------------------------- an epoch
 
@@ -308,10 +310,11 @@ class StageTrainer:
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
         route = self.route
-        return loss_and_figure(
-            route.forward, route.valid, self.task, route.device, self._evaluation_batch,
-            precision=self._precision, on_batch=stop.check if stop else lambda: None,
-        )  # fmt: skip
+        with self._still():
+            return loss_and_figure(
+                route.forward, route.valid, self.task, route.device, self._evaluation_batch,
+                precision=self._precision, on_batch=stop.check if stop else lambda: None,
+            )  # fmt: skip
 
     def _halve_evaluation(self) -> bool:
         size = min(self._evaluation_batch, len(self.route.valid))

@@ -12,6 +12,7 @@ What is looked at, and when:
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
 import stat
 import time
@@ -24,13 +25,16 @@ from typing import NamedTuple
 from PIL import Image
 
 from tlnb.engine.data.images import headers
-from tlnb.engine.data.images.decode import in_colour, reason_of
+from tlnb.engine.data.images.decode import in_colour, not_opaque, own_header, reason_of
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
+from tlnb.engine.data.images.scale import PLAIN, PixelScale, check_values
+from tlnb.engine.data.images.tiff import tiff_values
 from tlnb.engine.printable import printable
 from tlnb.engine.threads import pool
 
 SECONDS = 10.0
 SMALL = 256 << 10  # bytes; smaller files are read whole
+FOURTH = "a fourth band that is no opacity: not used; --bands chooses, such as --bands 4,2,1"
 _HEAD, _TAIL, _CHUNK = 64 << 10, 64 << 10, 128
 
 Progress = Callable[[int, int], None]
@@ -51,25 +55,32 @@ class Verdict(NamedTuple):
         remark: what the user should know all the same.
         size: bytes.
         digest: of the whole content; None for a large file.
+        deep: whether a value has more than eight bits.
     """
 
     reason: str
     remark: str = ""
     size: int = 0
     digest: bytes | None = None
+    deep: bool = False
 
 
-def check_files(paths: Sequence[Path], progress: Progress = lambda done, total: None) -> list[Verdict]:
+def check_files(
+    paths: Sequence[Path],
+    progress: Progress = lambda done, total: None,
+    scale: PixelScale = PLAIN,
+) -> list[Verdict]:
     """A verdict on each file, in the order given.
 
     Args:
         paths: files.
         progress: told how many of how many are done, in the caller's thread.
+        scale: what a user says of their pixels.
     """
     deadline = time.monotonic() + SECONDS
     verdicts: list[Verdict] = [Verdict("")] * len(paths)
     chunks = {
-        pool().submit(_check_chunk, paths[start : start + _CHUNK], deadline): start
+        pool().submit(_check_chunk, paths[start : start + _CHUNK], deadline, scale): start
         for start in range(0, len(paths), _CHUNK)
     }
     done = 0
@@ -85,23 +96,27 @@ def check_files(paths: Sequence[Path], progress: Progress = lambda done, total: 
     return verdicts
 
 
-def _check_chunk(paths: Sequence[Path], deadline: float) -> list[Verdict]:
-    return [check_file(path, deadline) for path in paths]
+def _check_chunk(paths: Sequence[Path], deadline: float, scale: PixelScale) -> list[Verdict]:
+    return [check_file(path, deadline, scale) for path in paths]
 
 
-def check_file(path: Path, deadline: float = float("inf")) -> Verdict:
+def check_file(path: Path, deadline: float = float("inf"), scale: PixelScale = PLAIN) -> Verdict:
     """A verdict on one file; nothing is raised.
 
     Args:
         path: a file.
         deadline: in ``time.monotonic`` seconds; after it, kinds other than JPEG and PNG are opened only.
+        scale: what a user says of the pixels.
     """
     try:
         size, head, tail = _ends(path)
         if size == 0:
             raise BadPicture("empty: 0 bytes")
         kind = headers.kind_of(head)
-        remark = _check_kind(kind, path, size, head, tail, time.monotonic() < deadline)
+        if kind in ("JPEG", "PNG"):
+            remark, deep = _check_head(kind, size, head, tail, scale)
+        else:
+            remark, deep = _open(path, kind, scale, decode=time.monotonic() < deadline)
         _check_name(path, kind)
     except BadPicture as trouble:
         return Verdict(str(trouble))
@@ -112,7 +127,7 @@ def check_file(path: Path, deadline: float = float("inf")) -> Verdict:
     except OSError as error:
         return Verdict(f"cannot be read: {error.strerror}")
     digest = hashlib.blake2b(head, digest_size=16).digest() if size == len(head) else None
-    return Verdict("", remark, size, digest)
+    return Verdict("", remark, size, digest, deep)
 
 
 def _ends(path: Path) -> tuple[int, bytes, bytes]:
@@ -133,35 +148,56 @@ def _ends(path: Path) -> tuple[int, bytes, bytes]:
         os.close(file)
 
 
-def _check_kind(kind: str, path: Path, size: int, head: bytes, tail: bytes, in_time: bool) -> str:
+def _check_head(kind: str, size: int, head: bytes, tail: bytes, scale: PixelScale) -> tuple[str, bool]:
+    """A remark on a JPEG or PNG, and whether it has more than eight bits."""
     if kind == "JPEG":
         headers.check_jpeg(head, tail)
-        return ""
-    if kind == "PNG" and size == len(head):
-        return headers.check_png(head)
-    if kind == "PNG":
-        headers.check_png_ends(head, tail)
-        return ""
-    return _open(path, decode=in_time)
+        remark, deep, bands = "", False, 3
+    else:
+        remark = headers.check_png(head) if size == len(head) else headers.check_png_ends(head, tail)
+        deep, bands = head[24] == 16, {0: 1, 4: 2, 6: 4}.get(head[25], 3)
+    if scale.bands and max(scale.bands) > bands and (kind == "PNG" or max(scale.bands) > 3):
+        raise BadPicture(f"{bands} bands; --bands names band {max(scale.bands)}")
+    return remark, deep
 
 
-def _open(path: Path, *, decode: bool) -> str:
-    """Let Pillow open the file, and decode it too; a remark on pictures that move."""
+def _open(path: Path, kind: str, scale: PixelScale, *, decode: bool) -> tuple[str, bool]:
+    """Let Pillow open the file, and decode it too; a remark, and whether it has more than eight bits."""
     try:
+        if kind == "TIFF" and (found := _check_tiff(path, scale, decode=decode)) is not None:
+            return found
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 headers.check_size(*image.size)
-                frames = getattr(image, "n_frames", 1)
+                frames, deep = getattr(image, "n_frames", 1), image.mode.startswith(("I", "F"))
                 if decode:
                     image.seek(0)
                     image.load()
-                    in_colour(image, 3)
+                    in_colour(image, 3, scale)
+                remark = FOURTH if not scale.bands and not_opaque(image) else ""
     except BadPicture:
         raise
     except Exception as error:  # decoders meet damaged files with almost any exception
         raise BadPicture(reason_of(error)) from None
-    return f"{frames} frames or pages: the first is used" if frames > 1 else ""
+    return (f"{frames} frames or pages: the first is used" if frames > 1 else remark), deep
+
+
+def _check_tiff(path: Path, scale: PixelScale, *, decode: bool) -> tuple[str, bool] | None:
+    """The same for a TIFF that Pillow does not read as it is; None for others."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        header = own_header(content)  # type: ignore[arg-type]
+        if header is None:
+            return None
+        colours = (3 if header.colours else 1) + (header.opacity is not None)
+        fourth = header.colours and header.bands == 4 and header.opacity is None
+        if not scale.bands and header.bands != colours and not fourth:
+            raise BadPicture(f"{header.bands} bands; say which are red, green and blue: --bands 1,2,3")
+        if decode:
+            values = scale.chosen(tiff_values(content, header))  # type: ignore[arg-type]
+            if scale.white is None and header.is_deep:
+                check_values(values)
+        return (FOURTH if fourth and not scale.bands else ""), header.is_deep
 
 
 def _check_name(path: Path, kind: str) -> None:

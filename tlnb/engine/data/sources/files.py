@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
 
 from tlnb.engine.data.images.check import Verdict
+from tlnb.engine.data.images.decode import deep_values
+from tlnb.engine.data.images.scale import PixelScale, common_white, scale_note, white_above
 from tlnb.engine.data.readers import FileReader
+from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.threads import pool
+
+SAMPLE = 64  # pictures by whose values white is found
 
 
 def known_digests(reader: FileReader, verdicts: Sequence[Verdict]) -> list[bytes | None]:
@@ -23,6 +31,38 @@ def known_digests(reader: FileReader, verdicts: Sequence[Verdict]) -> list[bytes
     for index, digest in zip(twins, pool().map(lambda i: _digest(reader, i), twins), strict=True):
         digests[index] = digest
     return digests
+
+
+def common_scale(
+    paths: Sequence[Path], verdicts: Sequence[Verdict], request: SourceRequest
+) -> tuple[PixelScale, list[str]]:
+    """One scale for the pixels of a data set, by a sample of the files with more than eight bits; what to say of it."""
+    scale = request.scale
+    deep = [path for path, verdict in zip(paths, verdicts, strict=True) if verdict.deep]
+    if scale.white is not None or not deep:
+        return scale, []
+    chosen = [deep[round(place)] for place in np.linspace(0, len(deep) - 1, min(SAMPLE, len(deep)))]
+    maxima = [most for most in pool().map(lambda path: _brightest(path, scale), chosen) if most is not None]
+    if not maxima:
+        return scale, []
+    white, brighter = common_white(maxima)
+    whole = white_above(max(maxima))
+    note = scale_note(
+        maxima,
+        white,
+        brighter,
+        f"values of {len(deep)} deep pictures" if len(deep) < len(paths) else "values",
+    )
+    return PixelScale(0.0, white, scale.bands), note if whole > 1 else []
+
+
+def _brightest(path: Path, scale: PixelScale) -> float | None:
+    """The largest value of a picture; None where it cannot be read, which is told where it is needed."""
+    try:
+        values = deep_values(path.read_bytes())
+        return None if values is None else float(scale.chosen(values).max())
+    except Exception:  # decoders meet damaged files with almost any exception
+        return None
 
 
 def _digest(reader: FileReader, index: int) -> bytes | None:

@@ -13,53 +13,62 @@ from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.check import Problem, check_files
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.readers import FileReader
-from tlnb.engine.data.sources.files import known_digests
-from tlnb.engine.data.sources.found import CLASSES, Ask, Found
+from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, SourceRequest
+from tlnb.engine.data.sources.files import common_scale, known_digests
+from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.labels import composed
+from tlnb.engine.data.sources.parts import TEST, TRAIN, VALID
 from tlnb.engine.data.sources.walk import files_below, is_hidden
 from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
 
-TRAIN, VALID, TEST = ("train", "training"), ("val", "valid", "validation"), ("test", "testing")
 
-
-def read_folder(root: Path, ask: Ask) -> Found:
+def read_folder(root: Path, request: SourceRequest) -> Found:
     """Pictures in a folder for each class, or in such folders below ``train`` and ``val``/``valid``/``test``.
 
     Raises:
         DataError: no class folders, or no usable picture in them.
     """
-    if ask.target not in (None, CLASSES):
-        raise DataError(f"class folders hold one class a picture; --target {ask.target} needs a CSV")
+    if request.target not in (None, CLASSES):
+        raise DataError(f"class folders hold one class a picture; --target {request.target} needs a CSV")
+    request.refuse((name for name in COLUMNS if name != "split"), "class folders have no columns")
+    if request.split not in (None, NO_SPLIT):
+        raise DataError(
+            "--split of a folder is none: then all of its folders are classes; parts are called train and val"
+        )
     problems: list[Problem] = []
-    parts, notes = _split_folders(root)
+    parts, notes = ([root], []) if request.split else _split_folders(root)
     listed = [
         (name, label, part)
         for part, top in enumerate(parts)
-        for name, label in _pictures(top, root, problems)
+        for name, label in _pictures(top, root, problems, links=request.links)
     ]
     if not listed:
         raise DataError(_nothing(root, problems))
+    listed = _same_names(listed, notes)
     names = [name for name, _, _ in listed]
-    verdicts = check_files([root / name for name in names], ask.progress)
+    verdicts = check_files([root / name for name in names], request.progress, request.scale)
     problems += [
         Problem(printable(name), verdict.reason)
         for name, verdict in zip(names, verdicts, strict=True)
         if verdict.reason
     ]
     good = [i for i, verdict in enumerate(verdicts) if not verdict.reason]
-    classes = _classes([listed[i] for i in good], {label for _, label, _ in listed}, notes, root, problems)
-    notes += remarks(verdict.remark for verdict in verdicts)
+    labels = {label for _, label, _ in listed} | _class_folders(parts[0])
+    classes = _classes([listed[i] for i in good], labels, notes, root, problems)
     place = {label: number for number, label in enumerate(classes)}
     good = [i for i in good if listed[i][1] in place]
-    reader = FileReader(root, [names[i] for i in good])
+    scale, said = common_scale([root / names[i] for i in good], [verdicts[i] for i in good], request)
+    notes += [*said, *remarks(verdict.remark for verdict in verdicts)]
+    reader = FileReader(root, [names[i] for i in good], scale)
     targets = torch.tensor([place[listed[i][1]] for i in good])
     everything = ReadPictures(reader, targets, known=known_digests(reader, [verdicts[i] for i in good]))
     shown = tuple(map(printable, classes))
     if len(parts) == 1:
-        return Found(everything, None, shown, problems=problems, notes=notes)
+        return Found(everything, None, shown, problems=problems, notes=notes, scale=scale)
     part = torch.tensor([listed[i][2] for i in good])
     train, valid = (everything.subset(torch.nonzero(part == p).flatten()) for p in (0, 1))
-    return Found(train, valid, shown, problems=problems, notes=notes)
+    return Found(train, valid, shown, problems=problems, notes=notes, scale=scale)
 
 
 def remarks(found: object) -> list[str]:
@@ -69,36 +78,77 @@ def remarks(found: object) -> list[str]:
 
 
 def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
-    """The folders of the parts: one, or training and validation."""
+    """The folders of the parts: one, or training and validation.
+
+    A class may be called train too. So a folder of that name is a part only where it holds class folders, and
+    validation or test stands beside it, or no other class does.
+    """
     below = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
     train, valid, test = (
         next((below[n] for n in names if n in below), None) for names in (TRAIN, VALID, TEST)
     )
     if train is None:
         return [root], []
-    others = [name for name in below if not is_hidden(name) and name not in (*TRAIN, *VALID, *TEST)]
+    named = {train, *(part for part in (valid, test) if part is not None)}
+    others = [e.name for n, e in below.items() if not is_hidden(n) and e not in named]
+    held = [part for part in (valid, test) if part is not None and _class_folders(part)]
+    if any(_holds_pictures(root / name) for name in others) and not (_class_folders(train) and held):
+        return [root], [
+            f"{printable(train.name)} is taken as a class, as it holds no class folders beside validation ones"
+        ]
     notes = [f"beside {train.name}, not read: {few(tuple(map(printable, others)))}"] if others else []
-    if valid is None and test is None:
-        return [train], notes
-    if valid is not None and test is not None:
+    if valid is not None and test is not None and valid in held:
         notes.append(f"{test.name} is left aside for the end; {valid.name} is measured on")
-    elif valid is None:
+    elif valid is None and test in held:
         notes.append("measured on test, as there is no val folder")
-    return [train, valid or test], notes  # type: ignore[list-item]
+    elif held:
+        notes.append(f"{printable(valid.name)} holds no class folders; measured on {printable(held[0].name)}")  # type: ignore[union-attr]
+    elif valid is not None or test is not None:
+        notes.append(f"{printable((valid or test).name)} holds no class folders: not used")  # type: ignore[union-attr]
+    return [train, *held[:1]], notes
 
 
-def _pictures(top: Path, root: Path, problems: list[Problem]) -> list[tuple[str, str]]:
+def _class_folders(folder: Path) -> set[str]:
+    """Names of the classes that a part has folders for, with or without pictures."""
+    return {
+        composed(entry.name) for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)
+    }
+
+
+def _holds_pictures(folder: Path) -> bool:
+    return any(Path(name).suffix.lower() in SUFFIXES for name in files_below(folder, folder, []))
+
+
+def _same_names(listed: list[tuple[str, str, int]], notes: list[str]) -> list[tuple[str, str, int]]:
+    """Validation classes under the names that training has for them, where only large and small letters differ."""
+    ours = {label for _, label, part in listed if part == 0}
+    folded: dict[str, list[str]] = {}
+    for label in ours:
+        folded.setdefault(label.casefold(), []).append(label)
+    other = {
+        label: folded[label.casefold()][0]
+        for _, label, part in listed
+        if part and label not in ours and len(folded.get(label.casefold(), ())) == 1
+    }
+    notes += [
+        f"the validation folder {printable(label)} is taken for {printable(same)}"
+        for label, same in other.items()
+    ]
+    return [(name, other.get(label, label) if part else label, part) for name, label, part in listed]
+
+
+def _pictures(top: Path, root: Path, problems: list[Problem], *, links: bool) -> list[tuple[str, str]]:
     """(path below root, class) of what may be a picture in the class folders of one part."""
     base = len(top.relative_to(root).parts)
     found = []
-    for name in files_below(top, root, problems):
+    for name in files_below(top, root, problems, links=links):
         below = Path(name).parts[base:]
         suffix = Path(name).suffix.lower()
         if len(below) < 2:
             if suffix in SUFFIXES:
                 problems.append(Problem(printable(name), "in no class folder"))
         elif suffix in SUFFIXES or not suffix:
-            found.append((name, below[0]))
+            found.append((name, composed(below[0])))
         else:
             problems.append(Problem(printable(name), f"not a picture by its name ({printable(suffix)})"))
     return found

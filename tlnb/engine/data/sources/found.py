@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.images.check import Problem
-
-CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"
-TARGETS = (CLASSES, LABELS, REGRESSION)
-
-
-@dataclass
-class Ask:
-    """How a source is to be read.
-
-    Attributes:
-        seed: of what is drawn.
-        target: what the targets are: one of ``TARGETS``; None to be told by how they look.
-        progress: told how many of how many files are looked at.
-    """
-
-    seed: int = 0
-    target: str | None = None
-    progress: Callable[[int, int], None] = lambda done, total: None
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
+from tlnb.engine.data.request import CLASSES
 
 
 @dataclass
@@ -35,10 +18,11 @@ class Found:
         train: all samples, or the training samples where the source has a split of its own.
         valid: the validation samples of the source's own split, or None.
         classes: names of the network's outputs, in order.
-        kind: what the targets are: one of ``TARGETS``.
+        kind: what the targets are: one of ``request.TARGETS``.
         problems: files that are not used, with the reason.
         notes: what the user should know about how it was read.
         batch: samples a step, where the source says so.
+        scale: of the pixels of its pictures.
     """
 
     train: Collection
@@ -48,3 +32,4 @@ class Found:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     batch: int | None = None
+    scale: PixelScale = PLAIN

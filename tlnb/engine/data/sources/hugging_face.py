@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tlnb.engine.data.collections import ReadPictures
+from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.readers import ItemReader
-from tlnb.engine.data.sources.found import Ask, Found
-from tlnb.engine.data.sources.labels import encode
-from tlnb.errors import DataError
+from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.labels import composed, encode
+from tlnb.engine.data.sources.objects import picture_scale
+from tlnb.engine.data.sources.parts import HELD, TEST, TRAIN
+from tlnb.engine.printable import few
+from tlnb.errors import DataError, did_you_mean
 
-_TRAIN, _VALID = ("train",), ("validation", "valid", "val", "test")
+_LOOKED_AT = 24  # pictures whose pixels are looked at to find one scale for all
 
 
 def is_one(source: object) -> bool:
@@ -29,49 +35,131 @@ def _is_set(value: object) -> bool:
     return all(hasattr(value, name) for name in ("column_names", "features", "__getitem__", "__len__"))
 
 
-def read(source: Any, ask: Ask) -> Found:
+def read(source: Any, request: SourceRequest) -> Found:
     """Pictures and labels, by the types of the columns.
 
-    The picture is the first column of the type ``Image``; the target is the first ``ClassLabel``, or list of
-    such, else a column called ``label`` or ``labels``.
+    The picture is the first column of the type ``Image``, or ``request.path``; the target is the first
+    ``ClassLabel``, or list of such, else a column called ``label`` or ``labels``, or ``request.label``.
 
     Raises:
-        DataError: no such columns, or no split called ``train``.
+        DataError: no such columns, no split called ``train``, or items that differ from their columns.
     """
+    request.refuse(
+        ("split", "folder", "suffix", "links"), "a Hugging Face data set has splits and files of its own"
+    )
     notes: list[str] = []
-    if isinstance(source, Mapping):
-        found = [next((name for name in group if name in source), None) for group in (_TRAIN, _VALID)]
-        if found[0] is None:
+    parts = _parts(source, notes)
+    image, label = _columns(parts[0].features, request, notes)
+    targets: list[Any] = []
+    names: list[list[str] | None] = []
+    for part in parts:
+        if label not in part.features or image not in part.features:
+            raise DataError(f"the splits have different columns; {label!r} and {image!r} are needed in each")
+        targets.append(_column(part, label))
+        names.append(_class_names(part.features[label]))
+        _check_items(part, image, label, targets[-1])
+    known = names[0]
+    if _names(parts[0].features[label]) is None and known is not None:
+        targets = [_rows(column, own or known, known) for column, own in zip(targets, names, strict=True)]
+    elif len(parts) == 2 and known is not None and names[1] is not None and list(known) != list(names[1]):
+        merged = known + [name for name in names[1] if name not in known]
+        targets = [
+            [own[number] if number >= 0 else -1 for number in column]
+            for column, own in zip(targets, (known, names[1]), strict=True)
+        ]
+        if any(-1 in column for column in targets):
             raise DataError(
-                f"the data set has the splits {', '.join(map(str, source))}, but none called train"
+                "the splits name their classes differently, and some samples have none (-1); filter those out"
             )
-        parts = [source[name] for name in found if name is not None]
-        if found[1] == "test":
-            notes.append("measured on test, as there is no validation split")
-    else:
-        parts = list(source) if isinstance(source, tuple | list) else [source]
-    image, label = _columns(parts[0].features)
-    feature = parts[0].features[label]
-    targets: list[Any] = [_column(part, label) for part in parts]
-    names = _names(feature)
-    if names is None and (names := _names(_inner(feature))) is not None:
-        targets = [_rows(column, len(names)) for column in targets]
-    kind, classes, tensors = encode(targets, ask.target, names)
-    made = [ReadPictures(_reader(part, image), tensor) for part, tensor in zip(parts, tensors, strict=True)]
-    return Found(made[0], made[1] if len(made) > 1 else None, classes, kind, notes=notes)
+        notes.append("its splits number the classes differently: matched by name")
+        known = merged
+    encoded = encode(targets, request, known)
+    scales = [_scale(part, image, request) for part in parts]
+    made = []
+    for part, tensor, kept in zip(parts, encoded.parts, encoded.kept, strict=True):
+        made.append(ReadPictures(_reader(part, image, scales[0][0]), tensor, kept))
+    notes += [note for note in (*scales[0][1], *encoded.notes) if note not in notes]
+    valid = made[1] if len(made) > 1 else None
+    return Found(made[0], valid, encoded.classes, encoded.kind, notes=notes, scale=scales[0][0])
 
 
-def _columns(features: Mapping[str, Any]) -> tuple[str, str]:
+def _parts(source: Any, notes: list[str]) -> list[Any]:
+    """The training split, and the validation split where there is one."""
+    if not isinstance(source, Mapping):
+        return list(source) if isinstance(source, tuple | list) else [source]
+    named = {str(name).lower(): part for name, part in source.items()}
+    train = next((name for name in TRAIN if name in named), None)
+    held = next((name for name in HELD if name in named), None)
+    if train is None:
+        raise DataError(f"the data set has the splits {', '.join(map(str, source))}, but none called train")
+    if held in TEST:
+        notes.append("measured on test, as there is no validation split")
+    others = tuple(name for name in named if name not in (train, held))
+    if others:
+        notes.append(f"splits that are not read: {few(others)}")
+    return [named[name] for name in (train, held) if name is not None]
+
+
+def _columns(features: Mapping[str, Any], request: SourceRequest, notes: list[str]) -> tuple[str, str]:
     kinds = {name: type(feature).__name__ for name, feature in features.items()}
-    image = next((name for name, kind in kinds.items() if kind == "Image"), None)
-    label = next((name for name, kind in kinds.items() if kind == "ClassLabel"), None)
-    label = label or next((n for n, f in features.items() if _names(_inner(f)) is not None), None)
-    label = label or next((name for name in ("label", "labels", "target") if name in kinds), None)
+    columns = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
+    for option, wanted in (("--path", request.path), ("--label", request.label)):
+        if wanted is not None and wanted not in kinds:
+            raise DataError(
+                f"there is no column {wanted!r}{did_you_mean(wanted, kinds)}; {option} takes one of {columns}"
+            )
+    images = [name for name, kind in kinds.items() if kind == "Image"]
+    labels = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    labels += [n for n, f in features.items() if _names(_inner(f)) is not None]
+    labels = labels or [str(name) for name in ("label", "labels", "target") if name in kinds][:1]
+    image = request.path or next(iter(images), None)
+    label = request.label or next(iter(labels), None)
     if image is None or label is None:
         missing = "picture (type Image)" if image is None else "label (type ClassLabel)"
-        columns = ", ".join(f"{name}: {kind}" for name, kind in kinds.items())
         raise DataError(f"the data set has no column with a {missing}; it has {columns}")
+    for option, chosen, every in (("path", request.path, images), ("label", request.label, labels)):
+        if chosen is None and len(every) > 1:
+            notes.append(
+                f"the {'picture' if option == 'path' else 'label'} is the column {every[0]}, "
+                f"not {few(tuple(every[1:]))} (--{option} changes it)"
+            )
     return image, label
+
+
+def _check_items(part: Any, image: str, label: str, targets: list[Any]) -> None:
+    """See that items say what their columns do; a transform may have changed them.
+
+    Raises:
+        DataError: they do not.
+    """
+    for number in sorted({0, len(part) // 2, len(part) - 1}):
+        try:
+            item = part[number]
+            given = item[label]
+        except Exception as error:  # another's transform may raise anything
+            raise DataError(
+                f"item {number} has no {label!r} as its column has "
+                f"({type(error).__name__}); take the transform off, or give a "
+                "torch Dataset"
+            ) from None
+        if image not in item:
+            raise DataError(
+                f"items have no {image!r} but {few(tuple(map(str, item)))}; "
+                "take the transform off, or give a torch Dataset"
+            )
+        if not np.array_equal(np.asarray(given), np.asarray(targets[number])):
+            raise DataError(
+                f"item {number} has the {label} {given!r} and its column {targets[number]!r}; take the transform off"
+            )
+
+
+def _scale(part: Any, image: str, request: SourceRequest) -> tuple[PixelScale, list[str]]:
+    items = []
+    for number in np.linspace(0, len(part) - 1, min(_LOOKED_AT, len(part))).astype(int).tolist():
+        value = part[number][image]
+        if isinstance(value, Image.Image) or hasattr(value, "dtype"):
+            items.append(value)
+    return picture_scale(items, request) or (request.scale, [])
 
 
 def _names(feature: Any) -> Sequence[str] | None:
@@ -83,11 +171,29 @@ def _inner(feature: Any) -> Any:
     return getattr(feature, "feature", None)
 
 
-def _rows(column: Sequence[Sequence[int]], count: int) -> np.ndarray:
-    """Rows of 0 and 1 from lists of class numbers: (N, count)."""
-    rows = np.zeros((len(column), count), np.int64)
+def _class_names(feature: Any) -> list[str] | None:
+    """Names of the classes of a column, or of the lists in it."""
+    found = _names(feature) or _names(_inner(feature))
+    return None if found is None else [composed(str(name)) for name in found]
+
+
+def _rows(column: Sequence[Sequence[int]], own: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    """Rows of 0 and 1 from lists of class numbers: (N, len(names)).
+
+    Args:
+        column: lists of numbers.
+        own: what they name in this part.
+        names: the columns of the rows.
+    """
+    rows = np.zeros((len(column), len(names)), np.int64)
+    place = {name: at for at, name in enumerate(names)}
     for row, numbers in zip(rows, column, strict=True):
-        row[np.asarray(numbers, np.int64)] = 1
+        for number in numbers:
+            if own[number] not in place:
+                raise DataError(
+                    f"the validation split has the label {own[number]!r}, which training does not know"
+                )
+            row[place[own[number]]] = 1
     return rows
 
 
@@ -96,8 +202,8 @@ def _column(part: Any, name: str) -> list[Any]:
     return column if isinstance(column, list) else list(column)
 
 
-def _reader(part: Any, column: str) -> ItemReader:
+def _reader(part: Any, column: str, scale: PixelScale) -> ItemReader:
     def item(number: int) -> Any:
         return part[number][column]
 
-    return ItemReader(len(part), item)
+    return ItemReader(len(part), item, scale)

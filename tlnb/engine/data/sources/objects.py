@@ -9,21 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterableDataset,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    default_collate,
-)
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from tlnb.engine.data.collated import Pipeline
 from tlnb.engine.data.collections import Collection, Items, ReadPictures
+from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
 from tlnb.engine.data.readers import ItemReader
+from tlnb.engine.data.request import CLASSES, COLUMNS, SourceRequest
 from tlnb.engine.data.sources.arrays import collection_of
-from tlnb.engine.data.sources.found import CLASSES, Ask, Found
-from tlnb.engine.data.sources.labels import are_one_hot, encode
+from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
+from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
+from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
+from tlnb.engine.data.sources.parts import HELD, TRAIN
 from tlnb.engine.training.random_streams import own_stream
 from tlnb.errors import DataError
 
@@ -32,33 +30,82 @@ _KINDS = (
     "or a pair (train, valid) of these"
 )
 _PROBES = 8  # items read twice to see whether they are random
+_LOOKED_AT = 24  # items whose pixels are looked at to find one scale for all
 _RANDOM = ("Random", "Jitter", "AutoAugment", "AugMix", "TrivialAugment", "RandAugment")
 
 
-def read(source: object, ask: Ask) -> Found:
+def read(source: object, request: SourceRequest) -> Found:
     """Samples from a variable.
 
     Raises:
         DataError: an object of another kind, or without targets.
     """
-    if isinstance(source, Mapping) and {"train"} < set(source):
-        held = next((source[name] for name in ("valid", "val", "validation", "test") if name in source), None)
-        source = (source["train"], held)
+    request.refuse(
+        (*(name for name in COLUMNS if name != "delimiter"), "links"), "a variable has no columns or files"
+    )
+    if isinstance(source, Mapping):
+        source = _pair(source)
     if isinstance(source, tuple | list) and len(source) == 2:
+        notes = _same_index(*source)
+        columns = _columns(source[1])
         # A column or a table of pandas gives its values so.
-        source = tuple(part.to_numpy() if hasattr(part, "to_numpy") else part for part in source)
-        if _are_pictures(source[0]):
-            return _from_parts([_listed(*source)], ask)
-        if _is_array(source[0]) and (_is_array(source[1]) or isinstance(source[1], list | tuple)):
-            return _from_parts([_arrays(*source)], ask)
+        source = first, second = [part.to_numpy() if hasattr(part, "to_numpy") else part for part in source]
+        if _are_pictures(first):
+            return _from_parts([_listed(first, second, request)], request, notes)
+        if _is_array(first) and (_is_array(second) or isinstance(second, list | tuple)):
+            part = _arrays(first, second, request)
+            part.names = columns
+            return _from_parts([part], request, notes)
         if all(_is_set(part) or _is_arrays(part) for part in source):
-            return _from_parts([_part(part, ask) for part in source], ask)
+            return _from_parts([_part(part, request) for part in source], request)
     if _is_set(source):
-        return _from_parts([_part(source, ask)], ask)
+        return _from_parts([_part(source, request)], request)
     if isinstance(source, IterableDataset):
         raise DataError("an IterableDataset has no numbered samples; give a map-style Dataset or tensors")
     what = f"a {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
     raise DataError(f"data cannot be {what}; give {_KINDS}")
+
+
+def _pair(source: Mapping[Any, Any]) -> object:
+    """Training and validation data out of a dict of parts."""
+    named = {str(name).lower(): part for name, part in source.items()}
+    train = next((named[name] for name in TRAIN if name in named), None)
+    held = next((named[name] for name in HELD if name in named), None)
+    if train is None:
+        known = ", ".join(sorted(named)[:8]) or "nothing"
+        raise DataError(
+            f"a dict of data has a part called train, and one called valid or test; this one has {known}"
+        )
+    if held is None and len(named) > 1:
+        others = ", ".join(name for name in named if name not in TRAIN)
+        raise DataError(
+            f"a dict of data has its validation part under valid, val, dev or test, not under {others}"
+        )
+    return train if held is None else (train, held)
+
+
+def _same_index(inputs: Any, targets: Any) -> list[str]:
+    """What to say of two columns of pandas whose rows have different names.
+
+    Raises:
+        DataError: the same rows in another order.
+    """
+    ours, theirs = attribute(inputs, "index"), attribute(targets, "index")
+    if not (hasattr(inputs, "to_numpy") and hasattr(targets, "to_numpy")) or ours is None or theirs is None:
+        return []
+    if len(ours) != len(theirs) or list(ours) == list(theirs):
+        return []
+    if set(ours) == set(theirs):
+        raise DataError(
+            "X and y have the same index in different orders; put y in the order of X: y.loc[X.index]"
+        )
+    return ["X and y have different indexes: their rows belong together by place"]
+
+
+def _columns(targets: Any) -> list[str] | None:
+    """Names of the columns of a table of targets."""
+    columns = attribute(targets, "columns")
+    return [str(name) for name in columns] if columns is not None and hasattr(targets, "to_numpy") else None
 
 
 class _Part:
@@ -70,29 +117,75 @@ class _Part:
         names: of the classes, if they are known.
         batch: samples a step, if a loader says so.
         notes: what the user should know.
+        scale: of the pixels.
     """
 
     def __init__(
         self,
         targets: Any,
         make: Callable[[Tensor], Collection],
-        names: Sequence[str] | None = None,
+        names: Names | None = None,
         batch: int | None = None,
         notes: Sequence[str] = (),
+        scale: PixelScale = PLAIN,
     ):
         self.targets, self.make, self.names, self.batch = targets, make, names, batch
-        self.notes = list(notes)
+        self.notes, self.scale = list(notes), scale
 
 
-def _from_parts(parts: list[_Part], ask: Ask) -> Found:
-    raw, target = [part.targets for part in parts], ask.target
-    if target is None and parts[0].names is None and are_one_hot(raw):
-        target = CLASSES
-    kind, classes, targets = encode(raw, target, parts[0].names)
-    made = [part.make(tensor) for part, tensor in zip(parts, targets, strict=True)]
-    notes = list(dict.fromkeys(note for part in parts for note in part.notes))
+def _from_parts(parts: list[_Part], request: SourceRequest, notes: Sequence[str] = ()) -> Found:
+    notes = [*notes, *(note for part in parts for note in part.notes)]
+    names = _matched(parts, notes)
+    raw = [part.targets for part in parts]
+    if request.target is None and names is None and are_one_hot(raw):
+        request = SourceRequest(**{**vars(request), "target": CLASSES})
+    encoded = encode(raw, request, names)
+    made = []
+    for part, tensor, kept in zip(parts, encoded.parts, encoded.kept, strict=True):
+        whole = len(part.targets)
+        if kept is None:
+            made.append(part.make(tensor))
+            continue
+        every = torch.zeros((whole, *tensor.shape[1:]), dtype=tensor.dtype)
+        every[kept] = tensor
+        made.append(part.make(every).subset(kept))
     valid = made[1] if len(made) > 1 else None
-    return Found(made[0], valid, classes, kind, notes=notes, batch=parts[0].batch)
+    notes = list(dict.fromkeys([*notes, *encoded.notes]))
+    scale = next((part.scale for part in parts if not part.scale.is_plain), PixelScale())
+    return Found(
+        made[0], valid, encoded.classes, encoded.kind, notes=notes, batch=parts[0].batch, scale=scale
+    )
+
+
+def _matched(parts: list[_Part], notes: list[str]) -> Names | None:
+    """One set of names for training and validation samples; where they number their classes differently, by name."""
+    names = [part.names for part in parts]
+    if len(parts) == 1 or names[0] is None or names[1] is None:
+        if len(parts) == 2 and (names[0] is None) != (names[1] is None) and not _all_words(parts):
+            which = "validation" if names[1] is None else "training"
+            notes.append(
+                f"the {which} part does not name its classes: its numbers are taken for those of the other"
+            )
+        return names[0] if names[0] is not None else names[-1]
+    both = [_by_number(part) for part in names if part is not None]
+    if both[0] == both[1]:
+        return names[0]
+    if all(isinstance(part.names, Mapping) for part in parts):
+        merged: list[str] = []
+        for part, known in zip(parts, both, strict=True):
+            words = as_words(part.targets, [known] * len(part.targets), notes)
+            part.targets = words.targets
+            merged += [name for _, name in sorted(known.items()) if name not in merged]
+        return merged
+    return sorted(set(both[0].values()) | set(both[1].values()))
+
+
+def _all_words(parts: list[_Part]) -> bool:
+    return all(len(part.targets) and isinstance(part.targets[0], str) for part in parts)
+
+
+def _by_number(names: Names) -> dict[int, str]:
+    return dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
 
 
 def _is_array(value: object) -> bool:
@@ -104,7 +197,7 @@ def _is_arrays(value: object) -> bool:
 
 
 def _are_pictures(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_picture, value))
+    return isinstance(value, list) and bool(value) and all(map(_has_form, value))
 
 
 def _is_set(value: object) -> bool:
@@ -116,25 +209,29 @@ def _is_set(value: object) -> bool:
     return numbered and not plain and not isinstance(value, type) and not hasattr(value, "columns")
 
 
-def _part(source: Any, ask: Ask) -> _Part:
-    return _arrays(*source) if _is_arrays(source) else _dataset(source, ask)
+def _part(source: Any, request: SourceRequest) -> _Part:
+    return _arrays(source[0], source[1], request) if _is_arrays(source) else _dataset(source, request)
 
 
 # ---------------------------------------------------------------- (X, y)
 
 
-def _arrays(inputs: Any, targets: Any) -> _Part:
+def _arrays(inputs: Any, targets: Any, request: SourceRequest) -> _Part:
+    targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
     _as_many(inputs, targets)
-    make, notes = collection_of(inputs)
-    return _Part(targets, make, notes=notes)
+    make, scale, notes = collection_of(inputs, request)
+    return _Part(targets, make, notes=notes, scale=scale)
 
 
-def _listed(pictures: list[Any], targets: Any) -> _Part:
+def _listed(pictures: list[Any], targets: Any, request: SourceRequest) -> _Part:
     """Pictures of different sizes, one by one."""
     _as_many(pictures, targets)
-    reader = ItemReader(len(pictures), pictures.__getitem__)
+    found = picture_scale(pictures, request)
+    if found is None:
+        raise DataError("the list of pictures holds values below zero; --range says what is black and white")
+    reader = ItemReader(len(pictures), pictures.__getitem__, found[0])
     known = [reader.digest_of(number) for number in range(len(pictures))]
-    return _Part(targets, lambda t: ReadPictures(reader, t, known=known))
+    return _Part(targets, lambda t: ReadPictures(reader, t, known=known), notes=found[1], scale=found[0])
 
 
 def _as_many(inputs: Any, targets: Any) -> None:
@@ -147,102 +244,204 @@ def _as_many(inputs: Any, targets: Any) -> None:
 # ---------------------------------------------------------------- Dataset and DataLoader
 
 
-def _dataset(source: Any, ask: Ask) -> _Part:
-    batch, collate, notes = None, default_collate, []
-    if isinstance(source, DataLoader):
-        if isinstance(source.dataset, IterableDataset):
-            raise DataError("an IterableDataset has no numbered samples; give a map-style Dataset or tensors")
-        if type(source.sampler) not in (SequentialSampler, RandomSampler):
-            notes.append(
-                f"its {type(source.sampler).__name__} is not used: tlnb takes every sample once an epoch; "
-                "--balance evens out classes"
-            )
-        batch, collate, source = source.batch_size, source.collate_fn, source.dataset
-    count = len(source)
+def _dataset(source: Any, request: SourceRequest) -> _Part:
+    loading = loading_of(source)
+    source, notes = loading.dataset, loading.notes
+    own_collate = loading.collate is not default_collate
+    try:
+        count = len(source)
+    except Exception as error:  # another's code may raise anything
+        raise DataError(
+            f"the {type(source).__name__} does not say how many samples it holds: {type(error).__name__}"
+        ) from None
     if not count:
         raise DataError(f"the {type(source).__name__} holds no samples")
-    first = _item(source, 0)
-    if len(getattr(source, "tensors", ())) == 2 and collate is default_collate:  # TensorDataset
-        part = _arrays(*source.tensors)
-        part.batch = batch
-        part.notes += notes
+    _check_form(source, _item(source, 0), own_collate, notes)
+    tensors = attribute(source, "tensors")
+    if type(source).__getitem__ is _TENSORS and len(tensors) == 2 and not own_collate:  # TensorDataset
+        part = _arrays(tensors[0], tensors[1], request)
+        part.batch = loading.batch
+        part.notes = [*notes, *part.notes]
         return part
-    targets = _targets(source, ask)
-    names = _attribute(source, "classes")
+    meaning = meaning_of(source, _target_of(source, loading), request)
+    notes = [*notes, *meaning.notes]
     random = _is_random(source)
-    if collate is default_collate and not random and _is_picture(first[0]):
-        reader = ItemReader(count, lambda number: source[number][0])
-        return _Part(targets, lambda t: ReadPictures(reader, t), names, batch, notes)
-    notes += ["its own pipeline makes the inputs: they go to the network as they come"]
+    items = [_item(source, n)[0] for n in _spread(count, _LOOKED_AT)]
+    found = None if own_collate or random else picture_scale(items, request)
+    if found is not None:
+        scale, said = found
+        reader = ItemReader(count, lambda number: source[number][0], scale)
+        return _Part(
+            meaning.targets,
+            lambda t: ReadPictures(reader, t),
+            meaning.names,
+            loading.batch,
+            [*notes, *said],
+            scale,
+        )
+    request.refuse(("range", "bands"), f"the pipeline of the {type(source).__name__} makes the inputs")
+    if not own_collate:
+        _check_sizes(source, items)
+    notes.append("its own pipeline makes the inputs: they go to the network as they come")
     if random:
         notes.append("its items are random: each epoch reads them anew")
-    pipeline = Pipeline(source.__getitem__, collate, random, ask.seed)
-    return _Part(targets, lambda t: Items(pipeline, t), names, batch, notes)
+    pipeline = Pipeline(source.__getitem__, loading.collate, random, request.seed)
+    return _Part(meaning.targets, lambda t: Items(pipeline, t), meaning.names, loading.batch, notes)
+
+
+_TENSORS = torch.utils.data.TensorDataset.__getitem__
+
+
+def _target_of(source: Any, loading: Loading) -> Callable[[int], Any]:
+    """How the target of an item is read: from the item, or from what the collate function makes of it."""
+    if loading.collate is default_collate:
+        return lambda number: _item(source, number)[1]
+    probes = [_item(source, number) for number in _spread(len(source), 3 * _PROBES)]
+    several = {repr(item[1]): item for item in probes}  # one of each class first
+    chosen = [*several.values(), *probes][: max(len(several), 4)]
+    if not check_collate(loading.collate, chosen):
+        return lambda number: _item(source, number)[1]
+
+    def target(number: int) -> Any:
+        with own_stream(0):
+            made = loading.collate([_item(source, number)])[1]
+        return made[0] if isinstance(made, Tensor | np.ndarray | list | tuple) and len(made) == 1 else made
+
+    return target
 
 
 def _item(source: Any, number: int) -> Any:
+    kind = type(source).__name__
     try:
-        item = source[number]
+        with own_stream(0):
+            item = source[number]
     except Exception as error:  # another's code may raise anything
+        reason = str(error).splitlines()[0][:120] if str(error) else ""
         raise DataError(
-            f"item {number} of the {type(source).__name__} cannot be read: {type(error).__name__}: {error}"
+            f"item {number} of the {kind} cannot be read: {type(error).__name__}: {reason}"
         ) from None
     if not isinstance(item, tuple | list) or len(item) < 2:
-        raise DataError(
-            f"items of the {type(source).__name__} must be (input, target), not {type(item).__name__}"
-        )
+        keys = f" with the keys {', '.join(map(str, item))}" if isinstance(item, Mapping) else ""
+        raise DataError(f"items of the {kind} must be (input, target), not {type(item).__name__}{keys}")
     return item
 
 
-def _is_picture(value: Any) -> bool:
+def _check_form(source: Any, item: Any, own_collate: bool, notes: list[str]) -> None:
+    """Refuse items of several inputs; say where more than input and target is in them."""
+    kind, given = type(source).__name__, item[0]
+    if own_collate:
+        return
+    if (
+        isinstance(given, tuple | list)
+        and given
+        and not all(isinstance(value, int | float) for value in given)
+    ):
+        raise DataError(
+            f"items of the {kind} have {len(given)} inputs; the network takes one tensor: join them in the Dataset"
+        )
+    if isinstance(given, Mapping):
+        keys = ", ".join(map(str, given))
+        raise DataError(
+            f"items of the {kind} have a dict as input ({keys}); the network "
+            "takes one tensor: choose one in the Dataset"
+        )
+    if len(item) > 2:
+        second = item[1]
+        if isinstance(second, Image.Image) or (_is_array(second) and second.ndim > 1):
+            raise DataError(
+                f"items of the {kind} have {len(item)} parts; (input, target) "
+                "is needed, and the second looks like an input"
+            )
+        notes.append(
+            f"items of the {kind} have {len(item)} parts: the first is the input, the second the target"
+        )
+
+
+def _check_sizes(source: Any, items: list[Any]) -> None:
+    shapes = dict.fromkeys(tuple(np.shape(item)) for item in items if _is_array(item))
+    if len(shapes) > 1:
+        shown = ", ".join("×".join(map(str, shape)) for shape in list(shapes)[:3])
+        raise DataError(
+            f"items of the {type(source).__name__} have several sizes ({shown}); "
+            "resize them in its transform, give a collate_fn, or "
+            "give pictures (PIL, uint8, or 0 to 1), which are resized"
+        )
+    if not _is_array(items[0]) and not isinstance(items[0], int | float | np.number | tuple | list):
+        raise DataError(
+            f"items of the {type(source).__name__} have a {type(items[0]).__name__} "
+            "as input; a picture or a tensor is needed"
+        )
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many numbers below ``count``, evenly spaced."""
+    return sorted(set(np.linspace(0, count - 1, min(most, count)).astype(int).tolist()))
+
+
+# ---------------------------------------------------------------- pixels
+
+
+def _has_form(value: Any) -> bool:
+    """Whether a value has the form of one picture."""
     if isinstance(value, Image.Image):
         return True
-    if not _is_array(value):
+    if not _is_array(value) or value.ndim not in (2, 3):
         return False
-    tensor = torch.as_tensor(value)
-    if tensor.dim() not in (2, 3) or (tensor.dim() == 3 and not {tensor.shape[0], tensor.shape[2]} & {1, 3}):
-        return False
-    if tensor.dtype == torch.uint8:
-        return True
-    return tensor.is_floating_point() and tensor.dim() == 3 and bool(tensor.min() >= 0 and tensor.max() <= 1)
+    dtype = str(value.dtype).removeprefix("torch.")
+    if value.ndim == 2:
+        return dtype in ("uint8", "uint16", "int16")
+    return not dtype.startswith(("bool", "complex"))
 
 
-def _targets(source: Any, ask: Ask) -> Any:
-    """The targets of all items: from the list that most data sets keep, or from the items themselves."""
-    known = _attribute(source, "targets")
-    if known is None:
-        known = _attribute(source, "labels")
-    # A transform of the targets makes others of them than those in the list.
-    if known is not None and len(known) == len(source) and not _attribute(source, "target_transform"):
-        return known
-    found = []
-    for number in range(len(source)):
-        found.append(_item(source, number)[1])
-        if number % 64 == 63 or number + 1 == len(source):
-            ask.progress(number + 1, len(source))
-    return found
+def picture_scale(items: list[Any], request: SourceRequest) -> tuple[PixelScale, list[str]] | None:
+    """One scale for all pictures, and what to say of it; None where the items are no pictures.
 
-
-def _attribute(source: Any, name: str) -> Any:
-    """An attribute of a data set, also through ``Subset``."""
-    if isinstance(source, Subset):
-        value = _attribute(source.dataset, name)
-        if name not in ("targets", "labels") or value is None:
-            return value
-        return [value[index] for index in source.indices]
-    return getattr(source, name, None)
+    Pictures are Pillow images, uint8, other whole numbers from 0 on, and floating-point numbers from 0 to 1, or from 0
+    to more than 64.
+    """
+    scale = request.scale
+    maxima: list[float] = []
+    for item in items:
+        if isinstance(item, Image.Image):
+            if not item.mode.startswith(("I", "F")):
+                continue
+            values = np.asarray(item)
+        elif not _has_form(item):
+            return None
+        else:
+            values = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
+            if values.ndim == 3 and not scale.bands and not {1, 3} & {values.shape[0], values.shape[2]}:
+                rgba = values.dtype == np.uint8 and values.shape[2] == 4
+                if not rgba:
+                    return None
+            if values.dtype == np.uint8:
+                continue
+        if not values.size or (scale.white is None and not (values.min() >= 0 and values.max() <= MOST)):
+            return None
+        maxima.append(float(values.max()))
+    if scale.white is not None or not maxima:
+        return scale, []
+    white, brighter = common_white(maxima)
+    if white <= 1 and not brighter:  # 0..1 as it is
+        floats = any(_is_array(item) and str(item.dtype).endswith(("32", "64")) for item in items)
+        return (scale, []) if floats else (PixelScale(0.0, white, scale.bands), [])
+    if 1 < white <= 64 and not all(isinstance(item, Image.Image) for item in items):
+        return None
+    return PixelScale(0.0, white, scale.bands), scale_note(maxima, white, brighter)
 
 
 def _is_random(source: Any) -> bool:
     """Whether items differ from call to call: by the names of its transforms, or by reading some twice."""
-    transforms = [_attribute(source, name) for name in ("transform", "transforms")]
+    transforms = [
+        attribute(leaf, name) for leaf in leaves_of(source)[0] for name in ("transform", "transforms")
+    ]
     if any(word in repr(transform) for transform in transforms if transform for word in _RANDOM):
         return True
-    for number in np.linspace(0, len(source) - 1, min(_PROBES, len(source))).astype(int).tolist():
+    for number in _spread(len(source), _PROBES):
         pair = []
         for seed in (0, 1):
             with own_stream(seed):
-                pair.append(_item(source, number)[0])
+                pair.append(source[number][0])
         if not _equal(*pair):
             return True
     return False
@@ -251,6 +450,8 @@ def _is_random(source: Any) -> bool:
 def _equal(one: Any, other: Any) -> bool:
     if isinstance(one, tuple | list):
         return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, Mapping):
+        return set(one) == set(other) and all(_equal(one[key], other[key]) for key in one)
     if isinstance(one, Image.Image) or _is_array(one):
         return np.array_equal(np.asarray(one), np.asarray(other))
     return bool(one == other)

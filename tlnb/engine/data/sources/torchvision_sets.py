@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torchvision import datasets
 
+from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.data.sources import objects
-from tlnb.engine.data.sources.found import Ask, Found
+from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.published import NAMES
 from tlnb.engine.saving.home import named_home
 from tlnb.errors import DataError, did_you_mean
@@ -26,12 +27,12 @@ def folder() -> Path:
     return (named_home() or Path.home() / ".cache" / "tlnb") / "datasets"
 
 
-def read(source: str, ask: Ask) -> Found:
+def read(source: str, request: SourceRequest) -> Found:
     """A data set of torchvision, from the cache folder, or downloaded into it.
 
     Args:
         source: ``torchvision/NAME``.
-        ask: how targets are to be understood.
+        request: how targets are to be understood.
 
     Raises:
         DataError: an unknown name, or a data set that is not there and cannot be downloaded.
@@ -43,7 +44,7 @@ def read(source: str, ask: Ask) -> Found:
     maker = getattr(datasets, name)
     parts = [_open(maker, name, choice) for choice in _choices(maker)]
     made = [_in_memory(part) or part for part in parts]
-    found = objects.read(tuple(made) if len(made) > 1 else made[0], ask)
+    found = objects.read(tuple(made) if len(made) > 1 else made[0], request)
     names = _names(parts[0])
     if names is not None and len(names) == len(found.classes):
         found.classes = names

@@ -18,15 +18,16 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "~$")) or name.lower() in CLUTTER
 
 
-def files_below(folder: Path, root: Path, problems: list[Problem]) -> Iterator[str]:
+def files_below(folder: Path, root: Path, problems: list[Problem], *, links: bool = False) -> Iterator[str]:
     """Paths of the files in a folder and its folders, relative to ``root``, in a settled order.
 
     Args:
         folder: where to look.
         root: what may not be left: a link that leads out of it is listed and not followed.
         problems: gets what was left out.
+        links: follow links that lead out.
     """
-    home = os.path.realpath(root)
+    home = "" if links else os.path.realpath(root)
     yield from _walk(os.fspath(folder), os.fspath(root), home, {os.path.realpath(folder)}, problems)
 
 
@@ -54,11 +55,13 @@ def _walk(folder: str, root: str, home: str, seen: set[str], problems: list[Prob
 
 
 def link_problem(path: str, home: str) -> str:
-    """Why a link is not followed; empty where it may be."""
+    """Why a link is not followed; empty where it may be. ``home`` is what it may not leave; empty for anything."""
     real = os.path.realpath(path)
     if not os.path.exists(real):
         return "a link to nothing, or in a circle"
-    return "" if is_below(real, home) else "a link that leads out of the folder"
+    return (
+        "" if not home or is_below(real, home) else "a link that leads out of the folder; --links follows it"
+    )
 
 
 def is_below(real: str, home: str) -> bool:

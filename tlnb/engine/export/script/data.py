@@ -108,7 +108,11 @@ def data_code(source: Source) -> tuple[str, set[str]]:
     train = source.samples[0]
     plain = train.plain if isinstance(train, AugmentedSamples) else train
     reader = getattr(source.data.train, "reader", None)
-    files = isinstance(source.data.train, ReadPictures) and isinstance(reader, FileReader)
+    files = (
+        isinstance(source.data.train, ReadPictures)
+        and isinstance(reader, FileReader)
+        and reader.scale.is_plain
+    )
     if source.asked.get("source") == "digits" and source.data.balance is None and not source.changed:
         load = _digits(source, imports)
     elif files:

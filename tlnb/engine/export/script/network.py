@@ -156,7 +156,8 @@ def rows_of(model: nn.Module, layers: LayerMap) -> list[list[str]]:
 def _with_state(model: nn.Module, names: tuple[str, ...]) -> list[str]:
     """The outermost of these modules that learn, keep something, or act otherwise in training."""
     outermost = [n for n in names if not any(n != other and n.startswith(other + ".") for other in names)]
-    return [name for name in outermost if not _idle(model.get_submodule(name))]
+    modules = dict(model.named_modules())  # a scripted module has no get_submodule
+    return [name for name in outermost if not _idle(modules[name])]
 
 
 def _idle(module: nn.Module) -> bool:

@@ -1,0 +1,251 @@
+"""How a data set is to be read: everything that ``tl.data`` takes beside the source."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any, TypeVar
+
+import numpy as np
+
+from tlnb.engine.arguments import number_between, path_of, whole_number
+from tlnb.engine.data.augment import check_augment
+from tlnb.engine.data.images.scale import PixelScale
+from tlnb.engine.memory import free_bytes
+from tlnb.errors import DataError, did_you_mean
+
+CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"
+TARGETS = (CLASSES, LABELS, REGRESSION)
+BALANCES = ("weights", "samples")
+NO_SPLIT = "none"
+FIRST = ("valid", "size", "batch", "per_class", "augment", "balance", "target", "strict", "seed")
+"""Options that stand in every record of how data was read; the others stand there where they were named."""
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+_MOST_SIDE = 1 << 13  # pixels of a side of the training pictures
+
+
+def _nobody(done: int, total: int) -> None:
+    """Tell nobody how far it is."""
+
+
+@dataclass(frozen=True)
+class SourceRequest:
+    """How a data set is to be read.
+
+    Args:
+        valid: share of the samples to validate on, where the source has no split of its own.
+        size: side of the training images in pixels; None for the network's own.
+        batch: samples a step; None for what a DataLoader says, or by the amount of data (16, 32, 64).
+        per_class: at most this many training samples of each class.
+        augment: ``none``, ``light``, ``standard``, ``strong``, or a v2 transform.
+        balance: ``weights`` of classes in the loss, or ``samples`` of small classes repeated.
+        target: ``classes``, ``labels`` or ``regression``; None to be told by how the targets look.
+        strict: a file that cannot be used is an error.
+        seed: of the split, the new head, the order of samples and dropout.
+        label: column with the label, or several joined by commas; None to be told by their names.
+        path: column with the picture.
+        split: column that says which samples train and which validate; ``COLUMN=VALUE`` names the validation
+            part; ``none`` for a split by ``valid`` whatever a column or a folder is called.
+        delimiter: what stands between the labels of a sample in one cell, such as ``|``.
+        folder: where the pictures of a table are; also, what its paths may not lead out of.
+        suffix: ending that the names in a table lack, such as ``.jpg``.
+        links: follow links that lead out of the folder.
+        range: black and white, such as ``0,4095``, or white alone; None: found over the pictures.
+        bands: which bands of the pictures are used, from 1, such as ``4,3,2``.
+        progress: told how many of how many files are looked at.
+    """
+
+    valid: float = 0.2
+    size: int | None = None
+    batch: int | None = None
+    per_class: int | None = None
+    augment: Any = "none"
+    balance: str | None = None
+    target: str | None = None
+    strict: bool = False
+    seed: int = 0
+    label: str | None = None
+    path: str | None = None
+    split: str | None = None
+    delimiter: str | None = None
+    folder: str | None = None
+    suffix: str | None = None
+    links: bool = False
+    range: str | None = None
+    bands: str | None = None
+    progress: Callable[[int, int], None] = field(default=_nobody, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, **options: Any) -> SourceRequest:
+        """The request that these options make.
+
+        Raises:
+            DataError: an unknown option, or a value that it does not take.
+        """
+        names = [f.name for f in fields(cls)]
+        for name in options:
+            if name not in names:
+                raise DataError(f"there is no option {name!r} of the data{did_you_mean(name, names)}")
+        plain: dict[str, Callable[[Any], Any]] = {
+            "label": _joined, "range": _numbers, "bands": _numbers,
+            "folder": lambda value: os.fspath(path_of(value, DataError)),
+        }  # fmt: skip
+        made = cls(**{n: plain[n](v) if n in plain and v is not None else v for n, v in options.items()})
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        number_between(self.valid, "--valid", 0, 1, DataError)
+        whole_number(self.seed, "--seed", 0, DataError)
+        for option, number in (
+            ("--per-class", self.per_class),
+            ("--batch", self.batch),
+            ("--size", self.size),
+        ):
+            if number is not None:
+                whole_number(number, option, 1, DataError)
+        for option, word, words in (
+            ("--balance", self.balance, BALANCES),
+            ("--target", self.target, TARGETS),
+        ):
+            if word is not None and word not in words:
+                raise DataError(
+                    f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(str(word), words)}"
+                )
+        for name in ("path", "split", "delimiter", "suffix"):
+            word = getattr(self, name)
+            if word is not None and (not isinstance(word, str) or not word):
+                raise DataError(f"--{name} takes a word, not {word!r}")
+        check_augment(self.augment)
+        if self.size is not None:
+            _check_size(self.size)
+        _ = self.span, self.band_numbers
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns that hold labels; empty to be told by their names."""
+        if self.label is None:
+            return ()
+        return tuple(name.strip() for name in next(csv.reader([self.label], skipinitialspace=True)))
+
+    @property
+    def span(self) -> tuple[float, float] | None:
+        """Black and white; None to be found.
+
+        Raises:
+            DataError: no numbers, or white not above black.
+        """
+        if self.range is None:
+            return None
+        try:
+            numbers = [float(part) for part in self.range.replace(":", ",").split(",")]
+        except ValueError:
+            numbers = []
+        low, white = (0.0, numbers[0]) if len(numbers) == 1 else numbers if len(numbers) == 2 else (0.0, 0.0)
+        if not (isfinite(low) and isfinite(white) and low < white):
+            raise DataError(f"--range takes black and white, such as 0,4095, not {self.range!r}")
+        return low, white
+
+    @property
+    def band_numbers(self) -> tuple[int, ...]:
+        """The bands that are used, from 1; empty for all.
+
+        Raises:
+            DataError: no whole numbers from 1 up.
+        """
+        if self.bands is None:
+            return ()
+        parts = [part.strip() for part in self.bands.split(",")]
+        if not all(part.isdecimal() and 0 < int(part) <= 1 << 12 for part in parts) or len(parts) > 1 << 10:
+            raise DataError(f"--bands takes numbers from 1 up, such as 4,3,2, not {self.bands!r}")
+        return tuple(map(int, parts))
+
+    @property
+    def scale(self) -> PixelScale:
+        """What the user says of the pixels."""
+        low, white = self.span or (0.0, None)
+        return PixelScale(low, white, self.band_numbers, given=self.range is not None)
+
+    def refuse(self, names: Iterable[str], what: str) -> None:
+        """Refuse options that would mean nothing.
+
+        Args:
+            names: of the options.
+            what: why, such as ``class folders have no columns``.
+
+        Raises:
+            DataError: one of them is set.
+        """
+        for name in names:
+            if getattr(self, name) not in (None, False):
+                raise DataError(f"{what}; --{name} means nothing here")
+
+    def plain(self, source: str) -> dict[str, Any]:
+        """The arguments of ``load_data`` as plain values, to read the same again."""
+        asked: dict[str, Any] = {"source": source} | {name: getattr(self, name) for name in FIRST}
+        for f in fields(self):
+            if f.name not in (*FIRST, "progress") and getattr(self, f.name) != f.default:
+                asked[f.name] = getattr(self, f.name)
+        return asked
+
+
+USUAL = SourceRequest()
+"""What holds where nothing is said."""
+
+
+def takes_request(method: _Method) -> _Method:
+    """Give a method that takes ``**options`` the signature and the docs of the request's fields."""
+    signature = inspect.signature(method)
+    plain = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    more = [
+        inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
+        for f in fields(SourceRequest)
+        if f.name != "progress"
+    ]
+    method.__signature__ = signature.replace(parameters=[*plain, *more])  # type: ignore[attr-defined]
+    told = inspect.cleandoc(SourceRequest.__doc__ or "").partition("Args:\n")[2].partition("    progress:")[0]
+    lines = inspect.cleandoc(method.__doc__ or "").replace("    options: how it is read, see below.\n", told)
+    method.__doc__ = lines
+    return method
+
+
+COLUMNS = ("label", "path", "split", "delimiter", "folder", "suffix")
+"""The options that are for tables."""
+
+
+def _joined(value: object) -> str:
+    """Names of columns as one text; a name that holds a comma stands in quotes."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise DataError("--label takes the name of a column, or several joined by commas")
+        return value
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        raise DataError(f"--label takes the name of a column, or several, not {value!r}")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(value)
+    return text.getvalue()
+
+
+def _numbers(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, int | float | np.number):
+        return f"{value:.15g}"
+    if isinstance(value, list | tuple | np.ndarray):
+        return ",".join(map(str, value))
+    return str(value)
+
+
+def _check_size(size: int) -> None:
+    """Refuse pictures that no memory holds, before any is made."""
+    one = 3 * 4 * size * size  # bytes as network input; a network needs several times as much
+    if size > _MOST_SIDE or 4 * one > free_bytes():
+        raise DataError(
+            f"--size {size}: a picture would take {one / 1e9:.2g} GB as the network's input, and the network more; "
+            "224 is usual"
+        )

@@ -1,0 +1,299 @@
+"""Which column of a table is what: by its name first, and by what stands in it where no name is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tlnb.engine.data.request import NO_SPLIT, SourceRequest
+from tlnb.engine.data.sources.labels import are_numbers
+from tlnb.engine.data.sources.parts import EVERY, TEST, TRAIN, VALID
+from tlnb.engine.printable import few, printable
+from tlnb.errors import DataError, did_you_mean
+
+PATHS = (
+    "path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name", "file", "image", "img",
+    "picture", "photo", "image_file", "image_name", "img_name", "image_index", "image_id", "img_id",
+)  # fmt: skip
+_LABELS = (
+    "label", "labels", "class", "classes", "class_name", "classname", "target", "targets", "category", "categories",
+    "diagnosis", "finding", "findings", "finding_label", "finding_labels", "species", "breed", "tag", "tags", "dx",
+    "label_name",
+)  # fmt: skip
+_SPLITS = ("split", "set", "subset", "partition", "fold", "kfold", "folds", "fold_id", "cv_fold", "k_fold")
+_FLAGS = ("is_valid", "valid", "is_val", "val", "is_validation", "validation", "is_test", "is_train", "train")
+_MEASURED = (
+    "age", "score", "count", "weight", "price", "temperature", "length", "bmi", "dose", "angle", "distance", "area",
+    "volume", "number", "height", "width", "value", "years", "bone_age", "boneage", "rating",
+)  # fmt: skip
+_NO_LABEL = re.compile(
+    r"|unnamed.*|index|idx|no|row|.*_?id|id_.*|uuid|.*patient.*|.*subject.*|.*study.*|width|height|w|h|size|.*_size|bytes"
+    r"|md5|sha\d*|hash|.*url.*|date.*|time|timestamp|.*fold.*|.*path|.*file_?name.*"
+)
+_TRUE, _FALSE = {"1", "true", "yes", "1.0", "t"}, {"0", "false", "no", "0.0", "f"}
+_FOLDS = 20  # different numbers in a column of folds
+_HOLES = {"", "nan", "<na>", "null"}
+
+
+@dataclass
+class Sheet:
+    """The columns of a table, told apart.
+
+    Attributes:
+        paths: of the pictures, as they are written.
+        labels: a row of words for each picture; empty where nothing is written.
+        names: of the label columns; None where there is no header.
+        parts: for each picture ``train``, ``valid``, ``test`` or nothing; None where the table has no split.
+        measured: whether the name of the label says that it is a measured value.
+        notes: what was guessed, with the option that changes it.
+    """
+
+    paths: list[str]
+    labels: list[list[str]]
+    names: list[str] | None
+    parts: list[str] | None
+    measured: bool = False
+    notes: list[str] = field(default_factory=list)
+
+
+def plain_name(name: str) -> str:
+    """A column's name as it is compared: ``Image Index`` is ``image_index``."""
+    return re.sub(r"[\s\-.]+", "_", name.strip().lower())
+
+
+def is_known(name: str) -> bool:
+    """Whether a cell is the name of a column, as far as such names are known."""
+    return plain_name(name) in (*PATHS, *_LABELS, *_SPLITS, *_FLAGS)
+
+
+def columns_of(
+    header: list[str] | None,
+    body: list[list[str]],
+    request: SourceRequest,
+    found: Callable[[str], str | None],
+    shown: str,
+) -> Sheet:
+    """The columns of a table.
+
+    Args:
+        header: names of the columns, or None.
+        body: the rows.
+        request: the columns that the user names.
+        found: the picture that a cell names; None where there is none.
+        shown: the table's name, for errors.
+
+    Raises:
+        DataError: no column, or none that is named, or several that could be the label.
+    """
+    width = len(body[0])
+    names = [plain_name(name) for name in header] if header else [""] * width
+    notes: list[str] = []
+    path = _place(request.path, "path", header, width) if request.path else _path(names, body, found)
+    split = _split(names, body, header, request, path)
+    others = [column for column in range(width) if column not in (path, split)]
+    if not others:
+        raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")
+    if request.labels:
+        labels = [_place(name, "label", header, width) for name in request.labels]
+        if path in labels:
+            raise DataError(
+                f"the column {request.label} holds the pictures; --path names another one for them"
+            )
+    else:
+        labels = _label(names, header, body, others, notes)
+    cells = [["" if row[c].lower() in _HOLES else row[c] for c in labels] for row in body]
+    values = {row[0] for row in cells if row[0]}
+    measured = (
+        len(labels) == 1
+        and (names[labels[0]] in _MEASURED)
+        and request.target is None
+        and are_numbers(values)
+        and len(values) > 10
+    )
+    if measured:
+        notes.append(
+            f"{printable(_name(header, labels[0]))} is learned as a measured "
+            "value (--target classes takes each number as a class)"
+        )
+    parts = None
+    if split is not None:
+        parts = _parts([row[split] for row in body], _name(header, split), names[split], request, notes)
+    return Sheet(
+        [row[path] for row in body],
+        cells,
+        [header[c] for c in labels] if header else None,
+        parts,
+        measured,
+        notes,
+    )
+
+
+def _name(header: list[str] | None, column: int) -> str:
+    return (header[column] if header else "") or f"column {column + 1}"
+
+
+def _place(wanted: str, option: str, header: list[str] | None, width: int) -> int:
+    """The column of a name, or of a number from 1."""
+    names = header or []
+    for same in (lambda a: a, plain_name):
+        hits = [c for c, name in enumerate(names) if same(name) == same(wanted)]
+        if hits:
+            return hits[0]
+    if wanted.isdecimal() and 1 <= int(wanted) <= width:
+        return int(wanted) - 1
+    known = few(tuple(printable(name) for name in names if name)) if names else f"the numbers 1 to {width}"
+    raise DataError(
+        f"there is no column {printable(wanted)!r}{did_you_mean(wanted, names)}; --{option} takes one of {known}"
+    )
+
+
+def _path(names: Sequence[str], body: list[list[str]], found: Callable[[str], str | None]) -> int:
+    """The column of the pictures: one that is named so, else that with most pictures that are there."""
+    sample = body[:: max(len(body) // 40, 1)]
+    hits = [len({found(row[column]) for row in sample} - {None}) for column in range(len(names))]
+    named = [names.index(name) for name in PATHS if name in names]
+    good = [column for column in named if 2 * hits[column] >= len(sample)]
+    if good:
+        return good[0]
+    best = max(range(len(names)), key=lambda column: hits[column])
+    if hits[best]:
+        return best
+    if named:
+        return named[0]
+    return next((c for c, name in enumerate(names) if name and not name.startswith("unnamed")), 0)
+
+
+def _label(
+    names: Sequence[str], header: list[str] | None, body: list[list[str]], others: list[int], notes: list[str]
+) -> list[int]:
+    """The columns of the labels, by name, else all that can be labels together."""
+    named = [names.index(name) for name in _LABELS if name in names and names.index(name) in others]
+    if named:
+        return _said([named[0]], others, header, notes)
+    usable = [c for c in others if not (header and _NO_LABEL.fullmatch(names[c])) and not _counts(body, c)]
+    usable = [c for c in usable if names[c] not in (*PATHS, *_SPLITS, *_FLAGS)] or usable
+    if not usable:
+        if len(others) > 1:
+            raise DataError(_which(others, header))
+        return others
+    if len(usable) > 1:
+        columns = [{row[c] for row in body if row[c].lower() not in _HOLES} for c in usable]
+        if not all(map(are_numbers, columns)):
+            raise DataError(_which(usable, header))
+        signs = [{float(word) for word in column} for column in columns]
+        few_values = [values <= {0.0, 1.0, -1.0} for values in signs]
+        if any(few_values) and not all(few_values):
+            raise DataError(_which(usable, header))
+    return _said(usable, others, header, notes)
+
+
+def _said(chosen: list[int], others: list[int], header: list[str] | None, notes: list[str]) -> list[int]:
+    left = tuple(printable(_name(header, c)) for c in others if c not in chosen)
+    if left:
+        what = few(tuple(printable(_name(header, c)) for c in chosen), 4)
+        are = "label is the column" if len(chosen) == 1 else "labels are the columns"
+        notes.append(f"the {are} {what}; not used: {few(left, 4)} (--label COLUMN[,COLUMN] changes it)")
+    return chosen
+
+
+def _which(columns: list[int], header: list[str] | None) -> str:
+    names = [printable(_name(header, c)) if header else str(c + 1) for c in columns]
+    return f"several columns could be the label: {few(tuple(names))}; name it, such as --label {names[0]}"
+
+
+def _counts(body: list[list[str]], column: int) -> bool:
+    """Whether a column numbers the rows."""
+    cells = [row[column] for row in body]
+    if len(cells) < 3 or not all(cell.isdecimal() for cell in cells):
+        return False
+    numbers = [int(cell) for cell in cells]
+    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+# ---------------------------------------------------------------- the split
+
+
+def _split(
+    names: Sequence[str], body: list[list[str]], header: list[str] | None, request: SourceRequest, path: int
+) -> int | None:
+    if request.split == NO_SPLIT:
+        return None
+    if request.split is not None:
+        return _place(_column_and_value(request.split, header)[0], "split", header, len(names))
+    words = next((names.index(name) for name in _SPLITS[:4] if name in names), None)
+    if words is not None and words != path:
+        return words
+    for name in _FLAGS:
+        if name in names and {row[names.index(name)].lower() for row in body} <= _TRUE | _FALSE | {""}:
+            return names.index(name)
+    return next(
+        (names.index(name) for name in _SPLITS[4:] if name in names and names.index(name) != path), None
+    )
+
+
+def _column_and_value(split: str, header: list[str] | None) -> tuple[str, str | None]:
+    if header and split in header:
+        return split, None
+    name, equals, value = split.rpartition("=")
+    return (name, value.strip()) if equals and name else (split, None)
+
+
+def _parts(
+    cells: list[str], shown: str, name: str, request: SourceRequest, notes: list[str]
+) -> list[str] | None:
+    """For each row ``train``, ``valid``, ``test`` or nothing; None where the column holds no two parts."""
+    shown, words = printable(shown), [cell.lower() for cell in cells]
+    value = _column_and_value(request.split, [shown])[1] if request.split else None
+    different = set(words) - {""}
+    if value is not None:
+        if value.lower() not in different:
+            raise DataError(
+                f"no row has {printable(value)!r} in the column {shown}; there are "
+                f"{few(tuple(map(printable, sorted(different))), 6)}"
+            )
+        parts = ["valid" if word == value.lower() else "train" for word in words]
+    elif different <= set(EVERY):
+        parts = [
+            "train" if word in TRAIN else "valid" if word in VALID else "test" if word in TEST else ""
+            for word in words
+        ]
+    elif different <= _TRUE | _FALSE and name not in _SPLITS[4:]:
+        held = _FALSE if name in ("is_train", "train") else _TRUE
+        parts = ["valid" if word in held else "train" if word else "" for word in words]
+        notes.append(f"validated on the rows that {shown} says (--split none ignores it)")
+    elif _are_folds(different) and (name in _SPLITS or request.split):
+        first = min(different, key=float)
+        parts = ["valid" if word == first else "train" if word else "" for word in words]
+        notes.append(
+            f"validated on {shown} {first} of {len(different)} (--split "
+            f"{shown}=VALUE takes another, --split none ignores it)"
+        )
+    else:
+        raise DataError(
+            f"the split column {shown} holds {printable(min(different - set(EVERY)))!r}; "
+            "train, valid and test are known; "
+            f"--split {shown}=VALUE names the validation part, --split none ignores it"
+        )
+    return _both(parts, shown, notes)
+
+
+def _are_folds(words: set[str]) -> bool:
+    return (
+        2 <= len(words) <= _FOLDS and are_numbers(words) and all(float(word).is_integer() for word in words)
+    )
+
+
+def _both(parts: list[str], shown: str, notes: list[str]) -> list[str] | None:
+    held = "valid" if "valid" in parts else "test"
+    if "train" not in parts or held not in parts:
+        only = next((part for part in ("train", "valid", "test") if part in parts), "nothing")
+        notes.append(f"the column {shown} holds {only} alone: split by --valid")
+        return None
+    if held == "valid" and "test" in parts:
+        notes.append("test rows are left aside for the end; valid rows are measured on")
+    elif held == "test":
+        notes.append(f"measured on the test rows, as {shown} names no validation rows")
+    if "" in parts:
+        notes.append(f"{parts.count('')} rows with nothing in {shown} are not used")
+    return ["train" if part == "train" else "valid" if part == held else "" for part in parts]
