@@ -21,7 +21,7 @@ from tlnb.engine.saving.home import home
 from tlnb.engine.training.history import History
 from tlnb.engine.training.measuring import loss_and_figure
 from tlnb.engine.training.tasks import Classification
-from tlnb.errors import ExportError, ModelError, NotReady, TlnbError
+from tlnb.errors import DataError, ExportError, ModelError, NotReady, TlnbError
 from tlnb.session import Session
 
 
@@ -472,6 +472,20 @@ def test_pictures_are_predicted_on_as_the_data_set_makes_them() -> None:
     tl.load("convnet5")
     with pytest.raises(TlnbError, match="shape"):
         tl.predict(torch.zeros(2, 3, 32, 32))
+
+
+def test_a_folder_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "birds").mkdir()
+
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    tl = Session([])
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "iterdir", refused)
+        with pytest.raises(DataError, match="Permission denied"):
+            tl.data(str(tmp_path / "birds"))
+    assert tl.view.data is None
 
 
 # ---------------------------------------------------------------- other threads

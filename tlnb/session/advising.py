@@ -56,10 +56,10 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     return advice
 
 
-def sweep(
+def begin_sweep(
     change: Change, tools: Tools, *, epochs: int, seeds: int, images: int, lr: float, blocks: bool
-) -> Sweep:
-    """Accuracy against the number of layers kept, frozen and fine-tuned; see ``Session.sweep``."""
+) -> TrialGround:
+    """Set up a sweep, or find the one that was left; what its runs need. See ``Session.sweep``."""
     for name, value in (("--epochs", epochs), ("--seeds", seeds), ("--images", images)):
         whole_number(value, name, 2 if name == "--images" else 1)
     number_between(lr, "--lr", 0, math.inf)
@@ -80,9 +80,16 @@ def sweep(
     if found is None or found.key != key:
         chance = chance_of(valid.targets)
         found = Sweep(plan, source.task.metric, key, tuple(layers.names), chance=chance, measured=len(valid))
+        change.set(sweep=found)
+    return ground
+
+
+def go_on_with_sweep(state: SessionState, tools: Tools, ground: TrialGround) -> Sweep:
+    """Carry out what is left of the sweep."""
+    found = state.sweep
+    assert found is not None
     with tools.working("a sweep"):
         found.go_on(ground, tools.stop, tools.say)
-    change.set(sweep=found)
     return found
 
 

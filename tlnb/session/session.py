@@ -80,7 +80,7 @@ class Session(traitlets.HasTraits):
         super().__init__()
         self.stop_request: StopRequest | None = None
         self._turn, self._owner = threading.Lock(), 0  # held by the thread that works
-        self._publishing = False
+        self._publisher = 0  # the thread that lets views follow at this moment
         self._history, self._history_of = History(), 0
         listeners = [LineProgress()] if listeners is None else listeners
         interrupts = self._interrupts = Interrupts()
@@ -218,16 +218,16 @@ class Session(traitlets.HasTraits):
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
-        self._publishing = True
+        self._publisher = threading.get_ident()
         try:
             self.frozen, self.revision = state.frozen, state.revision
         finally:
-            self._publishing = False
+            self._publisher = 0
 
     @traitlets.validate("frozen")
     def _frozen_is_set(self, proposal: Mapping[str, Any]) -> tuple[bool, ...]:
         flags = tuple(map(bool, proposal["value"]))
-        if not self._publishing:
+        if self._publisher != threading.get_ident():
             with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
                 self._network.set_frozen(change, flags)
         return flags
@@ -559,10 +559,13 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data yet.
             ModelError: the network has random weights.
         """
-        with self._call(trains=True), self._store.change() as change:
-            return advising.sweep(
-                change, self._tools, epochs=epochs, seeds=seeds, images=images, lr=lr, blocks=blocks
-            )
+        with self._call(trains=True):
+            with self._store.change() as change:
+                ground = advising.begin_sweep(
+                    change, self._tools, epochs=epochs, seeds=seeds, images=images, lr=lr, blocks=blocks
+                )
+            # What it has measured stays, however it ends: the same call goes on with it.
+            return advising.go_on_with_sweep(self._store.now, self._tools, ground)
 
     # ---------------------------------------------------------------- the old task
 

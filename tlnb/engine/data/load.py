@@ -54,7 +54,10 @@ def load_data(
     request = SourceRequest.of(**options) if request is None else request
     if progress is not None:
         request = replace(request, progress=progress)
-    found = _find(source, request)
+    try:
+        found = _find(source, request)
+    except OSError as error:  # a folder that may not be read, or a disk that fails
+        raise DataError(f"cannot read {_name(source)!r}: {error.strerror or error}") from None
     if request.strict and found.problems:
         path, reason = found.problems[0]
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
