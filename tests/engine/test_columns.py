@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression
 from tlnb.engine.data.load import load_data
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression
 from tlnb.errors import DataError
 
 COUNT = 24

@@ -15,11 +15,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.export.export import target
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.models.catalogue import load_model
-from tlnb.engine.saving import checkpoint
-from tlnb.engine.saving.atomic import whole_files
 from tlnb.errors import CheckpointError, ExportError, TlnbError, WeightsError
 from tlnb.session import Session
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from tlnb.display.progress import LineProgress
 from tlnb.errors import Interrupted, NotReady
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
 from tlnb.magics.commands import COMMANDS
 from tlnb.magics.help import help_text
 from tlnb.magics.lazy import LazySession, is_session, is_stand_in
-from tlnb.progress import LineProgress
 
 NAME = "tl"
 

@@ -10,36 +10,37 @@ from typing import Any
 import traitlets
 from torch import nn
 
-from tlnb.answers import Change, LayerTable, Lines, PanelCard
+from tlnb.display.progress import LineProgress
+from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
-from tlnb.engine.advice.blend import Blend
-from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.advice.sweep import Sweep
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.machine import home
+from tlnb.engine.core.switches import usual_switches
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.features.planner import Routes
+from tlnb.engine.forgetting.blend import Blend
+from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.printable import printable
-from tlnb.engine.rates import lr_finder
-from tlnb.engine.rates.lr_curve import LRCurve
-from tlnb.engine.results.compare import Comparison, compare
+from tlnb.engine.results.compare import compare
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
-from tlnb.engine.saving.home import home
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.switches import usual_switches
-from tlnb.engine.table import Table
-from tlnb.engine.training.history import History, Run, show_metric
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training import lr_finder
+from tlnb.engine.training.curves import Comparison
+from tlnb.engine.training.history import History, Run
+from tlnb.engine.training.lr_curve import LRCurve
+from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
-from tlnb.progress import LineProgress
 from tlnb.session import advising, exporting, reports
 from tlnb.session import forgetting as old_knowledge
+from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
@@ -428,7 +429,7 @@ class Session(traitlets.HasTraits):
     ) -> Run:
         """Train one stage with what is unfrozen now; with nothing said, the default plan.
 
-        The default plan (see :func:`tlnb.engine.training.default_plan.default_plan`) fits a new head first and then
+        The default plan (see :func:`tlnb.engine.training.plan.default_plan`) fits a new head first and then
         trains what is unfrozen at a low rate.
 
         Args:

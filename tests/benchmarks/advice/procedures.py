@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlnb.engine.advice.rule import lengths
+from tlnb.engine.advice.advice import lengths
 
 
 def procedures(images: int) -> dict[str, str]:

@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.modules import set_training
+from tlnb.engine.core.objectives import Regression, kind_of, scores_of
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network.modes import set_training
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, scores_of
 
 FORMAT = 1
 
@@ -63,13 +63,6 @@ class Deployed(nn.Module):
         if self.task_kind == "classes":
             return scores.softmax(1)
         return scores.sigmoid() if self.task_kind == "labels" else scores * self.unit + self.zero
-
-
-def kind_of(task: object) -> str:
-    """``classes``, ``labels`` or ``values``."""
-    if isinstance(task, Classification):
-        return "classes"
-    return "labels" if isinstance(task, MultiLabel) else "values"
 
 
 def raw_inputs(samples: Samples, indices: Tensor) -> Tensor:

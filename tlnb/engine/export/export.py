@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlnb.engine.arguments import path_of
+from tlnb.engine.checkpoint.file import reason_of
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
 from tlnb.engine.export.own_files import check_module_name
-from tlnb.engine.network.tracing import flags
-from tlnb.engine.saving.checkpoint import reason_of
+from tlnb.engine.network.trace import flags
 from tlnb.errors import ExportError, did_you_mean
 
 KEY = "tlnb.json"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tlnb.engine.printable import printable
+from tlnb.display.tables import printable
 from tlnb.errors import ExportError
 
 CARD = "transferred with tlnb."

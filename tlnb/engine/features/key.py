@@ -1,4 +1,8 @@
-"""The key of cached features: a digest of all that they follow from, so that none is ever stale."""
+"""When kept features may be used: a key of all that they follow from, and a look at a few before each use.
+
+The key of features holds weights, code and settings, but not all that a network can depend on: hooks, globals, a
+list of tensors, a forward of its own. A few samples on the whole way tell, whatever it was that changed.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,15 @@ from itertools import pairwise
 from uuid import uuid4
 
 import torch
+from torch import Tensor, nn
 
-from tlnb.engine.hashing import tensors_digest
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.parts import Prefix
+from tlnb.engine.network.trace import quiet
 
 FORMAT = "tlnb features 2"  # counts up when the way in which features are computed or stored changes
 
@@ -66,3 +74,44 @@ def _description(part: Prefix) -> Iterator[str]:
     if not whole:
         # Nobody can tell whether what could not be written down is still the same: such features are never found again.
         yield uuid4().hex
+
+
+LOOKED_AT = 8
+FAR = {torch.float32: 1e-3}  # relative error of the scores, from which on they are others
+FAR_IN_SHORT = 0.1  # likewise where features are kept in a shorter format
+
+
+def agrees(
+    model: nn.Module,
+    tail: nn.Module,
+    source: Samples,
+    kept: Samples,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> bool:
+    """Whether the tail makes of what is kept what the whole network makes of the samples.
+
+    Args:
+        model: the whole; its modes are put back.
+        tail: the part behind the cut.
+        source: samples that enter the model.
+        kept: the same samples as they enter the tail.
+        dtype: in which they are kept.
+        device: where the model is.
+    """
+    some = torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long()
+    training = tail.training
+    try:
+        with quiet(model):
+            whole = scores_of(model(source.batch(some).to(device)))
+            short = scores_of(tail.eval()(kept.batch(some).to(device)))
+    finally:
+        tail.train(training)
+    return whole.shape == short.shape and _near(whole, short, FAR.get(dtype, FAR_IN_SHORT))
+
+
+def _near(exact: Tensor, other: Tensor, far: float) -> bool:
+    exact, other = exact.flatten(1).double(), other.flatten(1).double()
+    if not exact.isfinite().all():
+        return True  # says nothing
+    return bool(((other - exact).norm(dim=1) <= far * exact.norm(dim=1)).all())

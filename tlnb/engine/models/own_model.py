@@ -10,8 +10,8 @@ from torch import nn
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import Input, LoadedModel
-from tlnb.engine.network.auxiliary import auxiliary_heads, is_auxiliary
-from tlnb.engine.network.observe import quiet
+from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
+from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
 _SIDES = (32, 28, 64, 224, 96, 128, 299, 16, 8)

@@ -17,14 +17,13 @@ from urllib.request import getproxies
 import torchvision
 from torch import nn
 
-from tlnb.engine.arguments import path_of
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
 from tlnb.engine.models.from_file import best_part, fill_plan
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
-from tlnb.engine.models.matching import Match, match
 from tlnb.engine.models.published import IMAGENET, Blueprint, without_storage
-from tlnb.engine.models.unwrap import StateDict
+from tlnb.engine.models.state_dicts import Match, StateDict, match
 from tlnb.engine.network.head import find_head
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 

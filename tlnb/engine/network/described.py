@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.hashing import tensors_digest
+from tlnb.engine.core.fingerprint import tensors_digest
 
 _PLAIN = (
     bool,

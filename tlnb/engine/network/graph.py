@@ -8,12 +8,10 @@ from difflib import SequenceMatcher
 
 from torch import fx
 
-from tlnb.engine.network.assemble import Assembly
 from tlnb.engine.network.described import described, names_read
-from tlnb.engine.network.flow import Flow, is_batch_size, reads_shape, single_tensor
-from tlnb.engine.network.parts import Prefix, Tail
-from tlnb.engine.network.reading import Traces
-from tlnb.engine.network.tracing import own_name
+from tlnb.engine.network.parts import Assembly, Prefix, Tail
+from tlnb.engine.network.reading import Flow, Traces, is_batch_size, reads_shape, single_tensor
+from tlnb.engine.network.trace import own_name
 from tlnb.errors import ModelError
 
 CHANGED = "the network computes otherwise than when it was loaded"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlnb.engine.arguments import number_between
+from tlnb.engine.core.arguments import number_between
 from tlnb.errors import CheckpointError, DataError
 
 FALSE_ALARMS = 0.05

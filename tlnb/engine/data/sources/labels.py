@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.display.tables import few, printable
 from tlnb.engine.data.request import CLASSES, LABELS, REGRESSION, USUAL, SourceRequest
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
 
 DELIMITERS = (";", "|", ",", " ")

@@ -25,7 +25,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from tlnb.engine.training.random_streams import own_stream
+from tlnb.engine.core.seeds import own_stream
 from tlnb.errors import DataError
 
 _DRAWN = 6  # items that are collated together and alone

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.export.script.network import build_code
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
 
 _LOAD = '''def load():
     """The network with its weights, in test mode."""

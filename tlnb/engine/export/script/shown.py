@@ -10,10 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint.file import reason_of, whole_files
 from tlnb.engine.export.own_files import SCRIPT, check, check_module_name
-from tlnb.engine.printable import printable
-from tlnb.engine.saving.atomic import whole_files
-from tlnb.engine.saving.checkpoint import reason_of
 from tlnb.errors import ExportError
 
 
