@@ -20,7 +20,8 @@ import torch
 from procedures import procedures, variants
 from tasks import AMOUNTS, LARGEST, SETS, Make, TaskSet
 
-from tlnb.engine.advice.advice import decide, lengths, write_plan
+from tests.benchmarks.advice.procedures import lengths
+from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.objectives import Classification

@@ -21,7 +21,8 @@ import torch
 from collect import ADVISED, FIGURES, Known, usual
 from torch import Tensor
 
-from tlnb.engine.advice.advice import decide, lengths, write_plan
+from tests.benchmarks.advice.procedures import lengths
+from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.objectives import Classification
