@@ -17,10 +17,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from procedures import procedures, variants
+from procedures import lengths, procedures, variants
 from tasks import AMOUNTS, LARGEST, SETS, Make, TaskSet
 
-from tests.benchmarks.advice.procedures import lengths
 from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.trial import TrialGround, try_plan

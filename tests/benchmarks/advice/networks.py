@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 from collect import ADVISED, FIGURES, Known, usual
+from procedures import lengths
 from torch import Tensor
 
-from tests.benchmarks.advice.procedures import lengths
 from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
 from tlnb.engine.advice.trial import TrialGround, try_plan
