@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tlnb.engine.advice.advice import CELLS, decide, write_plan
+from tlnb.engine.advice.advice import CELLS, behind, decide, write_plan
 from tlnb.engine.advice.figures import Figures, LayerScore
 from tlnb.engine.data import glyphs
 from tlnb.engine.features import prefix
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.plan import parse_plan
+from tlnb.engine.training.plan import LOW, NORMED, Traits, parse_plan
 from tlnb.errors import BadArguments, ModelError, NotReady
 from tlnb.session import Session
 
@@ -38,6 +38,9 @@ def figures(**changes: object) -> Figures:
     return dataclasses.replace(usual, **changes)
 
 
+CONVNET5, MOBILENET = Traits(5, True), Traits(52, True)
+
+
 @pytest.mark.parametrize(
     ("changes", "cell", "kept"),
     [
@@ -55,56 +58,60 @@ def figures(**changes: object) -> Figures:
 )
 def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str], kept: int) -> None:
     layers = session("digits", per_class=5).view.need_layers()
-    found = decide(figures(**changes), layers)
+    found = decide(figures(**changes), layers, CONVNET5)
     assert (found.amount, found.likeness) == cell
     assert found.kept == kept
     assert found.procedure == CELLS[cell]
-    stages = parse_plan(write_plan(found, 500), layers, ())
-    assert stages[0].frozen == tuple(range(7))
-    assert stages[1].frozen == tuple(range(kept))
+    first, then = parse_plan(write_plan(found, 500, CONVNET5), layers, ())
+    assert (first.kind, first.frozen) == ("fit", tuple(range(7)))
+    assert (then.frozen, then.init, then.lr, then.blend) == (tuple(range(kept)), "soft", NORMED, "auto")
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "far"),
-    [(0.8, 0.8, False), (0.8, 0.6, True), (0.95, 0.75, True), (0.99, 0.9, False)],
+    ("best", "last", "error", "worse"),
+    [
+        (0.90, 0.90, 0.01, False),
+        (0.95, 0.94, 0.01, False),  # one standard error
+        (0.95, 0.90, 0.01, True),
+        (0.95, 0.90, 0.05, False),  # the same gap, and rough probes
+        (0.70, 0.45, 0.05, True),
+    ],
 )
-def test_where_the_last_layers_know_little_everything_moves_far(first: float, last: float, far: bool) -> None:
-    layers = session("digits", per_class=5).view.need_layers()
-    scores = (LayerScore(3, first, 0.01, 0.5, 3.0), LayerScore(7, last, 0.01, 0.3, 2.0))
-    found = decide(figures(similarity=0.8, scores=scores), layers)
-    stage = parse_plan(write_plan(found, 200), layers, ())[1]
-    assert found.far == far
-    assert stage.frozen == ()
-    assert (stage.lr, stage.batch) == ((2e-3, 16) if far else (1e-3, 32))
-    assert ("move all layers far" in found.reasons[-1]) == far
-    without_norms = decide(figures(similarity=None, scores=scores), layers)
-    assert parse_plan(write_plan(without_norms, 200), layers, ())[1].decay == (1.6 if last < first else 1.0)
-
-
-@pytest.mark.parametrize(
-    ("first", "last", "lr", "decay"),
-    [(0.8, 0.8, 2e-3, 1.6), (0.8, 0.6, 1e-3, 1.0), (0.8, 0.5, 2e-3, 1.0)],  # spared, usual, moved far
-)
-def test_few_images_move_far_only_where_less_is_known_and_spare_what_serves(
-    first: float, last: float, lr: float, decay: float
+def test_the_last_layer_is_worse_only_where_that_is_more_than_luck(
+    best: float, last: float, error: float, worse: bool
 ) -> None:
+    scores = (*(LayerScore(k, best, error, 0.5, 3.0) for k in (2, 4)), LayerScore(7, last, error, 0.3, 2.0))
+    assert behind(scores) == (pytest.approx(best - last), worse)
     layers = session("digits", per_class=5).view.need_layers()
-    scores = (LayerScore(3, first, 0.05, 0.5, 3.0), LayerScore(7, last, 0.05, 0.3, 2.0))
-    found = decide(figures(images=50, per_class=5, similarity=0.8, scores=scores), layers)
-    stage = parse_plan(write_plan(found, 50), layers, ())[1]
-    assert (stage.frozen, stage.lr, stage.decay) == ((), lr, decay)
+    found = decide(figures(scores=scores), layers, CONVNET5)
+    assert found.likeness == ("low" if worse else "high")
+    if best > last:
+        assert ("more than luck, so" in found.reasons[-1]) == worse
 
 
-@pytest.mark.parametrize(("per_class", "last", "stages"), [(20, 0.9, 1), (20, 0.6, 2), (80, 0.9, 2)])
-def test_a_large_network_is_kept_whole_where_data_is_little_and_its_last_layer_serves(
-    per_class: int, last: float, stages: int
+def test_more_layers_to_look_at_take_more_to_be_worse() -> None:
+    few, many = ([LayerScore(k, 0.8, 0.05, 0.5, 3.0) for k in range(n)] for n in (2, 40))
+    assert behind([LayerScore(1, 0.8, 0.02, 0.5, 3.0), LayerScore(9, 0.74, 0.02, 0.5, 3.0)])[1]
+    last = LayerScore(99, 0.74, 0.02, 0.5, 3.0)
+    assert behind([*(dataclasses.replace(s, error=0.02) for s in few), last])[1]
+    assert not behind(
+        [*(dataclasses.replace(s, error=0.02) for s in many), dataclasses.replace(last, probe=0.75)]
+    )[1]
+
+
+@pytest.mark.parametrize(
+    ("images", "similarity", "kept"), [(60, 0.99, 1), (60, 0.5, 1), (61, 0.99, 0), (61, 0.5, 0)]
+)
+def test_a_large_network_moves_as_a_whole_unless_there_is_a_handful_of_images(
+    images: int, similarity: float, kept: int
 ) -> None:
     model = nn.Sequential(nn.Linear(900, 2000), nn.ReLU(), nn.Linear(2000, 30), nn.ReLU(), nn.Linear(30, 10))
     layers = find_layers(model, torch.zeros(1, 900), head="4")
-    scores = (LayerScore(1, 0.9, 0.01, 0.5, 3.0), LayerScore(2, last, 0.01, 0.3, 2.0))
-    found = decide(figures(per_class=per_class, similarity=0.8, scores=scores), layers)
-    assert found.whole == (stages == 1)
-    assert len(parse_plan(write_plan(found, 200), layers, ())) == stages
+    found = decide(figures(images=images, per_class=6, similarity=similarity), layers, MOBILENET)
+    assert found.kept == kept
+    assert found.reasons[0].endswith("more than the whole of it") == (images <= 60)
+    stage = parse_plan(write_plan(found, images, MOBILENET), layers, ())[1]
+    assert (stage.frozen, stage.lr) == (tuple(range(kept)), LOW)
 
 
 def test_letters_are_alike_and_inverted_ones_are_not() -> None:
@@ -128,12 +135,12 @@ def test_the_table_marks_one_cell_and_the_text_holds_the_figures() -> None:
 def test_thin_evidence_is_said() -> None:
     assert "only 20 images" in repr(session("digits", per_class=2).advise())
     plenty = figures()
-    assert decide(plenty, session("digits", per_class=5).view.need_layers()).doubts == ()
+    assert decide(plenty, session("digits", per_class=5).view.need_layers(), CONVNET5).doubts == ()
     assert (
         "no figure for the similarity"
-        in decide(figures(similarity=None), session("digits").view.need_layers()).doubts
+        in decide(figures(similarity=None), session("digits").view.need_layers(), CONVNET5).doubts
     )
-    near = decide(figures(similarity=0.965), session("digits", per_class=5).view.need_layers())
+    near = decide(figures(similarity=0.965), session("digits", per_class=5).view.need_layers(), CONVNET5)
     assert "near the border" in near.doubts[0]
 
 

@@ -61,7 +61,7 @@ USED: dict[str, Callable[[Tensor, Tensor, Tensor], Any]] = {
 def test_the_head_is_the_layer_that_makes_the_scores(form: str) -> None:
     net = Net(USED[form])
     tl, told = session(net)
-    assert tl._need_model().head == "fc"
+    assert tl.view.need_model().head == "fc"
     assert (net.fc.out_features, net.domain.out_features) == (2, 3)
     tl.train(epochs=1, lr=1e-2)
     tl.freeze("conv")
@@ -75,7 +75,7 @@ def test_the_head_is_the_layer_that_makes_the_scores(form: str) -> None:
 def test_a_mean_of_two_heads_has_no_head_but_trains_where_its_width_fits() -> None:
     mean = lambda s, f, d: (s + d) / 2  # noqa: E731
     tl, _ = session(Net(mean, outputs=3), (X, torch.arange(40) % 3))
-    assert (tl._need_model().head, tl._need_model().outputs) == ("", 3)
+    assert (tl.view.need_model().head, tl.view.need_model().outputs) == ("", 3)
     assert tl.train(epochs=1, lr=1e-2).stages[0].records
     with pytest.raises(ModelError, match="give it one output for each class itself: 2, not 3"):
         session(Net(mean, outputs=3))
@@ -200,7 +200,7 @@ def test_inputs_that_are_written_to_or_made_arrays_of() -> None:
 
     for kind in (Writes, Arrays):
         tl, _ = session(kind())
-        assert tl._need_model().head in ("fc", "domain")
+        assert tl.view.need_model().head in ("fc", "domain")
         assert tl.predict(X[:4]).answers.shape[0] == 4
 
 

@@ -44,10 +44,10 @@ def test_less_data_is_gone_through_more_often(images: int, epochs: int) -> None:
     ("frozen", "fit", "expected"),
     [
         ((), True, ["fit head", "train all"]),
-        ((0, 1), True, ["fit head", "train 2,3"]),
+        ((0, 1), True, ["fit head", "train 2:"]),
         ((0, 1, 2), True, ["fit head"]),
         ((), False, ["train all"]),
-        ((0, 1, 2), False, ["train 3"]),
+        ((0, 1, 2), False, ["train 3:"]),
         ((3,), True, ["train 0,1,2"]),
     ],
 )
@@ -61,6 +61,26 @@ def test_what_is_frozen_stays_so_and_the_head_comes_first(
     if "epochs" in lines[-1]:
         assert stages[-1].init == ("soft" if expected[0] == "fit head" else "keep")
         assert stages[-1].blend == "auto"
+
+
+@pytest.mark.parametrize(
+    ("images", "traits", "frozen", "fit", "expected"),
+    [
+        (60, PLAIN, (), True, "train 2:"),
+        (60, MANY, (), True, "train 2:"),
+        (61, PLAIN, (), True, "train all"),
+        (60, FEW, (), True, "train all"),
+        (60, RANDOM, (), True, "train all"),
+        (60, PLAIN, (), False, "train all"),
+        (60, PLAIN, (0,), True, "train 2:"),
+        (60, PLAIN, (2,), True, "train 0,1,3"),
+    ],
+)
+def test_a_handful_of_images_trains_the_last_part_of_a_pretrained_body(
+    images: int, traits: Traits, frozen: tuple[int, ...], fit: bool, expected: str
+) -> None:
+    last = default_plan(LAYERS, frozen, images, traits, fit=fit).splitlines()[-1]
+    assert last.split(" epochs ")[0] == expected
 
 
 def test_random_weights_are_not_blended() -> None:

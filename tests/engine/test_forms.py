@@ -299,7 +299,7 @@ def test_loading_leaves_nothing_in_the_module(kind: type[Base]) -> None:
         assert (net.calls, net.log, net.last) == (0, [], {})
     if isinstance(net, KeepsInside):
         assert net.blocks[0].map is None  # type: ignore[union-attr]
-        assert tl._need_layers().graph is not None
+        assert tl.view.need_layers().graph is not None
     if isinstance(net, Watched):
         assert net.seen == [] or all(type(seen) is Tensor for seen in net.seen)
 
@@ -326,7 +326,7 @@ def test_a_buffer_that_the_forward_writes_stays_where_its_layer_is_frozen() -> N
 )
 def test_one_line_says_that_the_plain_form_is_used(kind: type[Base], reason: str) -> None:
     tl, _ = loaded(kind)
-    lines = [note for note in tl._need_model().notes if "no cut" in note]
+    lines = [note for note in tl.view.need_model().notes if "no cut" in note]
     assert len(lines) == 1
     assert "trains the ordinary way" in lines[0]
 
