@@ -625,9 +625,9 @@ class Session(traitlets.HasTraits):
         with self._call("the session can be resumed"):
             where, found = self._checkpoints.find(path, self._autosave.files)
             age = f"the autosave of {age_of(where):.0f} s ago"
+            source = printable(path) if path is not None else age
             with self._store.change() as change:
-                told = self._checkpoints.resume(change, found)
-            return Lines(f"resumed from {printable(path) if path is not None else age}", *told)
+                return Lines(f"resumed from {source}", *self._checkpoints.resume(change, found))
 
     # ---------------------------------------------------------------- what came of it
 
