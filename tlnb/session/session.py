@@ -10,6 +10,10 @@ from typing import Any
 import traitlets
 from torch import nn
 
+import tlnb.session.advising as advising
+import tlnb.session.exporting as exporting
+import tlnb.session.forgetting as old_knowledge
+import tlnb.session.reports as reports
 from tlnb.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.blend import Blend
@@ -37,8 +41,6 @@ from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
 from tlnb.progress import LineProgress
-from tlnb.session import advising, exporting, reports
-from tlnb.session import forgetting as old_knowledge
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
