@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from tlnb.engine.advice.advice import CELLS, decide, write_plan
 from tlnb.engine.advice.figures import Figures, LayerScore
-from tlnb.engine.advice.rule import CELLS, decide, write_plan
 from tlnb.engine.data import glyphs
 from tlnb.engine.features import prefix
 from tlnb.engine.network.layers import find_layers

@@ -9,10 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import fx, nn
 
-from tlnb.assets import MODEL_CARD, WEIGHTS
+from tlnb.assets import MODEL_CARD
 from tlnb.assets import train as training
 from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, draw
-from tlnb.engine.models.convnet5 import HEAD, convnet5
+from tlnb.engine.models.convnet5 import HEAD, WEIGHTS, convnet5
 
 
 def metadata(path):

@@ -11,8 +11,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from tlnb.engine.data import glyphs
-from tlnb.engine.data.glyph_shapes import Face, shapes, thin
-from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
+from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, Face, draw, shapes, thin
 from tlnb.errors import DataError
 
 

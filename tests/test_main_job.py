@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tlnb.__main__ import CELLS
-from tlnb.engine.hashing import tensors_digest
-from tlnb.engine.network import freezing
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.network import freeze
 
 
 def state(session) -> tuple:
@@ -64,7 +64,7 @@ def test_five_cells_read_handwriting(shell, seed):
 def test_the_digest_shown_is_that_of_the_frozen_layers(ready):
     session = ready.user_ns["tl"]
     layers = session.view.need_layers()
-    expected = freezing.digest(session.model, layers, range(7))
+    expected = freeze.digest(session.model, layers, range(7))
     run = ready.run("%%tl_train\nfreeze body epochs 1 lr 1e-3")
     assert run.stages[0].digest_after == expected
     assert f"unchanged, sha256 {expected[:8]}" in repr(run)

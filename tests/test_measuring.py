@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tlnb.engine.advice.guards import Anchor, Distillation, fisher
 from tlnb.engine.data import glyphs
-from tlnb.engine.network.old_network import OldNetwork, body_state
+from tlnb.engine.forgetting.guards import Anchor, Distillation, fisher
+from tlnb.engine.forgetting.old_network import OldNetwork, body_state
 from tlnb.errors import BadArguments, DataError, ModelError, NotReady
 from tlnb.session import Session
 
@@ -205,8 +205,8 @@ def test_fisher_of_a_linear_softmax_is_its_closed_form() -> None:
     body, head = torch.nn.Linear(3, 2), torch.nn.Identity()
     model = torch.nn.Sequential(body, head)
     x = torch.randn(1, 3).repeat(4000, 1)  # one input, many drawn labels
-    from tlnb.engine.advice import guards
     from tlnb.engine.data.samples import TensorSamples
+    from tlnb.engine.forgetting import guards
 
     before, guards.FISHER_SAMPLES = guards.FISHER_SAMPLES, 4000
     try:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tlnb.engine.training.history import EpochRecord
-from tlnb.progress import BarProgress, LineProgress, Listener, default_listener, live
+from tlnb.display.progress import BarProgress, LineProgress, Listener, default_listener, live
+from tlnb.engine.training.records import EpochRecord
 
 CURVE = SimpleNamespace()  # shows itself as namespace()
 LINES = """\

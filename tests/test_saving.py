@@ -14,8 +14,9 @@ from networks import blobs, small
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from tlnb.engine.saving import autosave, checkpoint
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.core.interrupts import StopRequest
 from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError, TrainingError
 from tlnb.session import Session
 
@@ -168,7 +169,7 @@ def test_a_fit_and_what_was_taken_back_can_be_undone_and_is_in_a_file() -> None:
 def test_the_stop_button_works_in_the_range_test_the_prefix_and_validation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from tlnb.engine.rates import lr_finder
+    from tlnb.engine.training import lr_finder
     from tlnb.engine.training.trainer import StageTrainer
 
     whole = session()
@@ -490,7 +491,7 @@ def test_keep_best_ends_with_the_best_epoch() -> None:
     once = session()
     run = once.train(6, 0.3, keep_best=True)
     losses = [record.valid_loss for record in run.records]
-    from tlnb.engine.training.measuring import measure
+    from tlnb.engine.training.passes import measure
 
     assert losses.index(min(losses)) != 5, "the test needs an epoch that is better than the last"
     loss, _ = measure(once.model, once._samples[1], once._data.task, once.device)  # type: ignore[index, union-attr]

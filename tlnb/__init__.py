@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+from tlnb.version import __version__
+
 __all__ = ["Session", "__version__", "load_ipython_extension", "unload_ipython_extension"]
 
 

@@ -15,15 +15,14 @@ import torch
 import torchvision
 from torch import nn
 
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import TensorSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes, Wish
-from tlnb.engine.network import freezing
+from tlnb.engine.features.planner import Route, Routes, Wish
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stopping import StopRequest
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 
 BATCH, SIDE = 32, 32
@@ -35,7 +34,7 @@ def trainer(name: str, count: int) -> StageTrainer:
     model = torchvision.models.get_model(name, weights=None)
     layers = find_layers(model.eval(), torch.zeros(1, 3, SIDE, SIDE))
     frozen = tuple(range(len(layers) - 1))
-    freezing.apply(model, layers, frozen)
+    freeze.apply(model, layers, frozen)
     images = TensorSamples(torch.randn(count, 3, SIDE, SIDE), torch.randint(0, 1000, (count,)))
     cpu = torch.device("cpu")
     routes = Routes(FeatureCache())

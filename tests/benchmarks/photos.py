@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tlnb.engine.table import Table
+from tlnb.display.tables import Table
 
 MODEL = "mobilenet_v2"
 

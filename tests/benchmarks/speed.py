@@ -22,7 +22,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.jobs import Settings, command
-from tlnb.engine.table import Table
+from tlnb.display.tables import Table
 
 EVERY = 0.2  # seconds between two looks at the memory
 

@@ -32,7 +32,7 @@ CHANGED = "(was) => document.querySelector('.tlnb-rate').textContent !== was"
 # What the training of the default job is stopped by: when the kernel heard of it, and when the stage had ended.
 CLOCK = """
 import time
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.core.interrupts import StopRequest
 class Clock:
     took, usual = [], StopRequest.ask
     def on_stage_end(self, result):

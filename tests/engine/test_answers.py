@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tlnb.engine.training.tasks import scores_of
+from tlnb.engine.core.objectives import scores_of
 from tlnb.errors import ModelError, TlnbError
 from tlnb.session import Session
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 from architectures import NAMES, WITH_NUMBERS, head_of, on_meta, real
 
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import TensorSamples
-from tlnb.engine.network import freezing
-from tlnb.engine.network.auxiliary import auxiliary_heads
-from tlnb.engine.network.head import find_head, new_head, replace
+from tlnb.engine.features.planner import Route
+from tlnb.engine.network import freeze
+from tlnb.engine.network.head import auxiliary_heads, find_head, new_head, replace
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 
 COUNTS = {
@@ -121,7 +120,7 @@ def check_new_head(name, model, example, classes=3):
     layers = find_layers(model, example, head)
     assert layers[-1].shape == (classes,)
     for frozen in (layers.body, ()):
-        freezing.apply(model, layers, frozen)
+        freeze.apply(model, layers, frozen)
         names = {n for i in set(range(len(layers))) - set(frozen) for n in layers[i].parameter_names}
         assert {n for n, p in model.named_parameters() if p.requires_grad} == names
     samples = TensorSamples(example, torch.zeros(2, dtype=torch.int64, device="meta"))

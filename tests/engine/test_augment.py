@@ -7,6 +7,7 @@ import torch
 from pictures import class_folders
 from torchvision.transforms import v2
 
+from tlnb.engine.core.seeds import own_stream
 from tlnb.engine.data.augment import NAMES, PRESETS
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.collections import Pictures, ReadPictures
@@ -14,7 +15,6 @@ from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import TensorReader
 from tlnb.engine.data.samples import ImageSamples, TensorSamples
-from tlnb.engine.training.random_streams import own_stream
 from tlnb.engine.training.stage import AUGMENTS
 from tlnb.errors import DataError
 

@@ -15,10 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from tlnb.engine.saving import autosave, checkpoint
-from tlnb.engine.saving.autosave import Autosave
-from tlnb.engine.saving.checkpoint import Checkpoint
-from tlnb.engine.saving.checkpoint_network import head_from, head_to
+from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.checkpoint.autosave import Autosave
+from tlnb.engine.checkpoint.file import Checkpoint
+from tlnb.engine.checkpoint.network import head_from, head_to
 from tlnb.errors import CheckpointError
 
 SHORT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression
 from tlnb.engine.data.load import load_data
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression
 from tlnb.errors import DataError
 
 COUNT = 24
@@ -330,7 +330,19 @@ CLASSES_OF = {
 def test_a_folder_called_train_is_a_part_or_a_class(tmp_path, name):
     folders, classes = CLASSES_OF[name]
     pictures(tmp_path, [f"{folder}/{i}.png" for i in range(6) for folder in folders])
-    assert load_data(tmp_path, valid=0.5).classes == classes
+    data = load_data(tmp_path, valid=0.5)
+    assert data.classes == classes
+    assert any("holds no class folders: not used" in note for note in data.notes) == ("unlabelled" in name)
+    assert any("is taken as a class" in note for note in data.notes) == ("called" in name)
+
+
+def test_columns_with_a_single_one_can_be_classes(root):
+    file = table(root, "image,red,blue", lambda i: f"im/{i}.png,{i % 2},{1 - i % 2}")
+    assert any("--target classes" in note for note in load_data(file).notes)
+    data = load_data(file, target="classes")
+    assert data.classes == ("red", "blue")
+    assert isinstance(data.task, Classification)
+    assert all(int(data.train.targets[i]) != number_of(data, i) % 2 for i in range(8))
 
 
 def test_folders_are_classes_where_that_is_said(tmp_path):
@@ -357,3 +369,40 @@ def test_an_empty_class_folder_is_said(tmp_path):
     pictures(tmp_path, [f"{folder}/{i}.png" for i in range(6) for folder in ("a", "b")])
     (tmp_path / "c").mkdir()
     assert any("no usable training picture: c" in note for note in load_data(tmp_path).notes)
+
+
+CELLS = [
+    "im/{}.png", "{}", "im\\{}.png", "/x/im/{}.png", "C:\\a\\im\\{}.png", "a",
+    "a|b", "a;b", "", "nan", "-1", "1", "0", "1.5", "1e400",
+    "-100", "train", "valid", "True", "\x1b[2J", "=cmd()", "../../etc/passwd", "im", ".", "~", "x" * 5000, "１",
+]  # fmt: skip
+HEADS = ["path", "label", "is_valid", "fold", "split", "", "id", "age", "x", "Unnamed: 0", "class", "\u202e"]
+ODD = [
+    {}, {"label": "label"}, {"label": "1,2"}, {"path": "2"}, {"split": "fold=1"}, {"split": "="}, {"delimiter": "|"},
+    {"folder": "im"}, {"suffix": "png"}, {"range": "0,5"}, {"bands": "1"},
+    {"target": "labels"}, {"target": "regression"},
+]  # fmt: skip
+
+
+def test_odd_tables_are_taken_or_refused_in_one_line(root):
+    rng = np.random.default_rng(0)
+    for number in range(150):
+        width = rng.integers(1, 5)
+        kinds = [[CELLS[i] for i in rng.integers(0, len(CELLS), 2)] for _ in range(width)]
+        lines = [
+            ",".join(kind[rng.integers(2)].format(i) for kind in kinds) for i in range(rng.integers(0, 14))
+        ]
+        if rng.random() < 0.7:
+            lines.insert(0, ",".join(HEADS[i] for i in rng.integers(0, len(HEADS), width)))
+        (root / "odd.csv").write_text("\n".join(lines), encoding="utf-8")
+        message = refusal(root / "odd.csv", **ODD[number % len(ODD)])
+        assert "\n" not in message
+
+
+def refusal(source, **options):
+    """What is said where the data is refused; nothing where it is taken."""
+    try:
+        repr(load_data(source, **options))
+    except DataError as error:
+        return str(error)
+    return ""

@@ -9,8 +9,8 @@ import pytest
 import torch
 from pictures import class_folders
 
-from tlnb.engine.data import data_print as module
-from tlnb.engine.data.data_print import data_print
+from tlnb.engine.data import fingerprint as module
+from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples, TensorSamples

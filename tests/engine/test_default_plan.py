@@ -8,8 +8,7 @@ from networks import small
 from torch import nn
 
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.default_plan import DEEP, LOW, NORMED, Traits, default_plan, usual_epochs
-from tlnb.engine.training.plan import parse_plan
+from tlnb.engine.training.plan import DEEP, LOW, NORMED, Traits, default_plan, parse_plan, usual_epochs
 
 LAYERS = find_layers(small(), torch.zeros(1, 1, 8, 8))
 PLAIN, FEW, MANY = Traits(0, True), Traits(3, True), Traits(DEEP, True)

@@ -8,9 +8,9 @@ import pytest
 import torch
 from pictures import JPEG, class_folders, drawing, encoded
 
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.training.tasks import Classification
 from tlnb.errors import DataError
 
 SMALL = Preprocess(3, (16, 16), None)

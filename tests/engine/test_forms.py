@@ -15,8 +15,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from tlnb.engine.network.duplicate import duplicate
-from tlnb.engine.network.modes import set_training
+from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.errors import ModelError, TrainingError
 from tlnb.session import Session
 

@@ -5,13 +5,13 @@ import torch
 from networks import blobs, small
 from torch import nn
 
-from tlnb.engine.network import freezing
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.objectives import Classification
+from tlnb.engine.features.planner import Route
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.optim import make_optimizer
-from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stopping import StopRequest
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import TrainingError
 
@@ -22,7 +22,7 @@ def setup(stage=None, model=None):
     model = model or small()
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
     stage = stage or Stage("test", FROZEN, epochs=2, lr=0.05, weight_decay=0.5)
-    freezing.apply(model, layers, stage.frozen)
+    freeze.apply(model, layers, stage.frozen)
     trainer = StageTrainer(
         model, layers, stage, Route(blobs(), blobs(30, seed=1), model), number=1, batch=16, seed=0,
         task=Classification(),
@@ -87,7 +87,7 @@ def test_gradients_left_from_before_are_dropped():
     model = small()
     model(blobs().inputs[:8]).sum().backward()
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
-    freezing.apply(model, layers, FROZEN)
+    freeze.apply(model, layers, FROZEN)
     assert all(
         p.grad is None for i in FROZEN for p in (model.get_parameter(n) for n in layers[i].parameter_names)
     )
@@ -104,7 +104,7 @@ def test_equal_values_are_still_different_parameters():
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
     layers = find_layers(model, torch.zeros(1, 1, 2, 2))
-    freezing.apply(model, layers, ())
+    freeze.apply(model, layers, ())
     optimizer = make_optimizer(model, layers, Stage("all", ()))
     held = [p for group in optimizer.param_groups for p in group["params"]]
     assert {id(p) for p in held} == {id(p) for p in model.parameters()}
@@ -126,7 +126,7 @@ def test_a_flag_flipped_behind_the_back_is_found_before_training():
     model, _, trainer = setup()
     model.body[0].weight.requires_grad_(True)
     with pytest.raises(TrainingError, match=r"not in the optimizer: body\.0\.weight"):
-        freezing.check_same_parameters(model, trainer.optimizer)
+        freeze.check_same_parameters(model, trainer.optimizer)
 
 
 def test_a_trainable_layer_that_the_loss_does_not_reach_is_named():
@@ -140,11 +140,11 @@ def test_a_trainable_layer_that_the_loss_does_not_reach_is_named():
 
 def test_digest_tells_one_changed_bit():
     model, layers, _ = setup()
-    before = freezing.digest(model, layers, FROZEN)
-    assert freezing.digest(model, layers, FROZEN) == before
+    before = freeze.digest(model, layers, FROZEN)
+    assert freeze.digest(model, layers, FROZEN) == before
     with torch.no_grad():
         model.body[1].running_mean[0] += 1e-7
-    assert freezing.digest(model, layers, FROZEN) != before
+    assert freeze.digest(model, layers, FROZEN) != before
     assert len(before) == 64
 
 

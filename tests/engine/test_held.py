@@ -8,8 +8,8 @@ import torch
 from tlnb import Session
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.samples import TensorSamples
-from tlnb.engine.features import held
-from tlnb.engine.features.held import HeldBatches
+from tlnb.engine.features import cache
+from tlnb.engine.features.cache import HeldBatches
 
 ORDER = torch.arange(12).split(4)
 
@@ -64,7 +64,7 @@ def test_a_range_test_under_random_changes_makes_each_picture_once(monkeypatch, 
         tl.load("convnet5")
         tl.data("digits", per_class=6, batch=16, augment="light")
         tl.freeze(frozen)
-        monkeypatch.setattr(held, "room", lambda device, room=room: room)
+        monkeypatch.setattr(cache, "room", lambda device, room=room: room)
         drawn.clear()
         curves.append(tl.find_lr(steps=20))
         counts.append(len(drawn))

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlnb.engine.results.calibration import Calibration
-from tlnb.engine.results.confusion import count
-from tlnb.engine.results.intervals import wilson
+from tlnb.engine.results.scores import Calibration, confusion_matrix, wilson
 
 
 @pytest.mark.parametrize(
@@ -46,5 +44,5 @@ def test_a_sure_and_right_network_has_no_calibration_error() -> None:
 
 
 def test_the_matrix_counts_who_was_taken_for_whom() -> None:
-    matrix = count(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 0]), 3)
+    matrix = confusion_matrix(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 0]), 3)
     assert matrix.tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 0]]

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tlnb.engine.rates.lr_curve import LRCurve
-from tlnb.engine.rates.lr_finder import judge, range_test
-from tlnb.engine.rates.suggest import DEFAULT_RULE, RULES
+from tlnb.engine.training.lr_curve import DEFAULT_RULE, RULES, LRCurve
+from tlnb.engine.training.lr_finder import judge, range_test
 from tlnb.errors import BadArguments, TrainingError
 
 USUAL = 1e-3

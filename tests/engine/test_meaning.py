@@ -254,3 +254,123 @@ def test_items_of_other_forms_are_one_line(make, message):
     with pytest.raises(DataError, match=message) as caught:
         load_data(Items(make))
     assert "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- Hugging Face, by its looks
+
+
+def feature(kind, **attributes):
+    return type(kind, (), attributes)()
+
+
+class Hub:
+    """What a split of a Hugging Face data set can do: pictures as bright as their class."""
+
+    def __init__(self, words, names, *, transform=None, **features):
+        self.words, self.names, self.transform = words, names, transform
+        self.features = {"image": feature("Image"), "label": feature("ClassLabel", names=names), **features}
+        self.column_names = list(self.features)
+
+    def __len__(self):
+        return len(self.words)
+
+    def __getitem__(self, key):
+        numbers = [self.names.index(word) if word else -1 for word in self.words]
+        if isinstance(key, str):
+            return numbers
+        value = COLOURS.get(self.words[key], 0) + key % 7
+        item = {
+            "image": Image.fromarray(np.full((8, 8, 3), value, np.uint8)),
+            "label": numbers[key],
+            "coarse": 0,
+        }
+        return self.transform(item) if self.transform else item
+
+
+ABC, CBA = ["ant", "bee", "cat"], ["cat", "bee", "ant"]
+
+
+@pytest.mark.parametrize("held", ["validation", "dev", "test", "Valid"])
+@pytest.mark.parametrize("names", [ABC, CBA, ["cat", "ant"]])
+def test_splits_of_a_hugging_face_set_are_matched_by_name(held, names):
+    words = [word for word in WORDS if word in names]
+    data = load_data({"train": Hub(WORDS, ABC), held: Hub(words, names)})
+    for part in ("train", "valid"):
+        told, shown = names_of(data, part=part)
+        assert told == shown
+    assert (names == ABC) != any("matched by name" in note for note in data.notes)
+
+
+def test_which_columns_of_a_hugging_face_set_are_taken_is_said():
+    source = Hub(WORDS, ABC, coarse=feature("ClassLabel", names=["animal"]), mask=feature("Image"))
+    notes = load_data(source).notes
+    assert "the label is the column label, not coarse (--label changes it)" in notes
+    assert "the picture is the column image, not mask (--path changes it)" in notes
+    with pytest.raises(DataError, match="no column 'lable'; did you mean 'label'"):
+        load_data(source, label="lable")
+
+
+def test_samples_without_a_label_in_a_hugging_face_set_are_left_out():
+    data = load_data(Hub([*WORDS, None, None], ABC))
+    assert len(data.train) + len(data.valid) == 24
+    assert any("2 samples have the target -1, the sign for no label" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (
+            lambda item: {"pixel_values": item["image"], "labels": item["label"]},
+            "has no 'label' as its column has",
+        ),
+        (
+            lambda item: {"pixel_values": item["image"], "label": item["label"]},
+            "have no 'image' but pixel_values",
+        ),
+        (lambda item: item | {"label": 2 - item["label"]}, "and its column"),
+    ],
+)
+def test_a_transform_that_changes_the_columns_is_refused(transform, message):
+    with pytest.raises(DataError, match=message):
+        load_data(Hub(WORDS, ABC, transform=transform))
+
+
+VALUES = [
+    0,
+    1,
+    2,
+    -1,
+    -100,
+    1.5,
+    "a",
+    "a|b",
+    None,
+    float("nan"),
+    float("inf"),
+    True,
+    np.int64(3),
+    "",
+    b"x",
+    10**25,
+    [0, 1],
+    (1,),
+    {},
+]
+
+
+def test_odd_targets_are_taken_or_refused_in_one_line():
+    rng = np.random.default_rng(0)
+    pictures = torch.rand(12, 3, 8, 8)
+    for _ in range(400):
+        chosen = rng.integers(0, len(VALUES), rng.integers(1, 4))
+        targets = [VALUES[chosen[i]] for i in rng.integers(0, len(chosen), 12)]
+        assert "\n" not in refusal((pictures, targets), valid=0.5)
+
+
+def refusal(source, **options):
+    """What is said where the data is refused; nothing where it is taken."""
+    try:
+        repr(load_data(source, **options))
+    except DataError as error:
+        return str(error)
+    return ""

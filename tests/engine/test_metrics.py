@@ -10,10 +10,10 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
+from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.results.bootstrap import compare, draws, fold_interval, interval, mcnemar
-from tlnb.engine.results.intervals import wilson
 from tlnb.engine.results.metrics import SCORES, ScoreMeter, score_named, shown_beside
-from tlnb.engine.training.tasks import Classification, Regression
+from tlnb.engine.results.scores import wilson
 from tlnb.errors import BadArguments, DataError
 
 

@@ -21,12 +21,12 @@ from torch.utils.data import (
 )
 from torchvision.transforms import v2
 
-from tlnb.engine.data import leaks
-from tlnb.engine.data.item_digest import item_digest
+from tlnb.engine.core.fingerprint import item_digest
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression
+from tlnb.engine.data import split
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.sources import torchvision_sets
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression
+from tlnb.engine.data.sources import named
 from tlnb.errors import DataError
 
 SMALL = Preprocess(3, (8, 8), None, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -220,12 +220,12 @@ def test_equal_items_on_both_sides_are_reported(transform):
 
 
 def test_what_was_not_compared_is_said(monkeypatch):
-    monkeypatch.setattr(leaks, "MOST", 5)
+    monkeypatch.setattr(split, "MOST", 5)
     only = "among the first 5 of 12 training and 2 of 2 validation samples only"
     pair = (Drawings(), Subset(Drawings(), [3, 11]))
     assert only in repr(load_data(pair))
     assert "1 validation sample is byte-equal" in repr(load_data(pair))
-    monkeypatch.setattr(leaks, "SECONDS", 0.0)
+    monkeypatch.setattr(split, "SECONDS", 0.0)
     assert "among the first 1 of 12 training and 1 of 2" in repr(load_data(pair))
     random = Drawings(v2.Compose([v2.ToImage(), v2.RandomCrop(16), v2.ToDtype(torch.float32, scale=True)]))
     assert "equal samples in training and validation are not looked for" in repr(load_data(random))
@@ -455,10 +455,10 @@ def test_an_unknown_name_gets_the_nearest():
         load_data("torchvision/CIFAR1O")
 
 
-@pytest.mark.parametrize("name", torchvision_sets.NAMES)
+@pytest.mark.parametrize("name", named.NAMES)
 def test_every_name_can_be_asked_for_its_parts(name, cache):
-    maker = getattr(torchvision_sets.datasets, name)
-    for choice in torchvision_sets._choices(maker):
+    maker = getattr(named.datasets, name)
+    for choice in named._choices(maker):
         with pytest.raises((RuntimeError, FileNotFoundError)):  # not there; anything else is a wrong argument
             maker(root=str(cache), download=False, **choice)
 

@@ -1,6 +1,6 @@
 import torch
 
-from tlnb.engine.training.order import batches, count_batches, seed_for
+from tlnb.engine.core.seeds import batches, count_batches, seed_for
 
 
 def test_each_sample_once_and_the_same_order_again():

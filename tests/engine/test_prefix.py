@@ -12,22 +12,21 @@ from networks import blobs
 from torch import nn
 from torchvision.models import VisionTransformer
 
+from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import Samples, TensorSamples
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.fold import FastPart, inference_copy
+from tlnb.engine.features.key import LOOKED_AT
+from tlnb.engine.features.planner import Route, Routes, Wish
 from tlnb.engine.features.prefix import PassingSamples, cut_for, cuts_ahead
-from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.features.samples import FeatureSamples
-from tlnb.engine.features.trust import LOOKED_AT
 from tlnb.engine.models.catalogue import load_model
-from tlnb.engine.network import freezing
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.route import Route
+from tlnb.engine.training.loop import run_stage
+from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stage_run import run_stage
-from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 
 CPU = torch.device("cpu")
@@ -41,7 +40,7 @@ def photos(size: int, count: int = 12, channels: int = 3, seed: int = 0) -> Tens
 
 def run(model, layers, stage, samples, routes=None, coming=()):
     """The stage trained behind the cut, or through the whole network where ``routes`` is None."""
-    freezing.apply(model, layers, stage.frozen)
+    freeze.apply(model, layers, stage.frozen)
 
     def shortcut(say, tick):
         return routes.route(model, layers, Wish(stage.frozen, coming), samples, CPU, say=say, tick=tick)

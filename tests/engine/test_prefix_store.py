@@ -15,8 +15,8 @@ from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features import cache as feature_cache
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.files import FeatureFolder, MappedRows
+from tlnb.engine.features.planner import Routes, Wish
 from tlnb.engine.features.prefix import PassingSamples
-from tlnb.engine.features.routes import Routes, Wish
 from tlnb.engine.features.samples import FeatureSamples
 from tlnb.engine.network.layers import find_layers
 

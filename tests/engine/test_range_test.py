@@ -13,22 +13,22 @@ from torch import nn
 from torch.nn import functional as F
 
 from tlnb import Session
-from tlnb.engine.network import freezing
+from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.objectives import Classification
+from tlnb.engine.core.seeds import batches
+from tlnb.engine.features.planner import Route
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training import range_test
-from tlnb.engine.training.order import batches
-from tlnb.engine.training.range_test import budget_of, find_rate, passes_of
-from tlnb.engine.training.route import Route
+from tlnb.engine.training import lr_finder
+from tlnb.engine.training.lr_finder import budget_of, find_rate, passes_of
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import NotReady, TrainingError
 
 
 def trainer_for(model: nn.Module, stage: Stage, count: int = 90, **options: object) -> StageTrainer:
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
-    freezing.apply(model, layers, stage.frozen)
+    freeze.apply(model, layers, stage.frozen)
     route = Route(blobs(count), blobs(30, seed=1), model)
     usual = {"number": 1, "batch": 16, "seed": 0, "task": Classification()} | options
     return StageTrainer(model, layers, stage, route, **usual)  # type: ignore[arg-type]
@@ -247,8 +247,8 @@ def session(data: bool = True, **options: object) -> Session:
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each test that is run and not remembered."""
-    seen, usual = [], range_test.find_rate
-    monkeypatch.setattr(range_test, "find_rate", lambda *a, **k: (seen.append(1), usual(*a, **k))[1])
+    seen, usual = [], lr_finder.find_rate
+    monkeypatch.setattr(lr_finder, "find_rate", lambda *a, **k: (seen.append(1), usual(*a, **k))[1])
     return seen
 
 

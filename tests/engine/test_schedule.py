@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tlnb.engine.rates.schedule import factor
+from tlnb.engine.training.optim import factor
 
 
 @pytest.mark.parametrize("steps", [4, 10, 23, 100])

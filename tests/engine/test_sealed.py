@@ -8,12 +8,12 @@ import pickle
 import pytest
 import torch
 
-from tlnb.engine.data.chosen import ChosenSamples
 from tlnb.engine.data.collections import Rows
-from tlnb.engine.data.data_print import data_print
-from tlnb.engine.data.leaks import leaks
+from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import ChosenSamples
 from tlnb.engine.data.sealed import Look, Sealed, from_plain, to_plain, warning
+from tlnb.engine.data.split import leaks
 from tlnb.errors import CheckpointError, NotReady
 
 LOOK = Look("accuracy", 0.875, "3fa1")

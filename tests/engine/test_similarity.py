@@ -8,13 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from tlnb.engine.advice.layer_features import hooked_features, layer_features, narrowed, pooled
-from tlnb.engine.advice.similarity import norm_similarity
+from tlnb.engine.advice.figures import norm_similarity
 from tlnb.engine.data import glyphs
-from tlnb.engine.data.chosen import choose
-from tlnb.engine.data.samples import ImageSamples, TensorSamples
+from tlnb.engine.data.samples import ImageSamples, TensorSamples, choose
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.features.layer_features import hooked_features, layer_features, narrowed, pooled
+from tlnb.engine.features.planner import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
 

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import nn
 
-from tlnb.engine.rates import snapshot
-from tlnb.engine.rates.snapshot import transaction
+from tlnb.engine.core import snapshot
+from tlnb.engine.core.snapshot import transaction
 
 
 class Net(nn.Module):

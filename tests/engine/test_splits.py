@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tlnb.engine.data.splits import first_per_class, split
+from tlnb.engine.data.split import first_per_class, split
 from tlnb.errors import DataError
 
 TARGETS = torch.arange(200) % 4

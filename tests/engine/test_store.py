@@ -10,11 +10,11 @@ import pytest
 import torch
 from pictures import class_folders, drawing, encoded
 
-from tlnb.engine.data.decoded import DecodedSamples
+from tlnb.engine.core.machine import ahead
+from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader
-from tlnb.engine.features.prefetch import ahead
 
 PRESET = Preprocess(3, (16, 16), 20)
 
@@ -150,7 +150,7 @@ def test_a_loop_that_is_left_leaves_no_thread_behind():
 def test_data_in_a_folder_is_the_same_whether_kept_or_not(tmp_path, monkeypatch):
     data = load_data(class_folders(tmp_path / "data"))
     kept = data.samples(PRESET)[0].batch(torch.arange(9))
-    monkeypatch.setattr("tlnb.engine.data.store.picture_budget", lambda: 0)
+    monkeypatch.setattr("tlnb.engine.data.image_cache.picture_budget", lambda: 0)
     assert torch.equal(kept, data.samples(PRESET)[0].batch(torch.arange(9)))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tlnb.engine.rates import suggest
-from tlnb.engine.rates.suggest import RULES
+from tlnb.engine.training import lr_curve
+from tlnb.engine.training.lr_curve import RULES
 
 RATES = np.geomspace(1e-7, 10, 100)
 FALLING_RULES = [name for name in RULES if name != "brink"]
@@ -24,14 +24,14 @@ def basin_curve(down: float, up: float) -> np.ndarray:
 
 @pytest.mark.parametrize("centre", [-3.0, -2.9871, -2.5, -1.93])
 def test_steepest_finds_the_centre_of_a_sigmoid_between_the_sampled_rates(centre):
-    found = np.log10(suggest.steepest(RATES, sigmoid(centre)))
+    found = np.log10(lr_curve.steepest(RATES, sigmoid(centre)))
     assert found == pytest.approx(centre, abs=0.01)  # neighbours are 0.08 apart
 
 
 def test_minimum_is_a_tenth_of_the_lowest_rate():
     losses = (np.log10(RATES) + 2) ** 2
     lowest = RATES[np.argmin(losses)]
-    assert suggest.minimum(RATES, losses) == pytest.approx(lowest / 10)
+    assert lr_curve.minimum(RATES, losses) == pytest.approx(lowest / 10)
 
 
 @pytest.mark.parametrize("lowest", [-3.0, -2.63, -1.11])
@@ -39,33 +39,33 @@ def test_minimum_is_a_tenth_of_the_lowest_rate():
 def test_basin_lies_below_the_lowest_place_of_the_parabola(lowest, closest):
     # Half decades, and quarter decades near the lowest place, as the range test measures them.
     log = np.array([-5, -4.5, *np.arange(-4, -0.5, closest), -0.5, 0])
-    found = suggest.basin(10**log, 2 + (log - lowest) ** 2)
-    assert found == pytest.approx(suggest.SAFE * 10**lowest)
+    found = lr_curve.basin(10**log, 2 + (log - lowest) ** 2)
+    assert found == pytest.approx(lr_curve.SAFE * 10**lowest)
 
 
 def test_basin_takes_the_last_rate_where_the_loss_still_falls():
-    assert suggest.basin(RATES, np.linspace(3, 1, 100)) == pytest.approx(suggest.SAFE * 10)
+    assert lr_curve.basin(RATES, np.linspace(3, 1, 100)) == pytest.approx(lr_curve.SAFE * 10)
 
 
 def test_valley_is_the_middle_of_the_descent():
-    assert np.log10(suggest.valley(RATES, sigmoid(-3))) == pytest.approx(-3, abs=0.08)
+    assert np.log10(lr_curve.valley(RATES, sigmoid(-3))) == pytest.approx(-3, abs=0.08)
 
 
 def test_valley_takes_the_deeper_of_two_descents_and_bridges_a_bump():
     log = np.log10(RATES)
     two = 2.0 - 0.3 / (1 + np.exp(-(log + 6) / 0.05)) + 0.3 / (1 + np.exp(-(log + 5) / 0.05))
     two -= 1.5 / (1 + np.exp(-(log + 2) / 0.05))
-    assert np.log10(suggest.valley(RATES, two)) == pytest.approx(-2, abs=0.1)
+    assert np.log10(lr_curve.valley(RATES, two)) == pytest.approx(-2, abs=0.1)
     bump = sigmoid(-3) + 0.02 * np.exp(-(((log + 2) / 0.05) ** 2))
-    assert np.log10(suggest.valley(RATES, bump)) == pytest.approx(-3, abs=0.1)
+    assert np.log10(lr_curve.valley(RATES, bump)) == pytest.approx(-3, abs=0.1)
 
 
 def test_brink_keeps_away_from_the_explosion_and_needs_no_fall():
     flat = 0.05 + 3 / (1 + np.exp(-(np.log10(RATES) + 1) / 0.02))
-    found = suggest.brink(RATES, flat)
+    found = lr_curve.brink(RATES, flat)
     assert 0.1 / 10 / 2 < found < 0.1 / 10
-    assert suggest.basin(RATES, np.minimum(flat, 0.05)) is None
-    assert suggest.brink(RATES, sigmoid(-3)) is None, "it never rises"
+    assert lr_curve.basin(RATES, np.minimum(flat, 0.05)) is None
+    assert lr_curve.brink(RATES, sigmoid(-3)) is None, "it never rises"
 
 
 def test_order_of_the_rules_on_a_usual_curve():

@@ -8,8 +8,8 @@ from networks import blobs, small
 
 from tlnb.engine.advice.sweep import BLOCK, FLOOR, FROZEN, TUNED, Sweep, SweepPlan, SweepRun
 from tlnb.engine.advice.trial import TrialGround, copy_of, try_plan
-from tlnb.engine.training.stopping import StopRequest
-from tlnb.engine.training.tasks import Classification
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import PlanError
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from pictures import JPEG, drawing, encoded
 
+from tlnb.engine.core.objectives import MultiLabel, Regression
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.training.tasks import MultiLabel, Regression
 from tlnb.errors import DataError
 
 

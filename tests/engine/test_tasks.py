@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score, r2_score
 from torch.nn import functional as F
 
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression
 
 CPU = torch.device("cpu")
 GENERATOR = torch.Generator().manual_seed(0)

@@ -4,19 +4,19 @@ import torch
 from networks import blobs, small
 from torch import nn
 
-from tlnb.engine.network import freezing
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.objectives import Classification
+from tlnb.engine.core.seeds import batches
+from tlnb.engine.features.planner import Route
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.order import batches
-from tlnb.engine.training.route import Route
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stopping import StopRequest
-from tlnb.engine.training.tasks import Classification
 from tlnb.engine.training.trainer import StageTrainer
 
 
 def trainer_for(model, stage, **options):
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
-    freezing.apply(model, layers, stage.frozen)
+    freeze.apply(model, layers, stage.frozen)
     route = Route(blobs(), blobs(30, seed=1), model)
     usual = {"number": 1, "batch": 16, "seed": 0, "task": Classification()} | options
     return StageTrainer(model, layers, stage, route, **usual)

@@ -8,9 +8,8 @@ import torch
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import LeaveOneOut
 
-from tlnb.engine.advice.cka import linear_cka, unbiased_cka
-from tlnb.engine.advice.probe import PENALTIES, ridge_probe
-from tlnb.engine.advice.transferability import h_score, left_vectors, logme
+from tlnb.engine.advice.transferability import PENALTIES, h_score, left_vectors, logme, ridge_probe
+from tlnb.engine.forgetting.measure import linear_cka, unbiased_cka
 
 
 def features(

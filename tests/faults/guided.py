@@ -17,14 +17,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 FOLLOWED = [
     "tlnb.magics", "tlnb.engine.data.images", "tlnb.engine.training.stage", "tlnb.engine.training.plan",
-    "tlnb.engine.network.address", "tlnb.engine.saving.checkpoint_parts", "tlnb.engine.saving.pending",
+    "tlnb.engine.network.address", "tlnb.engine.checkpoint.schema",
 ]  # fmt: skip
 with atheris.instrument_imports(include=FOLLOWED):
+    from tlnb.engine.checkpoint.fields import BROKEN
+    from tlnb.engine.checkpoint.schema import pending_from, result_from
     from tlnb.engine.data.images import headers
     from tlnb.engine.network.address import select
-    from tlnb.engine.saving.checkpoint_parts import result_from
-    from tlnb.engine.saving.pending import pending_from
-    from tlnb.engine.saving.plain import BROKEN
     from tlnb.engine.training.plan import parse_plan
     from tlnb.magics.arguments import parse
     from tlnb.magics.commands import COMMANDS

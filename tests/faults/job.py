@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from networks import blobs, small
 
-from tlnb.engine.training.history import EpochRecord
+from tlnb.engine.training.records import EpochRecord
 from tlnb.errors import CheckpointError
 from tlnb.session import Session
 

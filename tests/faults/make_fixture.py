@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import torch
 from networks import blobs, small
 
-from tlnb.engine.saving.checkpoint import FORMAT
+from tlnb.engine.checkpoint.file import FORMAT
 from tlnb.session import Session
 
 FOLDER = Path(__file__).with_name("formats")

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tlnb.engine.saving import autosave, checkpoint
+from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import file as checkpoint
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from faults.make_fixture import FOLDER, PLAN, session
-from tlnb.engine.saving.checkpoint import FORMAT, checksum
+from tlnb.engine.checkpoint.file import FORMAT, checksum
 from tlnb.errors import CheckpointError
 
 FILES = sorted(FOLDER.glob("*.safetensors"))

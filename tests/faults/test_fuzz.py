@@ -16,6 +16,7 @@ from networks import small
 from pictures import GIF, JPEG, PNG, TIFF, odd_but_right
 
 from faults.make_fixture import FOLDER, session
+from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.data.images.check import check_file
 from tlnb.engine.data.images.decode import decode_file
 from tlnb.engine.data.images.headers import BadPicture
@@ -23,7 +24,6 @@ from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models.weights import read_weights
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.saving import checkpoint
 from tlnb.engine.training.plan import parse_plan
 from tlnb.errors import TlnbError
 from tlnb.magics.arguments import parse

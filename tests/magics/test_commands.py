@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from tlnb.engine.rates.suggest import rule_for
+from tlnb.engine.training.lr_curve import rule_for
 from tlnb.engine.training.plan import VERBS
 from tlnb.engine.training.stage import KEYS
 from tlnb.magics.arguments import parse

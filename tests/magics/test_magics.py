@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import tlnb
+from tlnb.display.progress import LineProgress
 from tlnb.errors import NotReady
 from tlnb.magics.commands import COMMANDS
-from tlnb.progress import LineProgress
 from tlnb.session import Session
 
 

@@ -11,7 +11,7 @@ from networks import blobs, small
 from torch import nn
 
 from tlnb.engine.training import ending
-from tlnb.engine.training.default_plan import Traits
+from tlnb.engine.training.plan import Traits
 from tlnb.session import Session
 
 RUIN = "unfreeze all epochs 1 lr 3 schedule constant"
@@ -118,7 +118,7 @@ def test_a_blend_is_taken_between_the_two_ends() -> None:
 
 
 def measured(tl: Session) -> tuple[float, float]:
-    from tlnb.engine.training.measuring import measure
+    from tlnb.engine.training.passes import measure
 
     return measure(tl.model, tl._samples[1], tl._data.task, tl.device)  # type: ignore[index, union-attr]
 

@@ -18,7 +18,7 @@ from networks import blobs, small
 from pictures import class_folders
 from safetensors import safe_open
 
-from tlnb.engine.saving import checkpoint
+from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.errors import CheckpointError, NotReady
 from tlnb.session import Session
 

@@ -15,8 +15,7 @@ from torch import nn
 
 from tlnb import Session
 from tlnb.engine.data.grid import PictureGrid
-from tlnb.engine.data.load import BALANCES
-from tlnb.engine.data.request import TARGETS
+from tlnb.engine.data.request import BALANCES, TARGETS
 from tlnb.errors import DataError, NotReady
 from tlnb.magics import commands
 

@@ -152,7 +152,7 @@ def test_a_press_while_a_state_is_taken_back_waits_for_its_end(monkeypatch: pyte
     def fails(*_: object) -> None:
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("tlnb.session.network.ChangeAnswer", fails)
+    monkeypatch.setattr("tlnb.session.network.Change", fails)
     with pytest.raises(KeyboardInterrupt):
         tl.freeze("all")
     assert [p.requires_grad for p in tl.model.parameters()] == before

@@ -14,13 +14,14 @@ import torch
 from networks import blobs, small
 from torch import nn
 
+from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.core.machine import home
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.features import cache as feature_cache
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.saving import autosave, checkpoint, locks
-from tlnb.engine.saving.home import home
 from tlnb.engine.training.history import History
-from tlnb.engine.training.measuring import loss_and_figure
-from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.passes import loss_and_figure
 from tlnb.errors import DataError, ExportError, ModelError, NotReady, TlnbError
 from tlnb.session import Session
 
@@ -266,10 +267,10 @@ def test_a_live_autosave_is_seen_where_the_system_locks_otherwise(
             if owner != handle:
                 raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(locks, "fcntl", None)
-    monkeypatch.setattr(locks, "msvcrt", Windows())
-    lock = locks.Lock(tmp_path / f"one{autosave.LOCK}")
-    assert locks.is_held(lock.path)
+    monkeypatch.setattr(autosave, "fcntl", None)
+    monkeypatch.setattr(autosave, "msvcrt", Windows())
+    lock = autosave.Lock(tmp_path / f"one{autosave.LOCK}")
+    assert autosave.is_held(lock.path)
     held.clear()
     lock.release()
     assert not lock.path.exists()
@@ -416,7 +417,7 @@ def test_features_on_a_device_give_way_and_a_failed_allocation_promises_nothing(
 def test_the_home_is_expanded_and_stays_where_it_was_named(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from tlnb.engine.data.sources.torchvision_sets import folder
+    from tlnb.engine.data.sources.named import folder
 
     monkeypatch.setenv("TLNB_HOME", "~/q")
     assert home() == Path("~/q").expanduser()

@@ -23,8 +23,8 @@ from networks import blobs, small
 from torch import nn
 
 import tlnb.session
-from tlnb.engine.training import stage_run
-from tlnb.engine.training.best import Best
+from tlnb.engine.training import loop
+from tlnb.engine.training.ending import Best
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session import Session
 from tlnb.session.autosave import Autosave
@@ -245,7 +245,7 @@ def test_a_failure_at_any_step_of_training_costs_nothing(
     keep_best: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Autosave, "save", lambda self, state, capture: None)
-    engine, steps, undisturbed = (stage_run, stage_run._StageRun, StageTrainer, Best), Steps(), learner()
+    engine, steps, undisturbed = (loop, loop._StageRun, StageTrainer, Best), Steps(), learner()
     fresh = copy.deepcopy(undisturbed.model.state_dict())
     with watched(steps, *engine):
         undisturbed.run(PLAN, keep_best=keep_best)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tlnb.progress import Listener
+from tlnb.display.progress import Listener
 from tlnb.session import Session
 
 

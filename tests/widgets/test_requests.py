@@ -9,7 +9,7 @@ import pytest
 import torch
 from widgets.parts import Waiting, in_thread, trained_in_thread
 
-from tlnb.engine.training.stopping import Stopped, StopRequest
+from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.errors import NotReady
 from tlnb.session import Session
 

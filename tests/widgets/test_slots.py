@@ -11,9 +11,9 @@ import pytest
 import torch
 from widgets.parts import in_thread
 
+from tlnb.display.progress import Listener
 from tlnb.engine.training.history import Run
 from tlnb.errors import NotReady
-from tlnb.progress import Listener
 from tlnb.session import Session
 from tlnb.widgets.lr_picker import LRPicker
 from tlnb.widgets.panel import Panel

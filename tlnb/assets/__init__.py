@@ -4,5 +4,4 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WEIGHTS = Path(__file__).with_name("convnet5.safetensors")
 MODEL_CARD = Path(__file__).with_name("MODEL_CARD.md")

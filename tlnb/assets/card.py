@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS
 
-if TYPE_CHECKING:
-    from tlnb.assets.train import Figures
+
+@dataclass(frozen=True)
+class Figures:
+    """What one training run measured.
+
+    Attributes:
+        images: glyphs drawn and trained on, each once.
+        epochs: how many lots they were drawn in.
+        seconds: wall time of training and drawing.
+        threads: of torch, on the CPU.
+        seed: that it all follows from.
+        seen: accuracy in percent on new glyphs of the training fonts.
+        unseen: accuracy in percent on glyphs of the held-out fonts.
+        valid: number of glyphs that each accuracy was measured on.
+        mean: of pixels between 0 and 1.
+        std: of pixels between 0 and 1.
+        parameters: numbers that were learnt.
+    """
+
+    images: int
+    epochs: int
+    seconds: float
+    threads: int
+    seed: int
+    seen: float
+    unseen: float
+    valid: int
+    mean: float
+    std: float
+    parameters: int
+
 
 _CARD = """\
 # Model card: convnet5, version {version}

@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import time
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tlnb.assets.card import write_card
+from tlnb.assets.card import Figures, write_card
 from tlnb.engine.data.glyphs import CLASSES, HELD_OUT_FONTS, TRAIN_FONTS, draw
 from tlnb.engine.models.convnet5 import ConvNet5, convnet5
 
@@ -32,37 +31,6 @@ _DECAY = 0.02
 _VALID = 10_000
 # Seeds far from the training ones, which count up from a thousand times --seed.
 _STATISTICS_SEED, _SEEN_SEED, _UNSEEN_SEED = 2**40, 2**40 + 1, 2**40 + 2
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one training run measured.
-
-    Attributes:
-        images: glyphs drawn and trained on, each once.
-        epochs: how many lots they were drawn in.
-        seconds: wall time of training and drawing.
-        threads: of torch, on the CPU.
-        seed: that it all follows from.
-        seen: accuracy in percent on new glyphs of the training fonts.
-        unseen: accuracy in percent on glyphs of the held-out fonts.
-        valid: number of glyphs that each accuracy was measured on.
-        mean: of pixels between 0 and 1.
-        std: of pixels between 0 and 1.
-        parameters: numbers that were learnt.
-    """
-
-    images: int
-    epochs: int
-    seconds: float
-    threads: int
-    seed: int
-    seen: float
-    unseen: float
-    valid: int
-    mean: float
-    std: float
-    parameters: int
 
 
 @lru_cache(maxsize=1)

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import torch
 
+from tlnb.display.tables import Table, printable
+from tlnb.engine.core.machine import free_bytes, home
 from tlnb.engine.features import precision
 from tlnb.engine.features.samples import show_bytes
-from tlnb.engine.memory import free_bytes
-from tlnb.engine.printable import printable
-from tlnb.engine.saving.home import home
-from tlnb.engine.table import Table
 
 NEEDED = ("torch", "torchvision", "ipython", "numpy", "pillow", "scikit-learn", "safetensors", "matplotlib")
 EXTRAS = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from tlnb.display.progress import default_listener
 from tlnb.magics.completion import TlCompleter
 from tlnb.magics.lazy import is_session, is_stand_in
 from tlnb.magics.magics import NAME, TlMagics
-from tlnb.progress import default_listener
 from tlnb.widgets.showing import Showing
 
 _MATCHER = TlCompleter.match.__qualname__

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tlnb.engine.training.stage import AUGMENTS, KEYS
 from tlnb.magics.command import Argument, Command, Option
 from tlnb.magics.taking_along import TAKING_ALONG
-from tlnb.magics.values import choice, number, numbers_text, share, stage_key, text, whole, word_or_object
+from tlnb.magics.values import choice, number, share, stage_key, text, whole, word_or_object
 
 # Words of the engine's options, written out because reading them there would load torch; a test holds them
 # equal.
@@ -133,7 +133,7 @@ DATA = Command(
         Option("target", choice(*TARGETS), "what the targets are", "told by how they look"),
         Option(
             "label",
-            text("the name of a column, or several joined by commas", "COLUMN[,COLUMN]"),
+            word_or_object("the name of a column, or several joined by commas", "COLUMN[,COLUMN]"),
             "column of a table with the label, or several columns of labels or values",
             "told by the columns' names",
         ),
@@ -158,7 +158,7 @@ DATA = Command(
         ),
         Option(
             "folder",
-            text("a folder", "FOLDER", files=True),
+            word_or_object("a folder", "FOLDER", files=True),
             "where a table's pictures are; its paths may lead there",
             "the table's folder, or one below it that holds them",
         ),
@@ -171,13 +171,13 @@ DATA = Command(
         Option("links", None, "follow links that lead out of the folder, such as into a store of pictures"),
         Option(
             "range",
-            numbers_text("black and white, such as 0,4095, or white alone", "[BLACK,]WHITE"),
+            word_or_object("black and white, such as 0,4095, or white alone", "[BLACK,]WHITE"),
             "what is black and white in the pictures",
             "255 for 8 bits, else found over the pictures",
         ),
         Option(
             "bands",
-            numbers_text("numbers from 1 up, such as 4,3,2", "B[,B]"),
+            word_or_object("numbers from 1 up, such as 4,3,2", "B[,B]"),
             "which bands of the pictures are used, in this order",
             "grey, or red, green and blue",
         ),
@@ -192,7 +192,7 @@ names (label, class, target …; path, image …; split, is_valid, fold …), an
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
 arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
-than the data's gets a new linear head.""",
+than the data's gets a new linear head. none drops the data; the network stays.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
@@ -204,6 +204,7 @@ than the data's gets a new linear head.""",
         ("%tl_data --show", "look at the pictures that are trained on"),
         ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
         ("%tl_data digits --valid $share", "the value of the variable share"),
+        ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )
 

@@ -202,7 +202,7 @@ def _data() -> Iterable[str]:
 
 
 def _rules() -> Iterable[str]:
-    from tlnb.engine.rates.suggest import RULES
+    from tlnb.engine.training.lr_curve import RULES
 
     return RULES
 

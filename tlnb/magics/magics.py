@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections import ChainMap
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
+from tlnb.display.progress import LineProgress
 from tlnb.errors import Interrupted, NotReady
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
 from tlnb.magics.commands import COMMANDS
 from tlnb.magics.help import help_text
 from tlnb.magics.lazy import LazySession, is_session, is_stand_in
-from tlnb.progress import LineProgress
 
 NAME = "tl"
 
@@ -82,7 +84,7 @@ class TlMagics(Magics):
             BadArguments: a wrong line, before anything was done.
         """
         line, quiet = _without_semicolon(line)
-        words, keywords = parse(command, line, self._namespace, cell=body is not None)
+        words, keywords = parse(command, line, self._variables(), cell=body is not None)
         try:
             answer = self._call(command, words, keywords, body)
         except KeyboardInterrupt:
@@ -121,6 +123,14 @@ class TlMagics(Magics):
         ]
         self._session = session
 
+    def _variables(self) -> Mapping[str, Any]:
+        """Where ``$name`` is looked up: in the function of the notebook that runs the magic, then in the notebook."""
+        frame = sys._getframe(1)
+        while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+            frame = frame.f_back
+        inside = frame.f_globals is self._namespace and frame.f_locals is not frame.f_globals
+        return ChainMap(dict(frame.f_locals), self._namespace) if inside else self._namespace
+
     @property
     def _namespace(self) -> dict[str, Any]:
         assert self.shell is not None
@@ -131,6 +141,9 @@ def _without_semicolon(line: str) -> tuple[str, bool]:
     # As after any expression in a notebook, a semicolon at the end says: do not show the answer.
     stripped = line.rstrip()
     return stripped.removesuffix(";"), stripped.endswith(";")
+
+
+_BETWEEN = ("IPython", "tlnb", "decorator")  # whose frames lie between a magic and the code that runs it
 
 
 def _magic(command: Command) -> Callable[..., Any]:

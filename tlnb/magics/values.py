@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -36,22 +37,13 @@ def text(takes: str, sign: str = "VALUE", source: str = "", *, files: bool = Fal
     """Any word, or a variable that holds one."""
 
     def read(value: Any) -> str:
+        if files and isinstance(value, os.PathLike):
+            value = os.fspath(value)
         if not isinstance(value, str):
             raise TypeError
         return value
 
     return Kind(takes, read, sign, source=source, files=files)
-
-
-def numbers_text(takes: str, sign: str) -> Kind:
-    """Numbers joined by commas, or a variable that holds one or several; what they may be is the session's to say."""
-
-    def read(value: Any) -> object:
-        if isinstance(value, bool) or value is None:
-            raise TypeError
-        return value
-
-    return Kind(takes, read, sign)
 
 
 def whole(least: int = 0) -> Kind:

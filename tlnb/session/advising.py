@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 import time
 
-from tlnb.engine.advice.advice import Advice
+from tlnb.engine.advice.advice import Advice, decide, write_plan
 from tlnb.engine.advice.figures import chance_of, measure
-from tlnb.engine.advice.rule import decide, write_plan
 from tlnb.engine.advice.sweep import Sweep, SweepPlan
 from tlnb.engine.advice.trial import TrialGround
-from tlnb.engine.arguments import number_between, whole_number
-from tlnb.engine.data.chosen import choose
+from tlnb.engine.checkpoint.network import tensors_of
+from tlnb.engine.core.arguments import number_between, whole_number
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.data.load import usual_batch
-from tlnb.engine.hashing import tensors_digest
-from tlnb.engine.saving.checkpoint_network import tensors_of
-from tlnb.engine.training.stopping import Stopped
+from tlnb.engine.data.samples import choose
 from tlnb.errors import ModelError, NotReady
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of

@@ -7,11 +7,11 @@ import os
 import time
 from collections.abc import Callable
 
-from tlnb.engine.saving.autosave import BETWEEN, WITHIN
-from tlnb.engine.saving.autosave import Autosave as Files
-from tlnb.engine.saving.checkpoint import Checkpoint
-from tlnb.engine.saving.home import home
-from tlnb.engine.training.progress_state import Progress
+from tlnb.engine.checkpoint.autosave import BETWEEN, WITHIN
+from tlnb.engine.checkpoint.autosave import Autosave as Files
+from tlnb.engine.checkpoint.file import Checkpoint
+from tlnb.engine.core.machine import home
+from tlnb.engine.training.records import Progress
 from tlnb.errors import CheckpointError
 from tlnb.session.change import Change, Store
 from tlnb.session.hooks import Capture, Hook, StageUnderWay

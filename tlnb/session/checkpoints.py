@@ -7,17 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tlnb.answers import Lines
-from tlnb.engine.arguments import path_of
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint
+from tlnb.engine.checkpoint.network import check_fit, fill, tensors_of
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.network import head as heads
-from tlnb.engine.printable import printable
-from tlnb.engine.saving import autosave, checkpoint
-from tlnb.engine.saving.checkpoint import SUFFIX, Checkpoint
-from tlnb.engine.saving.checkpoint_network import check_fit, fill, tensors_of
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training.progress_state import Progress
+from tlnb.engine.training.records import Progress
 from tlnb.errors import CheckpointError, TlnbError
+from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.heads import Heads
 from tlnb.session.hooks import Hook

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import tlnb
-from tlnb.answers import Lines
-from tlnb.engine.advice.forgetting import Forgetting
-from tlnb.engine.arguments import path_of
-from tlnb.engine.data.data_print import data_print
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint.file import whole_files
+from tlnb.engine.checkpoint.network import tensors_of
+from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.modules import duplicate
 from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.samples import PictureSamples
 from tlnb.engine.export import export as exports
@@ -27,18 +28,17 @@ from tlnb.engine.export.script.loader import loader_code
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.export.script.writer import write
 from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
-from tlnb.engine.network.duplicate import duplicate
-from tlnb.engine.printable import printable
-from tlnb.engine.saving.atomic import whole_files
-from tlnb.engine.saving.checkpoint_network import tensors_of
 from tlnb.errors import ExportError, TlnbError
+from tlnb.session.answers import Lines
 from tlnb.session.heads import preprocess_for
 from tlnb.session.recorder import blended_since, checksums, source_of
 from tlnb.session.reports import results
 from tlnb.session.state import SessionState, Split
 from tlnb.session.view import SessionView
+from tlnb.version import __version__
 
 # ---------------------------------------------------------------- the script
 
@@ -166,7 +166,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     network = Deployed(duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
     with torch.no_grad():
         answers = network(inputs)
-    facts = about(loaded, data, samples, tlnb.__version__)
+    facts = about(loaded, data, samples, __version__)
     plain = target.suffix == ".safetensors"
     beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
     own_files.check([target, *beside], beside[0], own_files.CARD)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tlnb.engine.advice.blend import GRID, Blend, BlendPoint, blended
-from tlnb.engine.advice.forgetting import Forgetting, StageMark, drift
-from tlnb.engine.network.modes import set_training
-from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head, put_body
+from tlnb.engine.core.modules import set_training
+from tlnb.engine.forgetting.blend import GRID, Blend, BlendPoint, blended
+from tlnb.engine.forgetting.measure import Forgetting, StageMark, drift
+from tlnb.engine.forgetting.old_network import OldNetwork, body_state, figure_with_head, put_body
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session.change import Change
 from tlnb.session.old_task import OldTask, cloned

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from tlnb.answers import Lines
-from tlnb.engine.data.load import Data, load_data
+from tlnb.display.tables import Table
+from tlnb.engine.core.seeds import seed_for
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.models.answer import check_answer, notes_on_answer
@@ -19,10 +21,9 @@ from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.table import Table
-from tlnb.engine.training.measuring import measure
-from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.passes import measure
 from tlnb.errors import CheckpointError, ModelError, TlnbError, did_you_mean
+from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
 from tlnb.session.state import SessionState, Task
@@ -235,6 +236,20 @@ class Heads:
             self._tools.say(line)
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
+
+    def drop_data(self, change: Change) -> Lines:
+        """Name no data any more; the network and its heads stay.
+
+        Raises:
+            NotReady: no data is named.
+        """
+        state = change.state
+        named = state.need_data()
+        if state.task in state.tasks:
+            change.set_task(state.task, data=None, samples=None)
+        change.set(data=None, samples=None, revision=state.revision + 1)
+        stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
+        return Lines(f"{named.name} is dropped, and no data is named{stays}")
 
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.progress_state import Progress
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.training.records import Progress, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session.change import Change

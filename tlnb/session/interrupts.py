@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.core.interrupts import StopRequest
 from tlnb.errors import Interrupted
 
 PATIENCE = 10.0  # seconds after the second press, in which an edge has to come

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 
 import torch
 
-from tlnb.answers import Change as ChangeAnswer
+from tlnb.engine.core.modules import set_training
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models import own_model
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network import address, freezing, renewal
+from tlnb.engine.network import address, renewal
+from tlnb.engine.network import freeze as freezing
 from tlnb.engine.network.layers import LayerMap, find_layers
-from tlnb.engine.network.modes import set_training
 from tlnb.errors import ModelError
+from tlnb.session.answers import Change as ChangeAnswer
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
@@ -42,6 +44,8 @@ class Network:
         Raises:
             ModelError, WeightsError: it cannot be used.
         """
+        if isinstance(model, os.PathLike):
+            model = os.fspath(model)
         if isinstance(model, str):
             if shape is not None:
                 raise ModelError(

@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from tlnb.engine.advice.forgetting import old_data
-from tlnb.engine.advice.guards import Anchor, Distillation, Guard, fisher
-from tlnb.engine.arguments import path_of
+from tlnb.engine.core.arguments import path_of
+from tlnb.engine.forgetting.guards import Anchor, Distillation, fisher
+from tlnb.engine.forgetting.measure import old_data
+from tlnb.engine.forgetting.old_network import OldNetwork, body_state, figure_with_head
 from tlnb.engine.network.head import outputs_of
-from tlnb.engine.network.old_network import OldNetwork, body_state, figure_with_head
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.trainer import StageTrainer
+from tlnb.engine.training.trainer import Guard, StageTrainer
 from tlnb.errors import CheckpointError, ModelError, NotReady, TlnbError, TrainingError
 from tlnb.session.change import Change
 from tlnb.session.hooks import Hook, StageUnderWay

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.seeds import batches
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training.default_plan import Traits
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.order import batches
+from tlnb.engine.training.plan import Traits
+from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import FIT, Stage
 from tlnb.errors import NotReady, PlanError
 from tlnb.session.change import Change

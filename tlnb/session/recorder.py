@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.checkpoint.network import tensors_of
+from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.augment import NONE, describe
 from tlnb.engine.export.script.heads import layer_code
 from tlnb.engine.export.script.network import rows_of
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.fold import FastPart
-from tlnb.engine.features.routes import ChannelsLast
+from tlnb.engine.features.planner import ChannelsLast
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.head import outputs_of
-from tlnb.engine.saving.checkpoint_network import tensors_of
-from tlnb.engine.training.history import EpochRecord, StageResult
-from tlnb.engine.training.order import seed_for
+from tlnb.engine.training.records import EpochRecord, StageResult
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.session.change import Change

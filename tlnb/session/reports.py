@@ -6,17 +6,17 @@ from collections.abc import Iterable
 
 import torch
 
-from tlnb.answers import Lines, PanelCard
-from tlnb.engine.arguments import whole_number
-from tlnb.engine.data.collated import CollatedSamples
+from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import CollatedSamples
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
-from tlnb.engine.training.history import show_metric, spans
+from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
+from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
 from tlnb.session.view import SessionView
 

@@ -14,33 +14,35 @@ import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.reports as reports
-from tlnb.answers import Change, LayerTable, Lines, PanelCard
+from tlnb.display.progress import LineProgress
+from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
-from tlnb.engine.advice.blend import Blend
-from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.advice.sweep import Sweep
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.machine import home
+from tlnb.engine.core.switches import usual_switches
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.features.planner import Routes
+from tlnb.engine.forgetting.blend import Blend
+from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.printable import printable
-from tlnb.engine.rates import lr_finder
-from tlnb.engine.rates.lr_curve import LRCurve
-from tlnb.engine.results.compare import Comparison, compare
+from tlnb.engine.results.compare import compare
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
-from tlnb.engine.saving.home import home
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.table import Table
-from tlnb.engine.training.history import History, Run, show_metric
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.training import lr_finder
+from tlnb.engine.training.curves import Comparison
+from tlnb.engine.training.history import History, Run
+from tlnb.engine.training.lr_curve import LRCurve
+from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
-from tlnb.progress import LineProgress
+from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
@@ -194,7 +196,8 @@ class Session(traitlets.HasTraits):
             try:
                 self._owner, self._tools.stop = me, stop
                 self._store.recover()
-                yield
+                with usual_switches():
+                    yield
             finally:
                 self._owner = 0
                 self._turn.release()
@@ -269,13 +272,14 @@ class Session(traitlets.HasTraits):
     @takes_request
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid:
+    ) -> loading.Data | PictureGrid | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
                 ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
+                ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
             options: how it is read, see below.
 
@@ -284,6 +288,9 @@ class Session(traitlets.HasTraits):
             DataError: nothing has changed then.
         """
         request = SourceRequest.of(**options)
+        if isinstance(source, str) and source == "none":
+            with self._call("the data can be dropped"), self._store.change() as change:
+                return self._heads.drop_data(change)
         if source is None:
             named = self._store.now.need_data()
             if request != SourceRequest():
@@ -424,7 +431,7 @@ class Session(traitlets.HasTraits):
     ) -> Run:
         """Train one stage with what is unfrozen now; with nothing said, the default plan.
 
-        The default plan (see :func:`tlnb.engine.training.default_plan.default_plan`) fits a new head first and then
+        The default plan (see :func:`tlnb.engine.training.plan.default_plan`) fits a new head first and then
         trains what is unfrozen at a low rate.
 
         Args:

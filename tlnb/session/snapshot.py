@@ -11,28 +11,37 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import tlnb
-from tlnb.engine.data.request import SourceRequest
-from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network.old_network import OldNetwork
-from tlnb.engine.saving.checkpoint import Checkpoint
-from tlnb.engine.saving.checkpoint_network import (
+from tlnb.engine.checkpoint.fields import BROKEN, Plain, flag, number, optional, text, texts, whole
+from tlnb.engine.checkpoint.file import Checkpoint
+from tlnb.engine.checkpoint.network import (  # fmt: skip
+    LARGEST,
+    OldParts,
     check_fit,
     filled_head,
     head_to,
     network_from,
     network_to,
+    old_from,
+    old_to,
     tensors_of,
-)  # fmt: skip
-from tlnb.engine.saving.checkpoint_old import OldParts, old_from, old_to
-from tlnb.engine.saving.checkpoint_parts import optimizer_from, optimizer_to, result_from, result_to
-from tlnb.engine.saving.pending import Pending, pending_from, pending_to
-from tlnb.engine.saving.plain import BROKEN, Plain, flag, number, optional, text, texts, whole
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.optimizer_state import ByName
-from tlnb.engine.training.progress_state import Progress
+)
+from tlnb.engine.checkpoint.schema import (
+    Pending,
+    optimizer_from,
+    optimizer_to,
+    pending_from,
+    pending_to,
+    result_from,
+    result_to,
+)
+from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.forgetting.old_network import OldNetwork
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.training.optim import ByName
+from tlnb.engine.training.records import Progress, StageResult
 from tlnb.errors import CheckpointError, TlnbError
 from tlnb.session.state import Task
+from tlnb.version import __version__
 
 
 @dataclass
@@ -93,7 +102,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
     before, old_tensors = old_to(old, parts.loaded) if isinstance(old, OldNetwork) else (None, {})
     weighed_by, importance = parts.importance or (None, {})
     about = {
-        "tlnb": tlnb.__version__,
+        "tlnb": __version__,
         "torch": torch.__version__,
         "saved": time.time(),
         "notebook": notebook(),
@@ -158,7 +167,7 @@ def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionS
 
 def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
     about = checkpoint.about
-    loaded = network_from(about["model"], own)
+    loaded = network_from(about["model"], own, checkpoint.part("model"))
     tasks = [
         _task_from(plain, checkpoint.part(f"head.{i}"), loaded) for i, plain in enumerate(about["tasks"])
     ]
@@ -222,7 +231,7 @@ def _below(saved: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
 
 
 _ASKED = {
-    "source": text, "valid": float, "size": lambda n: whole(n, 1), "batch": lambda n: whole(n, 1),
+    "source": text, "valid": float, "size": lambda n: whole(n, 1, LARGEST), "batch": lambda n: whole(n, 1, 1 << 31),
     "per_class": lambda n: whole(n, 1), "augment": text, "balance": text, "target": text, "strict": flag,
     "seed": whole,
 }  # fmt: skip

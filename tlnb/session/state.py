@@ -12,21 +12,21 @@ from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
-from tlnb.answers import LayerTable
 from tlnb.engine.advice.advice import Advice
-from tlnb.engine.advice.forgetting import OldData
 from tlnb.engine.advice.sweep import Sweep
-from tlnb.engine.data.data_print import data_print
-from tlnb.engine.data.load import Data
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.forgetting.measure import OldData
+from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.network.old_network import OldNetwork
-from tlnb.engine.saving.pending import Pending
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.optimizer_state import ByName
+from tlnb.engine.training.optim import ByName
+from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import NotReady
+from tlnb.session.answers import LayerTable
 
 Split = tuple[Samples, Samples]
 """Training and validation samples."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from tlnb.engine.features.routes import Routes
-from tlnb.engine.training.stopping import StopRequest
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.features.planner import Routes
 from tlnb.session.interrupts import Interrupts
 
 

@@ -6,22 +6,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from tlnb.engine.arguments import whole_number
-from tlnb.engine.features.routes import Wish
-from tlnb.engine.rates import lr_finder
-from tlnb.engine.rates.lr_curve import LRCurve
-from tlnb.engine.rates.suggest import rule_for
-from tlnb.engine.saving.pending import Pending
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.arguments import whole_number
+from tlnb.engine.core.interrupts import Stopped
+from tlnb.engine.core.seeds import own_random_state
+from tlnb.engine.features.planner import Route, Shortcut, Wish
+from tlnb.engine.training import lr_finder
 from tlnb.engine.training import plan as plans
-from tlnb.engine.training import range_test
-from tlnb.engine.training.default_plan import default_plan
-from tlnb.engine.training.history import Run, StageResult, spans
-from tlnb.engine.training.micro import free_after, out_of_memory
-from tlnb.engine.training.optimizer_state import load_named_state
-from tlnb.engine.training.route import Route, Shortcut
+from tlnb.engine.training.history import Run
+from tlnb.engine.training.loop import run_stage
+from tlnb.engine.training.lr_curve import LRCurve, rule_for
+from tlnb.engine.training.optim import load_named_state
+from tlnb.engine.training.passes import free_after, out_of_memory
+from tlnb.engine.training.plan import default_plan
+from tlnb.engine.training.records import StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
-from tlnb.engine.training.stage_run import own_random_state, run_stage
-from tlnb.engine.training.stopping import Stopped
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
 from tlnb.session.change import Change, Store
@@ -75,7 +74,7 @@ class Training:
         stage = plans.one_stage("find a rate", state.need_ready(), state.frozen_indexes, keys)
         lr_finder.check(**settings)
         if steps is not None:
-            whole_number(steps, "--steps", range_test.LEAST)
+            whole_number(steps, "--steps", lr_finder.LEAST)
         stop = self._tools.stop
         with self._store.change() as change:
             trainer = self._trainer(change, stage, (stage,) if cache else None)
@@ -100,7 +99,7 @@ class Training:
         settings = usual | settings
         changes = getattr(samples_for(state, trainer.stage)[0], "transform", None)
         data = f"{state.data_fingerprint} {changes!r}"
-        key = range_test.key_of(trainer, steps, settings, data, state.step)
+        key = lr_finder.key_of(trainer, steps, settings, data, state.step)
         if self._last_test is None or self._last_test[0] != key:
 
             def on_test(done: int, total: int, rate: float, loss: float) -> None:
@@ -109,8 +108,8 @@ class Training:
                 else:
                     emit("on_test", done, total)
 
-            emit("on_test", 0, range_test.passes_of(trainer, steps))
-            curve = range_test.find_rate(trainer, self._tools.stop, on_test, steps=steps, **settings)
+            emit("on_test", 0, lr_finder.passes_of(trainer, steps))
+            curve = lr_finder.find_rate(trainer, self._tools.stop, on_test, steps=steps, **settings)
             self._last_test = key, curve
         return self._last_test[1]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from tlnb.answers import Lines
-from tlnb.engine.memory import free_bytes
-from tlnb.engine.network import freezing
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.optimizer_state import named_state
-from tlnb.engine.training.progress_state import affordable
+from tlnb.engine.core.machine import free_bytes
+from tlnb.engine.network import freeze
+from tlnb.engine.training.loop import affordable
+from tlnb.engine.training.optim import named_state
+from tlnb.engine.training.records import StageResult
 from tlnb.errors import NotReady
+from tlnb.session.answers import Lines
 from tlnb.session.change import Change
 from tlnb.session.hooks import Hook, StageUnderWay
 from tlnb.session.network import Network
@@ -37,7 +37,7 @@ class Undo(Hook):
         state, trainer = change.state, stage.trainer
         layers = state.need_layers()
         trained = [i for i in range(len(layers)) if i not in trainer.stage.frozen]
-        tensors = freezing.state_of(trainer.model, layers, trained)
+        tensors = freeze.state_of(trainer.model, layers, trained)
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors}
         point = UndoPoint(len(state.stages), state.head, stage.frozen_before, weights, state.moments)
         kept = list(state.undo[-(STEPS_BACK - 1) :])
@@ -81,7 +81,7 @@ class Undo(Hook):
         """Write the weights of an undo point into the network."""
         state = change.state
         layers = state.need_layers()
-        ours = dict(freezing.state_of(state.need_model().model, layers, range(len(layers))))
+        ours = dict(freeze.state_of(state.need_model().model, layers, range(len(layers))))
         change.journal.tensors(ours[name] for name in point.weights)
         with torch.no_grad():
             for name, tensor in point.weights.items():

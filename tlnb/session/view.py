@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from tlnb.answers import LayerTable
-from tlnb.engine.data.load import Data
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.features.planner import Routes
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.saving.pending import Pending
+from tlnb.session.answers import LayerTable
 from tlnb.session.state import SessionState, Split, Task
 
 

@@ -10,7 +10,7 @@ import traitlets
 
 from tlnb.engine.features.cost import best_cut, forward_flops, relative_cost
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.history import spans
+from tlnb.engine.training.records import spans
 from tlnb.errors import BadArguments
 from tlnb.session import Session
 from tlnb.widgets.view import Action, View, script

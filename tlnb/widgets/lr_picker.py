@@ -7,13 +7,12 @@ from typing import Any
 
 import traitlets
 
-from tlnb.answers import curve_html
-from tlnb.engine.rates.lr_curve import LRCurve
+from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session import Session
-from tlnb.widgets.training_part import TrainingPart
+from tlnb.session.answers import curve_html
+from tlnb.widgets.training_part import TrainingPart, curve_state
 from tlnb.widgets.view import Action, script
-from tlnb.widgets.watcher import curve_state
 
 
 class CurvePart(TrainingPart):

@@ -8,9 +8,9 @@ from typing import Any
 
 import traitlets
 
-from tlnb.answers import curve_html
 from tlnb.errors import BadArguments
 from tlnb.session import Session
+from tlnb.session.answers import curve_html
 from tlnb.widgets import twins
 from tlnb.widgets.layer_toggles import LayersPart
 from tlnb.widgets.lr_picker import CurvePart

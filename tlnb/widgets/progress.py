@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tlnb.progress import BarProgress, LineProgress, Listener
-from tlnb.widgets.watcher import RUNNING
+from tlnb.display.progress import BarProgress, LineProgress, Listener
+from tlnb.widgets.training_part import RUNNING
 
 _MOMENT = 0.7  # seconds; a shorter range test would only flicker
 

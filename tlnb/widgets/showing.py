@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tlnb.progress import Listener, default_listener, live
+from tlnb.display.progress import Listener, default_listener, live
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 # Named, not imported: loading the extension need not wait for torch.
 ANSWERS = {
-    ("tlnb.answers", "LayerTable"): "_layers",
-    ("tlnb.answers", "Change"): "_change",
-    ("tlnb.answers", "PanelCard"): "_panel",
-    ("tlnb.engine.rates.lr_curve", "LRCurve"): "_curve",
+    ("tlnb.session.answers", "LayerTable"): "_layers",
+    ("tlnb.session.answers", "Change"): "_change",
+    ("tlnb.session.answers", "PanelCard"): "_panel",
+    ("tlnb.engine.training.lr_curve", "LRCurve"): "_curve",
     ("tlnb.engine.training.history", "Run"): "_run",
 }
 
@@ -150,7 +150,7 @@ class Showing:
         return change._repr_html_() + twins.strip(table), view
 
     def _curve(self, curve: Any) -> tuple[str, Any]:
-        from tlnb.answers import curve_html
+        from tlnb.session.answers import curve_html
 
         return curve_html(curve), self._show_picker(curve)
 

@@ -6,9 +6,10 @@ from collections.abc import Collection, Sequence
 from html import escape
 from typing import Any
 
-from tlnb.answers import LayerTable, curve_html
-from tlnb.engine.table import Table
-from tlnb.engine.training.history import EpochRecord, Run, show_rate
+from tlnb.display.tables import Table
+from tlnb.engine.training.history import Run
+from tlnb.engine.training.records import EpochRecord, show_rate
+from tlnb.session.answers import LayerTable, curve_html
 
 TWIN = "tlnb-twin"  # a view that is on the page hides the elements of this class that carry its key
 ICE = (

@@ -54,7 +54,7 @@ class Outcome:
 
 def epochs_for(images: int) -> int:
     """Epochs of all layers for so many training photos, the same for every recipe."""
-    from tlnb.engine.training.default_plan import usual_epochs
+    from tlnb.engine.training.plan import usual_epochs
 
     return usual_epochs(images)
 

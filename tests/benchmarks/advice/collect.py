@@ -20,16 +20,17 @@ import torch
 from procedures import procedures, variants
 from tasks import AMOUNTS, LARGEST, SETS, Make, TaskSet
 
+from tests.benchmarks.advice.procedures import lengths
+from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
-from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.trial import TrialGround, try_plan
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.features.planner import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
-from tlnb.engine.training.default_plan import Traits
-from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.plan import Traits
 
 SCRATCH, ADVISED, FIGURES = "scratch", "advised", "figures"
 BEHIND = 0.05  # of the best at the first seed, from which on a procedure is not run at further seeds

@@ -21,17 +21,18 @@ import torch
 from collect import ADVISED, FIGURES, Known, usual
 from torch import Tensor
 
+from tests.benchmarks.advice.procedures import lengths
+from tlnb.engine.advice.advice import decide, write_plan
 from tlnb.engine.advice.figures import measure
-from tlnb.engine.advice.rule import decide, lengths, write_plan
 from tlnb.engine.advice.trial import TrialGround, try_plan
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes
+from tlnb.engine.features.planner import Routes
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap, find_layers
-from tlnb.engine.training.default_plan import Traits
-from tlnb.engine.training.tasks import Classification
+from tlnb.engine.training.plan import Traits
 
 SIDE = 96
 NETWORKS = ("mobilenet_v2", "squeezenet1_1")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from tlnb.engine.advice.rule import lengths
+
+def lengths(images: int) -> tuple[int, int, int]:
+    """Batch, epochs of a head alone, and epochs of anything more, that every procedure has for so many images."""
+    if images <= 100:
+        return 16, 20, 16
+    if images <= 400:
+        return 32, 15, 10
+    return 64, 10, 5
 
 
 def procedures(images: int) -> dict[str, str]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from procedures import procedures
 
-from tlnb.engine.advice.rule import MUCH
+from tlnb.engine.advice.advice import MUCH
 
 Domain, Amount, Seed = str, int, int
 ALL = tuple(procedures(1))

@@ -1,1 +1,1 @@
-"""How much to transfer and what is forgotten: measures of data and features, the advice, sweeps and guards."""
+"""How much to transfer: measures of data and features, the advice, trials and sweeps."""

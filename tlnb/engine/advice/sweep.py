@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from tlnb.display.tables import Table
 from tlnb.engine.advice.trial import TrialGround, try_plan
-from tlnb.engine.network.observe import quiet
-from tlnb.engine.table import Table
-from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.tasks import scores_of
+from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.network.trace import quiet
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

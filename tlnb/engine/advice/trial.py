@@ -10,22 +10,21 @@ from math import nan
 import torch
 from torch import nn
 
+from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.objectives import Task
+from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.routes import Routes, Wish
-from tlnb.engine.network import freezing
-from tlnb.engine.network.duplicate import duplicate
+from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
+from tlnb.engine.network import freeze
 from tlnb.engine.network.head import new_head, replace
 from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.engine.network.renewal import renew
 from tlnb.engine.training import plan
-from tlnb.engine.training.history import StageResult
-from tlnb.engine.training.order import seed_for
-from tlnb.engine.training.route import Route, Shortcut
+from tlnb.engine.training.loop import run_stage
+from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stage_run import run_stage
-from tlnb.engine.training.stopping import Stopped, StopRequest
-from tlnb.engine.training.tasks import Task
 from tlnb.engine.training.trainer import StageTrainer
 
 Emit = Callable[..., None]
@@ -132,7 +131,7 @@ def _stage(
 ) -> tuple[float, float]:  # fmt: skip
     """Train the first of these stages; loss and figure, which are NaN where other stages follow."""
     stage = stages[0]
-    freezing.apply(model, layers, stage.frozen)
+    freeze.apply(model, layers, stage.frozen)
     trainer = _SeldomMeasured(
         model, layers, stage, Route(*ground.samples, model, ground.device), number=number,
         batch=stage.batch or ground.batch, seed=seed, task=ground.task,

@@ -9,13 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.machine import ahead, pool
+from tlnb.engine.core.seeds import own_stream, seed_for
 from tlnb.engine.data.augment import transform_for
 from tlnb.engine.data.readers import fit_tensor
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.features.prefetch import ahead
-from tlnb.engine.threads import pool
-from tlnb.engine.training.order import seed_for
-from tlnb.engine.training.random_streams import own_stream
 from tlnb.errors import DataError
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tlnb.engine.data.collated import CollatedSamples, Pipeline
-from tlnb.engine.data.decoded import DecodedSamples
-from tlnb.engine.data.item_digest import item_digest
+from tlnb.engine.core.fingerprint import item_digest
+from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, TensorReader
-from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
-from tlnb.engine.data.store import picture_budget
+from tlnb.engine.data.samples import CollatedSamples, ImageSamples, Pipeline, Samples, TensorSamples
 
 OnBroken = Callable[[str, str], None]
 

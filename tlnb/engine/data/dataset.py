@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 
+from tlnb.display.tables import Table, few, printable
+from tlnb.engine.core.objectives import Classification, MultiLabel, Task
 from tlnb.engine.data.augment import describe
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.collections import Collection
-from tlnb.engine.data.decoded import DecodedSamples
+from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.data.splits import repeated_to_balance
-from tlnb.engine.printable import few, printable
-from tlnb.engine.table import Table
-from tlnb.engine.training.tasks import Classification, MultiLabel, Task
+from tlnb.engine.data.split import repeated_to_balance
 
 SHOWN = 12  # problems in the text; the page has them all
 UNEVEN = 3.0  # from this ratio of the largest class to the smallest on, it is said

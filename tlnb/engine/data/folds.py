@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlnb.engine.arguments import whole_number
+from tlnb.display.tables import few, printable
+from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.data.chronology import Times, in_time
 from tlnb.engine.data.deal import deal
 from tlnb.engine.data.groups import Groups, joined, same_content
 from tlnb.engine.data.partition import check_reach, strata_of
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
 
 

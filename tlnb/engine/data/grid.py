@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tlnb.display.tables import Table
+from tlnb.engine.core.objectives import Classification, MultiLabel
+from tlnb.engine.core.seeds import batches
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.table import Table
-from tlnb.engine.training.order import batches
-from tlnb.engine.training.tasks import Classification, MultiLabel
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tlnb.engine.printable import few, printable
+from tlnb.display.tables import few, printable
 from tlnb.errors import DataError, did_you_mean
 
 PARENT, NEAR = "parent", "near"

@@ -11,19 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tlnb.engine.arguments import path_of
+from tlnb.display.tables import few, printable
+from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.leaks import leaks, repeats
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
-from tlnb.engine.data.sources import hugging_face, objects, torchvision_sets
-from tlnb.engine.data.sources.builtin import BUILTIN
+from tlnb.engine.data.sources import hugging_face, named, objects
 from tlnb.engine.data.sources.folder import read_folder
 from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.named import BUILTIN
 from tlnb.engine.data.sources.table import read_table
-from tlnb.engine.data.splits import first_per_class, split
-from tlnb.engine.printable import few, printable
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
+from tlnb.engine.data.split import first_per_class, leaks, repeats, split
 from tlnb.errors import DataError, did_you_mean
 
 __all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
@@ -91,7 +90,7 @@ def _find(source: object, request: SourceRequest) -> Found:
     if isinstance(source, str) and source in BUILTIN:
         return BUILTIN[source](request)
     if isinstance(source, str) and source.startswith("torchvision/"):
-        return torchvision_sets.read(source, request)
+        return named.read(source, request)
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source), request)
     if hugging_face.is_one(source):

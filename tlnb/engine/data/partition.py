@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlnb.engine.arguments import number_between
+from tlnb.display.tables import few, printable
+from tlnb.engine.core.arguments import number_between
 from tlnb.engine.data.chronology import Times, in_time
 from tlnb.engine.data.deal import deal
 from tlnb.engine.data.groups import Groups, joined, same_content
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
 
 PARTS = ("training", "validation", "test")

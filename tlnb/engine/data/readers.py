@@ -15,12 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from tlnb.engine.core.fingerprint import item_digest, tensors_digest
 from tlnb.engine.data.images.decode import decode_file, decode_image, reason_of
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
-from tlnb.engine.data.item_digest import item_digest
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.hashing import tensors_digest
 
 HASHED = 256 << 20  # bytes in all; up to this much, files are known by content, above it by size and time
 

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tlnb.engine.arguments import number_between, path_of, whole_number
+from tlnb.engine.core.arguments import number_between, path_of, whole_number
+from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.images.scale import PixelScale
-from tlnb.engine.memory import free_bytes
 from tlnb.errors import DataError, did_you_mean
 
 CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"

@@ -1,16 +1,19 @@
-"""Training and validation samples, as training asks for them: by index, in batches."""
+"""Samples, as training asks for them: by index, in batches; a choice of them; those of another's data set."""
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.seeds import own_stream, seed_for
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.hashing import tensors_digest
 
 
 class Samples(ABC):
@@ -146,3 +149,111 @@ def with_targets(samples: Samples, targets: Tensor) -> Samples:
     other = copy.copy(samples)
     other.targets = targets.to(torch.float32) if targets.is_floating_point() else targets
     return other
+
+
+class ChosenSamples(Samples):
+    """Some of the samples of a set, in a given order.
+
+    Args:
+        source: the whole set.
+        rows: int64 of shape (n,), places in it.
+    """
+
+    def __init__(self, source: Samples, rows: Tensor):
+        self.source, self.rows = source, rows
+        self.targets, self.random = source.targets[rows], source.random
+        self.at_hand = source.at_hand
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Network input for these places in the choice."""
+        return self.source.batch(self.rows[indices])
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """``batch`` for each, in order; prepared ahead where the source does so."""
+        return self.source.stream(self.rows[indices] for indices in batches)
+
+    def view(self, *numbers: int) -> Samples:
+        """The same choice, as a certain stage and epoch see it."""
+        return ChosenSamples(self.source.view(*numbers), self.rows) if self.random else self
+
+    def fingerprint(self) -> str:
+        """Of the source and the choice."""
+        return tensors_digest([("rows", self.rows)], note=self.source.fingerprint())
+
+
+def choose(samples: Samples, most: int, seed: int) -> Samples:
+    """At most so many samples, drawn at random; of classes, as evenly as they are there.
+
+    Args:
+        samples: the whole set; it is given back itself where it is small enough.
+        most: how many at most.
+        seed: of the choice.
+    """
+    if len(samples) <= most:
+        return samples
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
+    if samples.targets.is_floating_point():
+        return ChosenSamples(samples, order[:most].sort().values)
+    # Each sample's turn within its class; the first turns of all classes come first.
+    targets = samples.targets[order]
+    turn = torch.empty(len(order), dtype=torch.int64)
+    for c in targets.unique():
+        of_class = (targets == c).nonzero().flatten()
+        turn[of_class] = torch.arange(len(of_class)) * len(order) // len(of_class)
+    return ChosenSamples(samples, order[turn.argsort(stable=True)[:most]].sort().values)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """How another's data set makes network input.
+
+    Attributes:
+        item: gives the item (input and target) of a number.
+        collate: makes inputs, or inputs and targets, of a list of items.
+        random: items differ from call to call; as far as they draw from torch, they follow seed, view and
+            number then.
+        seed: that they follow.
+    """
+
+    item: Callable[[int], Any]
+    collate: Callable[[list[Any]], Any]
+    random: bool = False
+    seed: int = 0
+
+
+class CollatedSamples(Samples):
+    """Items of a data set, collated batch by batch into network input.
+
+    Args:
+        pipeline: makes it.
+        rows: number of each sample, int64 of shape (N,).
+        targets: of shape (N,) or (N, outputs).
+    """
+
+    def __init__(self, pipeline: Pipeline, rows: Tensor, targets: Tensor):
+        self.pipeline, self.rows, self.targets = pipeline, rows, targets
+        self.random = pipeline.random
+        self._numbers: tuple[int, ...] = ()
+
+    def view(self, *numbers: int) -> Samples:
+        """The items as a certain stage and epoch see them."""
+        if not self.random:
+            return self
+        other = copy.copy(self)
+        other._numbers = numbers
+        return other
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Inputs as the data set's collate function gives them: (B, ...)."""
+        items = []
+        for row in self.rows[indices].tolist():
+            with own_stream(seed_for(self.pipeline.seed, *self._numbers, row)):
+                items.append(self.pipeline.item(row))
+        made = self.pipeline.collate(items)
+        return made[0] if isinstance(made, tuple | list) else made
+
+    def fingerprint(self) -> str:
+        """Over the items, each as a batch of its own."""
+        one = (self.batch(row.reshape(1)) for row in self.rows.new_tensor(range(len(self))))
+        content = tensors_digest(((str(place), batch) for place, batch in enumerate(one)), str(self._numbers))
+        return tensors_digest([("targets", self.targets)], note=content)

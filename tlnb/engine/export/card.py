@@ -7,11 +7,11 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-from tlnb.engine.advice.forgetting import Forgetting
 from tlnb.engine.export.own_files import CARD
+from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.results import Results
-from tlnb.engine.training.history import StageResult, show_rate, spans
+from tlnb.engine.training.records import StageResult, show_rate, spans
 
 LICENCE = """## Licence and use
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -74,9 +75,15 @@ def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
     code = _BLOCK + _MAIN.format(predict=_PREDICT[path.suffix])
     with tempfile.TemporaryDirectory() as folder:
         save_file({"inputs": inputs.contiguous()}, Path(folder) / "in.safetensors")
+        # Isolated, and with the modules of this process: a torch.py of the user's in the folder is no part of it.
+        places = [
+            os.path.abspath(place) for place in sys.path if place and Path(place).resolve() != Path.cwd()
+        ]
+        code = f"import sys\nsys.path[:] = {places!r}\n{code}"
         done = subprocess.run(
-            [sys.executable, "-c", code, str(path.resolve()), folder], capture_output=True, text=True
-        )
+            [sys.executable, "-I", "-c", code, str(path.resolve()), folder], capture_output=True, text=True,
+            cwd=folder,
+        )  # fmt: skip
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ExportError(f"{path.name} was written but cannot be loaded again: {reason[:200]}")

@@ -7,12 +7,12 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.modules import set_training
+from tlnb.engine.core.objectives import Regression, kind_of, scores_of
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network.modes import set_training
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, scores_of
 
 FORMAT = 1
 
@@ -65,13 +65,6 @@ class Deployed(nn.Module):
         return scores.sigmoid() if self.task_kind == "labels" else scores * self.unit + self.zero
 
 
-def kind_of(task: object) -> str:
-    """``classes``, ``labels`` or ``values``."""
-    if isinstance(task, Classification):
-        return "classes"
-    return "labels" if isinstance(task, MultiLabel) else "values"
-
-
 def raw_inputs(samples: Samples, indices: Tensor) -> Tensor:
     """What :class:`Deployed` takes for these samples."""
     return samples.pixels(indices) if isinstance(samples, PictureSamples) else samples.batch(indices)
@@ -95,7 +88,7 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         "input": {
             "shape": ["batch", *first.shape[1:]],
             "dtype": str(first.dtype).removeprefix("torch."),
-            "what": _what(first, pictures),
+            "what": _what(first, pictures) + _scale(data),
         },
         "preprocess": preprocess,
         "output": "probabilities, one a class"
@@ -103,6 +96,15 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         else "values in the unit of the data",
         **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
     }
+
+
+def _scale(data: Data) -> str:
+    """How pictures on another scale, or of more bands, become such pixels."""
+    scale = data.scale
+    bands = f"; of the bands {', '.join(map(str, scale.bands))}" if scale.bands else ""
+    if scale.white is None:
+        return bands
+    return f"; of values from {scale.low:g} (black) to {scale.white:g} (white){bands}"
 
 
 def _what(first: Tensor, pictures: bool) -> str:

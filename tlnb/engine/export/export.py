@@ -17,10 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlnb.engine.arguments import path_of
+from tlnb.engine.checkpoint.file import reason_of
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.export.deployed import Deployed
-from tlnb.engine.network.tracing import flags
-from tlnb.engine.saving.checkpoint import reason_of
+from tlnb.engine.export.own_files import check_module_name
+from tlnb.engine.network.trace import flags
 from tlnb.errors import ExportError, did_you_mean
 
 KEY = "tlnb.json"
@@ -79,7 +80,7 @@ def target(path: str) -> Path:
     """The file that is meant; ``.safetensors`` where it has no ending.
 
     Raises:
-        ExportError: another ending.
+        ExportError: another ending, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
     place = place if place.suffix else place.with_suffix(".safetensors")
@@ -88,6 +89,8 @@ def target(path: str) -> Path:
             f"no export to {place.suffix}{did_you_mean(place.suffix, WRITERS)}; "
             f"there are {', '.join(WRITERS)}"
         )
+    if place.suffix == ".safetensors":  # its loader is a Python file of that name
+        check_module_name(place.with_suffix(".py"))
     return place
 
 

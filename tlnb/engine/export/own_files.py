@@ -1,11 +1,13 @@
-"""What is written over: files of an earlier export or script, and nothing else."""
+"""Files of an export or a script: they appear together or not at all, over earlier ones of their kind alone."""
 
 from __future__ import annotations
 
+import importlib.machinery
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from tlnb.engine.printable import printable
+from tlnb.display.tables import printable
 from tlnb.errors import ExportError
 
 CARD = "transferred with tlnb."
@@ -28,6 +30,27 @@ def check(files: Iterable[Path], told_by: Path, line: str) -> None:
     if there and not _says(told_by, line):
         raise ExportError(
             f"{printable(str(there[0]))} is there and was not written by such a command; take another name"
+        )
+
+
+def check_module_name(path: Path) -> None:
+    """See that a Python file would not hide a module: Python looks for modules in the folder of a notebook first.
+
+    Args:
+        path: ends in ``.py``.
+
+    Raises:
+        ExportError: it has the name of a module.
+    """
+    name, here = path.stem, Path.cwd()
+    elsewhere = [place for place in sys.path if place and Path(place).resolve() != here]
+    known = name in sys.builtin_module_names or name in sys.stdlib_module_names
+    if known or (
+        name.isidentifier() and importlib.machinery.PathFinder.find_spec(name, elsewhere) is not None
+    ):
+        raise ExportError(
+            f"{printable(path.name)} would hide the module {printable(name)} from every Python that is started in its "
+            f"folder; take another name, such as my_{printable(name)}"
         )
 
 

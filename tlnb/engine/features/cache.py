@@ -1,16 +1,21 @@
-"""Where features are kept, by cost and budget: on the accelerator, in memory, in a file, or nowhere."""
+"""Where features are kept, by cost and budget: on the accelerator, in memory, in a file, or nowhere.
+
+Batches that are gone through more than once and made once.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.machine import free_bytes
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.files import FeatureFolder, MappedRows
 from tlnb.engine.features.samples import Features
-from tlnb.engine.memory import free_bytes
 
 WORTH_A_FILE = 2.0  # seconds of computing, from which on features outlive the kernel
 WRITING_SHARE = 0.25  # of these seconds, that writing may take at most
@@ -193,3 +198,43 @@ def room(device: torch.device) -> int:
 def _device_budget(device: torch.device) -> int:
     """Bytes of an accelerator's own memory that features may take; 0 for a CPU, which has none."""
     return int(SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
+
+
+class HeldBatches:
+    """The batches of an order, each made when it is first asked for and kept while there is room.
+
+    The range test goes through the same few batches again and again. Where samples change at random, or run
+    through a frozen part whose output is not kept, making a batch costs far more than a step on it.
+
+    Args:
+        samples: what the batches are made of, as one view shows them.
+        order: numbers of the samples in each batch, int64.
+        budget: bytes that may be kept; None for a share of what is free where the batches lie.
+    """
+
+    def __init__(self, samples: Samples, order: Sequence[Tensor], budget: int | None = None):
+        self.samples, self.order, self.budget = samples, order, budget
+        self._kept: dict[int, Tensor] = {}
+        self._left: dict[torch.device, int] = {}
+
+    def stream(self) -> Iterator[Tensor]:
+        """Every batch in order, prepared ahead where the samples do so."""
+        for at, made in enumerate(self.samples.stream(self.order)):
+            yield self._keep(at, made)
+
+    def __getitem__(self, at: int) -> Tensor:
+        """The batch at a place of the order: a fresh tensor that the caller may change."""
+        kept = self._kept.get(at)
+        return self._keep(at, self.samples.batch(self.order[at])) if kept is None else kept.clone()
+
+    def _keep(self, at: int, made: Tensor) -> Tensor:
+        if self.samples.at_hand:
+            return made
+        left = self._left.get(made.device)
+        if left is None:
+            left = room(made.device) if self.budget is None else self.budget
+        if made.nbytes <= left:
+            left -= made.nbytes
+            self._kept[at] = made.clone()  # what is given away may be written to by an in-place layer
+        self._left[made.device] = left
+        return made

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from tlnb.engine.core.modules import set_training
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.network.modes import set_training
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Features in files that are mapped into memory: raw rows, and a small JSON file beside them that names them.
 
 The rows are complete on the disk before the JSON file appears, so a file that a killed kernel left behind is
-never taken for a whole one.
+never taken for a whole one. A checksum over the rows and what is said of them finds bytes that have changed since.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import mmap
 import os
 import shutil
 import time
+import zlib
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 CAP = 8 << 30  # bytes that the folder may hold, and never more than a quarter of the free disk
+_BLOCK = 16 << 20  # bytes of a file that are looked at at a time
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished file belongs to nobody
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.bfloat16, torch.float16)}
 
@@ -48,6 +50,14 @@ class MappedRows:
         """Let go of the pages that were read or written; they stay in the file and in the system's cache."""
         if hasattr(self._map, "madvise"):
             self._map.madvise(mmap.MADV_DONTNEED)
+
+    def checksum(self, about: str) -> str:
+        """CRC-32 over a text and the bytes of the rows, in hex; finds damage, not forgery."""
+        value, view = zlib.crc32(about.encode()), memoryview(self._map)
+        for start in range(0, len(view), _BLOCK):
+            value = zlib.crc32(view[start : start + _BLOCK], value)
+        self.release()
+        return f"{value:08x}"
 
     def flush(self) -> None:
         """Write everything to the disk."""
@@ -96,13 +106,16 @@ class FeatureFolder:
         return self._speed
 
     def find(self, key: str) -> tuple[MappedRows, dict[str, object]] | None:
-        """The rows of that key and their description, or None."""
+        """The rows of that key and their description, or None where there are none that are whole."""
         try:
             about = json.loads(self._about(key).read_text(encoding="utf-8"))
             rows = MappedRows(self._rows(key), tuple(about["shape"]), DTYPES[about["dtype"]])
+            known, told = about.pop("crc32"), json.dumps(about)
             about = {"seconds": float(about["seconds"]), "channels_last": bool(about["channels_last"])}
+            if rows.checksum(told) != known:
+                raise ValueError("bytes have changed")
             os.utime(self._about(key))  # used now: the last to be pruned
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return rows, about
 
@@ -141,6 +154,7 @@ class FeatureFolder:
             "seconds": seconds, "channels_last": channels_last,
         }  # fmt: skip
         draft = self._temporary()
+        about["crc32"] = mapped.checksum(json.dumps(about))
         draft.write_text(json.dumps(about), encoding="utf-8")
         os.replace(draft, self._about(key))
 

@@ -13,10 +13,10 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 
-from tlnb.engine.network.duplicate import duplicate
-from tlnb.engine.network.familiar import is_familiar
-from tlnb.engine.network.observe import quiet
+from tlnb.engine.core.modules import duplicate
+from tlnb.engine.network.forms import is_familiar
 from tlnb.engine.network.parts import Prefix
+from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)

@@ -1,20 +1,28 @@
-"""The key of cached features: a digest of all that they follow from, so that none is ever stale."""
+"""When kept features may be used: a key of all that they follow from, and a look at a few before each use.
+
+The key of features holds weights, code and settings, but not all that a network can depend on: hooks, globals, a
+list of tensors, a forward of its own. A few samples on the whole way tell, whatever it was that changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from types import CodeType
+from uuid import uuid4
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tlnb.engine.hashing import tensors_digest
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.parts import Prefix
+from tlnb.engine.network.trace import quiet
 
-FORMAT = "tlnb features 1"  # counts up when the way in which features are computed or stored changes
+FORMAT = "tlnb features 2"  # counts up when the way in which features are computed or stored changes
 
 
 def part_digest(part: Prefix) -> str:
@@ -56,38 +64,54 @@ def features_key(part: str, samples: str, form: str, cut: int) -> str:
 
 def _description(part: Prefix) -> Iterator[str]:
     yield str(part.graph.python_code("self").src)
+    whole, read = True, names_read(part.model)
     for name, module in part.shared_modules().items():
         yield f"{name}: {module!r}"  # with kernel sizes, strides and so on
         for path, inner in module.named_modules():
-            yield f"{name}.{path}: {_settings(inner)}"
-        for cls in sorted({type(m) for m in module.modules()}, key=_class_name):
-            yield _class_name(cls) + _code(cls)
+            found = described(inner, read)
+            whole &= not found.unknown
+            yield f"{name}.{path}: {found.text}"
+    if not whole:
+        # Nobody can tell whether what could not be written down is still the same: such features are never found again.
+        yield uuid4().hex
 
 
-def _settings(module: nn.Module) -> list[tuple[str, str]]:
-    """Plain attributes of a module; not every one is in its ``repr``."""
-    plain = (bool, int, float, str, tuple, type(None))
-    return [
-        (name, repr(value))
-        for name, value in sorted(vars(module).items())
-        if isinstance(value, plain) and name != "training" and not name.startswith("_")
-    ]
+LOOKED_AT = 8
+FAR = {torch.float32: 1e-3}  # relative error of the scores, from which on they are others
+FAR_IN_SHORT = 0.1  # likewise where features are kept in a shorter format
 
 
-def _class_name(cls: type[nn.Module]) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+def agrees(
+    model: nn.Module,
+    tail: nn.Module,
+    source: Samples,
+    kept: Samples,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> bool:
+    """Whether the tail makes of what is kept what the whole network makes of the samples.
+
+    Args:
+        model: the whole; its modes are put back.
+        tail: the part behind the cut.
+        source: samples that enter the model.
+        kept: the same samples as they enter the tail.
+        dtype: in which they are kept.
+        device: where the model is.
+    """
+    some = torch.linspace(0, len(source) - 1, min(LOOKED_AT, len(source))).long()
+    training = tail.training
+    try:
+        with quiet(model):
+            whole = scores_of(model(source.batch(some).to(device)))
+            short = scores_of(tail.eval()(kept.batch(some).to(device)))
+    finally:
+        tail.train(training)
+    return whole.shape == short.shape and _near(whole, short, FAR.get(dtype, FAR_IN_SHORT))
 
 
-def _code(cls: type[nn.Module]) -> str:
-    """What a class of the user's own computes; a notebook may define it again under the same name."""
-    if cls.__module__.startswith("torch.nn."):
-        return ""
-    codes = [v.__code__ for v in vars(cls).values() if hasattr(v, "__code__")]
-    return hashlib.sha256("".join(_code_parts(codes)).encode()).hexdigest()
-
-
-def _code_parts(codes: Iterable[CodeType]) -> Iterator[str]:
-    for code in codes:
-        constants = sorted(repr(c) for c in code.co_consts if isinstance(c, bool | int | float | str | tuple))
-        yield f"{code.co_code.hex()}{code.co_names}{constants}"
-        yield from _code_parts(c for c in code.co_consts if isinstance(c, CodeType))
+def _near(exact: Tensor, other: Tensor, far: float) -> bool:
+    exact, other = exact.flatten(1).double(), other.flatten(1).double()
+    if not exact.isfinite().all():
+        return True  # says nothing
+    return bool(((other - exact).norm(dim=1) <= far * exact.norm(dim=1)).all())

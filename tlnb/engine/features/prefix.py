@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from tlnb.engine.core.objectives import scores_of
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
 from tlnb.engine.features.fold import FastPart
 from tlnb.engine.features.samples import pack
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.network.tracing import flags
-from tlnb.engine.training.tasks import scores_of
+from tlnb.engine.network.trace import flags
 
 PROBE = 4  # samples that a format is tried on
 PASS_BATCH = {"cuda": 256}  # samples at a time; the same everywhere else, so that results repeat bit for bit

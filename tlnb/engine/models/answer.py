@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, scores_of
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.forms import tensors_in
-from tlnb.engine.network.observe import quiet
-from tlnb.engine.training.tasks import Classification, MultiLabel, scores_of
+from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
 _COUNTS = (3, 2, 5, 7, 4)  # samples to try with: as many as no other dimension of the input has

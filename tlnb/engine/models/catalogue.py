@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,15 @@ from typing import Any
 import torch
 import torchvision
 
-from tlnb.assets import WEIGHTS
-from tlnb.engine.arguments import path_of
+from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.modules import set_training
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import from_file, timm_models
 from tlnb.engine.models import weights as files
+from tlnb.engine.models.convnet5 import WEIGHTS
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.models.published import CONVNET5, IMAGENET, build, is_vit, preset, torchvision_names
-from tlnb.engine.network.auxiliary import auxiliary_heads
-from tlnb.engine.network.head import find_head
-from tlnb.engine.network.modes import set_training
+from tlnb.engine.network.head import auxiliary_heads, find_head
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
 __all__ = ["LoadedModel", "load_model", "names", "weight_names"]
@@ -74,6 +74,7 @@ def load_model(
     """
     # Random weights come from a stream of their own, so that loading neither depends on the user's random
     # state nor moves it.
+    name, weights = os.fspath(name), None if weights is None else os.fspath(weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)

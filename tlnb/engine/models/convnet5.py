@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from torch import Tensor, nn
+
+WEIGHTS = Path(__file__).parents[2] / "assets" / "convnet5.safetensors"
 
 WIDTHS = (32, 64, 128, 128, 128)
 HIDDEN = (256, 256)

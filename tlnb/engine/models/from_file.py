@@ -9,13 +9,12 @@ from typing import Any
 
 from torch import nn
 
+from tlnb.display.tables import printable
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
-from tlnb.engine.models.matching import Match, compare, first_few, shapes_of
 from tlnb.engine.models.published import Blueprint, blueprint, build
 from tlnb.engine.models.recognise import fit_sized, recognise_any
-from tlnb.engine.models.unwrap import StateDict
-from tlnb.engine.printable import printable
+from tlnb.engine.models.state_dicts import Match, StateDict, compare, first_few, shapes_of
 from tlnb.errors import WeightsError
 
 LARGEST = 2048  # pixels of a side, that a file may ask for; the network is tried at that size

@@ -10,8 +10,8 @@ from torch import nn
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import Input, LoadedModel
-from tlnb.engine.network.auxiliary import auxiliary_heads, is_auxiliary
-from tlnb.engine.network.observe import quiet
+from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
+from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
 _SIDES = (32, 28, 64, 224, 96, 128, 299, 16, 8)
@@ -38,6 +38,7 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
         notes.append(f"taken out of its {type(module).__name__}")
     if not any(True for _ in inner.parameters()):
         raise ModelError(f"{type(inner).__name__} has no weights, so there is nothing to train or freeze")
+    _check_precision(inner)
     seen, flexible = _input_of(inner, input_shape)
     if seen is None:
         notes.append(
@@ -55,6 +56,16 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
     )  # fmt: skip
     find_own_head(loaded)
     return loaded
+
+
+def _check_precision(module: nn.Module) -> None:
+    kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
+    if kinds and torch.float32 not in kinds:
+        kind = str(next(iter(kinds))).removeprefix("torch.")
+        raise ModelError(
+            f"the weights of {type(module).__name__} are {kind}, and its samples come in float32; "
+            "make them float32 first: net.float()"
+        )
 
 
 def find_own_head(loaded: LoadedModel) -> None:

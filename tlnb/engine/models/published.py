@@ -15,9 +15,8 @@ from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models.convnet5 import convnet5
-from tlnb.engine.models.matching import shapes_of
-from tlnb.engine.network.auxiliary import is_auxiliary
-from tlnb.engine.network.head import find_head
+from tlnb.engine.models.state_dicts import shapes_of
+from tlnb.engine.network.head import find_head, is_auxiliary
 
 CONVNET5 = "convnet5"
 IMAGENET = "imagenet"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import torchvision
 
-from tlnb.engine.models.matching import Match, match
 from tlnb.engine.models.published import CONVNET5, blueprint, is_vit, torchvision_names
-from tlnb.engine.models.unwrap import StateDict
+from tlnb.engine.models.state_dicts import Match, StateDict, match
 from tlnb.errors import WeightsError
 
 _TRIED = 4  # state dicts of one file

@@ -17,14 +17,13 @@ from urllib.request import getproxies
 import torchvision
 from torch import nn
 
-from tlnb.engine.arguments import path_of
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import weights as files
 from tlnb.engine.models.from_file import best_part, fill_plan
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
-from tlnb.engine.models.matching import Match, match
 from tlnb.engine.models.published import IMAGENET, Blueprint, without_storage
-from tlnb.engine.models.unwrap import StateDict
+from tlnb.engine.models.state_dicts import Match, StateDict, match
 from tlnb.engine.network.head import find_head
 from tlnb.errors import ModelError, WeightsError, did_you_mean
 
@@ -109,6 +108,22 @@ def _with_file(full: str, path: str | None, part: str | None) -> LoadedModel:
     for note in filled.notes:
         loaded.tell(note)
     return loaded
+
+
+def blueprint(name: str) -> Blueprint:
+    """Names and shapes of an architecture, made without its weights where that can be done.
+
+    Args:
+        name: ``timm/NAME`` or ``timm/NAME.TAG``.
+
+    Raises:
+        ModelError: timm is not installed, or has no such network.
+    """
+    full = name.removeprefix(PREFIX)
+    base, known = full.partition(".")[0], _timm().list_models()
+    if base not in known:
+        raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
+    return _blueprint(full)
 
 
 @cache

@@ -18,11 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tlnb.engine.arguments import path_of
+from tlnb.display.tables import printable
+from tlnb.engine.core.arguments import path_of
 from tlnb.engine.models.file_kinds import PICKLE, SAFETENSORS, TORCH, class_in, kind_of
-from tlnb.engine.models.matching import match
-from tlnb.engine.models.unwrap import StateDict, state_dicts, without_compiled
-from tlnb.engine.printable import printable
+from tlnb.engine.models.state_dicts import StateDict, match, state_dicts, without_compiled
 from tlnb.errors import WeightsError, did_you_mean
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")

@@ -1,5 +1,7 @@
 """Whether a network answers the same in another form than the one that it was written for.
 
+Networks whose code is known: written for every layout and for tracing, by torch, torchvision, timm and tlnb.
+
 Other forms are faster: images that lie with channels last, a traced graph. A form that fails, or gives other numbers
 or gradients, is not used.
 """
@@ -12,8 +14,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.network.observe import quiet
-from tlnb.engine.network.tracing import flags
+from tlnb.engine.network.trace import flags, quiet
+
+AUTHORS = ("torch", "torchvision", "timm", "tlnb")
+
+
+def is_familiar(model: nn.Module) -> bool:
+    """Whether no module of the model runs code of somebody else: a class, a hook or a forward of its own.
+
+    What is familiar was tried in every form that it may run in, so it need not be tried again at each load.
+    """
+    return all(_is_known(module) for module in model.modules())
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether something runs before or after the module's own forward, or in its backward pass."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, kind, None) for kind in kinds)
+
+
+def _is_known(module: nn.Module) -> bool:
+    author = type(module).__module__.partition(".")[0]
+    return author in AUTHORS and not has_hooks(module) and "forward" not in vars(module)
+
 
 FAR = 1e-3  # relative error, from which on numbers are others; sums in another order stay far below
 _SEED = 0

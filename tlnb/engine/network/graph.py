@@ -8,12 +8,13 @@ from difflib import SequenceMatcher
 
 from torch import fx
 
-from tlnb.engine.network.assemble import Assembly
-from tlnb.engine.network.flow import Flow, is_batch_size, reads_shape, single_tensor
-from tlnb.engine.network.parts import Prefix, Tail
-from tlnb.engine.network.reading import Traces
-from tlnb.engine.network.tracing import own_name
+from tlnb.engine.network.described import described, names_read
+from tlnb.engine.network.parts import Assembly, Prefix, Tail
+from tlnb.engine.network.reading import Flow, Traces, is_batch_size, reads_shape, single_tensor
+from tlnb.engine.network.trace import own_name
 from tlnb.errors import ModelError
+
+CHANGED = "the network computes otherwise than when it was loaded"
 
 
 class Graph:
@@ -32,11 +33,34 @@ class Graph:
         self.starts = tuple(starts)
         test, train = traces.test, traces.train
         self.twins = _twins(test, train)
+        self._traced_with = self._settings()[0]
         self._bounds = {0: Bound.at_input(traces)}
         for cut in range(1, len(starts)):
             bound = self._find_bound(cut)
             if bound is not None:
                 self._bounds[cut] = bound
+
+    def outdated(self) -> str:
+        """Why the graph may no longer be the model's, in half a sentence; empty where it is.
+
+        A graph holds attributes and globals as they were when it was traced.
+        """
+        texts, unknown = self._settings()
+        if unknown:
+            return f"the network reads something that cannot be compared ({unknown[0]})"
+        return "" if texts == self._traced_with else CHANGED
+
+    def _settings(self) -> tuple[list[str], list[str]]:
+        """What the code that stands in the graph computes with; of the modules that are called it looks nothing up."""
+        model = self.traces.holder.model
+        called = {own_name(str(n.target)) for n in self.traces.test.nodes if n.op == "call_module"}
+        read = names_read(model)
+        found = [
+            described(module, read)
+            for name, module in model.named_modules()
+            if not any(name[:end] in called for end in _ends(name))
+        ]
+        return [each.text for each in found], [kind for each in found for kind in each.unknown]
 
     @property
     def cuts(self) -> tuple[int, ...]:
@@ -166,6 +190,10 @@ class Graph:
         tensor = source.all_input_nodes[0] if reads_shape(source) else source
         shape = self.traces.seen[tensor].shape
         return shape is not None and shape[:1] == (self.traces.batch,)
+
+
+def _ends(name: str) -> list[int]:
+    return [*(i for i, letter in enumerate(name) if letter == "."), len(name)]
 
 
 class Bound:

@@ -11,12 +11,11 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from tlnb.engine.network.familiar import is_familiar
-from tlnb.engine.network.forms import alike
+from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.graph import Graph
-from tlnb.engine.network.observe import few
 from tlnb.engine.network.reading import Reading, read
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
+from tlnb.engine.network.trace import few
 from tlnb.errors import ModelError, did_you_mean
 
 OTHERWISE = (

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
-from tlnb.engine.network.familiar import has_hooks
+from tlnb.engine.network.forms import has_hooks
 from tlnb.errors import ModelError
 
 # Their insides are fused kernels or dynamic code, so the graph never goes in.

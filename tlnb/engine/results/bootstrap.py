@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tlnb.engine.printable import printable
-from tlnb.engine.results.intervals import wilson
+from tlnb.display.tables import printable
 from tlnb.engine.results.metrics import BLOCK, Score
+from tlnb.engine.results.scores import wilson
 from tlnb.errors import DataError
 
 DRAWS = 2000

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlnb.engine.arguments import number_between
-from tlnb.engine.figures import BLUE, INK, new_figure, plain
-from tlnb.engine.results.intervals import wilson
+from tlnb.display.figures import BLUE, INK, new_figure, plain
+from tlnb.engine.core.arguments import number_between
+from tlnb.engine.results.scores import wilson
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:

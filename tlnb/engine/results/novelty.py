@@ -1,9 +1,10 @@
 """``None of these``: samples that are like nothing that was learned.
 
-Two signs count alike, each in standard deviations over the validation samples: how small the largest score is
-(Hendrycks et al. 2022), and how far the features lie from the nearest training sample (Sun et al. 2022), as an
-angle seen from their mean. Features that were learned elsewhere tell kinds of things apart that the head never
-saw; scores tell what the head learned of its own classes. Neither alone is good on photos and on drawings.
+Two signs count, each in standard deviations over the validation samples: how small the largest probability is, as a
+logarithm (Hendrycks and Gimpel 2017), and, twice, how far the features lie from the nearest training sample (Sun
+et al. 2022), as an angle seen from their mean. Features that were learned elsewhere tell kinds of things apart that
+the head never saw; probabilities tell what the head learned of its own classes. Neither alone is good on photos,
+drawings, sounds and texts alike.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlnb.engine.arguments import number_between
+from tlnb.engine.core.arguments import number_between
 from tlnb.errors import CheckpointError, DataError
 
 FALSE_ALARMS = 0.05
+WEIGHTS = (1.0, 2.0)  # of probability and distance
 MOST = 2048  # training samples that are kept to be compared with
 BLOCK = 1 << 22  # similarities that are worked out at once
 NAMES = ("centre", "references", "scale", "threshold")
@@ -31,8 +33,8 @@ class Novelty:
     Attributes:
         centre: mean of the training features, float32 of shape (D,).
         references: directions of training features from there, of length 1, float32 of shape (R, D).
-        scale: mean and standard deviation over the validation samples of the negative largest score and of the
-            distance, float32 of shape (4,).
+        scale: mean and standard deviation over the validation samples of the negative logarithm of the largest
+            probability and of the distance, float32 of shape (4,).
         threshold: a sample above it is none of the classes; inf where there are too few samples to say.
         false_alarms: share of samples of the classes that are above it.
     """
@@ -50,8 +52,9 @@ class Novelty:
             features: what the head takes, (N, D).
             scores: what it gives, before softmax, (N, classes).
         """
-        signs = torch.stack([-scores.float().cpu().amax(1), self._distance(features)])
-        return ((signs - self.scale[::2, None]) / self.scale[1::2, None]).sum(0)
+        signs = torch.stack([_doubt(scores), self._distance(features)])
+        weights = signs.new_tensor(WEIGHTS)[:, None]
+        return (weights * (signs - self.scale[::2, None]) / self.scale[1::2, None]).sum(0)
 
     def none_of_these(self, features: Tensor, scores: Tensor) -> Tensor:
         """Which samples are none of the classes: bool (N,)."""
@@ -111,7 +114,7 @@ def fit_novelty(
     centre = train.detach().float().cpu().mean(0)
     references = _directions(train[_kept(len(train), targets, seed)], centre)
     plain = Novelty(centre, references, torch.tensor([0.0, 1.0, 0.0, 1.0]), math.inf, false_alarms)
-    signs = torch.stack([-scores.float().cpu().amax(1), plain._distance(valid)])
+    signs = torch.stack([_doubt(scores), plain._distance(valid)])
     spread = signs.std(1)
     scale = torch.stack([signs.mean(1), torch.where(spread > 0, spread, 1.0)], 1).flatten()
     fitted = Novelty(centre, references, scale, math.inf, false_alarms)
@@ -135,6 +138,10 @@ def _kept(count: int, targets: Tensor | None, seed: int) -> Tensor:
 
 def _directions(features: Tensor, centre: Tensor) -> Tensor:
     return functional.normalize(features.detach().float().cpu().flatten(1) - centre, dim=1)
+
+
+def _doubt(scores: Tensor) -> Tensor:
+    return -scores.detach().float().cpu().log_softmax(1).amax(1)
 
 
 def _nearest(ways: Tensor, references: Tensor) -> Tensor:

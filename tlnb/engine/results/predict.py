@@ -16,7 +16,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from tlnb.engine.arguments import path_of
+from tlnb.display.tables import Table, printable
+from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.machine import pool
+from tlnb.engine.core.modules import duplicate, set_training
+from tlnb.engine.core.objectives import kind_of, scores_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
@@ -26,14 +30,7 @@ from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
-from tlnb.engine.export.deployed import kind_of
-from tlnb.engine.network.duplicate import duplicate
-from tlnb.engine.network.familiar import is_familiar
-from tlnb.engine.network.modes import set_training
-from tlnb.engine.printable import printable
-from tlnb.engine.table import Table
-from tlnb.engine.threads import pool
-from tlnb.engine.training.tasks import scores_of
+from tlnb.engine.network.forms import is_familiar
 from tlnb.errors import DataError
 
 BATCH = 32

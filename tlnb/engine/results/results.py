@@ -1,7 +1,8 @@
-"""What a network gets right and wrong on the validation samples."""
+"""What a network gets right and wrong on the validation samples, and its worst mistakes as a grid."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -10,22 +11,105 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tlnb.display.figures import INK, VERMILION, as_html, new_figure, short
+from tlnb.display.tables import Table, printable
+from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.figures import as_html
-from tlnb.engine.printable import printable
-from tlnb.engine.results import confusion
-from tlnb.engine.results.calibration import Calibration
-from tlnb.engine.results.intervals import wilson
-from tlnb.engine.results.mistakes import Mistake, MistakeGrid, ranked
 from tlnb.engine.results.saliency import heat_maps
-from tlnb.engine.results.scores import per_class_rows, per_sample_loss, scores_over, value_rows
-from tlnb.engine.table import Table
-from tlnb.engine.training.tasks import Classification, Regression
+from tlnb.engine.results.scores import (
+    Calibration,
+    confusion_matrix,
+    draw_confusion,
+    per_class_rows,
+    per_sample_loss,
+    scores_over,
+    value_rows,
+    wilson,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+COLUMNS = 4
+LONGEST = 18  # letters of a name
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One sample that was taken for something else.
+
+    Attributes:
+        index: its number among the validation samples.
+        name: of its file, or ``sample 7``.
+        true: what it is.
+        predicted: what it was taken for.
+        loss: of this sample.
+        sure: probability of what was predicted; None for measured values.
+    """
+
+    index: int
+    name: str
+    true: str
+    predicted: str
+    loss: float
+    sure: float | None
+
+
+class MistakeGrid:
+    """Pictures of mistakes, each beside its heat map.
+
+    Attributes:
+        pixels: (N, C, H, W), uint8 in 0..255 or floating point in 0..1.
+        maps: (N, H, W) in 0..1.
+        method: how the maps were made.
+    """
+
+    def __init__(self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str):
+        self.mistakes, self.pixels, self.maps, self.method = tuple(mistakes), pixels, maps, method
+
+    @property
+    def figure(self) -> Figure:
+        """Two pictures a mistake: the sample, and the same in grey under its heat map."""
+        columns = min(COLUMNS, len(self.mistakes))
+        rows = -(-len(self.mistakes) // columns)
+        figure = new_figure(2.7 * columns, 1.85 * rows)
+        axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+        for ax in axes:
+            ax.set_axis_off()
+        for ax, mistake, pixels, heat in zip(axes, self.mistakes, self.pixels, self.maps, strict=False):
+            ax.imshow(_side_by_side(pixels, heat), interpolation="nearest")
+            sure = "" if mistake.sure is None else f" ({100 * mistake.sure:.0f} %)"
+            words = {"fontsize": 9, "parse_math": False}
+            ax.set_title(
+                f"taken for {short(mistake.predicted, LONGEST)}{sure}", color=VERMILION, pad=4, **words
+            )
+            true = f"is {short(mistake.true, LONGEST)} · loss {mistake.loss:.2f}"
+            ax.text(0.5, -0.04, true, transform=ax.transAxes, ha="center", va="top", color=INK, **words)
+        return figure
+
+
+def _side_by_side(pixels: Tensor, heat: Tensor) -> np.ndarray:
+    """The picture (C, H, W), a white strip, and the picture in grey under the map (H, W): RGB in 0..1."""
+    from matplotlib import colormaps
+
+    image = pixels.float().numpy() / (1 if pixels.is_floating_point() else 255)
+    colours = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
+    grey = np.repeat(image.mean(0)[..., None], 3, axis=2)
+    # Where nothing speaks, the picture is seen; where much does, the colour.
+    alpha = 0.7 * np.sqrt(heat.numpy())[..., None]
+    hot = colormaps["inferno"](heat.numpy())[..., :3]
+    strip = np.ones((image.shape[1], max(1, image.shape[2] // 24), 3))
+    return np.clip(np.concatenate([colours, strip, (1 - alpha) * grey + alpha * hot], axis=1), 0, 1)
+
+
+def ranked(losses: Tensor, wrong: Tensor, most: int) -> list[int]:
+    """Numbers of the samples that are wrong, the largest loss first."""
+    order = torch.argsort(losses, descending=True, stable=True)
+    return [int(i) for i in order if wrong[i]][:most]
+
 
 HEADERS = ("class", "precision", "recall", "F1", "samples")
 VALUE_HEADERS = ("value", "R²", "mean error", "root mean square")
@@ -90,7 +174,7 @@ class Results:
         """How often class i was taken for class j; for labels and values there is none: (0, 0)."""
         if self.kind != "classes":
             return np.zeros((0, 0), dtype=np.int64)
-        return confusion.count(self.targets, self.predicted, len(self.classes))
+        return confusion_matrix(self.targets, self.predicted, len(self.classes))
 
     @property
     def calibration(self) -> Calibration | None:
@@ -104,7 +188,7 @@ class Results:
     def plot(self, what: str = "confusion") -> Figure | None:
         """A picture: ``confusion``, ``calibration`` or ``mistakes``; None where there is none."""
         if what == "confusion":
-            return confusion.draw(self.confusion, self.classes) if self.kind == "classes" else None
+            return draw_confusion(self.confusion, self.classes) if self.kind == "classes" else None
         if what == "calibration":
             return self.calibration.figure if self.calibration else None
         if what == "mistakes":

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tlnb.engine.network.tracing import flags
-from tlnb.engine.training.tasks import scores_of
+from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.network.trace import flags
 
 _MAPS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.MaxPool2d)
 """Layers whose output is (B, C, H, W); a LayerNorm's may be (B, H, W, C)."""

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from tlnb.engine.results.calibration import Calibration
+from tlnb.engine.results.scores import Calibration
 from tlnb.errors import DataError
 
 COLD, HOT = 0.05, 20.0  # the temperatures that are looked at

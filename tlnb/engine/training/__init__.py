@@ -1,1 +1,1 @@
-"""Stages and plans, and the loop that trains them, which can be stopped and gone on with at any batch."""
+"""Stages, plans and rates, and the loop that trains, which can be stopped and gone on with at any batch."""

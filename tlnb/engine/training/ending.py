@@ -1,20 +1,122 @@
-"""How a stage ends: with what it learned, with a blend of before and after, or with what was there before."""
+"""How a stage ends: with what it learned, with a blend of before and after, or with what was there before.
+
+What that takes stands here too: copies of the weights, the best epoch, and the proof for frozen layers.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tlnb.engine.network import freezing
-from tlnb.engine.training.history import EpochRecord, show_metric
-from tlnb.engine.training.interrupts import to_the_end
+from tlnb.engine.core.interrupts import StopRequest, to_the_end
+from tlnb.engine.network import freeze
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.records import EpochRecord, show_metric
 from tlnb.engine.training.stage import AUTO
-from tlnb.engine.training.stopping import StopRequest
 from tlnb.engine.training.trainer import StageTrainer
+from tlnb.errors import TrainingError
+
+
+def copies_of_trainable(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train."""
+    trained = [layer.index for layer in layers if layer.index not in frozen]
+    for _, tensor in freeze.state_of(model, layers, trained):
+        yield tensor, tensor.detach().clone()
+
+
+def put_back(copies: list[tuple[Tensor, Tensor]]) -> None:
+    """Undo what happened since the copies were made."""
+    with torch.no_grad():
+        for tensor, copy in copies:
+            tensor.copy_(copy)
+
+
+class Best:
+    """Weights and buffers of the epoch with the lowest validation loss.
+
+    Args:
+        model: the network.
+        layers: its layers.
+        frozen: those that do not change.
+    """
+
+    def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
+        trained = [layer.index for layer in layers if layer.index not in frozen]
+        self._tensors = dict(freeze.state_of(model, layers, trained))
+        self.loss, self.epoch = float("inf"), 0
+        self.copies: dict[str, Tensor] = {}
+
+    def take(self, loss: float, epoch: int) -> None:
+        """Keep the weights as they are now, if no epoch before had so low a validation loss."""
+        if loss < self.loss:
+            self.loss, self.epoch = loss, epoch
+            self.copies = {
+                name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors.items()
+            }
+
+    def put_back(self) -> bool:
+        """Give the network the weights of the best epoch; False where there is none."""
+        with torch.no_grad():
+            for name, copy in self.copies.items():
+                self._tensors[name].copy_(copy)
+        return bool(self.copies)
+
+    def load(self, epoch: int, loss: float, copies: dict[str, Tensor]) -> None:
+        """Take over what was kept before a restart.
+
+        Raises:
+            KeyError: a name that the network does not have.
+        """
+        self.epoch, self.loss = epoch, loss
+        self.copies = {name: copies[name] for name in self._tensors} if copies else {}
+
+
+class FrozenDigest:
+    """The digest of the frozen layers, taken anew only where a tensor was written to.
+
+    torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest
+    at the end of a stage is always taken from the bytes.
+    """
+
+    def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
+        self._of = (model, layers, frozen)
+        self._tensors = [tensor for _, tensor in freeze.state_of(*self._of)]
+        self.value = self.taken_anew()
+
+    def now(self) -> str:
+        """The digest, from the bytes only if a write was counted since the last time."""
+        if self._counts() != self._seen:
+            self.taken_anew()
+        return self.value
+
+    def taken_anew(self) -> str:
+        """The digest of the bytes; empty where nothing is frozen."""
+        self.value = freeze.digest(*self._of) if self._of[2] else ""
+        self._seen = self._counts()
+        return self.value
+
+    def _counts(self) -> list[tuple[int, int]]:
+        return [(tensor.data_ptr(), tensor._version) for tensor in self._tensors]
+
+
+def promise_kept(before: str, after: str, names: str) -> None:
+    """Frozen means frozen.
+
+    Raises:
+        TrainingError: the digest of the frozen layers changed.
+    """
+    if before != after:
+        raise TrainingError(
+            f"frozen {names} changed during the stage; something outside tlnb wrote to them "
+            "(a training step of your own, or a reference kept elsewhere)"
+        )
+
 
 SHARES = (0.25, 0.5, 0.75)
 WORSE = 1.0  # standard errors of the score by which a stage may end worse before the network goes back
@@ -41,7 +143,7 @@ class Ending:
 def weights_of(trainer: StageTrainer) -> Weights:
     """Copies, in main memory, of all that the stage may change."""
     trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-    state = freezing.state_of(trainer.model, trainer.layers, trained)
+    state = freeze.state_of(trainer.model, trainer.layers, trained)
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
 
 
@@ -116,7 +218,7 @@ class _Ends:
 
     def __init__(self, trainer: StageTrainer, start: Mapping[str, Tensor]):
         trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-        self.now = dict(freezing.state_of(trainer.model, trainer.layers, trained))
+        self.now = dict(freeze.state_of(trainer.model, trainer.layers, trained))
         self.start, self.end = start, weights_of(trainer)
 
     @torch.no_grad()

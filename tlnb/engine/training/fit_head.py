@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.network.observe import quiet
+from tlnb.engine.network.trace import quiet
 from tlnb.engine.training.linear_fit import fit_linear
-from tlnb.engine.training.tasks import Classification, MultiLabel, Task, scores_of
 from tlnb.errors import TrainingError
 
 BATCH = 32

@@ -1,16 +1,47 @@
-"""The optimizer of a stage: one parameter group a layer, each with its share of the rate."""
+"""The optimizer of a stage: a parameter group a layer, its state by the parameters' names, its schedule."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import math
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tlnb.engine.network import freezing
+from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.stage import Stage
+
+WARM_UP = 0.3
+START_FACTOR = 1 / 25
+END_FACTOR = START_FACTOR * 1e-4
+
+
+def factor(schedule: str, step: int, steps: int) -> float:
+    """What the stage's rate is multiplied by at a step.
+
+    Args:
+        schedule: ``one-cycle`` (Smith and Topin 2018; the shape of ``torch.optim.lr_scheduler.OneCycleLR``
+            with its default settings: cosine from 1/25 to 1 over the first 30 % of the steps, then down to
+            1/250,000), ``cosine`` (from 1 to 0, Loshchilov and Hutter 2017) or ``constant``.
+        step: steps done so far in the stage, from 0.
+        steps: steps of the whole stage.
+    """
+    if schedule == "constant":
+        return 1.0
+    last = max(steps - 1, 1)
+    if schedule == "cosine":
+        return _cosine(1.0, 0.0, step / max(steps, 1))
+    peak = WARM_UP * steps - 1
+    if step <= peak:
+        return _cosine(START_FACTOR, 1.0, step / peak)
+    return _cosine(1.0, END_FACTOR, min((step - peak) / (last - peak), 1.0))
+
+
+def _cosine(start: float, end: float, progress: float) -> float:
+    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
+
 
 USUAL_WEIGHT_DECAY = {"adamw": 0.01, "sgd": 0.0}
 USUAL_MOMENTUM = 0.9
@@ -25,7 +56,7 @@ def make_optimizer(model: nn.Module, layers: LayerMap, stage: Stage) -> torch.op
     """
     groups = []
     for index, ratio in ratios(layers, stage).items():
-        parameters = freezing.trainable_parameters(model, layers[index])
+        parameters = freeze.trainable_parameters(model, layers[index])
         groups.append({"params": parameters, "layer": index, "name": layers[index].name, "ratio": ratio})
     momentum = USUAL_MOMENTUM if stage.momentum is None else stage.momentum
     weight_decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
@@ -56,3 +87,57 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Give each group its share of a rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["ratio"]
+
+
+ByName = dict[str, dict[str, Tensor]]
+"""For each parameter's name: ``exp_avg``, ``exp_avg_sq``, ``step`` (AdamW) or ``momentum_buffer`` (SGD)."""
+
+
+def named_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> ByName:
+    """Copies of the optimizer's state, in main memory.
+
+    Positions in a list of groups change with what is frozen; names stay.
+    """
+    return {
+        name: {
+            key: value.detach().to("cpu", copy=True)
+            for key, value in optimizer.state[parameter].items()
+            if isinstance(value, Tensor)
+        }
+        for name, parameter in model.named_parameters()
+        if parameter in optimizer.state
+    }
+
+
+def load_named_state(
+    model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Mapping[str, Tensor]]
+) -> int:
+    """Copy state into an optimizer, for the parameters that it holds; how many of them found theirs.
+
+    Parameters of another shape than their state start anew. The state given stays the caller's own: an
+    optimizer that took it over would change it by its next step.
+    """
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    found = 0
+    for name, parameter in model.named_parameters():
+        saved = state.get(name)
+        if id(parameter) not in held or not saved or not _fits(saved, parameter):
+            continue
+        fused = any(group.get("fused") for group in optimizer.param_groups)
+        optimizer.state[parameter] = {
+            # The step counter stays in main memory unless a fused kernel counts on the device.
+            key: value.to(parameter.device if key != "step" or fused else "cpu", copy=True)
+            for key, value in saved.items()
+        }
+        found += 1
+    return found
+
+
+def size_of_state(optimizer: torch.optim.Optimizer) -> int:
+    """Bytes of an optimizer's state."""
+    tensors = (v for state in optimizer.state.values() for v in state.values() if isinstance(v, Tensor))
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _fits(saved: Mapping[str, Tensor], parameter: nn.Parameter) -> bool:
+    return all(value.dim() == 0 or value.shape == parameter.shape for value in saved.values())

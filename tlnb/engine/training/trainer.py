@@ -10,22 +10,21 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.advice.guards import Guard
+from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.objectives import Task, scores_of
+from tlnb.engine.core.seeds import batches, count_batches
 from tlnb.engine.features import precision
-from tlnb.engine.network import freezing
-from tlnb.engine.network.auxiliary import AUXILIARY_WEIGHT, auxiliary_scores
-from tlnb.engine.network.held_still import HeldStill
+from tlnb.engine.features.planner import Route, Shortcut
+from tlnb.engine.network import freeze
+from tlnb.engine.network.freeze import HeldStill
+from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.rates.schedule import factor
-from tlnb.engine.training import micro, optim
+from tlnb.engine.training import optim, passes
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
-from tlnb.engine.training.history import EpochRecord
-from tlnb.engine.training.measuring import loss_and_figure
-from tlnb.engine.training.order import batches, count_batches
-from tlnb.engine.training.route import Route, Shortcut
+from tlnb.engine.training.optim import factor
+from tlnb.engine.training.passes import loss_and_figure
+from tlnb.engine.training.records import EpochRecord
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.stopping import StopRequest
-from tlnb.engine.training.tasks import Task, scores_of
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
 EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
@@ -33,6 +32,30 @@ EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory 
 
 class Diverged(Exception):
     """A loss that is not finite; the message says where."""
+
+
+class Guard:
+    """What all guards share: a pull that is added to the loss of each batch.
+
+    Args:
+        strength: what the pull is multiplied by.
+    """
+
+    def __init__(self, strength: float):
+        self.strength = strength
+
+    def begin(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Prepare for a stage, whose trainable weights are those that take gradients now."""
+
+    def penalty(self, indices: Tensor, forward: nn.Module, inputs: Tensor) -> Tensor:
+        """The term for a batch, as a tensor of no dimension.
+
+        Args:
+            indices: of its samples in the training set, (B,).
+            forward: from inputs to class scores.
+            inputs: what enters ``forward``.
+        """
+        raise NotImplementedError
 
 
 class StageTrainer:
@@ -78,7 +101,7 @@ class StageTrainer:
         self._step = step or self._usual_step
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
-        freezing.check_same_parameters(model, self.optimizer)
+        freeze.check_same_parameters(model, self.optimizer)
         self.guard: Guard | None = None
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
         self.epoch = 0
@@ -204,13 +227,13 @@ class StageTrainer:
             return self._loss_of(indices, inputs)
 
     def _loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:
-        return micro.within_memory(
+        return passes.within_memory(
             lambda: self._in_pieces(indices, inputs, lambda loss: None), lambda: self._halve(len(indices))
         )
 
     def gradient_of(self, indices: Tensor, inputs: Tensor | None) -> Tensor:
         """The loss of these samples, detached, with its gradient added to the weights'."""
-        return micro.within_memory(
+        return passes.within_memory(
             lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
             lambda: self._halve(len(indices)),
         )
@@ -229,7 +252,7 @@ class StageTrainer:
         """
         loss = self.gradient_of(indices, inputs)
         if probe:
-            freezing.check_gradients(self.model, self.layers)
+            freeze.check_gradients(self.model, self.layers)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
@@ -240,11 +263,11 @@ class StageTrainer:
             loss = self._loss(indices, inputs)
             use(loss)
             return loss.detach()
-        count = micro.count_pieces(len(indices), self.micro)
+        count = passes.count_pieces(len(indices), self.micro)
         pieces = list(indices.tensor_split(count))
         parts = inputs.tensor_split(count) if inputs is not None else [None] * count
         total = torch.zeros((), device=self.route.device)
-        weights = micro.shares(self.task, self.targets, pieces)
+        weights = passes.shares(self.task, self.targets, pieces)
         for piece, part, weight in zip(pieces, parts, weights, strict=True):
             loss = self._loss(piece, part) * weight
             use(loss)
@@ -306,7 +329,7 @@ class StageTrainer:
             Stopped: a stop was asked for meanwhile.
         """
         self.set_modes(training=False)
-        return micro.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
+        return passes.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
         route = self.route
@@ -345,7 +368,7 @@ class StageTrainer:
                 module.training = flag
         else:
             frozen = self.stage.frozen
-            freezing.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
+            freeze.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
             # The flags are the same in every epoch; there is no need to walk through all names again.
             self._modes[training] = [(module, module.training) for module in self.model.modules()]
         if self.route.forward is not self.model:

@@ -24,13 +24,13 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from tlnb.display.tables import printable
+from tlnb.engine.core.machine import pool
 from tlnb.engine.data.images import headers
 from tlnb.engine.data.images.decode import in_colour, not_opaque, own_header, reason_of
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
 from tlnb.engine.data.images.scale import PLAIN, PixelScale, check_values
 from tlnb.engine.data.images.tiff import tiff_values
-from tlnb.engine.printable import printable
-from tlnb.engine.threads import pool
 
 SECONDS = 10.0
 SMALL = 256 << 10  # bytes; smaller files are read whole

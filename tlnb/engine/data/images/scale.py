@@ -126,6 +126,6 @@ def scale_note(maxima: Sequence[float], white: float, brighter: int, of: str = "
     line = f"{of} from 0 to {most:.5g}: taken as pixels in which {white:g} is white (--range 0,{white:g})"
     if brighter:
         top = max(maxima)
-        are = "picture has" if brighter == 1 else "pictures have"
+        are = "pictures has" if brighter == 1 else "pictures have"
         line += f"; {brighter} of {len(maxima)} {are} brighter values, cut off there (--range 0,{top:.6g} keeps them)"
     return [line]

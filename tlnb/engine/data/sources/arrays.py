@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.data.collections import Collection, Pictures, Rows
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.images.scale import MOST, PixelScale, common_white, scale_note
 from tlnb.engine.data.readers import are_opacity, is_channels_first
 from tlnb.engine.data.request import USUAL, SourceRequest
-from tlnb.engine.memory import free_bytes
 from tlnb.errors import DataError
 
 Made = tuple[Callable[[Tensor], Collection], PixelScale, list[str]]
@@ -83,6 +83,8 @@ def _tensor(inputs: Any) -> Tensor:
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
         tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+    if not tensor.numel():
+        raise DataError(f"X of shape {tuple(tensor.shape)} holds no values")
     if tensor.is_floating_point():
         tensor = tensor.float()
         if not torch.isfinite(tensor).all():

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tlnb.display.tables import few, printable
 from tlnb.engine.data.request import NO_SPLIT, SourceRequest
+from tlnb.engine.data.sources.found import EVERY, TEST, TRAIN, VALID
 from tlnb.engine.data.sources.labels import are_numbers
-from tlnb.engine.data.sources.parts import EVERY, TEST, TRAIN, VALID
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError, did_you_mean
 
 PATHS = (

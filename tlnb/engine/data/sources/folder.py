@@ -1,26 +1,88 @@
-"""A folder of class folders, with or without a split."""
+"""A folder of class folders, with or without a split, walked without loops and without leaving it."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
+from tlnb.display.tables import few, printable
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.check import Problem, check_files
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, SourceRequest
-from tlnb.engine.data.sources.files import common_scale, known_digests
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import TEST, TRAIN, VALID, Found, common_scale, known_digests
 from tlnb.engine.data.sources.labels import composed
-from tlnb.engine.data.sources.parts import TEST, TRAIN, VALID
-from tlnb.engine.data.sources.walk import files_below, is_hidden
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
+
+# What systems and tools leave behind in every folder; not worth a word.
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "__pycache__"}
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is hidden by custom (``.DS_Store``), or left behind by a tool."""
+    return name.startswith((".", "~$")) or name.lower() in CLUTTER
+
+
+def files_below(folder: Path, root: Path, problems: list[Problem], *, links: bool = False) -> Iterator[str]:
+    """Paths of the files in a folder and its folders, relative to ``root``, in a settled order.
+
+    Args:
+        folder: where to look.
+        root: what may not be left: a link that leads out of it is listed and not followed.
+        problems: gets what was left out.
+        links: follow links that lead out.
+    """
+    home = "" if links else os.path.realpath(root)
+    yield from _walk(os.fspath(folder), os.fspath(root), home, {os.path.realpath(folder)}, problems)
+
+
+def _walk(folder: str, root: str, home: str, seen: set[str], problems: list[Problem]) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        problems.append(Problem(_shown_path(folder, root), f"cannot be opened: {error.strerror}"))
+        return
+    for entry in listed:
+        if is_hidden(entry.name):
+            continue
+        if entry.is_symlink() and (reason := link_problem(entry.path, home)):
+            problems.append(Problem(_shown_path(entry.path, root), reason))
+        elif entry.is_dir():
+            real = os.path.realpath(entry.path)
+            if real in seen:
+                problems.append(
+                    Problem(_shown_path(entry.path, root), "a link to a folder that is read already")
+                )
+                continue
+            seen.add(real)
+            yield from _walk(entry.path, root, home, seen, problems)
+        else:
+            yield os.path.relpath(entry.path, root) if ".." in entry.path else entry.path[len(root) + 1 :]
+
+
+def link_problem(path: str, home: str) -> str:
+    """Why a link is not followed; empty where it may be. ``home`` is what it may not leave; empty for anything."""
+    real = os.path.realpath(path)
+    if not os.path.exists(real):
+        return "a link to nothing, or in a circle"
+    return (
+        "" if not home or is_below(real, home) else "a link that leads out of the folder; --links follows it"
+    )
+
+
+def is_below(real: str, home: str) -> bool:
+    """Whether a path with links resolved lies in a folder with links resolved."""
+    return real == home or real.startswith(home.rstrip(os.sep) + os.sep)
+
+
+def _shown_path(path: str, root: str) -> str:
+    return printable(os.path.relpath(path, root))
 
 
 def read_folder(root: Path, request: SourceRequest) -> Found:
@@ -97,14 +159,15 @@ def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
             f"{printable(train.name)} is taken as a class, as it holds no class folders beside validation ones"
         ]
     notes = [f"beside {train.name}, not read: {few(tuple(map(printable, others)))}"] if others else []
-    if valid is not None and test is not None and valid in held:
+    if valid in held and test is not None:
         notes.append(f"{test.name} is left aside for the end; {valid.name} is measured on")
     elif valid is None and test in held:
         notes.append("measured on test, as there is no val folder")
-    elif held:
-        notes.append(f"{printable(valid.name)} holds no class folders; measured on {printable(held[0].name)}")  # type: ignore[union-attr]
-    elif valid is not None or test is not None:
-        notes.append(f"{printable((valid or test).name)} holds no class folders: not used")  # type: ignore[union-attr]
+    elif valid is not None and valid not in held:
+        instead = f"; measured on {printable(held[0].name)}" if held else ": not used"
+        notes.append(f"{printable(valid.name)} holds no class folders{instead}")
+    elif test is not None and test not in held:
+        notes.append(f"{printable(test.name)} holds no class folders: not used")
     return [train, *held[:1]], notes
 
 

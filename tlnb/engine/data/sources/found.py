@@ -1,13 +1,22 @@
-"""What a source answers."""
+"""What a source answers, what its parts are called, and what is known of the content of its files."""
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+import numpy as np
+
+from tlnb.engine.core.machine import pool
 from tlnb.engine.data.collections import Collection
-from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.images.scale import PLAIN, PixelScale
-from tlnb.engine.data.request import CLASSES
+from tlnb.engine.data.images.check import Problem, Verdict
+from tlnb.engine.data.images.decode import deep_values
+from tlnb.engine.data.images.scale import PLAIN, PixelScale, common_white, scale_note, white_above
+from tlnb.engine.data.readers import FileReader
+from tlnb.engine.data.request import CLASSES, SourceRequest
 
 
 @dataclass
@@ -33,3 +42,66 @@ class Found:
     notes: list[str] = field(default_factory=list)
     batch: int | None = None
     scale: PixelScale = PLAIN
+
+
+TRAIN = ("train", "training", "trainval", "tr")
+VALID = ("val", "valid", "validation", "dev", "eval", "va")
+TEST = ("test", "testing", "te")
+HELD = (*VALID, *TEST)
+EVERY = (*TRAIN, *HELD)
+
+SAMPLE = 64  # pictures by whose values white is found
+
+
+def known_digests(reader: FileReader, verdicts: Sequence[Verdict]) -> list[bytes | None]:
+    """For each file a digest of its bytes, or None where no other file can be equal to it.
+
+    Small files were read whole when they were checked. Of large ones only those are read that share their
+    size with another: files of different size are different.
+    """
+    sizes = Counter(verdict.size for verdict in verdicts if verdict.digest is None)
+    digests = [verdict.digest for verdict in verdicts]
+    twins = [i for i, v in enumerate(verdicts) if v.digest is None and sizes[v.size] > 1]
+    for index, digest in zip(twins, pool().map(lambda i: _digest(reader, i), twins), strict=True):
+        digests[index] = digest
+    return digests
+
+
+def common_scale(
+    paths: Sequence[Path], verdicts: Sequence[Verdict], request: SourceRequest
+) -> tuple[PixelScale, list[str]]:
+    """One scale for the pixels of a data set, by a sample of the files with more than eight bits; what to say of it."""
+    scale = request.scale
+    deep = [path for path, verdict in zip(paths, verdicts, strict=True) if verdict.deep]
+    if scale.white is not None or not deep:
+        return scale, []
+    chosen = [deep[round(place)] for place in np.linspace(0, len(deep) - 1, min(SAMPLE, len(deep)))]
+    maxima = [most for most in pool().map(lambda path: _brightest(path, scale), chosen) if most is not None]
+    if not maxima:
+        return scale, []
+    white, brighter = common_white(maxima)
+    whole = white_above(max(maxima))
+    note = scale_note(
+        maxima,
+        white,
+        brighter,
+        f"values of {len(deep)} deep pictures" if len(deep) < len(paths) else "values",
+    )
+    return PixelScale(0.0, white, scale.bands), note if whole > 1 else []
+
+
+def _brightest(path: Path, scale: PixelScale) -> float | None:
+    """The largest value of a picture; None where it cannot be read, which is told where it is needed."""
+    try:
+        values = deep_values(path.read_bytes())
+        return None if values is None else float(scale.chosen(values).max())
+    except Exception:  # decoders meet damaged files with almost any exception
+        return None
+
+
+def _digest(reader: FileReader, index: int) -> bytes | None:
+    try:
+        with open(reader.path(index), "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError:
+        return None

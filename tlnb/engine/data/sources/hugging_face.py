@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tlnb.display.tables import few
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import SourceRequest
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import HELD, TEST, TRAIN, Found
 from tlnb.engine.data.sources.labels import composed, encode
 from tlnb.engine.data.sources.objects import picture_scale
-from tlnb.engine.data.sources.parts import HELD, TEST, TRAIN
-from tlnb.engine.printable import few
 from tlnb.errors import DataError, did_you_mean
 
 _LOOKED_AT = 24  # pictures whose pixels are looked at to find one scale for all

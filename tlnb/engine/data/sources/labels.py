@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.display.tables import few, printable
 from tlnb.engine.data.request import CLASSES, LABELS, REGRESSION, USUAL, SourceRequest
-from tlnb.engine.printable import few, printable
 from tlnb.errors import DataError
 
 DELIMITERS = (";", "|", ",", " ")
@@ -70,6 +70,8 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
             _say_many(joined[kept], classes, notes)
     elif kind == LABELS:
         classes, codes = _labels(joined, names, delimiter, notes)
+        if request.target is None and joined.ndim == 2 and len(classes) > 1 and (codes.sum(1) == 1).all():
+            notes.append("each sample has exactly one label; --target classes takes them as classes")
     else:
         classes, codes = _values(joined, names)
     ends = np.cumsum([0, *map(len, arrays)])
@@ -170,9 +172,8 @@ def _labelled(array: np.ndarray, names: Names | None, notes: list[str]) -> np.nd
     rows = np.arange(len(array))
     if array.ndim != 1:
         return rows
-    words = array.dtype.kind == "U"
     values = set(array.tolist())
-    if words and not all(_is_whole(value) for value in values):
+    if not all(_is_whole(value) for value in values):
         return rows
     numbers = {value: int(float(value)) for value in values}
     others = {number for number in numbers.values() if number not in UNLABELLED}

@@ -25,7 +25,7 @@ from torch.utils.data import (
     default_collate,
 )
 
-from tlnb.engine.training.random_streams import own_stream
+from tlnb.engine.core.seeds import own_stream
 from tlnb.errors import DataError
 
 _DRAWN = 6  # items that are collated together and alone
@@ -92,7 +92,9 @@ def _sample(made: Loading, sampler: Any) -> None:
         return
     if type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == count:
         return
-    if type(sampler) is SubsetRandomSampler:
+    if hasattr(sampler, "set_epoch"):  # other samples in each epoch, or in each process
+        rows = []
+    elif type(sampler) is SubsetRandomSampler:
         rows = [int(index) for index in sampler.indices]
     else:
         rows = _fixed(sampler, count) if type(sampler) is not RandomSampler else []

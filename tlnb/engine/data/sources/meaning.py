@@ -16,9 +16,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import ConcatDataset, Subset
 
+from tlnb.display.tables import printable
 from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.data.sources.labels import composed
-from tlnb.engine.printable import printable
 from tlnb.errors import DataError
 
 EVENLY = 32  # items that are compared with the list of targets

@@ -11,18 +11,17 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
-from tlnb.engine.data.collated import Pipeline
+from tlnb.engine.core.seeds import own_stream
 from tlnb.engine.data.collections import Collection, Items, ReadPictures
 from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, SourceRequest
+from tlnb.engine.data.samples import Pipeline
 from tlnb.engine.data.sources.arrays import collection_of
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import HELD, TRAIN, Found
 from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
 from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
 from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
-from tlnb.engine.data.sources.parts import HELD, TRAIN
-from tlnb.engine.training.random_streams import own_stream
 from tlnb.errors import DataError
 
 _KINDS = (

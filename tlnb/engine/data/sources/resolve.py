@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tlnb.display.tables import printable
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.sources.folder import is_below, is_hidden
 from tlnb.engine.data.sources.labels import composed
-from tlnb.engine.data.sources.walk import is_below, is_hidden
-from tlnb.engine.printable import printable
 from tlnb.errors import DataError
 
 _DEEP, _FOLDERS = 3, 400  # how deep folders are looked for beside a table, and how many

@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tlnb.display.tables import printable
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.check import Problem, check_files
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
-from tlnb.engine.data.sources.files import common_scale, known_digests
 from tlnb.engine.data.sources.folder import remarks
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import Found, common_scale, known_digests
 from tlnb.engine.data.sources.labels import are_numbers, encode
 from tlnb.engine.data.sources.resolve import Resolver
-from tlnb.engine.printable import printable
 from tlnb.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", "|")

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.network.graph import Graph
-from tlnb.engine.network.tracing import own_name
+from tlnb.engine.network.trace import own_name
 
 
 class Chain:

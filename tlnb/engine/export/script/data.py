@@ -15,7 +15,7 @@ from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
-from tlnb.engine.data.splits import repeated_to_balance
+from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.export.script.augment import augment_code
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal

@@ -13,7 +13,7 @@ from torch import nn
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
-from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
 PLAIN = re.compile(r"torch\.nn\.modules\.\w+")

@@ -9,14 +9,14 @@ from typing import Any
 
 from torch import Tensor
 
+from tlnb.display.tables import printable
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.export.script.refusals import check
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.printable import printable
-from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
 Fetch = Callable[[dict[str, Any]], tuple[Data, tuple[Samples, Samples]]]

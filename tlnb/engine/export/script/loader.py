@@ -6,12 +6,13 @@ from pathlib import Path
 
 import torch
 
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
+from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.export.script.network import build_code
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.training.tasks import Classification, MultiLabel, Regression, Task
 
 _LOAD = '''def load():
     """The network with its weights, in test mode."""
@@ -30,7 +31,7 @@ def predict(model, pixels):
 
 def read_picture(path):
     """A picture file as :func:`predict` takes it: uint8 (1, C, H, W)."""
-    picture = ImageOps.exif_transpose(Image.open(path)).convert({mode})
+    picture = ImageOps.exif_transpose(Image.open(path)){deep}.convert({mode})
 {resize}
     return picture.unsqueeze(0)
 
@@ -42,6 +43,12 @@ if __name__ == "__main__":
             answers = predict(network, read_picture(name))[0].tolist()
         best = max(range(len(CLASSES)), key=answers.__getitem__)
         print(f"{{name}}: {{CLASSES[best]}} ({{answers[best]:.3f}})")'''
+
+_DEEP = """
+    if picture.mode.startswith(("I", "F")):  # more than eight bits: {low:g} is black, {white:g} white
+        values = (np.asarray(picture, np.float64) - {low:g}) * (255 / {span:g})
+        picture = Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8))
+    picture = picture"""
 
 _OTHERS = '''def predict(model, inputs):
     """{what} of inputs (B, {shape})."""
@@ -95,7 +102,12 @@ def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
     top, span = ("1.0", "floating point in 0..1") if floating else ("255.0", "uint8 in 0..255")
     shape = ", ".join(map(str, (preprocess.channels, *preprocess.size)))
     mode = literal("L" if preprocess.channels == 1 else "RGB")
+    scale, deep = getattr(samples, "scale", PLAIN), ""
+    if scale.white is not None:
+        deep = _DEEP.format(low=scale.low, white=scale.white, span=scale.white - scale.low)
+        imports.add("import numpy as np")
     return _PICTURES.format(
+        deep=deep,
         mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task), shape=shape, span=span,
         answer=_answer(task, scores.format(top=top)), mode=mode,
         resize=_resize(samples, floating),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.export.script import fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
@@ -9,10 +10,8 @@ from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal
-from tlnb.engine.network.auxiliary import is_auxiliary
-from tlnb.engine.rates.schedule import START_FACTOR, WARM_UP
-from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
-from tlnb.engine.training.tasks import Classification, Regression
+from tlnb.engine.network.head import is_auxiliary
+from tlnb.engine.training.optim import START_FACTOR, USUAL_MOMENTUM, USUAL_WEIGHT_DECAY, WARM_UP
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tlnb.engine.data.augment import NONE
-from tlnb.engine.training.history import StageResult
+from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
 STAGE_KEYS = frozenset(

@@ -10,10 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from tlnb.engine.export.own_files import SCRIPT, check
-from tlnb.engine.printable import printable
-from tlnb.engine.saving.atomic import whole_files
-from tlnb.engine.saving.checkpoint import reason_of
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint.file import reason_of, whole_files
+from tlnb.engine.export.own_files import SCRIPT, check, check_module_name
 from tlnb.errors import ExportError
 
 
@@ -34,9 +33,10 @@ class Script:
         """Write the script and the files beside it.
 
         Raises:
-            ExportError: the place cannot be written, or something else stands there.
+            ExportError: the place cannot be written, something else stands there, or the name is a module's.
         """
         check([path, *(path.with_name(name) for name in self.files)], path, SCRIPT)
+        check_module_name(path)
         try:
             with whole_files(path.parent, first=path.name) as place:
                 for name, content in self.files.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.data.augment import NONE
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.training.tasks import Classification, MultiLabel
 from tlnb.errors import ExportError
 
 PRESETS = ("light", "standard", "strong")

@@ -12,7 +12,7 @@ from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal, numbered, of_data, wrapped
-from tlnb.engine.training.history import show_metric
+from tlnb.engine.training.records import show_metric
 from tlnb.errors import ExportError
 
 _RULE = "# {}\n\n\n"

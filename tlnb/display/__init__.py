@@ -1,0 +1,1 @@
+"""How results look: tables, figures, progress; it knows nothing of networks."""

@@ -1,0 +1,377 @@
+"""Networks in a checkpoint: built again without a line of code from the file.
+
+What is kept is a name from a list, sizes, and the form of the heads, which are linear layers, 1×1
+convolutions and ReLUs. A module of the user's own cannot be built from that; it has to be there already.
+
+The network of before training in a checkpoint: only what training has changed since is written.
+
+Forgetting, blends and the guards against forgetting are measured against that network, so a session that comes
+back needs it. A tensor that still has its old bytes stands in the file once, as the network's own: a network
+whose body is frozen costs nothing more, one that is trained as a whole its own size again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint.fields import Plain, flag, optional, text, texts, whole, wholes
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.forgetting.old_network import OldNetwork
+from tlnb.engine.models import timm_models
+from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.models.published import CONVNET5, Blueprint, blueprint, build, torchvision_names
+from tlnb.engine.models.state_dicts import compare
+from tlnb.errors import CheckpointError
+
+LARGEST = 4096  # pixels of a side
+MOST_NUMBERS = 1 << 26  # in one sample
+WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_TYPES = {str(kind): kind for kind in (*_FLOATS, torch.int64, torch.int32, torch.uint8)}
+
+
+def network_to(loaded: LoadedModel) -> Plain:
+    """What has to be known to build and use a network again."""
+    return {
+        "name": loaded.name,
+        "kind": type(loaded.model).__name__,
+        "own": loaded.own,
+        "weights": loaded.weights,
+        "preprocess": loaded.preprocess.to_dict(),
+        "categories": None if loaded.categories is None else list(loaded.categories),
+        "head": loaded.head,
+        "side_heads": list(loaded.side_heads),
+        "behind": loaded.behind,
+        "notes": list(loaded.notes),
+        "input": None if loaded.input is None else [list(loaded.input.shape), str(loaded.input.dtype)],
+        "any_size": loaded.any_size,
+        "task": loaded.task,
+        "image_size": _image_size(loaded.model),
+    }
+
+
+def network_from(
+    plain: Plain, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
+) -> LoadedModel:
+    """The network, its weights still to be filled in and its heads those of the architecture.
+
+    Args:
+        plain: what ``network_to`` gave.
+        own: the network that the session has, for a module of the user's.
+        saved: its tensors; nothing of its size is made where they do not fill it. None to build it in any case.
+
+    Raises:
+        CheckpointError: it cannot be built here.
+    """
+    name, kind = text(plain["name"]), text(plain["kind"])
+    preprocess = Preprocess.from_dict(plain["preprocess"])
+    numbers = (*preprocess.mean, *preprocess.std)
+    if (
+        preprocess.channels * math.prod(preprocess.size) > MOST_NUMBERS
+        or max(map(abs, numbers)) > MOST_NUMBERS
+    ):
+        raise ValueError("no pictures are prepared so")
+    model, fresh = (
+        _own(own, kind) if flag(plain["own"]) else _build(name, optional(_side, plain["image_size"]), saved)
+    )
+    return LoadedModel(
+        model,
+        name,
+        text(plain["weights"]),
+        preprocess,
+        optional(texts, plain["categories"]),
+        text(plain["head"]),
+        texts(plain["side_heads"]),
+        texts(plain["notes"]),
+        optional(_input, plain["input"]),
+        flag(plain["any_size"]),
+        flag(plain["own"]),
+        text(plain["task"]),
+        fresh,
+        own.fixed if own is not None and own.model is model else frozenset(),
+        behind=text(plain.get("behind", "")),
+    )
+
+
+def _own(own: LoadedModel | None, kind: str) -> tuple[nn.Module, None]:
+    if own is None or not own.own or type(own.model).__name__ != kind:
+        raise CheckpointError(
+            f"the checkpoint is of a module of your own, {kind}; load it first (%tl_load $net), then resume"
+        )
+    return own.model, None
+
+
+def _side(value: object) -> int:
+    return whole(value, 1, LARGEST)
+
+
+def _check_filled(plan: Blueprint, saved: Mapping[str, Tensor] | None) -> None:
+    if saved is None:
+        return
+    found = compare(plan.shapes, dict(saved)).without(lambda name: not plan.is_body(name))
+    there = sum(tensor.numel() for tensor in found.tensors.values())
+    if 2 * there < sum(math.prod(shape) for name, shape in plan.shapes.items() if plan.is_body(name)):
+        raise CheckpointError(f"the checkpoint does not fill {plan.name}: {found.describe()}")
+
+
+def _build(
+    name: str, image_size: int | None, saved: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, Callable[[], nn.Module] | None]:
+    with torch.random.fork_rng():
+        if name.startswith(timm_models.PREFIX):
+            _check_filled(timm_models.blueprint(name), saved)
+            loaded = timm_models.load(name, timm_models.NO_WEIGHTS, lambda text: None)
+            return loaded.model.eval(), loaded.fresh
+        if name != CONVNET5 and name not in torchvision_names():
+            raise CheckpointError(f"the checkpoint names a network that is not known here: {name!r}")
+        _check_filled(blueprint(name, image_size), saved)
+        fresh = partial(build, name, image_size=image_size)
+        return fresh().eval(), fresh
+
+
+def _image_size(model: nn.Module) -> int | None:
+    size = getattr(model, "image_size", None)
+    return size if isinstance(size, int) else None
+
+
+def _input(plain: Any) -> Input:
+    shape, dtype = plain
+    if math.prod(wholes(shape)) > MOST_NUMBERS:
+        raise ValueError("no network takes samples of so many numbers")
+    return Input(wholes(shape), _TYPES[dtype])
+
+
+# ---------------------------------------------------------------- heads
+
+
+def head_to(module: nn.Module) -> Any:
+    """The form of a head; None for one that only its architecture can build."""
+    if type(module) is nn.Linear:
+        return ["linear", module.in_features, module.out_features, module.bias is not None]
+    if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
+        plain = ["convolution", module.in_channels, module.out_channels, module.bias is not None]
+        return plain + _geometry(module)
+    if type(module) is nn.ReLU:
+        return ["relu"]
+    if type(module) is nn.Identity:
+        return ["identity"]
+    if type(module) is nn.Sequential:
+        parts = [head_to(part) for part in module]
+        return None if None in parts else ["sequence", *parts]
+    return None
+
+
+def head_from(plain: Any, depth: int = 0) -> nn.Module:
+    """A head of that form; its weights are still to be filled in."""
+    kind, *rest = plain
+    if kind in ("linear", "convolution"):
+        inputs, outputs = whole(rest[0], 1), whole(rest[1], 1)
+        if inputs * outputs > WIDEST * 64 or max(inputs, outputs) > WIDEST:
+            raise ValueError("no head is so large")
+        bias, sizes = flag(rest[2]), _sizes(rest[3:]) if kind == "convolution" else ((1, 1),)
+        if inputs * outputs * sizes[0][0] * sizes[0][1] > WIDEST * 64:
+            raise ValueError("no head is so large")
+        with torch.device("meta"):
+            if kind == "linear":
+                return nn.Linear(inputs, outputs, bias)
+            kernel, *others = sizes
+            named = dict(zip(("stride", "padding", "dilation"), others, strict=False))
+            return nn.Conv2d(inputs, outputs, kernel, bias=bias, **named)
+    if kind == "relu" and not rest:
+        return nn.ReLU()
+    if kind == "identity" and not rest:
+        return nn.Identity()
+    if kind == "sequence" and depth == 0:
+        return nn.Sequential(*(head_from(part, 1) for part in rest))
+    raise ValueError(f"{kind!r} is no part of a head")
+
+
+def _geometry(module: nn.Conv2d) -> list[Any]:
+    """Kernel, stride, padding and dilation; nothing for a 1×1 convolution as it usually is."""
+    told = [module.kernel_size, module.stride, module.padding, module.dilation]
+    if told == [(1, 1), (1, 1), (0, 0), (1, 1)]:
+        return []
+    return [value if isinstance(value, str) else list(value) for value in told]
+
+
+def _sizes(plain: list[Any]) -> tuple[Any, ...]:
+    if not plain:
+        return ((1, 1),)
+    kernel, stride, padding, dilation = plain
+    pairs = [wholes(value) for value in (kernel, stride, dilation)]
+    if not isinstance(padding, str):
+        pairs.append(wholes(padding))
+    elif padding not in ("same", "valid"):
+        raise ValueError(f"{padding!r} is no padding")
+    if any(len(pair) != 2 or max(pair) > 1024 for pair in pairs) or min(min(pair) for pair in pairs[:3]) < 1:
+        raise ValueError("no convolution is like that")
+    return pairs[0], pairs[1], padding if isinstance(padding, str) else pairs[3], pairs[2]
+
+
+# ---------------------------------------------------------------- tensors
+
+
+def tensors_of(module: nn.Module) -> dict[str, Tensor]:
+    """Every weight and buffer, each once, also buffers that a state dict leaves out."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def check_fit(module: nn.Module, saved: Mapping[str, Tensor], what: str) -> None:
+    """Names, shapes and types agree.
+
+    Raises:
+        CheckpointError: names the first that does not.
+    """
+    ours = tensors_of(module)
+    for name in sorted(ours.keys() ^ saved.keys()):
+        where = "the checkpoint" if name in ours else what
+        raise CheckpointError(f"the checkpoint does not fit {what}: {where} has no {printable(name)!r}")
+    for name, tensor in ours.items():
+        if tensor.shape != saved[name].shape or tensor.dtype != saved[name].dtype:
+            theirs = f"{tuple(saved[name].shape)} {saved[name].dtype}"
+            raise CheckpointError(
+                f"the checkpoint does not fit {what}: {name} is {theirs} there, "
+                f"{tuple(tensor.shape)} {tensor.dtype} here"
+            )
+
+
+def fill(module: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Copy tensors that fit into a module, in place."""
+    with torch.no_grad():
+        for name, tensor in tensors_of(module).items():
+            tensor.copy_(saved[name])
+
+
+def filled_head(plain: Any, saved: Mapping[str, Tensor], what: str) -> nn.Module:
+    """A head of that form with these weights.
+
+    Raises:
+        CheckpointError: they do not fit it.
+    """
+    module = head_from(plain)
+    check_sizes(module, saved, what)
+    module = module.to_empty(device="cpu")
+    module = module.to(next(iter(saved.values())).dtype) if saved else module
+    check_fit(module, saved, what)
+    fill(module, saved)
+    return module.eval()
+
+
+def check_sizes(module: nn.Module, saved: Mapping[str, Tensor], what: str) -> None:
+    """Names and shapes agree; read before anything of that size is made.
+
+    Raises:
+        CheckpointError: they do not.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors_of(module).items()}
+    if shapes != {name: tuple(tensor.shape) for name, tensor in saved.items()}:
+        raise CheckpointError(f"the checkpoint does not fit {what}: the weights have another form")
+
+
+HeadFrom = Callable[[Any, Mapping[str, Tensor], str], nn.Module]
+
+
+@dataclass(frozen=True)
+class OldParts:
+    """What a checkpoint says of the network of before training.
+
+    Attributes:
+        name: of the old task.
+        heads: the modules at its head and side heads, by place.
+        tensors: all its weights and buffers, by name.
+    """
+
+    name: str
+    heads: dict[str, nn.Module]
+    tensors: dict[str, Tensor]
+
+    def network(self, loaded: LoadedModel) -> OldNetwork:
+        """The network of before training, as a twin of the present one.
+
+        Args:
+            loaded: the present one, with its weights; it stays as it is.
+
+        Raises:
+            ModelError: the network cannot be copied.
+        """
+        old = OldNetwork.of(loaded.model, loaded.head, self.heads, self.name)
+        fill(old.model, self.tensors)
+        return old
+
+
+def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[Plain, dict[str, Tensor]]:
+    """The network of before training as plain values, and those of its tensors that are others now.
+
+    Args:
+        old: the network of before training.
+        loaded: the network as it is now.
+    """
+    now, then = tensors_of(loaded.model), tensors_of(old.model)
+    same = [name for name, tensor in then.items() if name in now and same_bytes(tensor, now[name])]
+    kept = set(same)
+    plain = {
+        "name": old.name,
+        "heads": {place: head_to(old.model.get_submodule(place)) for place in _places(loaded)},
+        "same": same,
+    }
+    return plain, {name: tensor for name, tensor in then.items() if name not in kept}
+
+
+def old_from(
+    plain: Plain,
+    saved: Mapping[str, Tensor],
+    now: Mapping[str, Tensor],
+    loaded: LoadedModel,
+    head_from: HeadFrom,
+) -> OldParts:
+    """The way back from ``old_to``.
+
+    Args:
+        plain, saved: what it gave.
+        now: the network's own tensors in the checkpoint.
+        loaded: the network, with the heads of its architecture.
+        head_from: makes a head of its form, its tensors and its place.
+
+    Raises:
+        ValueError, KeyError, TypeError, CheckpointError: what the file says does not fit together.
+    """
+    tensors = dict(saved) | {name: now[name] for name in texts(plain["same"])}
+    places, forms = _places(loaded), plain["heads"]
+    if _forms(tensors, places) != _forms(now, places):
+        raise ValueError("the network of before training has another form than the network")
+    heads = {place: head_from(forms[place], _below(tensors, place), place) for place in places}
+    return OldParts(text(plain["name"]), heads, tensors)
+
+
+def same_bytes(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors are of one type and shape and agree in every bit; -0 is not 0 here."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(_bytes(one), _bytes(other.to(one.device)))
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
+
+
+def _places(loaded: LoadedModel) -> Sequence[str]:
+    return loaded.places
+
+
+def _forms(tensors: Mapping[str, Tensor], heads: Sequence[str]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor outside the heads, by name."""
+    starts = tuple(f"{place}." for place in heads)
+    return {name: (t.shape, t.dtype) for name, t in tensors.items() if not name.startswith(starts)}
+
+
+def _below(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
+    start = f"{place}."
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

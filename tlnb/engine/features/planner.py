@@ -1,0 +1,375 @@
+"""The route of a stage: the shortest way from samples to scores, past all that is frozen and known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.data.samples import Samples
+from tlnb.engine.features import precision, prefix
+from tlnb.engine.features.cache import FeatureCache, Slot
+from tlnb.engine.features.key import agrees, digests, features_key
+from tlnb.engine.features.samples import Features, FeatureSamples, show_bytes
+from tlnb.engine.models.loaded import Input
+from tlnb.engine.network.forms import alike, is_familiar
+from tlnb.engine.network.freeze import draws_by_place
+from tlnb.engine.network.graph import CHANGED, Graph
+from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.parts import Part
+from tlnb.errors import ModelError
+
+
+@dataclass
+class Route:
+    """What a stage feeds, and through which part of the network.
+
+    Attributes:
+        train: samples to learn from.
+        valid: samples to measure on.
+        forward: from a batch of those samples to class scores.
+        device: where it runs.
+        note: what it leaves out, in one line; empty where it is the whole way.
+        saved: seconds that this has saved so far, what it cost taken off.
+    """
+
+    train: Samples
+    valid: Samples
+    forward: nn.Module
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    note: str = ""
+    saved: Callable[[], float] = lambda: 0.0
+
+
+Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
+"""Makes the route: told what it computes in one line, and how far it has come."""
+
+Say = Callable[[str], None]
+OTHERWISE = (
+    "the network computes otherwise than when it was loaded, so it ran whole; to cut it again, load it again: "
+    "%tl_load $net"
+)
+FEW = 3  # samples on which a form is tried
+WORTH_SAYING = 3.0  # seconds; a shorter pass is over before the line about it has been read
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a stage would like to have.
+
+    Attributes:
+        frozen: layers that it leaves fixed.
+        coming: the same for each stage after it.
+        views: keep so many views of random samples; 0 for none.
+    """
+
+    frozen: Collection[int]
+    coming: Sequence[Collection[int]] = ()
+    views: int = 0
+
+
+class Routes:
+    """Makes the route of each stage of one session.
+
+    Args:
+        cache: where features are kept.
+        form: number format of the frozen part, one of ``precision.FORMATS``.
+    """
+
+    def __init__(self, cache: FeatureCache, form: str = "auto"):
+        self.cache, self.form = cache, form
+
+    def route(
+        self,
+        model: nn.Module,
+        layers: LayerMap,
+        wish: Wish,
+        samples: tuple[Samples, Samples],
+        device: torch.device,
+        *,
+        say: Say = lambda text: None,
+        tick: prefix.Tick = lambda done, total: None,
+    ) -> Route:
+        """Where features are wanted that are not known yet, they are computed now.
+
+        Args:
+            model: in which ``wish.frozen`` has been applied.
+            layers: its layers.
+            wish: what the stage and those after it leave fixed.
+            samples: to learn from, and to measure on.
+            device: where the model is.
+            say: told in one line what is computed.
+            tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
+        """
+        cut = prefix.cut_for(layers, wish.frozen)
+        if not cut or layers.graph is None:
+            return _whole(model, samples, device)
+        outdated = layers.graph.outdated()
+        if outdated:
+            again = "; to cut it again, load it again: %tl_load $net" if outdated == CHANGED else ""
+            return _whole(model, samples, device, note=f"{outdated}, so it ran whole{again}")
+        try:
+            for _ in range(2):  # what is not trusted is computed anew
+                route, work = self._short(model, layers, wish, samples, device, say, tick)
+                if work.trusted(model, route, samples):
+                    return route
+        except ModelError as error:
+            return _whole(model, samples, device, note=f"{error}, so it ran whole")
+        return _whole(model, samples, device, note=OTHERWISE)
+
+    def _short(
+        self, model: nn.Module, layers: LayerMap, wish: Wish, samples: tuple[Samples, Samples],
+        device: torch.device, say: Say, tick: prefix.Tick,
+    ) -> tuple[Route, _Work]:  # fmt: skip
+        """The route from the last clean cut on."""
+        cuts, cut = prefix.cuts_ahead(layers, wish.frozen, wish.coming), prefix.cut_for(layers, wish.frozen)
+        assert layers.graph is not None
+        tail = layers.graph.tail(cut, frozen=wish.frozen)
+        work = _Work(self, layers.graph, cuts, cut, device, say, tick)
+        shape = layers[cut - 1].shape or ()
+        example = Input(shape).example(device)
+        work.channels_last = convolves(tail, example, model)
+        before = self.cache.saved - self.cache.spent
+        train, valid = (work.behind_cut(part, wish.views) for part in samples)
+        route = Route(
+            train, valid, tail, device, work.note(train, layers),
+            saved=lambda: self.cache.saved - self.cache.spent - before,
+        )  # fmt: skip
+        return route, work
+
+
+class _Work:
+    """Finds or computes features for one route."""
+
+    def __init__(
+        self, routes: Routes, graph: Graph, cuts: Sequence[int], cut: int, device: torch.device, say: Say,
+        tick: prefix.Tick,
+    ):  # fmt: skip
+        self.cache, self.form, self.graph, self.device = routes.cache, routes.form, graph, device
+        self.cuts, self.cut, self.say, self.tick = cuts, cut, say, tick
+        native = precision.native_bfloat16(device)
+        self._form = f"{routes.form} {native} {device.type}"
+        self._digests = digests(graph, [k for k in graph.cuts if 0 < k <= cuts[-1]])
+        self._dtype: torch.dtype | None = None
+        self._used: set[str] = set()
+        self._trials: dict[tuple[int, ...], prefix.Trial] = {}
+        self.channels_last = True
+
+    def behind_cut(self, samples: Samples, views: int) -> Samples:
+        """The samples as they are at the cut."""
+        if samples.random and views:
+            return ViewSamples([self._kept(samples.view(k)) for k in range(views)])
+        if samples.random:
+            trial = prefix.try_out(self.graph, 0, [self.cut], samples, self.device, self.form)
+            return self._passing(samples, trial.dtype)
+        return self._kept(samples)
+
+    def trusted(self, model: nn.Module, route: Route, samples: tuple[Samples, Samples]) -> bool:
+        """Whether the route leads where the whole network does; if not, nothing of it is kept any more."""
+        for source, kept in zip(samples, (route.train, route.valid), strict=True):
+            if source.random and not isinstance(kept, ViewSamples):
+                continue  # each batch is another one
+            first, dtype = (source.view(0) if source.random else source), self._dtype or torch.float32
+            if not agrees(model, route.forward, first, kept, dtype, self.device):
+                for key in self._used:
+                    self.cache.forget(key)
+                return False
+        return True
+
+    def _passing(self, samples: Samples, dtype: torch.dtype) -> Samples:
+        part = prefix.FastPart(self.graph.segment(0, self.cut), dtype)
+        return prefix.PassingSamples(samples, part, self.device, channels_last=self.channels_last)
+
+    def _kept(self, samples: Samples) -> Samples:
+        fingerprint = samples.fingerprint()
+        keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
+        self._used.update(keys.values())
+        if self.cache.find(keys[self.cut]) is None:
+            self._compute(samples, keys)
+        features = self.cache.find(keys[self.cut])
+        if features is not None:
+            self._dtype = features.rows.dtype
+            return FeatureSamples(features, samples.targets, self.device, channels_last=self.channels_last)
+        return self._passing(samples, self._dtype or torch.float32)
+
+    def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
+        """Run the samples, or their features at an earlier cut, up to the last cut that is missing."""
+        missing = [k for k in self.cuts if self.cache.find(keys[k]) is None]
+        keep = {keys[k] for k in self.cuts}
+        start, known = self._nearest(missing[0], keys)
+        if known and not self._compute_from(start, known, missing, samples, keys, keep | {known.key}):
+            known = None  # both do not fit at once: from the images then
+        if known is None:
+            self._compute_from(0, None, missing, samples, keys, keep)
+
+    def _compute_from(
+        self, start: int, known: Features | None, missing: list[int], samples: Samples, keys: dict[int, str],
+        keep: set[str],
+    ) -> bool:  # fmt: skip
+        """Go on from ``known`` at the cut ``start``, or from the images; False where there is no room."""
+        source = FeatureSamples(known, samples.targets, self.device) if known else samples
+        trial = self._trial(start, missing, source, known.rows.dtype if known else self._dtype)
+        self._dtype = trial.dtype
+        before = known.seconds if known else 0.0
+        slots = self._slots(len(samples), missing, trial, before, frozenset(keep))
+        if slots[missing.index(self.cut)] is None:
+            return False
+        if trial.seconds[-1] * len(samples) > WORTH_SAYING:
+            self.say(self._announcement(start, missing, len(samples)))
+        try:
+            rows = [slot.rows if slot else None for slot in slots]
+            seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick)
+        except BaseException:
+            for slot in slots:
+                if slot is not None:
+                    self.cache.discard(slot)
+            raise
+        self.cache.spent += seconds[-1]
+        for k, slot, took in zip(missing, slots, seconds, strict=True):
+            if slot is not None:
+                self.cache.add(keys[k], slot, before + took, channels_last=True)
+        return True
+
+    def _nearest(self, cut: int, keys: dict[int, str]) -> tuple[int, Features | None]:
+        """The last cut before this one whose features are known, and they; the images if there is none."""
+        for k in sorted((k for k in keys if k < cut), reverse=True):
+            known = self.cache.find(keys[k])
+            if known is not None:
+                return k, known
+        return 0, None
+
+    def _trial(
+        self, start: int, cuts: Sequence[int], samples: Samples, dtype: torch.dtype | None
+    ) -> prefix.Trial:
+        """The parts to run; made once where validation follows training from the same place."""
+        place = (start, *cuts)
+        if place not in self._trials:
+            # What is known already is gone on with in its own format.
+            form = (
+                {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(dtype, self.form) if dtype else self.form
+            )
+            self._trials[place] = prefix.try_out(self.graph, start, cuts, samples, self.device, form)
+        return self._trials[place]
+
+    def _slots(
+        self, count: int, cuts: Sequence[int], trial: prefix.Trial, before: float, keep: frozenset[str]
+    ) -> list[Slot | None]:
+        """Room at each cut: for this stage first, then for the next ones."""
+        slots: dict[int, Slot | None] = {}
+        for k in sorted(cuts, key=lambda k: k != self.cut):
+            i = cuts.index(k)
+            shape, exact = trial.shapes[i], trial.dtypes[i]
+            packed = (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape
+            dtype = trial.dtype if exact.is_floating_point else exact
+            cost = before + trial.seconds[i] * count
+            slots[k] = self.cache.slot((count, *packed), dtype, cost, self.device, keep)
+            if slots[self.cut] is None:
+                break  # what this stage itself needs has no room
+        return [slots.get(k) for k in cuts]
+
+    def _announcement(self, start: int, cuts: Sequence[int], count: int) -> str:
+        layers = f"layers {start}–{cuts[-1] - 1}" if cuts[-1] - start > 1 else f"layer {start}"
+        return f"running the frozen {layers} once over {count:,} samples"
+
+    def note(self, train: Samples, layers: LayerMap) -> str:
+        """In one line how the frozen part takes part in the stage."""
+        frozen = layers.describe(range(self.cut))
+        if isinstance(train, FeatureSamples):
+            features = train.features
+            form = str(features.rows.dtype).removeprefix("torch.")
+            return f"{frozen} ran once: features in {features.place}, {show_bytes(features.bytes)}, {form}"
+        if isinstance(train, ViewSamples):
+            return f"{frozen} ran once for each of {len(train.views)} views"
+        return f"{frozen} run each epoch, as inference"
+
+
+def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = "") -> Route:
+    """The route through the whole network."""
+    x = samples[0].batch(torch.arange(min(FEW, len(samples[0])))).to(device)
+    if not convolves(model, x, model):
+        return Route(*samples, model, device, note)
+    return Route(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device, note)
+
+
+def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
+    """Whether images should enter a part with channels last: convolutions read them faster so.
+
+    Not where elementwise dropout acts on images: it would draw other numbers. Nor where code that nobody here knows
+    does not take them, or trains otherwise on them.
+
+    Args:
+        part: of the model.
+        x: a batch of what enters it.
+        model: the whole; its modes are put back.
+    """
+    modules = part.shared_modules().values() if isinstance(part, Part) else [part]
+    convolutions = any(isinstance(m, nn.Conv2d) for module in modules for m in module.modules())
+    if x.dim() != 4 or not convolutions:
+        return False
+    if is_familiar(model):
+        return not draws_by_place(part, x, model)
+
+    def channels_last(x: Tensor) -> Any:
+        return part(x.contiguous(memory_format=torch.channels_last))
+
+    return alike(model, part, channels_last, x) and not draws_by_place(part, x, model)
+
+
+class ChannelsLast(Samples):
+    """Images with channels last in memory.
+
+    Args:
+        source: the images (B, C, H, W).
+    """
+
+    def __init__(self, source: Samples):
+        self.source, self.targets, self.random = source, source.targets, source.random
+        self.at_hand = source.at_hand
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """These images."""
+        return self.source.batch(indices).contiguous(memory_format=torch.channels_last)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """These images, batch by batch."""
+        return (x.contiguous(memory_format=torch.channels_last) for x in self.source.stream(batches))
+
+    def view(self, *numbers: int) -> Samples:
+        """The images as a certain stage and epoch see them."""
+        return ChannelsLast(self.source.view(*numbers))
+
+    def fingerprint(self) -> str:
+        """Of the source."""
+        return self.source.fingerprint()
+
+
+class ViewSamples(Samples):
+    """A few views of random samples, taken in turn.
+
+    Args:
+        views: the same samples under different random changes.
+    """
+
+    def __init__(self, views: Sequence[Samples]):
+        self.views, self.targets = list(views), views[0].targets
+        self.at_hand = all(view.at_hand for view in views)
+        self._now = self.views[0]
+
+    def view(self, *numbers: int) -> Samples:
+        """The view whose turn it is in the epoch that ``numbers`` end with."""
+        return self.views[numbers[-1] % len(self.views)] if numbers else self._now
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """The first view of these samples."""
+        return self._now.batch(indices)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The first view, batch by batch."""
+        return self._now.stream(batches)
+
+    def fingerprint(self) -> str:
+        """Of all views."""
+        return " ".join(view.fingerprint() for view in self.views)

@@ -1,0 +1,1 @@
+"""What becomes of the old task: the network of before, guards, blends, measures."""

@@ -1,0 +1,258 @@
+"""Frozen means frozen: no gradients, no optimizer, test mode whatever a step calls, and a digest as proof.
+
+Whether a network draws random numbers in an order that depends on how its images lie in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.modules import set_training
+from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.network.trace import flags, quiet
+from tlnb.errors import TrainingError
+
+
+def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
+    """Switch gradients off in frozen layers and on in the others; drop gradients left in frozen ones.
+
+    A gradient that stays behind would still move the weight: by momentum in an optimizer made earlier.
+    Integer parameters (quantised weights) cannot have gradients and are left alone.
+    """
+    named = dict(model.named_parameters(remove_duplicate=False))
+    still = layers.still(frozen)
+    for layer in layers:
+        for name in layer.parameter_names:
+            parameter = named[name]
+            if not parameter.is_floating_point():
+                continue
+            parameter.requires_grad_(name not in still)
+            if name in still:
+                parameter.grad = None
+
+
+def set_modes(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int], *, training: bool, bn: str = "train"
+) -> None:
+    """Train or test mode for every module, frozen layers always in test mode.
+
+    Args:
+        model: the network.
+        layers: its layers.
+        frozen: indexes of frozen layers.
+        training: False puts everything into test mode.
+        bn: ``"frozen"`` leaves the statistics of unfrozen BatchNorm layers alone as well.
+    """
+    set_training(model, training)
+    if not training:
+        return
+    modules = dict(model.named_modules())
+    for layer in layers:
+        if layer.index in frozen:
+            for name in layer.module_names:
+                # One dropout that serves a layer that trains acts there; see Tail for the frozen layers.
+                modules[name].training = bool(set(layers.served.get(name, ())) - set(frozen))
+    if len(frozen) == len(layers):
+        model.training = False
+    if bn == "frozen":
+        for module in modules.values():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.training = False
+
+
+def trainable_parameters(model: nn.Module, layer: Layer) -> list[nn.Parameter]:
+    """The parameters of a layer that take gradients, each once, in the order of the model."""
+    named = dict(model.named_parameters(remove_duplicate=False))
+    unique = {id(named[name]): named[name] for name in layer.parameter_names}
+    return [parameter for parameter in unique.values() if parameter.requires_grad]
+
+
+def state_of(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> list[tuple[str, Tensor]]:
+    """Every weight and buffer of these layers with its name, also buffers that are never saved."""
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors |= dict(model.named_buffers(remove_duplicate=False))
+    chosen = [layers[i] for i in sorted(indexes)]
+    names = [n for layer in chosen for n in (*layer.parameter_names, *layer.buffer_names)]
+    names += [n for layer in chosen for n in layer.tied]
+    return [(name, tensors[name]) for name in dict.fromkeys(names)]
+
+
+def digest(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> str:
+    """SHA-256 over name, dtype, shape and bytes of every weight and buffer of these layers, in hex."""
+    return tensors_digest(state_of(model, layers, indexes))
+
+
+def check_same_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Trainable parameters and the optimizer's parameters are the same set, compared by identity.
+
+    Raises:
+        TrainingError: names up to three parameters that are in one set only.
+    """
+    named = {id(p): name for name, p in model.named_parameters()}
+    trainable = {id(p) for p in model.parameters() if p.requires_grad}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if trainable == held:
+        return
+    lost = [named[i] for i in trainable - held][:3]
+    extra = [named.get(i, "a tensor outside the model") for i in held - trainable][:3]
+    parts = [f"not in the optimizer: {', '.join(lost)}"] if lost else []
+    parts += [f"frozen or foreign, yet in the optimizer: {', '.join(extra)}"] if extra else []
+    raise TrainingError("the optimizer and the trainable layers differ; " + "; ".join(parts))
+
+
+def check_gradients(model: nn.Module, layers: LayerMap) -> None:
+    """After a backward pass: each trainable layer has gradients, and no frozen weight has.
+
+    A weight that the network never uses gets none; it stays as it is while the rest of its layer trains.
+
+    Raises:
+        TrainingError: names up to three parameters that break this.
+    """
+    named = dict(model.named_parameters())
+    missing: list[str] = []
+    for layer in layers:
+        trained = [name for name in layer.parameter_names if named[name].requires_grad]
+        if all(named[name].grad is None for name in trained):
+            missing += trained
+    stray = [name for name, p in named.items() if not p.requires_grad and p.grad is not None]
+    if missing:
+        raise TrainingError(
+            f"no gradient reached {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}: "
+            "the loss does not depend on it; freeze that layer"
+        )
+    if stray:
+        raise TrainingError(f"frozen, yet with a gradient: {', '.join(stray[:3])}")
+
+
+_MISSING = object()
+
+
+class FrozenBuffers:
+    """The buffers of frozen layers, which a forward may write to in any mode: a running mean, a memory of its own.
+
+    Args:
+        model: the network.
+        layers: its layers.
+        frozen: indexes of frozen layers.
+    """
+
+    def __init__(self, model: nn.Module, layers: LayerMap, frozen: Collection[int]):
+        names = [name for index in frozen for name in layers[index].buffer_names]
+        modules = dict(model.named_modules())
+        self._kept: list[tuple[nn.Module, str, torch.Tensor, int]] = []
+        for path, _, leaf in (name.rpartition(".") for name in names):
+            module = modules[path]
+            buffer = module._buffers.get(leaf)
+            if isinstance(buffer, torch.Tensor) and not buffer.is_inference():
+                self._kept.append((module, leaf, buffer, buffer._version))
+        self._copies = [buffer.detach().clone() for _, _, buffer, _ in self._kept]
+
+    def put_back(self) -> None:
+        """Set what was written to back; what a graph for the backward pass holds of it stays as it is."""
+        for at, (module, leaf, buffer, version) in enumerate(self._kept):
+            if buffer._version != version:
+                buffer = self._copies[at].clone()
+                self._kept[at] = module, leaf, buffer, buffer._version
+            if module._buffers.get(leaf) is not buffer:
+                module._buffers[leaf] = buffer
+
+
+class HeldStill:
+    """While it is entered, no call of the model, and no ``train()``, moves its frozen layers.
+
+    Modules in test mode take no other mode from ``train()``; ``model(x)`` computes functional dropout,
+    ``if self.training`` and a shared dropout of frozen layers as in test mode, where the model has a graph.
+    What the forward writes to their buffers is put back. Afterwards the model is as it was.
+
+    Args:
+        model: in the modes of training.
+        layers: its layers.
+        frozen: indexes of frozen layers.
+    """
+
+    def __init__(self, model: nn.Module, layers: LayerMap, frozen: Collection[int]):
+        self._model = model
+        self._own: dict[nn.Module, dict[str, Any]] = {
+            m: {"train": partial(_keep_mode, m)} for m in model.modules() if not m.training
+        }
+        if layers.graph is not None and layers.act_otherwise & set(frozen):
+            self._tail = layers.graph.tail(0, frozen=frozen)
+            self._forward = model.forward
+            self._own.setdefault(model, {})["forward"] = self._call
+        self._before: list[tuple[nn.Module, str, Any]] = []
+        self.buffers = FrozenBuffers(model, layers, frozen)
+
+    def _call(self, *args: Any, **named: Any) -> Any:
+        if named or len(args) != 1 or not isinstance(args[0], torch.Tensor):
+            return self._forward(*args, **named)
+        return self._tail.train(self._model.training)(args[0])
+
+    def __enter__(self) -> None:
+        for module, own in self._own.items():
+            for name, function in own.items():
+                self._before.append((module, name, vars(module).get(name, _MISSING)))
+                vars(module)[name] = function
+
+    def __exit__(self, *error: object) -> None:
+        self.buffers.put_back()
+        while self._before:
+            module, name, function = self._before.pop()
+            if function is _MISSING:
+                vars(module).pop(name, None)
+            else:
+                vars(module)[name] = function
+
+
+def _keep_mode(module: nn.Module, mode: bool = True) -> nn.Module:
+    """Stands for ``train`` in a module of a frozen layer."""
+    return module
+
+
+_BY_ELEMENT = (F.dropout, F.alpha_dropout, F.rrelu)
+
+
+class _Watch(TorchFunctionMode):
+    """Notes dropout that draws a number for each element of an image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = False
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _BY_ELEMENT:
+            tensor = args[0] if args else kwargs.get("input")
+            self.found |= isinstance(tensor, Tensor) and tensor.dim() == 4 and kwargs.get("p", 1.0) != 0
+        return func(*args, **kwargs)
+
+
+@torch.no_grad()
+def draws_by_place(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
+    """Whether elementwise dropout acts on images (B, C, H, W) in a part of a model.
+
+    It draws in the order of memory, so with channels last each element gets another number: the training is
+    as good, but not the same.
+
+    Args:
+        part: runs once, in test mode.
+        x: a batch of what enters it.
+        model: the whole; its modes are put back.
+    """
+    watch = _Watch()
+    with flags(part, training=False), quiet(model), watch:
+        part(x)
+    return watch.found

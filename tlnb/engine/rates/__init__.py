@@ -1,1 +1,0 @@
-"""Learning rates: the range test, the rules that read it, and schedules."""

@@ -1,0 +1,165 @@
+"""What the session answers: objects that show themselves as text and as HTML."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from tlnb.display.tables import Table
+from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.training.lr_curve import LRCurve
+from tlnb.engine.training.records import spans
+
+
+class Lines:
+    """A few lines of text that show themselves in HTML as they are.
+
+    Args:
+        lines: plain text.
+    """
+
+    def __init__(self, *lines: str):
+        self.lines = tuple(line for line in lines if line)
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines)
+
+    def _repr_html_(self) -> str:
+        return "<div>" + "<br>".join(escape(line) for line in self.lines) + "</div>"
+
+
+@dataclass(frozen=True)
+class LayerRow:
+    """One layer as it is now.
+
+    Attributes:
+        index: its number.
+        name: qualified name of the module that it starts with.
+        kind: class of that module.
+        shape: of its output for one sample, or None where it was not seen to run.
+        parameters: how many numbers it could learn.
+        frozen: whether it stays fixed.
+        head: whether it belongs to the head.
+    """
+
+    index: int
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None
+    parameters: int
+    frozen: bool
+    head: bool
+
+
+class LayerTable(Sequence[LayerRow]):
+    """The layers of a model with their state, in the order in which data flows."""
+
+    def __init__(self, layers: LayerMap, frozen: Sequence[bool]):
+        self.note = layers.note
+        self.rows = tuple(
+            self._row(layer, frozen[layer.index], layer.index in layers.head) for layer in layers
+        )
+
+    @staticmethod
+    def _row(layer: Layer, frozen: bool, head: bool) -> LayerRow:
+        return LayerRow(layer.index, layer.name, layer.kind, layer.shape, layer.parameters, frozen, head)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[LayerRow]:
+        return iter(self.rows)
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Numbers that training would change."""
+        return sum(row.parameters for row in self if not row.frozen)
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all layers."""
+        return sum(row.parameters for row in self)
+
+    @property
+    def summary(self) -> str:
+        """One line: how much trains."""
+        return f"{self.trainable_parameters:,} of {self.parameters:,} parameters train"
+
+    @property
+    def table(self) -> Table:
+        """One line a layer."""
+        rows = [
+            (
+                row.index,
+                row.name + (" (head)" if row.head else ""),
+                row.kind,
+                "×".join(map(str, row.shape)) if row.shape else "-",
+                f"{row.parameters:,}",
+                "❄ frozen" if row.frozen else "trains",
+            )
+            for row in self
+        ]
+        headers = ("layer", "name", "kind", "output", "parameters", "state")
+        return Table(headers, rows, align="><<<><")
+
+    def __repr__(self) -> str:
+        return "\n".join(filter(None, (repr(self.table), self.summary, self.note)))
+
+    def _repr_html_(self) -> str:
+        below = "<br>".join(escape(line) for line in (self.summary, self.note) if line)
+        return f"{self.table._repr_html_()}<div>{below}</div>"
+
+
+class Change(Lines):
+    """What a freeze or an unfreeze did.
+
+    Attributes:
+        hit: indexes of the layers that the address named.
+        table: the layers after it.
+        curve: the range test that was asked for with it, or None.
+    """
+
+    curve: LRCurve | None = None
+
+    def __init__(self, verb: str, hit: Sequence[int], layers: LayerMap, table: LayerTable):
+        self.hit, self.table = tuple(hit), table
+        what = layers.describe(hit) if hit else "no layer"
+        super().__init__(f"{verb} {what}; {table.summary}")
+
+    def __repr__(self) -> str:
+        return "\n".join(filter(None, (super().__repr__(), repr(self.curve) if self.curve else "")))
+
+    def _repr_html_(self) -> str:
+        if self.curve is None:
+            return super()._repr_html_()
+        return f"{super()._repr_html_()}{curve_html(self.curve)}"
+
+
+def curve_html(curve: LRCurve) -> str:
+    """A range test as HTML: its picture, and its words for those who cannot see it."""
+    picture = b64encode(curve._repr_png_()).decode()
+    return f'<img style="max-width:100%" alt="{escape(repr(curve))}" src="data:image/png;base64,{picture}">'
+
+
+class PanelCard(Lines):
+    """Where the panel starts from; a notebook that is open shows the panel itself.
+
+    Args:
+        network: the network in words, or empty.
+        data: the data in words, or empty.
+        frozen: numbers of the frozen layers.
+    """
+
+    def __init__(self, network: str, data: str, frozen: Sequence[int]):
+        super().__init__(
+            f"network  {network.partition(chr(10))[0] or 'none; %tl_load convnet5 loads one'}",
+            f"data     {data.partition(chr(10))[0] or 'none; %tl_data digits names some'}",
+            f"frozen   {spans(frozen) if frozen else 'none'}" if network else "",
+            "the panel shows where a notebook is open; all that it does can be typed as magics too",
+        )
