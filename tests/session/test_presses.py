@@ -149,10 +149,11 @@ def test_a_press_while_a_state_is_taken_back_waits_for_its_end(monkeypatch: pyte
 
     monkeypatch.setattr(tl._store.journal, "take_back", slow)
 
-    def fails(*_: object) -> None:
+    def fails(change: Any, *_: object) -> None:
+        tl._network.set_frozen(change, [True] * len(tl.frozen))
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr("tlnb.session.network.Change", fails)
+    monkeypatch.setattr(tl._network, "freeze", fails)
     with pytest.raises(KeyboardInterrupt):
         tl.freeze("all")
     assert [p.requires_grad for p in tl.model.parameters()] == before

@@ -10,6 +10,10 @@ from typing import Any
 import traitlets
 from torch import nn
 
+import tlnb.session.advising as advising
+import tlnb.session.exporting as exporting
+import tlnb.session.forgetting as old_knowledge
+import tlnb.session.reports as reports
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -38,8 +42,6 @@ from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
-from tlnb.session import advising, exporting, reports
-from tlnb.session import forgetting as old_knowledge
 from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
@@ -632,9 +634,9 @@ class Session(traitlets.HasTraits):
         with self._call("the session can be resumed"):
             where, found = self._checkpoints.find(path, self._autosave.files)
             age = f"the autosave of {age_of(where):.0f} s ago"
+            source = printable(path) if path is not None else age
             with self._store.change() as change:
-                told = self._checkpoints.resume(change, found)
-            return Lines(f"resumed from {printable(path) if path is not None else age}", *told)
+                return Lines(f"resumed from {source}", *self._checkpoints.resume(change, found))
 
     # ---------------------------------------------------------------- what came of it
 
