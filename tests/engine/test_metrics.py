@@ -10,9 +10,9 @@ import torch
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
+from tlnb.engine.core.metrics import SCORES, ScoreMeter, score_named, shown_beside
 from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.results.bootstrap import compare, draws, fold_interval, interval, mcnemar
-from tlnb.engine.results.metrics import SCORES, ScoreMeter, score_named, shown_beside
 from tlnb.engine.results.scores import wilson
 from tlnb.errors import BadArguments, DataError
 

@@ -14,7 +14,8 @@ from tlnb.magics.commands import TRAIN
 
 OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",
-    "--label", "--path", "--split", "--delimiter", "--folder", "--suffix", "--links", "--range", "--bands", "--strict",
+    "--label", "--path", "--split", "--delimiter", "--folder", "--suffix", "--links", "--range", "--bands",
+    "--test", "--groups", "--time", "--score", "--strict",
     "--show", "--seed",
 ]  # fmt: skip
 DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tlnb.errors import BadArguments, did_you_mean
@@ -36,8 +37,9 @@ def _parse(
 ) -> Call:
     plain: list[Word] = []
     keywords: dict[str, Any] = {}
-    words = iter(split_line(line))
-    for word in words:
+    words = deque(split_line(line))
+    while words:
+        word = words.popleft()
         if not (word.is_option or command.bare):
             plain.append(word)
             continue
@@ -48,14 +50,17 @@ def _parse(
     return _positional(command, arguments, plain, namespace), keywords
 
 
-def _option(command: Command, word: Word, rest: Iterator[Word]) -> tuple[Option, str, Word | None]:
+def _option(command: Command, word: Word, rest: deque[Word]) -> tuple[Option, str, Word | None]:
     label, value = word.split()
     option = command.option(label.lstrip("-"))
     if option is None or (word.is_option and not label.startswith("--")):
         raise BadArguments(_unknown(command, label))
     if value is None and option.kind is not None:
-        value = next(rest, None)
-        if value is None or value.is_option:
+        missing = not rest or rest[0].is_option
+        if missing and option.alone:
+            return option, label, Word(option.alone, 0)
+        value = None if missing else rest.popleft()
+        if value is None:
             raise BadArguments(f"{label} needs a value: {option.kind.takes}")
     return option, label, value
 

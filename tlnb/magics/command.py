@@ -41,12 +41,14 @@ class Option:
             the keyword ``cache``.
         help: one sentence.
         default: what holds without it, in words.
+        alone: what stands for a value that is left out; empty where one is needed.
     """
 
     name: str
     kind: Kind | None
     help: str
     default: str = ""
+    alone: str = ""
 
     @property
     def keyword(self) -> str:

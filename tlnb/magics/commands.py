@@ -14,6 +14,9 @@ from tlnb.magics.values import choice, number, share, stage_key, text, whole, wo
 # equal.
 BALANCES = ("weights", "samples")
 TARGETS = ("classes", "labels", "regression")
+SCORES = (
+    "accuracy", "balanced", "f1", "auroc", "ap", "kappa", "qwk", "mcc", "top5", "loss", "r2", "mae", "rmse",
+)  # fmt: skip
 
 _LAYERS = text(
     "layers such as 0:5, -1:, layer3, features.*, body, head, all or none", "LAYERS", source="layers"
@@ -181,6 +184,30 @@ DATA = Command(
             "which bands of the pictures are used, in this order",
             "grey, or red, green and blue",
         ),
+        Option(
+            "test",
+            word_or_object("a share between 0 and 1, or nothing for the source's own part", "[X]"),
+            "share of the samples that is set aside under seal; alone, the test part that the source has",
+            "no test part",
+            alone="own",
+        ),
+        Option(
+            "groups",
+            word_or_object("a column, parent, near, an expression with one group, or $array", "GROUPS"),
+            "samples that stay on one side: those with one entry in a column, in one folder (parent), with one match "
+            "in the path ('(p[0-9]+)_'), near duplicates (near), or with one entry in $array",
+        ),
+        Option(
+            "time",
+            word_or_object("a column, or $array", "COLUMN"),
+            "the newest samples validate, or are the test part with those before them to validate",
+        ),
+        Option(
+            "score",
+            choice(*SCORES),
+            "by which keep-best, patience, the end of a stage, results and the test part go",
+            "accuracy, ap or r2, and the loss for keep-best and patience",
+        ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
@@ -192,7 +219,10 @@ names (label, class, target …; path, image …; split, is_valid, fold …), an
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
 arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
-than the data's gets a new linear head. none drops the data; the network stays.""",
+than the data's gets a new linear head. none drops the data; the network stays.
+
+A test part is under seal: %tl_test alone reads it, and counts how often. Samples of one group, and equal ones,
+are never on two sides.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
@@ -204,6 +234,10 @@ than the data's gets a new linear head. none drops the data; the network stays."
         ("%tl_data --show", "look at the pictures that are trained on"),
         ("%tl_data digits --per-class 10 --seed 3", "only ten of each to learn from"),
         ("%tl_data digits --valid $share", "the value of the variable share"),
+        ("%tl_data digits --test 0.2", "a fifth under seal, for %tl_test at the end"),
+        ("%tl_data scans.csv --groups patient --test 0.2", "each patient on one side"),
+        ("%tl_data scans --score auroc", "the best epoch is that with the largest area under the ROC curve"),
+        ("%tl_data birds --test --groups parent", "the folder's own test part"),
         ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )

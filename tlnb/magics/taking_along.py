@@ -23,6 +23,20 @@ pandas.""",
     ),
 )
 
+TEST = Command(
+    "tl_test",
+    "test",
+    "Measure the test part, once: the number that you may report.",
+    details="""The data is named with a test part (%tl_data SOURCE --test 0.2, or --test for the source's own), and no
+other command reads it. The score comes with its 95 % interval (Wilson, or a bootstrap over groups), each class and the
+confusion matrix. Each look is counted, in the session, its file, the model card and the script: what was chosen after
+a look at the test part is too good there, so the first number is the one to report.""",
+    examples=(
+        ("%tl_test", "after all choices are made"),
+        ("result = %tl_test", "result.value, result.interval, result.confusion and result.frame()"),
+    ),
+)
+
 PREDICT = Command(
     "tl_predict",
     "predict",
@@ -109,4 +123,4 @@ those of the session, bit for bit.""",
     ),
 )
 
-TAKING_ALONG = (RESULTS, PREDICT, COMPARE, EXPORT, SCRIPT)
+TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT)

@@ -13,6 +13,7 @@ from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.interrupts import Stopped
+from tlnb.engine.core.objectives import scored
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
 from tlnb.errors import ModelError, NotReady
@@ -69,8 +70,9 @@ def begin_sweep(
     if not loaded.head:
         raise ModelError(f"{loaded.name} has no head that a sweep could make new")
     train, valid = (choose(part, images, seed=0) for part in state.need_samples())
+    task = scored(source.task, None)  # its floor and its errors are those of the usual figure
     ground = TrialGround(
-        loaded.model, loaded.head, (train, valid), len(source.classes), source.task, usual_batch(len(train)),
+        loaded.model, loaded.head, (train, valid), len(source.classes), task, usual_batch(len(train)),
         tools.device, tools.routes, loaded.fixed,
     )  # fmt: skip
     plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
@@ -78,7 +80,7 @@ def begin_sweep(
     found = state.sweep
     if found is None or found.key != key:
         chance = chance_of(valid.targets)
-        found = Sweep(plan, source.task.metric, key, tuple(layers.names), chance=chance, measured=len(valid))
+        found = Sweep(plan, task.metric, key, tuple(layers.names), chance=chance, measured=len(valid))
         change.set(sweep=found)
     return ground
 

@@ -25,6 +25,7 @@ from tlnb.session.hooks import Hook
 from tlnb.session.network import Network
 from tlnb.session.snapshot import SessionSnapshot, from_checkpoint, head_places, notebook, to_checkpoint
 from tlnb.session.state import SessionState
+from tlnb.session.testing import all_looks, looked_before
 from tlnb.session.tools import Tools
 
 
@@ -64,6 +65,7 @@ class Checkpoints:
             history=state.stages,
             pending=replace(plan, own_step=state.step is not None) if plan is not None else None,
             moments=state.moments,
+            looks=state.looks,
             **kept,
         )
         return to_checkpoint(parts, progress)
@@ -137,6 +139,7 @@ class Checkpoints:
         change.state = SessionState(
             loaded=loaded, tasks=tasks, task=snapshot.task, came_with=came_with, strict=True,
             stages=tuple(snapshot.history), moments=snapshot.moments, step=before.step,
+            looks=all_looks(before.looks, snapshot.looks),
             network_number=before.network_number + 1, revision=before.revision + 1,
         )  # fmt: skip
         if layers is not None:
@@ -163,6 +166,7 @@ class Checkpoints:
                     fresh = held
                 else:
                     fresh = self._heads.load_again(snapshot.data, snapshot.asked, snapshot.classes)
+                looked_before(change.state, fresh)
                 self._heads.fit_data(change, fresh)
                 change.set(data=fresh)
         except TlnbError as error:

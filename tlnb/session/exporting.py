@@ -18,6 +18,7 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.data.sealed import seen
 from tlnb.engine.export import export as exports
 from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
@@ -37,6 +38,7 @@ from tlnb.session.heads import preprocess_for
 from tlnb.session.recorder import blended_since, checksums, source_of
 from tlnb.session.reports import results
 from tlnb.session.state import SessionState, Split
+from tlnb.session.testing import looks_at
 from tlnb.session.view import SessionView
 from tlnb.version import __version__
 
@@ -54,7 +56,10 @@ def script(view: SessionView, path: str | None, *, with_weights: bool, network: 
         lambda: _start_weights(state), stem=target.stem if target else "train", network=network,
         blend=_blend_at_the_end(state), importance=lambda: _importance_then(state),
     )  # fmt: skip
-    found = Script(write(job, with_weights=with_weights), job.files)
+    looks = seen(looks_at(view.need_data()))
+    found = Script(
+        "".join(f"# {line}\n" for line in looks) + write(job, with_weights=with_weights), job.files
+    )
     if target is not None:
         found.write(target)
     return found
@@ -183,7 +188,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
                 loaded, results(view, worst=0), view.state.all_stages, files, verdict, forgotten(),
-                takes=_takes(facts, loaded),
+                takes=_takes(facts, loaded), looks=looks_at(data),
             )  # fmt: skip
             written.with_suffix(".md").write_text(text, encoding="utf-8")
             size = show_bytes(written.stat().st_size)

@@ -27,6 +27,7 @@ from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
 from tlnb.session.state import SessionState, Task
+from tlnb.session.testing import looked_before
 from tlnb.session.tools import Tools
 
 _STARTS = {
@@ -131,6 +132,7 @@ class Heads:
             fresh = self.load_again(task.source, task.asked, task.classes)
         except TlnbError as error:
             return f"its data {task.source} is not there any more ({error}); {again}"
+        looked_before(change.state, fresh)
         self.fit_data(change, fresh)
         change.set(data=fresh)
         return f"data {fresh.name} is read again"

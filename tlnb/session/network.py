@@ -81,7 +81,7 @@ class Network:
         if layers_from is not None:
             self._reinitialize(change, loaded, layers, layers_from)
         change.state = SessionState(
-            loaded=loaded, data=before.data, step=before.step, revision=before.revision,
+            loaded=loaded, data=before.data, step=before.step, looks=before.looks, revision=before.revision,
             network_number=before.network_number + 1,
         )  # fmt: skip
         if layers is not None:

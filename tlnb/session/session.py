@@ -14,6 +14,7 @@ import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.reports as reports
+import tlnb.session.testing as testing
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -24,6 +25,7 @@ from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
@@ -35,6 +37,7 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
+from tlnb.engine.results.test_result import TestResult
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training.curves import Comparison
 from tlnb.engine.training.history import History, Run
@@ -147,6 +150,20 @@ class Session(traitlets.HasTraits):
     def task(self) -> str:
         """Name of the task whose head is on the network; empty before anything is loaded."""
         return self._store.committed.task
+
+    @property
+    def split(self) -> Places:
+        """Places of the samples of each part in the source.
+
+        Raises:
+            NotReady: no data, or data whose parts are apart.
+        """
+        places = self._store.committed.need_data().split
+        if places is None:
+            raise NotReady(
+                "the training and validation samples came apart; they have no places in one source"
+            )
+        return places
 
     @property
     def old_head(self) -> nn.Module | None:
@@ -303,6 +320,7 @@ class Session(traitlets.HasTraits):
             if show:
                 self._store.now.need_model()
             fresh = loading.load_data(source, request, progress=self._tools.on_check)
+            testing.looked_before(self._store.now, fresh)
             with self._store.change() as change:
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)
@@ -651,6 +669,17 @@ class Session(traitlets.HasTraits):
         """
         with self._call():
             return reports.results(self.view, worst)
+
+    def test(self) -> TestResult:
+        """Measure the test part: the one call that reads it, and each time is counted.
+
+        Raises:
+            NotReady: no model, no data, or data without a test part.
+        """
+        with self._call(), self._store.change() as change:
+            found = testing.test(change, self._tools.device)
+            self._autosave.save(change.state, lambda: None)
+            return found
 
     def predict(self, source: object, *, views: int = 1) -> Predictions:
         """What the network says of files, a folder or arrays.

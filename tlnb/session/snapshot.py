@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ from tlnb.engine.checkpoint.schema import (
     result_to,
 )
 from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.sealed import Look, from_plain, to_plain
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.training.optim import ByName
@@ -64,6 +65,7 @@ class SessionSnapshot:
         moments: the optimizer's state after the last stage.
         old_source: by which data of the old task can be read again; None where it cannot, or was not named.
         importance: what ``keep ewc`` found out, and on which data; None where it was not asked.
+        looks: how often each test part was measured, by its digest.
         old_network: the network of before training, or what a file says of it; None where nothing was trained.
     """
 
@@ -83,6 +85,7 @@ class SessionSnapshot:
     old_source: str | None = None
     importance: tuple[str, dict[str, Tensor]] | None = None
     old_network: OldNetwork | OldParts | None = None
+    looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
 
 
 def notebook() -> str:
@@ -121,6 +124,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         "old_network": before,
         "old_source": parts.old_source,
         "importance": weighed_by,
+        "looks": {digest: to_plain(looks) for digest, looks in parts.looks.items()},
     }  # fmt: skip
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
     for i, task in enumerate(parts.tasks):
@@ -190,6 +194,7 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
         optional(text, about.get("old_source")),
         optional(lambda of: (text(of), checkpoint.part("importance")), about.get("importance")),
         optional(lambda plain: _old_from(plain, checkpoint, loaded), about.get("old_network")),
+        {text(digest): from_plain(looks) for digest, looks in about.get("looks", {}).items()},
     )
     if parts.task not in named or (parts.came_with and parts.came_with not in named):
         raise ValueError(f"no task {parts.task!r}")

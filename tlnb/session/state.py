@@ -18,6 +18,7 @@ from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sealed import Look
 from tlnb.engine.forgetting.measure import OldData
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
@@ -182,6 +183,7 @@ class SessionState:
         step: the user's own training step.
         advice: what ``advise`` found, and for which network and data.
         sweep: the last one, which may go on.
+        looks: how often each test part was measured, by its digest.
         network_number: goes up when another network is loaded.
         revision: goes up when there is another network, other layers or other data.
     """
@@ -205,6 +207,7 @@ class SessionState:
     step: Step | None = None
     advice: tuple[object, Advice] | None = None
     sweep: Sweep | None = None
+    looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
     network_number: int = 0
     revision: int = 0
 

@@ -7,7 +7,7 @@ does not ask which it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Protocol
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tlnb.engine.core.metrics import CLASSES, LABELS, VALUES, Score, ScoreMeter, score_named
 from tlnb.errors import ModelError
 
 
@@ -32,8 +33,13 @@ class Task(Protocol):
     """Loss, figure and answers.
 
     Attributes:
-        metric: name of the figure; larger is better.
+        metric: name of the figure.
+        score: the figure, where another one than the usual is asked for.
     """
+
+    @property
+    def score(self) -> Score | None:
+        """The figure that is asked for; None for the usual one."""
 
     @property
     def metric(self) -> str:
@@ -56,10 +62,12 @@ class Classification:
     Attributes:
         metric: name of the figure.
         weights: of each class in the loss; None for all alike.
+        score: the figure, where another one than accuracy is asked for.
     """
 
     metric: str = "accuracy"
     weights: tuple[float, ...] | None = None
+    score: Score | None = None
 
     def loss(self, scores: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean cross-entropy.
@@ -78,7 +86,7 @@ class Classification:
 
     def meter(self, device: torch.device) -> Meter:
         """Share of samples whose largest score is the right one."""
-        return _Accuracy(device)
+        return _Accuracy(device) if self.score is None else ScoreMeter(self.score, self.answers)
 
     def answers(self, scores: Tensor) -> Tensor:
         """Probability of each class: (B, classes), rows sum to 1."""
@@ -97,10 +105,12 @@ class MultiLabel:
     Attributes:
         metric: name of the figure: the mean over the labels of the area under precision against recall.
         weights: of what is there against what is not, for each label; None for all alike.
+        score: the figure, where another one is asked for.
     """
 
     metric: str = "mAP"
     weights: tuple[float, ...] | None = None
+    score: Score | None = None
 
     def loss(self, scores: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean binary cross-entropy.
@@ -116,7 +126,7 @@ class MultiLabel:
 
     def meter(self, device: torch.device) -> Meter:
         """Mean average precision."""
-        return _AveragePrecision()
+        return _AveragePrecision() if self.score is None else ScoreMeter(self.score, self.answers)
 
     def answers(self, scores: Tensor) -> Tensor:
         """Probability of each label: (B, labels)."""
@@ -135,11 +145,13 @@ class Regression:
         std: its standard deviation.
         metric: name of the figure: the share of the variance that is explained; 1 is best, 0 is no better
             than always answering the mean.
+        score: the figure, where another one is asked for.
     """
 
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
     metric: str = "R²"
+    score: Score | None = None
 
     @classmethod
     def of(cls, targets: Tensor) -> Regression:
@@ -164,11 +176,36 @@ class Regression:
 
     def meter(self, device: torch.device) -> Meter:
         """R², the mean over the values."""
+        if self.score is not None:
+            return ScoreMeter(self.score, self.answers)
         return _Explained(len(self.mean), device)
 
     def answers(self, scores: Tensor) -> Tensor:
         """Values in the user's unit: (B, values)."""
         return scores.float() * scores.new_tensor(self.std).float() + scores.new_tensor(self.mean).float()
+
+
+def scored(task: Task, name: str | None) -> Task:
+    """The same task with another figure; None for the usual one.
+
+    Raises:
+        BadArguments: there is none of that name for such data.
+    """
+    assert isinstance(task, Classification | MultiLabel | Regression)
+    if name is None:
+        usual = type(task)()
+        return replace(task, metric=usual.metric, score=None)
+    kind = CLASSES if isinstance(task, Classification) else LABELS if isinstance(task, MultiLabel) else VALUES
+    return replace(task, metric=name, score=score_named(name, kind))
+
+
+def worth(task: Task, loss: float, figure: float) -> float:
+    """By what epochs are compared, smaller is better: the loss, or the figure where one is asked for."""
+    if task.score is None:
+        return loss
+    if figure != figure:
+        return float("inf")
+    return -figure if task.score.larger else figure
 
 
 class _Accuracy:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
+import numpy as np
 import torch
 
 from tlnb.display.tables import Table, few, printable
@@ -17,8 +18,10 @@ from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
+from tlnb.engine.data.places import Places
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sealed import Sealed
 from tlnb.engine.data.split import repeated_to_balance
 
 SHOWN = 12  # problems in the text; the page has them all
@@ -44,6 +47,9 @@ class Data:
         asked: the arguments by which it can be read again; None where an object was among them.
         problems: files that are not used, with the reason; files that turn out broken later join it.
         scale: what is black and white in its pictures, and which bands are used.
+        test: samples under seal, which ``Session.test`` alone reads; None for none.
+        split: places of the samples of each part in the source; None where it has parts of its own that are apart.
+        units: number of the group of each sample in the source, (N,); None where each stands alone.
     """
 
     name: str
@@ -60,6 +66,9 @@ class Data:
     problems: list[Problem] = field(default_factory=list)
     asked: dict[str, Any] | None = None
     scale: PixelScale = PLAIN
+    test: Sealed | None = None
+    split: Places | None = None
+    units: np.ndarray | None = field(default=None, repr=False)
 
     def samples(
         self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
@@ -132,6 +141,8 @@ class Data:
             lines.append(f"balanced by {self.balance}")
         if describe(self.augment) != "none":
             lines.append(f"augmentation {describe(self.augment)}")
+        if self.test is not None:
+            lines.append(f"{self.test!r}; %tl_test measures them, once")
         return [*lines, *self.notes]
 
     def _problem_lines(self) -> list[str]:

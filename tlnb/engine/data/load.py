@@ -13,9 +13,11 @@ from torch import Tensor
 
 from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.parting import Parts, parted
+from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects
 from tlnb.engine.data.sources.folder import read_folder
@@ -62,24 +64,30 @@ def load_data(
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
     per_class, balance = request.per_class, request.balance
     _fits(found, per_class, balance)
-    train, held = _parts(found, request)
+    parts = parted(found, request) if request.parted else _parts(found, request)
+    train, held = parts.train, parts.valid
     if per_class is not None:
         kept = first_per_class(train.targets, torch.arange(len(train)), per_class, request.seed)
         train = train.subset(kept)
+        if parts.places is not None:
+            parts = replace(parts, places=replace(parts.places, train=parts.places.train[kept]))
     if len(train) < 2 or not len(held):
         raise DataError(f"{len(train)} training and {len(held)} validation samples are too few")
-    notes = [*found.notes, *_missing(found, train, held, request)]
+    said = parts.notes if request.parted else _missing(found, train, held, request)
+    notes = [*found.notes, *said]
     task = _task(found, train, held, balance)
+    task = scored(task, request.score) if request.score is not None else task
     batch = request.batch or found.batch or usual_batch(len(train.targets))
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
-        balance, found.problems, _plain(source, request), found.scale,
+        balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
     )  # fmt: skip
 
 
 def _plain(source: object, request: SourceRequest) -> dict[str, Any] | None:
     """The arguments as plain values, a path as one that holds from any folder; None for objects."""
-    if not isinstance(source, str | os.PathLike) or not isinstance(request.augment, str):
+    plain = isinstance(request.augment, str) and not isinstance(request.groups, tuple)
+    if not isinstance(source, str | os.PathLike) or not plain or isinstance(request.time, tuple):
         return None
     path = path_of(source, DataError)
     known = isinstance(source, str) and (source in BUILTIN or source.startswith("torchvision/"))
@@ -147,16 +155,17 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
         raise DataError("--balance samples needs one class a sample; --balance weights works for labels")
 
 
-def _parts(found: Found, request: SourceRequest) -> tuple[Collection, Collection]:
+def _parts(found: Found, request: SourceRequest) -> Parts:
     if found.valid is not None:
         found.notes += leaks(found.train, found.valid)
-        return found.train, found.valid
+        own = None if found.own is None else Places.of(found.own)
+        return Parts(found.train, found.valid, places=own)
     digests = found.train.digests()
     rows = split(found.train.targets, request.valid, request.seed, digests=digests, classes=found.classes)
     train, held = (found.train.subset(part) for part in rows)
     # Where nothing could be kept together, it is looked for afterwards.
     found.notes += leaks(train, held) if digests is None else repeats(found.train, digests)
-    return train, held
+    return Parts(train, held, places=Places(*rows))
 
 
 def _missing(found: Found, train: Collection, held: Collection, request: SourceRequest) -> list[str]:

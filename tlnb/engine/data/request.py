@@ -23,6 +23,8 @@ CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"
 TARGETS = (CLASSES, LABELS, REGRESSION)
 BALANCES = ("weights", "samples")
 NO_SPLIT = "none"
+OWN = "own"
+"""The test part that the source itself has."""
 FIRST = ("valid", "size", "batch", "per_class", "augment", "balance", "target", "strict", "seed")
 """Options that stand in every record of how data was read; the others stand there where they were named."""
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -57,6 +59,13 @@ class SourceRequest:
         links: follow links that lead out of the folder.
         range: black and white, such as ``0,4095``, or white alone; None: found over the pictures.
         bands: which bands of the pictures are used, from 1, such as ``4,3,2``.
+        test: share of the samples that is set aside under seal, which only ``test`` reads; ``own`` (or True) for the
+            source's own test part. None for no test part.
+        groups: samples that stay on one side of the split: name of a column, ``parent`` for the folder of a file,
+            a regular expression with one group over the path, ``near`` for near duplicates, or an entry a sample.
+        score: by which networks are compared: ``accuracy``, ``balanced``, ``f1``, ``auroc``, ``ap``, ``kappa``,
+            ``loss`` … for classes, fewer for labels; ``r2``, ``mae``, ``rmse``, ``loss`` for values; None: the usual.
+        time: column with a time, or an entry a sample: the newest samples validate, or are the test part.
         progress: told how many of how many files are looked at.
     """
 
@@ -78,6 +87,10 @@ class SourceRequest:
     links: bool = False
     range: str | None = None
     bands: str | None = None
+    test: Any = None
+    groups: Any = None
+    time: Any = None
+    score: str | None = None
     progress: Callable[[int, int], None] = field(default=_nobody, compare=False, repr=False)
 
     @classmethod
@@ -94,6 +107,7 @@ class SourceRequest:
         plain: dict[str, Callable[[Any], Any]] = {
             "label": _joined, "range": _numbers, "bands": _numbers,
             "folder": lambda value: os.fspath(path_of(value, DataError)),
+            "test": _test, "groups": _entries, "time": _entries,
         }  # fmt: skip
         made = cls(**{n: plain[n](v) if n in plain and v is not None else v for n, v in options.items()})
         made._check()
@@ -117,7 +131,7 @@ class SourceRequest:
                 raise DataError(
                     f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(str(word), words)}"
                 )
-        for name in ("path", "split", "delimiter", "suffix"):
+        for name in ("path", "split", "delimiter", "suffix", "score"):
             word = getattr(self, name)
             if word is not None and (not isinstance(word, str) or not word):
                 raise DataError(f"--{name} takes a word, not {word!r}")
@@ -125,6 +139,11 @@ class SourceRequest:
         if self.size is not None:
             _check_size(self.size)
         _ = self.span, self.band_numbers
+
+    @property
+    def parted(self) -> bool:
+        """Whether more is said of the parts than the share that validates."""
+        return self.test is not None or self.groups is not None or self.time is not None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -216,6 +235,29 @@ def takes_request(method: _Method) -> _Method:
 
 COLUMNS = ("label", "path", "split", "delimiter", "folder", "suffix")
 """The options that are for tables."""
+
+
+def _test(value: object) -> str | None:
+    """A share as text, or the word for the source's own part."""
+    if value is False:
+        return None
+    if value is True or value == OWN:
+        return OWN
+    try:
+        share = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise DataError(
+            f"--test takes a share between 0 and 1, or nothing for the source's own test part, not {value!r}"
+        ) from None
+    number_between(share, "--test", 0, 1, DataError)
+    return f"{share:.15g}"
+
+
+def _entries(value: object) -> object:
+    """A word as it is; an array as a tuple, which can be compared."""
+    if isinstance(value, str):
+        return value
+    return tuple(np.asarray(value).tolist()) if np.ndim(value) == 1 else value  # type: ignore[arg-type]
 
 
 def _joined(value: object) -> str:

@@ -168,6 +168,20 @@ def warning(looks: tuple[Look, ...]) -> str | None:
     )
 
 
+def seen(looks: tuple[Look, ...] | None) -> list[str]:
+    """What a card or a script says of the test part; nothing where there is none."""
+    if looks is None:
+        return []
+    if not looks:
+        return ["The test part was never looked at."]
+    first = looks[0]
+    lines = [
+        f"The test part was looked at {times(len(looks))}; the first gave {first.score} {first.value:.4g}."
+    ]
+    told = warning(looks)
+    return lines if told is None else [*lines, f"Of the last look: {told}."]
+
+
 def to_plain(looks: tuple[Look, ...]) -> list[dict[str, Any]]:
     """Looks as plain values, for a checkpoint or a card."""
     return [asdict(look) for look in looks]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from tlnb.engine.data.sealed import Look, seen
 from tlnb.engine.export.own_files import CARD
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
@@ -22,7 +23,7 @@ PACKAGES = ("tlnb", "torch", "torchvision", "numpy", "scikit-learn")
 
 def card(
     loaded: LoadedModel, results: Results, stages: Sequence[StageResult], files: Sequence[str], checked: str,
-    forgotten: Forgetting | None, *, takes: str,
+    forgotten: Forgetting | None, *, takes: str, looks: tuple[Look, ...] | None = None,
 ) -> str:  # fmt: skip
     """The card as Markdown.
 
@@ -34,6 +35,7 @@ def card(
         checked: what the check after writing found.
         forgotten: what is left of the old task; None where that was not measured.
         takes: what goes in, and how it is prepared.
+        looks: each time that the test part was measured; None where there is none.
     """
     parts = [
         f"# {clean(loaded.name)} on {clean(results.name)}",
@@ -42,6 +44,7 @@ def card(
         f"## What goes in and comes out\n\n{clean(takes)}\n\nOut: {_out(results)}",
         "## How it was trained\n\n" + _stages(stages),
         "## How good it is\n\n" + _figures(results),
+        *([] if looks is None else ["## The test part\n\n" + "\n\n".join(map(clean, seen(looks)))]),
         "## What it forgot\n\n" + _forgotten(forgotten),
         "## Versions\n\n" + ", ".join(versions()),
         LICENCE,

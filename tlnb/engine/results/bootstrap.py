@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlnb.display.tables import printable
-from tlnb.engine.results.metrics import BLOCK, Score
+from tlnb.engine.core.metrics import BLOCK, Score
 from tlnb.engine.results.scores import wilson
 from tlnb.errors import DataError
 

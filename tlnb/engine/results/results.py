@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tlnb.display.figures import INK, VERMILION, as_html, new_figure, short
 from tlnb.display.tables import Table, printable
+from tlnb.engine.core.metrics import score_named, shown_beside
 from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
@@ -28,6 +29,7 @@ from tlnb.engine.results.scores import (
     value_rows,
     wilson,
 )
+from tlnb.engine.training.records import show_score
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,7 +155,7 @@ class Results:
     @property
     def accuracy(self) -> float:
         """Share of the samples that are right; the task's own figure where a sample has not one class."""
-        return self.figure_value
+        return float((self.predicted == self.targets).mean()) if self.kind == "classes" else self.figure_value
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -232,11 +234,22 @@ class Results:
         low, high = self.interval or (0.0, 1.0)
         calibration = self.calibration
         assert calibration is not None
-        return (
-            f"{self.name}: accuracy {100 * self.figure_value:.1f} % (95 % sure: {100 * low:.1f} to "
-            f"{100 * high:.1f} %), {int((self.predicted != self.targets).sum())} wrong of {count:,}; "
-            f"loss {self.loss:.4f}, calibration error {100 * calibration.error:.1f} %"
+        first = (
+            ""
+            if self.metric == "accuracy"
+            else f"{self.metric} {show_score(self.figure_value, self.metric)}, "
         )
+        return (
+            f"{self.name}: {first}accuracy {100 * self.accuracy:.1f} % (95 % sure: {100 * low:.1f} to "
+            f"{100 * high:.1f} %), {int((self.predicted != self.targets).sum())} wrong of {count:,}; "
+            f"{self._balanced()}loss {self.loss:.4f}, calibration error {100 * calibration.error:.1f} %"
+        )
+
+    def _balanced(self) -> str:
+        """The mean over the classes, where they are very uneven."""
+        if self.metric == "balanced" or shown_beside(self.targets, self.kind) is None:
+            return ""
+        return f"balanced {100 * score_named('balanced', 'classes')(self.targets, self.answers):.1f} %, "
 
     @property
     def mistake_table(self) -> Table:

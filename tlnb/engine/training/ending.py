@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.interrupts import StopRequest, to_the_end
+from tlnb.engine.core.metrics import SMALLER
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.records import EpochRecord, show_metric
@@ -38,7 +39,7 @@ def put_back(copies: list[tuple[Tensor, Tensor]]) -> None:
 
 
 class Best:
-    """Weights and buffers of the epoch with the lowest validation loss.
+    """Weights and buffers of the epoch with the lowest validation loss, or the best score.
 
     Args:
         model: the network.
@@ -53,7 +54,7 @@ class Best:
         self.copies: dict[str, Tensor] = {}
 
     def take(self, loss: float, epoch: int) -> None:
-        """Keep the weights as they are now, if no epoch before had so low a validation loss."""
+        """Keep the weights as they are now, if no epoch before had so low a loss, or what stands for it."""
         if loss < self.loss:
             self.loss, self.epoch = loss, epoch
             self.copies = {
@@ -234,7 +235,8 @@ def _measured(trainer: StageTrainer, last: EpochRecord, stop: StopRequest) -> Ep
 
 
 def _score(record: EpochRecord) -> float:
-    return record.accuracy if math.isfinite(record.accuracy) else -math.inf
+    value = -record.accuracy if record.metric_name in SMALLER else record.accuracy
+    return value if math.isfinite(value) else -math.inf
 
 
 def _worse(one: EpochRecord, other: EpochRecord, samples: int, errors: float) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 from tlnb.engine.core.interrupts import Stopped, StopRequest, to_the_end
 from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.core.modules import set_training
+from tlnb.engine.core.objectives import worth
 from tlnb.engine.core.seeds import own_random_state, random_states, seed_for, set_random_states
 from tlnb.engine.network import freeze
 from tlnb.engine.training.ending import (
@@ -220,7 +221,8 @@ class _StageRun:
         except BaseException:
             to_the_end(lambda: put_back(last))
             raise
-        notes = [f"kept epoch {kept}, of the lowest validation loss"] if kept else []
+        by = "lowest validation loss" if trainer.task.score is None else f"best {trainer.task.metric}"
+        notes = [f"kept epoch {kept}, of the {by}"] if kept else []
         notes += [ending.note] if ending is not None else []
         if trainer.micro != trainer.stage.micro:
             notes.append(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
@@ -251,7 +253,8 @@ class _StageRun:
             result.left = self._place()
         while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
             if self.patience.over:
-                self._say(f"ended early: no better validation loss for {trainer.stage.patience} epochs")
+                what = "validation loss" if trainer.task.score is None else trainer.task.metric
+                self._say(f"ended early: no better {what} for {trainer.stage.patience} epochs")
                 return
             record = self._epoch()
             if record is None:
@@ -274,8 +277,8 @@ class _StageRun:
                 record = self._measured_epoch()
                 self._clock()
                 if self.best is not None:
-                    self.best.take(record.valid_loss, record.epoch)
-                self.patience.take(record.valid_loss)
+                    self.best.take(self._worth(record), record.epoch)
+                self.patience.take(self._worth(record))
                 place = self._place()
             except Stopped:
                 result.left = self._capture()
@@ -340,9 +343,12 @@ class _StageRun:
         self.start = progress.start
         if self.best is not None:
             loss = next(
-                (r.valid_loss for r in self.result.records if r.epoch == progress.best_epoch), math.inf
+                (self._worth(r) for r in self.result.records if r.epoch == progress.best_epoch), math.inf
             )
             self.best.load(progress.best_epoch, loss, progress.best)
+
+    def _worth(self, record: EpochRecord) -> float:
+        return worth(self.trainer.task, record.valid_loss, record.accuracy)
 
     def _clock(self) -> None:
         self.result.seconds = self.seconds_before + time.perf_counter() - self.began
@@ -352,7 +358,7 @@ class _StageRun:
 
 
 class Patience:
-    """Counts epochs without a better validation loss.
+    """Counts epochs without a better validation loss, or score.
 
     Args:
         limit: how many are borne; None for any number.
@@ -367,6 +373,6 @@ class Patience:
         return self.limit is not None and self.waited >= self.limit
 
     def take(self, loss: float) -> None:
-        """Take in an epoch's validation loss."""
+        """Take in an epoch's validation loss, or what stands for it; smaller is better."""
         self.waited = 0 if loss < self.best else self.waited + 1
         self.best = min(self.best, loss)

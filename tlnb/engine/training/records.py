@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from tlnb.engine.core.metrics import SHARES
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.optim import ByName
 from tlnb.engine.training.stage import Stage
@@ -198,7 +199,7 @@ def show_metric(record: EpochRecord) -> str:
 
 def show_score(score: float, metric: str) -> str:
     """A score for people: a percentage for accuracy."""
-    return f"{100 * score:.1f} %" if metric == "accuracy" else f"{score:.4f}"
+    return f"{100 * score:.1f} %" if metric in SHARES else f"{score:.4f}"
 
 
 def show_rate(rate: float) -> str:

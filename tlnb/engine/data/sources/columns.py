@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.data.request import NO_SPLIT, SourceRequest
+from tlnb.engine.data.request import NO_SPLIT, OWN, SourceRequest
 from tlnb.engine.data.sources.found import EVERY, TEST, TRAIN, VALID
 from tlnb.engine.data.sources.labels import are_numbers
 from tlnb.errors import DataError, did_you_mean
@@ -47,6 +47,7 @@ class Sheet:
         parts: for each picture ``train``, ``valid``, ``test`` or nothing; None where the table has no split.
         measured: whether the name of the label says that it is a measured value.
         notes: what was guessed, with the option that changes it.
+        columns: every column by its name.
     """
 
     paths: list[str]
@@ -55,6 +56,7 @@ class Sheet:
     parts: list[str] | None
     measured: bool = False
     notes: list[str] = field(default_factory=list)
+    columns: dict[str, list[str]] = field(default_factory=dict)
 
 
 def plain_name(name: str) -> str:
@@ -91,7 +93,8 @@ def columns_of(
     notes: list[str] = []
     path = _place(request.path, "path", header, width) if request.path else _path(names, body, found)
     split = _split(names, body, header, request, path)
-    others = [column for column in range(width) if column not in (path, split)]
+    apart = [c for c in range(width) if header and header[c] in (request.groups, request.time)]
+    others = [column for column in range(width) if column not in (path, split, *apart)]
     if not others:
         raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")
     if request.labels:
@@ -126,6 +129,7 @@ def columns_of(
         parts,
         measured,
         notes,
+        {name: [row[c] for row in body] for c, name in enumerate(header or ())},
     )
 
 
@@ -275,7 +279,7 @@ def _parts(
             "train, valid and test are known; "
             f"--split {shown}=VALUE names the validation part, --split none ignores it"
         )
-    return _both(parts, shown, notes)
+    return _both(parts, shown, notes, own_test=request.test == OWN)
 
 
 def _are_folds(words: set[str]) -> bool:
@@ -284,7 +288,9 @@ def _are_folds(words: set[str]) -> bool:
     )
 
 
-def _both(parts: list[str], shown: str, notes: list[str]) -> list[str] | None:
+def _both(parts: list[str], shown: str, notes: list[str], *, own_test: bool) -> list[str] | None:
+    if own_test and {"train", "test"} <= set(parts):
+        return parts
     held = "valid" if "valid" in parts else "test"
     if "train" not in parts or held not in parts:
         only = next((part for part in ("train", "valid", "test") if part in parts), "nothing")

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from tlnb.display.tables import few, printable
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.check import Problem, check_files
 from tlnb.engine.data.images.headers import SUFFIXES
+from tlnb.engine.data.partition import TEST as TESTS
+from tlnb.engine.data.partition import TRAIN as TRAINS
+from tlnb.engine.data.partition import VALID as VALIDATES
 from tlnb.engine.data.readers import FileReader
-from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, SourceRequest
+from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, OWN, SourceRequest
 from tlnb.engine.data.sources.found import TEST, TRAIN, VALID, Found, common_scale, known_digests
 from tlnb.engine.data.sources.labels import composed
 from tlnb.errors import DataError
@@ -99,7 +103,7 @@ def read_folder(root: Path, request: SourceRequest) -> Found:
             "--split of a folder is none: then all of its folders are classes; parts are called train and val"
         )
     problems: list[Problem] = []
-    parts, notes = ([root], []) if request.split else _split_folders(root)
+    parts, roles, notes = ([root], [TRAINS], []) if request.split else _split_folders(root, request)
     listed = [
         (name, label, part)
         for part, top in enumerate(parts)
@@ -126,11 +130,17 @@ def read_folder(root: Path, request: SourceRequest) -> Found:
     targets = torch.tensor([place[listed[i][1]] for i in good])
     everything = ReadPictures(reader, targets, known=known_digests(reader, [verdicts[i] for i in good]))
     shown = tuple(map(printable, classes))
+    paths = [names[i].replace(os.sep, "/") for i in good]
     if len(parts) == 1:
-        return Found(everything, None, shown, problems=problems, notes=notes, scale=scale)
-    part = torch.tensor([listed[i][2] for i in good])
-    train, valid = (everything.subset(torch.nonzero(part == p).flatten()) for p in (0, 1))
-    return Found(train, valid, shown, problems=problems, notes=notes, scale=scale)
+        return Found(everything, None, shown, problems=problems, notes=notes, scale=scale, paths=paths)
+    own = np.array([roles[listed[i][2]] for i in good])
+    train, valid = (
+        everything.subset(torch.from_numpy(np.flatnonzero(own == p))) for p in (TRAINS, VALIDATES)
+    )
+    return Found(
+        train, valid if len(valid) else None, shown, problems=problems, notes=notes, scale=scale,
+        everything=everything, own=own, paths=paths,
+    )  # fmt: skip
 
 
 def remarks(found: object) -> list[str]:
@@ -139,8 +149,8 @@ def remarks(found: object) -> list[str]:
     return [f"{count} file{'s' if count > 1 else ''} with {remark}" for remark, count in counted.items()]
 
 
-def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
-    """The folders of the parts: one, or training and validation.
+def _split_folders(root: Path, request: SourceRequest) -> tuple[list[Path], list[int], list[str]]:
+    """The folders of the parts: one, or training and validation, and test where it is asked for; what each is for.
 
     A class may be called train too. So a folder of that name is a part only where it holds class folders, and
     validation or test stands beside it, or no other class does.
@@ -150,15 +160,22 @@ def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
         next((below[n] for n in names if n in below), None) for names in (TRAIN, VALID, TEST)
     )
     if train is None:
-        return [root], []
+        return [root], [TRAINS], []
     named = {train, *(part for part in (valid, test) if part is not None)}
     others = [e.name for n, e in below.items() if not is_hidden(n) and e not in named]
     held = [part for part in (valid, test) if part is not None and _class_folders(part)]
     if any(_holds_pictures(root / name) for name in others) and not (_class_folders(train) and held):
-        return [root], [
-            f"{printable(train.name)} is taken as a class, as it holds no class folders beside validation ones"
-        ]
+        return (
+            [root],
+            [TRAINS],
+            [
+                f"{printable(train.name)} is taken as a class, as it holds no class folders beside validation ones"
+            ],
+        )
     notes = [f"beside {train.name}, not read: {few(tuple(map(printable, others)))}"] if others else []
+    if request.test == OWN and test in held:
+        roles = {train: TRAINS, test: TESTS} | ({valid: VALIDATES} if valid in held else {})
+        return list(roles), list(roles.values()), notes
     if valid in held and test is not None:
         notes.append(f"{test.name} is left aside for the end; {valid.name} is measured on")
     elif valid is None and test in held:
@@ -168,7 +185,7 @@ def _split_folders(root: Path) -> tuple[list[Path], list[str]]:
         notes.append(f"{printable(valid.name)} holds no class folders{instead}")
     elif test is not None and test not in held:
         notes.append(f"{printable(test.name)} holds no class folders: not used")
-    return [train, *held[:1]], notes
+    return [train, *held[:1]], [TRAINS, VALIDATES], notes
 
 
 def _class_folders(folder: Path) -> set[str]:

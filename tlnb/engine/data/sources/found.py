@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,10 @@ class Found:
         notes: what the user should know about how it was read.
         batch: samples a step, where the source says so.
         scale: of the pixels of its pictures.
+        everything: all samples that are used, where the source has a split of its own; None otherwise.
+        own: its parts, int64 of shape (N,): ``partition.TRAIN``, ``VALID`` or ``TEST`` for each of ``everything``.
+        columns: of a table, each with an entry for each of all samples.
+        paths: of all samples, with ``/``; None where they are no files.
     """
 
     train: Collection
@@ -42,6 +46,10 @@ class Found:
     notes: list[str] = field(default_factory=list)
     batch: int | None = None
     scale: PixelScale = PLAIN
+    everything: Collection | None = None
+    own: np.ndarray | None = None
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    paths: Sequence[str] | None = None
 
 
 TRAIN = ("train", "training", "trainval", "tr")

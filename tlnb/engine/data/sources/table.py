@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ import torch
 from tlnb.display.tables import printable
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.check import Problem, check_files
+from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
@@ -25,6 +27,7 @@ from tlnb.engine.data.sources.resolve import Resolver
 from tlnb.errors import DataError
 
 _SEPARATORS = (",", "\t", ";", "|")
+PARTS = ("train", "valid", "test")  # in the order of their numbers
 
 
 def read_table(file: Path, request: SourceRequest) -> Found:
@@ -76,8 +79,10 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     )
     notes += [*encoded.notes, *said, *remarks(v.remark for _, v in good)]
     found = Found(everything, None, encoded.classes, encoded.kind, problems, notes, scale=scale)
+    rest = chosen if encoded.kept[0] is None else [chosen[i] for i in encoded.kept[0].tolist()]
+    found.columns = {name: [cells[i] for i in rest] for name, cells in sheet.columns.items()}
+    found.paths = [names[i].replace(os.sep, "/") for i in rest]
     if sheet.parts is not None:
-        rest = chosen if encoded.kept[0] is None else [chosen[i] for i in encoded.kept[0].tolist()]
         _split(found, everything, [sheet.parts[i] for i in rest])
     return found
 
@@ -167,11 +172,11 @@ def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: l
 
 
 def _split(found: Found, everything: ReadPictures, words: list[str]) -> None:
-    parts = [
-        torch.tensor([i for i, word in enumerate(words) if word == name], dtype=torch.int64)
-        for name in ("train", "valid")
-    ]
-    if all(map(len, parts)):
-        found.train, found.valid = (everything.subset(part) for part in parts)
+    own = np.array([PARTS.index(word) for word in words])
+    parts = [torch.from_numpy(np.flatnonzero(own == number)) for number in (TRAIN, VALID)]
+    if all(map(len, parts)) or (len(parts[0]) and (own == TEST).any()):
+        found.train = everything.subset(parts[0])
+        found.valid = everything.subset(parts[1]) if len(parts[1]) else None
+        found.everything, found.own = everything, own
     else:
         found.notes.append("one part of the table's split has no usable picture: split by --valid")

@@ -113,7 +113,13 @@ def data_code(source: Source) -> tuple[str, set[str]]:
         and isinstance(reader, FileReader)
         and reader.scale.is_plain
     )
-    if source.asked.get("source") == "digits" and source.data.balance is None and not source.changed:
+    shared = not any(source.asked.get(name) for name in ("test", "groups", "time"))
+    if (
+        source.asked.get("source") == "digits"
+        and shared
+        and source.data.balance is None
+        and not source.changed
+    ):
         load = _digits(source, imports)
     elif files:
         load = _listed(source, imports)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from textwrap import dedent
 
+from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.training import fit_head, linear_fit
@@ -94,7 +95,7 @@ def stage_code(job: Job, arguments: list[str], data: list[str], more: str, form:
         more: further arguments of ``evaluate``.
         form: see :func:`head_code`.
     """
-    metric = "{data.metric}" if job.several else job.last.data.task.metric
+    metric = "{data.metric}" if job.several else scored(job.last.data.task, None).metric
     return _FIT.format(
         arguments=", ".join(arguments), data="\n".join(data), more=more, metric=metric, form=form
     )

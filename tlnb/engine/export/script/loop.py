@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tlnb.engine.core.objectives import Classification, Regression
+from tlnb.engine.core.objectives import Classification, Regression, scored
 from tlnb.engine.export.script import fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
@@ -341,7 +341,7 @@ def _epochs(job: Job, chain: Chain | None, fields: Fields, take: str) -> list[st
     planned = "(stage.planned or stage.epochs)" if "planned" in fields else "stage.epochs"
     ratio, parts = ' * group["ratio"]' if "decay" in fields else "", fields.in_parts
     rows = "order[: left if epoch == end else None]" if parts else "order"
-    metric = "{data.metric}" if job.several else job.last.data.task.metric
+    metric = "{data.metric}" if job.several else scored(job.last.data.task, None).metric
     more = (", data" if job.several else "") + _more(fields)
     return [
         f"    for epoch in range({'begin, end + (left > 0)' if parts else 'stage.epochs'}):",

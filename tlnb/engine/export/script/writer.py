@@ -6,6 +6,7 @@ from textwrap import fill, indent
 
 import torch
 
+from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.own_files import SCRIPT
 from tlnb.engine.export.script import data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
@@ -100,7 +101,7 @@ def _row(source: Source) -> str:
     title = f"{source.data.name}, {source.preset} changes" if source.changed else source.data.name
     return (
         f"    SimpleNamespace(  # {' '.join(title.split())}\n        {shown},\n"
-        f"        metric={literal(source.data.task.metric)},\n    ),\n"
+        f"        metric={literal(scored(source.data.task, None).metric)},\n    ),\n"
     )
 
 

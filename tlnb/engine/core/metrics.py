@@ -19,6 +19,7 @@ CLASSES, LABELS, VALUES = "classes", "labels", "values"
 UNEVEN = (
     5  # from this ratio of the largest class to the smallest on, balanced accuracy is shown beside accuracy
 )
+SHARES = ("accuracy", "balanced", "top5")  # are written in per cent
 BLOCK = 1 << 21  # numbers that are worked on at once
 
 Compute = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -68,7 +69,7 @@ class Score:
 
     def show(self, value: float) -> str:
         """The value as people write it."""
-        return f"{100 * value:.1f} %" if self.name in ("accuracy", "balanced", "top5") else f"{value:.4f}"
+        return f"{100 * value:.1f} %" if self.name in SHARES else f"{value:.4f}"
 
 
 def score_named(name: str, kind: str) -> Score:
@@ -345,3 +346,6 @@ SCORES: dict[str, dict[str, Score]] = {
     ),
 }
 """Scores by kind of data and name; the first of each is the usual one."""
+
+SMALLER = {score.name for each in SCORES.values() for score in each.values() if not score.larger}
+"""Names of the scores of which less is better."""
