@@ -84,7 +84,7 @@ def test_the_card_says_how_it_came_about(tmp_path: Path) -> None:
     session = Session([])
     session.load("convnet5")
     session.data("digits", per_class=5, batch=25)
-    session.train(lr=3e-3)
+    session.train(4, lr=3e-3)
     found = session.forgetting("glyphs")
     session.export(str(tmp_path / "net.safetensors"))
     card = (tmp_path / "net.md").read_text()

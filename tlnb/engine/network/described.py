@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import types
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -199,7 +200,10 @@ class _Writer:
             self.say(tensors_digest([*value.named_parameters(), *value.named_buffers()]))
             for part in value.modules():
                 self.module(part)
-        elif callable(value) and _is_known(value):
+        elif isinstance(value, weakref.ref):  # as recurrent layers hold their weights once more
+            self.say("reference")
+            self.value(value(), depth - 1)
+        elif callable(value) and hasattr(value, "__module__") and _is_known(value):
             self.say(f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}")
         else:
             self.object(value, depth)
