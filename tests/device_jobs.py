@@ -22,7 +22,7 @@ Found = dict[str, Any]
 PAUSED = "freeze body epochs 1 lr 0.02\nunfreeze all epochs 2 lr 0.02 keep {0}"
 
 
-def pair(count: int = 60, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(count: int = 36, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     found = blobs(count, classes, seed)
     return found.inputs, found.targets
 
@@ -118,7 +118,7 @@ def kept(guard: str) -> Callable[[str], Found]:
     """A stage that is kept near what the network knew, stopped, saved, resumed in a new session and ended."""
 
     def job(device: str) -> Found:
-        listener = StopAt(6)
+        listener = StopAt(4)
         tl = listener.session = session(device, listener)
         assert tl.run(PAUSED.format(guard)).stopped
         tl.save(f"kept-{device[:3]}")
@@ -181,7 +181,7 @@ def several_tasks(device: str) -> Found:
     tl = session(device)
     tl.train(1, 0.02)
     first = tl.task
-    tl.data(pair(60, 5, 1), batch=16)
+    tl.data(pair(40, 5, 1), batch=16)
     tl.train(1, 0.02)
     tl.head("mlp:6")
     tl.train(1, 0.02)
@@ -217,7 +217,7 @@ def other_targets(device: str) -> Found:
     for name, y, settings in (
         ("values", values, {"target": "regression"}),
         ("labels", labels, {"target": "labels", "balance": "weights"}),
-        ("classes", (torch.arange(60) % 5).clamp(max=2), {"balance": "weights"}),
+        ("classes", (torch.arange(36) % 5).clamp(max=2), {"balance": "weights"}),
     ):
         tl = session(device)
         tl.data((inputs, y), batch=16, **settings)
