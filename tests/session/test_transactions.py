@@ -164,6 +164,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "unfreeze": lambda tl: tl.unfreeze("all"),
     "unfreeze and find": lambda tl: tl.unfreeze("all", find=True),
     "frozen": lambda tl: setattr(tl, "frozen", (False, True)),
+    "device": lambda tl: setattr(tl, "device", "cpu"),
     "find_lr": lambda tl: tl.find_lr(steps=12, keep="l2sp:1"),
     "undo": lambda tl: tl.undo(),
     "advise": lambda tl: tl.advise(images=20),

@@ -87,6 +87,12 @@ class Network:
         if layers is not None:
             self.accept_layers(change, layers, own_flags(loaded, layers))
 
+    def move(self, change: Change, device: torch.device) -> None:
+        """Take the network, where there is one, to a device; what else needs one goes there when it is used."""
+        if change.state.loaded is not None:
+            change.journal.device(change.state.loaded.model)
+            change.state.loaded.model.to(device)
+
     def _reinitialize(
         self, change: Change, loaded: LoadedModel, layers: LayerMap | None, where: object
     ) -> None:

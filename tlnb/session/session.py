@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 import traitlets
 from torch import nn
 
@@ -124,12 +125,19 @@ class Session(traitlets.HasTraits):
 
     @property
     def device(self) -> Any:
-        """Where training runs, a ``torch.device``."""
+        """Where training runs, a ``torch.device``; set to another, the network goes there."""
         return self._tools.device
 
     @device.setter
     def device(self, device: Any) -> None:
-        self._tools.device = device
+        try:
+            wanted = torch.device(device)
+            torch.zeros((), device=wanted).item()  # a name may be known and the device not here
+        except (RuntimeError, TypeError, AssertionError):
+            raise BadArguments(f"no device {printable(str(device))} here; cpu is always one") from None
+        with self._call("the device can be set"), self._store.change() as change:
+            self._network.move(change, wanted)
+            self._tools.device = wanted
 
     @property
     def model(self) -> nn.Module:

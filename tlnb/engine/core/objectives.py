@@ -271,7 +271,7 @@ class _Explained:
 @lru_cache(maxsize=32)
 def _on(weights: tuple[float, ...] | None, device: torch.device) -> Tensor | None:
     """Weights as a tensor that is already where it is needed; no copy at each step."""
-    return None if weights is None else torch.tensor(weights, device=device)
+    return None if weights is None else torch.tensor(weights).to(device)
 
 
 _SCORES = (

@@ -101,8 +101,8 @@ class Preprocess:
             float32 of the same shape, ``(x - mean) / std`` a channel.
         """
         top = 1.0 if images.is_floating_point() else 255.0
-        std = torch.tensor(self.std, device=images.device).view(-1, 1, 1)
-        mean = torch.tensor(self.mean, device=images.device).view(-1, 1, 1)
+        std = torch.tensor(self.std).view(-1, 1, 1).to(images.device)
+        mean = torch.tensor(self.mean).view(-1, 1, 1).to(images.device)
         # One multiplication and one addition a pixel, in place on the fresh float copy.
         return images.to(torch.float32, copy=True).mul_(1.0 / (top * std)).sub_(mean / std)
 
