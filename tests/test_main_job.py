@@ -58,7 +58,7 @@ def test_five_cells_read_handwriting(shell, seed):
     assert all(torch.equal(after_first[name], loaded[name]) for name in convolutions)
     assert [stage.trained for stage in run.stages] == [(7,), (3, 4, 5, 6, 7), tuple(range(8))]
     assert all(stage.digest_before == stage.digest_after for stage in run.stages)
-    assert [len(stage.records) for stage in run.stages] == [3, 2, 2]
+    assert [len(stage.records) for stage in run.stages] == [1, 2, 2]
 
 
 def test_the_digest_shown_is_that_of_the_frozen_layers(ready):
@@ -80,14 +80,14 @@ def test_two_range_tests_give_one_curve_and_leave_no_trace(ready):
     assert state(session) == before
 
 
-@pytest.mark.parametrize("step", [1, 20])
+@pytest.mark.parametrize("step", [1, 10])
 def test_a_range_test_that_is_interrupted_leaves_no_trace(ready, step):
     session = ready.user_ns["tl"]
     before, calls = state(session), []
 
     def interrupted(model, x, y):
         calls.append(1)
-        if len(calls) == step + 23:  # 23 batches are measured before the sweep
+        if len(calls) == step:
             os.kill(os.getpid(), signal.SIGINT)
         return torch.nn.functional.cross_entropy(model(x), y)
 
@@ -116,13 +116,12 @@ def test_a_range_test_that_meets_nan_leaves_no_trace(ready):
     def poisoned(model, x, y):
         calls.append(1)
         loss = torch.nn.functional.cross_entropy(model(x), y)
-        return loss * float("nan") if len(calls) > 60 else loss
+        return loss * float("nan") if len(calls) > 12 else loss
 
     session.step = poisoned
     curve = ready.run("%tl_lr")
     session.step = None
-    assert len(curve.rates) < 100
-    assert "nan" in curve.reason
+    assert "not finite" in curve.reason
     assert state(session) == before
 
 

@@ -660,7 +660,7 @@ class Session(traitlets.HasTraits):
         with self._call("the session can be resumed"):
             where, found = self._checkpoints.find(path, self._autosave.files)
             age = f"the autosave of {age_of(where):.0f} s ago"
-            source = printable(path) if path is not None else age
+            source = printable(str(path)) if path is not None else age
             with self._store.change() as change:
                 return Lines(f"resumed from {source}", *self._checkpoints.resume(change, found))
 

@@ -75,7 +75,7 @@ def range_test(
     check(start=start, stop=stop, rule=rule)
     line = _Line(loss_at, batches, budget, (start, usual, stop), on_point)
     reason = line.walk()
-    line.look_closely()
+    reason += line.look_closely()
     rates, losses = line.curve()
     broke = None if line.broke is None else line.rate(line.broke)
     return judge(rates, losses, rule=rule, ratios=ratios, reason=reason, broke=broke, usual=usual)
@@ -179,10 +179,10 @@ class _Line:
         last = self.broke if self.broke is not None else max(self._rises, default=0)
         return f"stopped at {self.rate(last):.1e}: the loss {'was not finite' if self.broke is not None else 'rose'}"
 
-    def look_closely(self) -> None:
-        """Quarter decades around the lowest place, on as many batches as can be paid for."""
+    def look_closely(self) -> str:
+        """Quarter decades around the lowest place, on as many batches as can be paid for; what went wrong, if any."""
         if not self._rises:
-            return
+            return ""
         places = [self._lowest() + k for k in FINE]
         places = [
             p for p in places if self.least <= p <= self.most and (self.broke is None or p < self.broke)
@@ -191,8 +191,11 @@ class _Line:
         while len(batches) < self.batches and self._cost(places, [*batches, len(batches)]) <= self.left:
             batches.append(len(batches))
         for place in places if batches else ():
+            if not all(math.isfinite(self._loss(None, at)) for at in batches):
+                return "; the loss of a batch is not finite before any step"
             if not self._point(place, batches):
-                break
+                return f"; the loss was not finite at {self.rate(place):.1e}"
+        return ""
 
     def _cost(self, places: list[int], batches: list[int]) -> int:
         """How many losses are not known yet."""
@@ -221,7 +224,7 @@ class _Line:
 
     def _first(self) -> float:
         """The loss before any step, on the batches that were looked at."""
-        before = [loss for (place, _), loss in self._known.items() if place is None]
+        before = [loss for (place, _), loss in self._known.items() if place is None and math.isfinite(loss)]
         return sum(before) / len(before)
 
     def _loss(self, place: int | None, at: int) -> float:
