@@ -30,8 +30,8 @@ def test_a_module_is_used_itself_and_pictures_keep_their_size(tl: Session) -> No
     assert (loaded.name, loaded.head) == ("Small", "head")
     assert "its preprocessing is not known: pixels in 0..1 as they are, mean 0, std 1" in loaded.notes
     tl.data("digits", per_class=3)
-    assert loaded.preprocess.size == (8, 8)
-    assert loaded.outputs == 10
+    assert tl.view.need_model().preprocess.size == (8, 8)
+    assert tl.view.need_model().outputs == 10
     assert tl.train(epochs=1, lr=1e-3).stages[0].records
 
 

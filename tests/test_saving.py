@@ -376,7 +376,8 @@ def test_a_file_holds_the_moments_once_and_the_network_of_before_where_it_was_tr
     size = sum(tensor.nbytes for tensor in load_file("here.safetensors").values())
     heads = sum(p.nbytes for p in once.model.head.parameters())
     random = 3 * 5056  # of Python, numpy and torch
-    assert size < 4 * weight + 2 * heads + random  # itself, two moments, itself as it was; the head a task
+    # Itself, two moments, itself as it came and before the stage, which the guard goes back to; the head a task.
+    assert size < 5 * weight + 2 * heads + random
 
 
 def test_a_further_stage_begins_with_the_moments_of_the_last() -> None:
