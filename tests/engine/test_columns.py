@@ -8,6 +8,7 @@ import unicodedata
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refusal
 
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression
 from tlnb.engine.data.load import load_data
@@ -397,12 +398,3 @@ def test_odd_tables_are_taken_or_refused_in_one_line(root):
         (root / "odd.csv").write_text("\n".join(lines), encoding="utf-8")
         message = refusal(root / "odd.csv", **ODD[number % len(ODD)])
         assert "\n" not in message
-
-
-def refusal(source, **options):
-    """What is said where the data is refused; nothing where it is taken."""
-    try:
-        repr(load_data(source, **options))
-    except DataError as error:
-        return str(error)
-    return ""

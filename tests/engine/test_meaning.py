@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from refusals import refusal
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from tlnb.engine.data.load import load_data
@@ -365,12 +366,3 @@ def test_odd_targets_are_taken_or_refused_in_one_line():
         chosen = rng.integers(0, len(VALUES), rng.integers(1, 4))
         targets = [VALUES[chosen[i]] for i in rng.integers(0, len(chosen), 12)]
         assert "\n" not in refusal((pictures, targets), valid=0.5)
-
-
-def refusal(source, **options):
-    """What is said where the data is refused; nothing where it is taken."""
-    try:
-        repr(load_data(source, **options))
-    except DataError as error:
-        return str(error)
-    return ""

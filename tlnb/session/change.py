@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tlnb.engine.network import head as heads
+from tlnb.engine.training.ending import put_back
 from tlnb.session.interrupts import Interrupts
 from tlnb.session.state import SessionState
 
@@ -54,12 +54,7 @@ class Journal:
         """These tensors will be written; copies of them are kept until the change ends."""
         copies = [(tensor, tensor.detach().clone()) for tensor in tensors]
 
-        def back() -> None:
-            with torch.no_grad():
-                for tensor, copy in copies:
-                    tensor.copy_(copy)
-
-        self.note(back)
+        self.note(lambda: put_back(copies))
 
     def flags(self, model: nn.Module) -> None:
         """``requires_grad`` of the weights will be set, and gradients dropped."""

@@ -14,6 +14,7 @@ from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
+from tlnb.engine.training.history import final_of
 from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
@@ -37,7 +38,7 @@ def _status(view: SessionView) -> Iterable[str]:
         yield f"layers   {len(state.layers)}; frozen {frozen}; {state.layer_table.summary}"
         yield f"         {FROZEN_MEANS}"
     stages = state.all_stages
-    last = next((stage.final for stage in reversed(stages) if stage.final is not None), None)
+    last = final_of(stages)
     if last is not None:
         epochs = sum(len(stage.records) for stage in stages)
         yield f"trained  {len(stages)} stages, {epochs} epochs; {last.metric_name} {show_metric(last)}"

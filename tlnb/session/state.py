@@ -6,7 +6,7 @@ A field that is added here is covered by every transaction from the day it is ad
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -310,10 +310,6 @@ class SessionState:
         layers = self.need_layers()
         self.need_data()
         return layers
-
-    def with_old(self, **fields: Any) -> SessionState:
-        """The same with other fields of ``old``."""
-        return replace(self, old=replace(self.old, **fields))
 
 
 def began(result: StageResult) -> bool:

@@ -6,6 +6,7 @@ import torch
 
 from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.network import freeze
+from tlnb.engine.training.history import final_of
 from tlnb.engine.training.loop import affordable
 from tlnb.engine.training.optim import named_state
 from tlnb.engine.training.records import StageResult
@@ -96,5 +97,5 @@ def _named(undone: list[StageResult]) -> str:
 
 def _stands(stages: tuple[StageResult, ...]) -> str:
     """The score of the network that the last of these stages left."""
-    last = next((stage.final for stage in reversed(stages) if stage.final is not None), None)
+    last = final_of(stages)
     return f"{last.metric_name} {last.accuracy:.4g}" if last is not None else "no stage was trained"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -57,29 +56,6 @@ class StopRequest:
             pass
         if self.asked:
             raise Stopped
-
-    @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """While inside, the first interrupt asks for a stop and the second is a ``KeyboardInterrupt``.
-
-        The handler that was there comes back on every way out. Outside the main thread no handler can be set,
-        and none is.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = signal.getsignal(signal.SIGINT)
-
-        def handle(number: int, frame: FrameType | None) -> None:
-            if self.asked and callable(before):
-                before(number, frame)
-            self.ask()
-
-        signal.signal(signal.SIGINT, handle)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 class ShieldedExit:

@@ -11,7 +11,7 @@ from torch import fx
 from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.parts import Assembly, Prefix, Tail
 from tlnb.engine.network.reading import Flow, Traces, is_batch_size, reads_shape, single_tensor
-from tlnb.engine.network.trace import own_name
+from tlnb.engine.network.trace import name_ends, own_name
 from tlnb.errors import ModelError
 
 CHANGED = "the network computes otherwise than when it was loaded"
@@ -58,7 +58,7 @@ class Graph:
         found = [
             described(module, read)
             for name, module in model.named_modules()
-            if not any(name[:end] in called for end in _ends(name))
+            if not any(name[:end] in called for end in name_ends(name))
         ]
         return [each.text for each in found], [kind for each in found for kind in each.unknown]
 
@@ -190,10 +190,6 @@ class Graph:
         tensor = source.all_input_nodes[0] if reads_shape(source) else source
         shape = self.traces.seen[tensor].shape
         return shape is not None and shape[:1] == (self.traces.batch,)
-
-
-def _ends(name: str) -> list[int]:
-    return [*(i for i, letter in enumerate(name) if letter == "."), len(name)]
 
 
 class Bound:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.network.trace import own_name
+from tlnb.engine.network.trace import name_ends, own_name
 from tlnb.errors import ModelError
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ _AUXILIARY = re.compile(r"(.*\.)?aux[^.]*", re.IGNORECASE)
 
 def is_auxiliary(name: str) -> bool:
     """Whether the module of this qualified name is, or stands in, an auxiliary classifier."""
-    return any(_AUXILIARY.fullmatch(name[:end]) for end in _ends(name))
+    return any(_AUXILIARY.fullmatch(name[:end]) for end in name_ends(name))
 
 
 def auxiliary_heads(model: nn.Module) -> tuple[str, ...]:
     """The last linear layer of each auxiliary classifier, by qualified name."""
     last: dict[str, str] = {}
     for name, module in model.named_modules():
-        root = next((name[:end] for end in _ends(name) if _AUXILIARY.fullmatch(name[:end])), None)
+        root = next((name[:end] for end in name_ends(name) if _AUXILIARY.fullmatch(name[:end])), None)
         if root is not None and isinstance(module, nn.Linear | nn.Conv2d):
             last[root] = name
     return tuple(last.values())
@@ -66,10 +66,6 @@ def _trains(module: nn.Module) -> bool:
 def _key(name: str) -> str:
     """``aux_logits2`` is what the module ``aux2`` gives, ``aux_logits`` what ``AuxLogits`` gives."""
     return name.lower().replace("_", "").replace("logits", "")
-
-
-def _ends(name: str) -> list[int]:
-    return [*(i for i, letter in enumerate(name) if letter == "."), len(name)]
 
 
 INITS = ("zero", "he", "fit")  # how the last layer of a new head starts

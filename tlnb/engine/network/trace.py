@@ -73,6 +73,11 @@ def own_name(target: str) -> str:
     return "" if target == ROOT else target.removeprefix(ROOT + ".")
 
 
+def name_ends(name: str) -> list[int]:
+    """Where the names of a module and of those around it end in its dotted name, the outermost first."""
+    return [*(i for i, letter in enumerate(name) if letter == "."), len(name)]
+
+
 def innermost(node: fx.Node) -> str:
     """Qualified name, in the model, of the module whose code made this node."""
     stack = node.meta.get("nn_module_stack") or {}

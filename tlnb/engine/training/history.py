@@ -16,6 +16,11 @@ STAGE_HEADERS = (
 )  # fmt: skip
 
 
+def final_of(stages: Sequence[StageResult]) -> EpochRecord | None:
+    """The score of the network that the last of these stages left; None where none was measured."""
+    return next((stage.final for stage in reversed(stages) if stage.final is not None), None)
+
+
 @dataclass
 class Run:
     """What one call of train or run did.
@@ -49,7 +54,7 @@ class Run:
         return Table(_headers(STAGE_HEADERS, self.records), [s.row() for s in self.stages], self._caption())
 
     def _caption(self) -> str:
-        last = next((s.final for s in reversed(self.stages) if s.records), None)
+        last = final_of(self.stages)
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
         words += [f"stage {s.number} was worse and is taken back" for s in self.stages if s.taken_back]
@@ -96,7 +101,7 @@ class History(Sequence[EpochRecord]):
     @property
     def final(self) -> EpochRecord | None:
         """The score of the network that the last stage left; None where none was measured."""
-        return next((stage.final for stage in reversed(self.stages) if stage.final is not None), None)
+        return final_of(self.stages)
 
     def __getitem__(self, index: Any) -> Any:
         return self.records[index]
