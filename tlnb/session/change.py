@@ -38,10 +38,6 @@ class Journal:
         """Note how to take something back, before it is written."""
         self._entries.append(take_back)
 
-    def clear(self) -> None:
-        """What was written stays."""
-        self._entries.clear()
-
     def take_back(self, mark: int = 0) -> None:
         """Take back what was noted since there were ``mark`` entries, the last first."""
         while len(self._entries) > mark:
@@ -131,19 +127,23 @@ class Store:
 
     def __init__(self, interrupts: Interrupts, publish: Callable[[], None]):
         self._interrupts, self._publish = interrupts, publish
-        self._state = SessionState()
+        self._whole = SessionState(), Journal()
         self._open: list[Change] = []
-        self.journal = Journal()
+
+    @property
+    def journal(self) -> Journal:
+        """What was written since the state was set."""
+        return self._whole[1]
 
     @property
     def committed(self) -> SessionState:
         """The state, without what is in the making."""
-        return self._state
+        return self._whole[0]
 
     @property
     def now(self) -> SessionState:
         """The state as the innermost change that is open has it."""
-        return self._open[-1].state if self._open else self._state
+        return self._open[-1].state if self._open else self.committed
 
     @contextmanager
     def change(self) -> Iterator[Change]:
@@ -157,7 +157,7 @@ class Store:
         try:
             yield change
             if not outer:
-                self._interrupts.check()
+                self._interrupts.settle()
         except BaseException:
             with self._interrupts.held():
                 del self._open[outer:]
@@ -169,9 +169,9 @@ class Store:
                 self._open[outer - 1].state = change.state
                 del self._open[outer:]
             else:
-                self._state = change.state
+                # By one assignment: what breaks off before it is taken back, and what breaks off after it stands.
+                self._whole = change.state, Journal()
                 self._open.clear()
-                self.journal.clear()
             self._tell(outer)
 
     def recover(self) -> None:

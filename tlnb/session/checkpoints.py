@@ -77,7 +77,9 @@ class Checkpoints:
         target = _target(path)
         plan = state.plan
         left = plan.result.left if plan is not None and plan.result is not None else None
-        size = checkpoint.write(target, self.snapshot(state, left))
+        taken = self.snapshot(state, left)
+        self._tools.interrupts.settle()
+        size = checkpoint.write(target, taken)
         return Lines(
             f"saved to {printable(str(target))}, {show_bytes(size)}: network, heads, optimizer, history"
             + (f"; {left_of(plan)}" if plan is not None else "")

@@ -39,13 +39,16 @@ from tlnb.session.recorder import blended_since, checksums, source_of
 from tlnb.session.reports import results
 from tlnb.session.state import SessionState, Split
 from tlnb.session.testing import looks_at
+from tlnb.session.tools import Tools
 from tlnb.session.view import SessionView
 from tlnb.version import __version__
 
 # ---------------------------------------------------------------- the script
 
 
-def script(view: SessionView, path: str | None, *, with_weights: bool, network: str) -> Script:
+def script(
+    view: SessionView, tools: Tools, path: str | None, *, with_weights: bool, network: str
+) -> Script:
     """The session as one plain PyTorch script; see ``Session.script``."""
     target = None if path is None else _python_file(path)
     state = view.state
@@ -61,6 +64,7 @@ def script(view: SessionView, path: str | None, *, with_weights: bool, network: 
         "".join(f"# {line}\n" for line in looks) + write(job, with_weights=with_weights), job.files
     )
     if target is not None:
+        tools.interrupts.settle()
         found.write(target)
     return found
 
@@ -152,13 +156,16 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 # ---------------------------------------------------------------- the network as files
 
 
-def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | None]) -> Lines:
+def export(
+    view: SessionView, tools: Tools, path: str, forgotten: Callable[[], Forgetting | None]
+) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
     Everything is written and checked apart, and takes its place at the end: a file of before stands until then.
 
     Args:
         view: of the session.
+        tools: of the session.
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
     """
@@ -192,6 +199,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
             )  # fmt: skip
             written.with_suffix(".md").write_text(text, encoding="utf-8")
             size = show_bytes(written.stat().st_size)
+            tools.interrupts.settle()
     except OSError as error:
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])

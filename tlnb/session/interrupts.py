@@ -34,6 +34,7 @@ class Interrupts:
         self.stop = StopRequest()
         self.pressed = 0
         self._edges = True
+        self._settled = False
         self._held = 0
         self._late = False
         self._before: Any = None
@@ -53,6 +54,7 @@ class Interrupts:
             return
         before = signal.getsignal(signal.SIGINT)
         self.stop, self.pressed, self._edges, self._late, self._before = stop, 0, edges, False, before
+        self._settled = False
         signal.signal(signal.SIGINT, self._press)
         try:
             yield
@@ -80,8 +82,18 @@ class Interrupts:
         Raises:
             Interrupted: it was.
         """
-        if self.pressed and not self._edges and threading.current_thread() is threading.main_thread():
+        asked = self.pressed and not self._edges and not self._settled
+        if asked and threading.current_thread() is threading.main_thread():
             raise Interrupted("stopped; nothing has changed")
+
+    def settle(self) -> None:
+        """The last edge of a call without batches: what it is for happens now, and a later press is too late.
+
+        Raises:
+            Interrupted: the button was pressed before.
+        """
+        self.check()
+        self._settled = True
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         self.pressed += 1

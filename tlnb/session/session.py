@@ -86,7 +86,7 @@ class Session(traitlets.HasTraits):
     def __init__(self, listeners: Iterable[object] | None = None):
         super().__init__()
         self.stop_request: StopRequest | None = None
-        self._turn, self._owner = threading.Lock(), 0  # held by the thread that works
+        self._turn, self._owner = threading.Lock(), 0  # the thread that works; the lock is held to take its place
         self._publisher = 0  # the thread that lets views follow at this moment
         self._history, self._history_of = History(), 0
         listeners = [LineProgress()] if listeners is None else listeners
@@ -215,17 +215,21 @@ class Session(traitlets.HasTraits):
             return
         stop = StopRequest()
         with self._interrupts.taken(stop, edges=trains) if self._owner == 0 else _nothing():
-            if not self._turn.acquire(blocking=False):
-                doing = self.busy or "another call"
-                raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
             try:
-                self._owner, self._tools.stop = me, stop
+                with self._turn:
+                    taken = self._owner
+                    self._owner = taken or me
+                if taken:
+                    doing = self.busy or "another call"
+                    raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
+                self._tools.stop = stop
                 self._store.recover()
                 with usual_switches():
                     yield
             finally:
-                self._owner = 0
-                self._turn.release()
+                if self._owner == me:
+                    # Also what an exception at any line has left of saying what is done.
+                    self.stop_request, self.busy, self._owner = None, "", 0
             self._interrupts.check()
 
     @contextmanager
@@ -731,7 +735,7 @@ class Session(traitlets.HasTraits):
             ExportError: nothing was trained, or something that a script cannot hold; says what.
         """
         with self._call():
-            return exporting.script(self.view, path, with_weights=with_weights, network=network)
+            return exporting.script(self.view, self._tools, path, with_weights=with_weights, network=network)
 
     def export(self, path: str) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
@@ -745,7 +749,7 @@ class Session(traitlets.HasTraits):
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
         with self._call(), self._store.change() as change:
-            return exporting.export(self._view_of(change.state), path, self._forgotten)
+            return exporting.export(self._view_of(change.state), self._tools, path, self._forgotten)
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""

@@ -9,6 +9,11 @@ from tlnb.display.tables import printable
 from tlnb.errors import BadArguments, TlnbError
 
 
+MOST = (1 << 31) - 1
+"""The largest whole number that counts anything."""
+LONG = 60  # characters of a value that an error shows
+
+
 def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
     """A path as a user writes it, with ``~`` for a home folder.
 
@@ -24,13 +29,24 @@ def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError) as trouble:  # a name that is too long; a user who is not there
-        shown = text if len(text) < 60 else f"{text[:60]}…"
-        raise error(f"{printable(shown)!r} is no path here: {_reason(trouble)}") from None
+        short = text if len(text) < LONG else f"{text[:LONG]}…"
+        raise error(f"{printable(short)!r} is no path here: {_reason(trouble)}") from None
     return path
 
 
 def _reason(trouble: OSError | RuntimeError) -> str:
     return (trouble.strerror if isinstance(trouble, OSError) else None) or str(trouble)
+
+
+def shown(value: object) -> str:
+    """A value as a line about it names it: short, and only its kind where it is no word and no number."""
+    if not isinstance(value, str | int | float | complex | type(None)):
+        return f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+    return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text):,} characters)"
 
 
 def whole_number(value: object, name: str, least: int = 1, error: type[TlnbError] = BadArguments) -> None:
@@ -39,8 +55,8 @@ def whole_number(value: object, name: str, least: int = 1, error: type[TlnbError
     Raises:
         TlnbError: of the class ``error``: it is not, or it is below ``least``.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise error(f"{name} takes a whole number from {least} up, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise error(f"{name} takes a whole number from {least} up, not {shown(value)}")
 
 
 def number_between(
@@ -52,4 +68,4 @@ def number_between(
         TlnbError: of the class ``error``: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise error(f"{name} takes a number between {low:g} and {high:g}, not {value!r}")
+        raise error(f"{name} takes a number between {low:g} and {high:g}, not {shown(value)}")

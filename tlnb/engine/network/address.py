@@ -12,9 +12,11 @@ from tlnb.errors import AddressError, nearest
 if TYPE_CHECKING:
     from tlnb.engine.network.layers import LayerMap
 
+_LONGEST = 10_000  # characters of an address
 WORDS = ("all", "body", "head", "none")
-_NUMBER = re.compile(r"[+-]?\d+\Z")
-_RANGE = re.compile(r"([+-]?\d+)?\s*:\s*([+-]?\d+)?(?:\s*:\s*([+-]?\d+)?)?\Z")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones are no layers, and slow to read
+_END = r"([+-]?[0-9]{1,18})?"
+_RANGE = re.compile(rf"{_END}\s*:\s*{_END}(?:\s*:\s*{_END})?\Z")
 
 
 def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
@@ -39,6 +41,8 @@ def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
         (0, 1, 7)
     """
     if isinstance(text, str):
+        if len(text) > _LONGEST:
+            raise AddressError(f"an address of {len(text):,} characters names no layers{_listing(layers)}")
         parts = [part.strip() for part in text.split(",")]
         if not all(parts):
             raise AddressError(f"{text!r} has an empty place between its commas{_listing(layers)}")
