@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -153,7 +154,7 @@ def facts(tl: Session, *, identity: bool = False) -> dict[str, Any]:
             digest(state.old.ends), state.old.share, sorted(state.old.scores.items()),
         ],
         "step": state.step is None, "advice": state.advice is None,
-        "sweep": None if state.sweep is None else str(state.sweep), "looks": str(state.looks),
+        "sweep": None if state.sweep is None else re.sub(r"\d+ s\b", "", str(state.sweep)), "looks": str(state.looks),
         "files": {p.name: p.suffix != ".safetensors" and digest(p.read_bytes()) for p in _files()},
     }  # fmt: skip
     if net is not None:

@@ -266,15 +266,15 @@ def called(session: Session, call: Callable[[Session], object], fault: Fault) ->
     with session._call():  # takes back what was torn out of its block
         pass
     left, now = facts(session), facts(session, identity=True)
-    again = ""
-    if trouble:
+    again, goes_on = "", session.view.state.sweep is not None  # a sweep that was stopped goes on when called again
+    if trouble or goes_on:
         try:
             call(session)
         except BaseException as error:
             again = f"{type(error).__name__}: {error}"
     return {
         "unchanged": now == before, "changed": difference(before, now), "left": left, "last": facts(session),
-        "trouble": trouble, "again": again, "fired": fault.fired, "told": told,
+        "trouble": trouble, "again": again, "goes_on": goes_on, "fired": fault.fired, "told": told,
     }  # fmt: skip
 
 
@@ -338,13 +338,15 @@ def verdict_of(got: dict[str, Any], one: dict[str, Any]) -> str:
         return "ended with an error"
     if not got["fired"]:
         return "not reached"
-    if not got["trouble"]:
-        return "complete" if got["left"] == one["left"] else "ended, and not as undisturbed"
+    if not got["trouble"] or got["left"] == one["left"]:
+        return "complete" if one["left"] in (got["left"], got["last"]) else "ended, and not as undisturbed"
     if got["again"]:
         return "cannot be called again"
+    if got["goes_on"]:
+        return "unchanged" if got["last"] == one["left"] else "called again it ends elsewhere"
     if got["unchanged"]:
         return "unchanged" if got["last"] == one["left"] else "called again it ends elsewhere"
-    return "complete" if got["left"] == one["left"] else "half done"
+    return "half done"
 
 
 # ---------------------------------------------------------------- forks
@@ -363,7 +365,7 @@ def in_fork(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             return work()
 
         try:
-            status = wait(fork(folder, apart))
+            status = wait(fork(folder, apart), 300)
         except AssertionError as error:
             return {"died": str(error)}
         if status:

@@ -129,6 +129,7 @@ class Store:
         self._interrupts, self._publish = interrupts, publish
         self._whole = SessionState(), Journal()
         self._open: list[Change] = []
+        self._untold = False  # whether views lag behind the state
 
     @property
     def journal(self) -> Journal:
@@ -176,7 +177,7 @@ class Store:
 
     def recover(self) -> None:
         """Take back what a change left behind that was torn out of its block, as by another thread's exception."""
-        if self._open or len(self.journal):
+        if self._open or len(self.journal) or self._untold:
             with self._interrupts.held():
                 self._open.clear()
                 self.journal.take_back()
@@ -185,8 +186,10 @@ class Store:
     def _tell(self, outer: int) -> None:
         if outer:
             return
+        self._untold = True
         try:
             self._publish()
+            self._untold = False
         except Exception:
             # The state is set already; a view that fails must not make the call look as if it had failed.
             _log.exception("a view of the session failed")

@@ -16,7 +16,7 @@ from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.modules import duplicate
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
-from tlnb.engine.data.load import load_data
+from tlnb.engine.data.load import SOURCES, load_data
 from tlnb.engine.data.samples import PictureSamples
 from tlnb.engine.data.sealed import seen
 from tlnb.engine.export import export as exports
@@ -120,6 +120,11 @@ def _data_told(state: SessionState, told: dict[str, Any]) -> tuple[Data, Split]:
         raise ExportError(
             f"the data {told['asked']['name']} was an object, and is not held any more; name it again"
         )
+    if state.foreign and told["asked"]["source"] not in SOURCES:
+        raise ExportError(
+            f"the session was saved elsewhere, so the data {told['asked']['name']} is not read unasked; name it "
+            "again (%tl_data)"
+        )
     try:
         data = load_data(**{name: value for name, value in told["asked"].items() if value is not None})
         samples = data.samples(preprocess_for(state.need_model(), data))
@@ -135,7 +140,7 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
     loaded = state.need_model()
     if state.recorder.start is not None:
         return dict(state.recorder.start)
-    if state.all_stages[0].setup["whole"]:
+    if state.all_stages[0].setup["whole"] or (state.foreign and loaded.name != models.CONVNET5):
         raise ExportError(
             "the weights from before the first stage are not known, since the session was resumed"
         )
@@ -221,6 +226,8 @@ def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:
 
 def _python_file(path: str) -> Path:
     target = path_of(path, ExportError)
+    if not target.name:
+        raise ExportError("a script needs a name, such as: %tl_script train.py")
     if target.suffix not in ("", ".py"):
         raise ExportError(f"a script is written to a .py file, not {target.suffix}")
     return target if target.suffix else target.with_suffix(".py")

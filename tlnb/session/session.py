@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 import traitlets
 from torch import nn
@@ -21,6 +24,7 @@ from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.arguments import others_code, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
@@ -44,8 +48,9 @@ from tlnb.engine.training.curves import Comparison
 from tlnb.engine.training.history import History, Run
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
+from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
-from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
+from tlnb.errors import BadArguments, DataError, Interrupted, NotReady, TrainingError
 from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
@@ -61,6 +66,17 @@ from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
 from tlnb.session.view import SessionView
+
+
+class _Flags(traitlets.Tuple):
+    """A flag for each layer; what is no row of flags is one line."""
+
+    def validate(self, session: Any, value: Any) -> Any:
+        with others_code(value, BadArguments):
+            flags = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
+            if flags is None or not all(isinstance(flag, bool | int | np.bool_) for flag in flags):
+                raise BadArguments(f"frozen takes a flag for each layer, such as (True, False), not {shown(value)}")
+        return super().validate(session, tuple(map(bool, flags)))
 
 
 class Session(traitlets.HasTraits):
@@ -79,7 +95,7 @@ class Session(traitlets.HasTraits):
         stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
     """
 
-    frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
+    frozen: tuple[bool, ...] = _Flags(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
     revision: int = traitlets.Int(help="counts changes of network, layers and data")  # type: ignore[assignment]
     busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
 
@@ -87,6 +103,7 @@ class Session(traitlets.HasTraits):
         super().__init__()
         self.stop_request: StopRequest | None = None
         self._turn, self._owner = threading.Lock(), 0  # the thread that works; the lock is held to take its place
+        self._caller: FrameType | None = None  # the frame of its call
         self._publisher = 0  # the thread that lets views follow at this moment
         self._history, self._history_of = History(), 0
         listeners = [LineProgress()] if listeners is None else listeners
@@ -210,6 +227,8 @@ class Session(traitlets.HasTraits):
             Interrupted: the stop button was pressed.
         """
         me = threading.get_ident()
+        if self._owner and not _runs(self._owner, self._caller):
+            self._owner = 0  # an exception at any line may have torn that call out of its own end
         if self._owner == me:
             yield  # a call of our own calls, or a listener does
             return
@@ -222,14 +241,16 @@ class Session(traitlets.HasTraits):
                 if taken:
                     doing = self.busy or "another call"
                     raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
+                self._caller = sys._getframe(2)  # the method whose block this is; its frame ends with it
                 self._tools.stop = stop
                 self._store.recover()
                 with usual_switches():
                     yield
             finally:
-                if self._owner == me:
-                    # Also what an exception at any line has left of saying what is done.
-                    self.stop_request, self.busy, self._owner = None, "", 0
+                with self._interrupts.held():
+                    if self._owner == me:
+                        # Also what an exception at any line has left of saying what is done.
+                        self.stop_request, self.busy, self._caller, self._owner = None, "", None, 0
             self._interrupts.check()
 
     @contextmanager
@@ -275,7 +296,7 @@ class Session(traitlets.HasTraits):
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
     ) -> LoadedModel:
-        """Load a trained network; the session starts anew with it, the data stays.
+        """Load a trained network; the session starts anew with it, the data stays where the network takes it.
 
         Args:
             model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
@@ -295,10 +316,11 @@ class Session(traitlets.HasTraits):
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
                 if change.state.data is not None:
-                    self._heads.fit_data(change, change.state.data)
+                    self._heads.fit_data(change, change.state.data, or_drop=True)
             return change.state.need_model()
 
     @takes_request
+    @takes(show=bool)
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
     ) -> loading.Data | PictureGrid | Lines:
@@ -343,6 +365,7 @@ class Session(traitlets.HasTraits):
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
 
+    @takes(count=int, epoch=int)
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
         """Training pictures as the network sees them, augmentation included.
 
@@ -356,6 +379,7 @@ class Session(traitlets.HasTraits):
         """
         return reports.show_batch(self.view, count, epoch)
 
+    @takes(spec=str, task=str, init=str)
     def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
         """Put a new head on the network, sized by the data; or put the head of another task back.
 
@@ -375,7 +399,10 @@ class Session(traitlets.HasTraits):
             told = self._heads.head(change, spec, task, init)
             if init != "fit" or not told.lines[0].startswith("new head"):
                 return told
-            ended = self._training.run("fit head", True, False, {}).stages[-1].final
+            run = self._training.run("fit head", True, False, {})
+            if run.stopped:
+                raise Interrupted("stopped before the head was fitted; nothing has changed")
+            ended = run.stages[-1].final
             fitted = f"{ended.metric_name} {show_metric(ended)} on validation" if ended is not None else ""
             return Lines(*told.lines, fitted)
 
@@ -400,6 +427,7 @@ class Session(traitlets.HasTraits):
         with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
             return self._network.freeze(change, "froze", where, True)
 
+    @takes(find=bool)
     def unfreeze(self, where: object, *, find: bool = False) -> Change:
         """Let these layers train; the others stay as they are.
 
@@ -421,6 +449,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- training
 
+    @takes(rule=str, start=float, stop=float, steps=int, cache=bool)
     def find_lr(
         self,
         *,
@@ -450,6 +479,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
 
+    @takes(cache=bool, keep_best=bool)
     def train(
         self,
         epochs: int | None = None,
@@ -479,6 +509,7 @@ class Session(traitlets.HasTraits):
         with self._call(trains=True):
             return self._training.train(epochs, lr, cache, keep_best, keys)
 
+    @takes(cache=bool, keep_best=bool)
     def run(self, text: str, *, cache: bool = True, keep_best: bool = False, **defaults: Any) -> Run:
         """Run a plan, a stage a line; the whole is checked before anything trains.
 
@@ -557,6 +588,7 @@ class Session(traitlets.HasTraits):
         own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
         if own:
             raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
+        read_keys({name: value for name, value in settings.items() if name not in ("cache", "keep_best")})
         with self._call(trains=True):
             state = self._store.now
             known = state.advice
@@ -567,6 +599,7 @@ class Session(traitlets.HasTraits):
             self._tools.say(f"advised: {advice.procedure}")
             return self.run(advice.plan, **settings)
 
+    @takes(blocks=bool)
     def sweep(
         self,
         *,
@@ -617,6 +650,7 @@ class Session(traitlets.HasTraits):
         with self._call(), self._store.change() as change:
             return old_knowledge.forgetting(change, self._old_task, self._tools, source)
 
+    @takes(a=float)
     def blend(self, a: float | None = None) -> Blend:
         """Set the body between what it was before training (0) and what it is after (1).
 
@@ -693,6 +727,7 @@ class Session(traitlets.HasTraits):
             self._autosave.save(change.state, lambda: None)
             return found
 
+    @takes(views=int)
     def predict(self, source: object, *, views: int = 1) -> Predictions:
         """What the network says of files, a folder or arrays.
 
@@ -722,6 +757,7 @@ class Session(traitlets.HasTraits):
         given: Sequence[object] = [source for source in (a, b, *names) if source is not None]
         return compare(given or [self.history])
 
+    @takes(network=str, with_weights=bool)
     def script(self, path: str | None = None, *, with_weights: bool = False, network: str = "") -> Script:
         """The session as one plain PyTorch script that runs without tlnb and gives the same figures.
 
@@ -757,6 +793,7 @@ class Session(traitlets.HasTraits):
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
 
+    @takes(env=bool)
     def status(self, *, env: bool = False) -> Lines | Table:
         """Where the session stands.
 
@@ -790,6 +827,16 @@ class Session(traitlets.HasTraits):
     @property
     def _importance(self) -> Importance | None:
         return self._store.now.old.importance
+
+
+def _runs(thread: int, caller: FrameType | None) -> bool:
+    """Whether a call is still on the stack of its thread."""
+    if caller is None:  # another thread's has just begun; one of this thread would have said so before it goes on
+        return thread != threading.get_ident()
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame is not caller:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tlnb.display.tables import printable
 from tlnb.errors import BadArguments, TlnbError
@@ -12,6 +18,61 @@ from tlnb.errors import BadArguments, TlnbError
 MOST = (1 << 31) - 1
 """The largest whole number that counts anything."""
 LONG = 60  # characters of a value that an error shows
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"), str: (str, "a word"), int: (Integral, "a whole number"), float: (Real, "a number"),
+}  # fmt: skip
+
+
+def takes(**kinds: type) -> Callable[[Method], Method]:
+    """A method whose arguments of these names are words (``str``), whole numbers (``int``), numbers (``float``) or flags (``bool``).
+
+    What is None by default may be None. Any other value is refused before the method begins.
+    """
+
+    def checked(method: Method) -> Method:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(*args: Any, **keys: Any) -> Any:
+            for name, value in signature.bind(*args, **keys).arguments.items():
+                if name not in kinds or (value is None and signature.parameters[name].default is None):
+                    continue
+                kind, words = _KINDS[kinds[name]]
+                whole = kind is not Integral or (isinstance(value, Integral) and abs(value) <= MOST)
+                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not whole:
+                    raise BadArguments(f"{name} takes {words}, not {shown(value)}")
+            return method(*args, **keys)
+
+        return call  # type: ignore[return-value]
+
+    return checked
+
+
+@contextmanager
+def others_code(value: object, error: type[TlnbError]) -> Iterator[None]:
+    """Inside, an object of the user's own is looked at: what it raises is one line.
+
+    Raises:
+        TlnbError: of the class ``error``: the object raised something.
+    """
+    try:
+        yield
+    except TlnbError:
+        raise
+    except Exception as trouble:
+        raise error(f"{one_line(trouble)}, raised by the {type(value).__name__} itself") from trouble
+
+
+def one_line(trouble: BaseException) -> str:
+    """An exception as one line: its kind, and the first line of what it says."""
+    try:
+        said = str(trouble).strip().splitlines()
+    except Exception:
+        said = []
+    return f"{type(trouble).__name__}: {printable(said[0])[:160]}" if said else type(trouble).__name__
 
 
 def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
@@ -44,8 +105,8 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__}"
     try:
         text = repr(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of thousands of digits"
+    except Exception:  # more digits than Python writes, or a class of its own with a fault
+        return f"a {type(value).__name__} that cannot be written"
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text):,} characters)"
 
 

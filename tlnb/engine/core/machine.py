@@ -113,6 +113,11 @@ def home() -> Path:
     return named_home() or _beside_notebook() / ".tlnb"
 
 
+def user_folder() -> Path:
+    """What is kept for this user, whatever the notebook: ``TLNB_HOME``, else the user's cache folder."""
+    return named_home() or Path.home() / ".cache" / "tlnb"
+
+
 def stay_here() -> None:
     """Take the working directory of now for the notebook's own."""
     global _loaded_in

@@ -53,7 +53,7 @@ class AugmentedSamples(PictureSamples):
         return self.plain.whole(indices)
 
     def _changed(self, picture: Tensor, index: int) -> Tensor:
-        with own_stream(seed_for(self.seed, *self._numbers, index)):
+        with own_stream(seed_for(self.seed, *self._numbers, index)), others_code(self.transform, DataError):
             changed = self.transform(picture)
         if not isinstance(changed, Tensor) or changed.dim() != 3:
             raise DataError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
@@ -55,8 +56,10 @@ def load_data(
     request = SourceRequest.of(**options) if request is None else request
     if progress is not None:
         request = replace(request, progress=progress)
+    plain = isinstance(source, str | os.PathLike | Tensor | tuple | list)
     try:
-        found = _find(source, request)
+        with nullcontext() if plain else others_code(source, DataError):
+            found = _find(source, request)
     except OSError as error:  # a folder that may not be read, or a disk that fails
         raise DataError(f"cannot read {_name(source)!r}: {error.strerror or error}") from None
     if request.strict and found.problems:

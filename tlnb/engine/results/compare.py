@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.checkpoint.fields import BROKEN
 from tlnb.engine.checkpoint.schema import result_from
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.training.curves import Comparison, Line
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import CheckpointError, NotReady
@@ -37,7 +37,7 @@ def compare(sources: Sequence[object]) -> Comparison:
 
 
 def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         path = path_of(source, CheckpointError)
         path = path if path.suffix or path.exists() else path.with_suffix(checkpoint.SUFFIX)
         found = checkpoint.read(path)
@@ -45,8 +45,9 @@ def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
             return printable(path.stem), [result_from(plain) for plain in found.about["history"]]
         except BROKEN:
             raise CheckpointError(f"{printable(path.name)} holds no history that can be read") from None
-    source = getattr(source, "history", source)
-    stages = getattr(source, "stages", None)
+    with others_code(source, NotReady):
+        held = getattr(source, "history", source)
+        stages = getattr(held, "stages", None)
     if not isinstance(stages, list):
         raise NotReady(
             f"a {type(source).__name__} holds no run; give what %tl_train answered, or a saved file"

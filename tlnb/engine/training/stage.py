@@ -177,7 +177,7 @@ def read_key(name: str, value: object) -> Any:
         raise PlanError(f"unknown key {name!r}{did_you_mean(name, KEYS)}; keys: {', '.join(KEYS)}")
     try:
         return _READERS[key.kind](key, value)
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except Exception:  # a number that is none; or an object of the user's, which may raise anything
         hint = did_you_mean(value, key.choices) if key.choices and isinstance(value, str) else ""
         raise PlanError(f"{name} takes {key.takes}, not {shown(value)}{hint}") from None
 
