@@ -53,7 +53,7 @@ class Recorder(Hook):
             return
         state = change.state
         stage.result.before = _score_before(state)
-        sums, drawn, first = checksums(state), _head_is_new(state), not state.stages
+        sums, drawn, first = checksums(state), init_of_head(state), not state.stages
         whole = weights_are_own(state.need_model()) or (first and not drawn)
         change.set_recorder(begun=StageStart(sums, blended_since(state, sums[0]), drawn, whole))
         if first and whole and state.recorder.start is None:
@@ -125,7 +125,7 @@ class Recorder(Hook):
 
 def head_learned_nothing(state: SessionState) -> bool:
     """Whether the head is a new one that no stage has trained yet."""
-    return state.head is not state.came_with and bool(_head_is_new(state))
+    return state.head is not state.came_with and bool(init_of_head(state))
 
 
 def _head_told(state: SessionState, drawn: str) -> dict[str, Any] | None:
@@ -141,7 +141,7 @@ def _head_told(state: SessionState, drawn: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _head_is_new(state: SessionState) -> str:
+def init_of_head(state: SessionState) -> str:
     """How a new head starts that has these very weights, or came with the network; empty where none does."""
     task = state.tasks[state.task]
     if task.head is state.came_with:

@@ -36,6 +36,7 @@ from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.compare import compare
+from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
 from tlnb.engine.results.test_result import TestResult
@@ -60,6 +61,7 @@ from tlnb.session.state import Importance, SessionState, Split
 from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
+from tlnb.session.validating import Validating
 from tlnb.session.view import SessionView
 
 
@@ -103,6 +105,7 @@ class Session(traitlets.HasTraits):
         hooks: tuple[Hook, ...] = (self._old_task, Recorder(tools), self._undo, self._autosave)
         self._checkpoints = Checkpoints(store, tools, self._network, self._heads, hooks)
         self._training = Training(store, tools, self._network, self._old_task, self._undo, hooks)
+        self._validating = Validating(store, tools, self._training, self._old_task)
 
     # ---------------------------------------------------------------- what it holds
 
@@ -595,6 +598,52 @@ class Session(traitlets.HasTraits):
                 )
             # What it has measured stays, however it ends: the same call goes on with it.
             return advising.go_on_with_sweep(self._store.now, self._tools, ground)
+
+    # ---------------------------------------------------------------- folds
+
+    def cross_validate(
+        self,
+        folds: int = 5,
+        plan: str | None = None,
+        *,
+        repeats: int = 1,
+        cache: bool = True,
+        keep_best: bool = False,
+        **defaults: Any,
+    ) -> CrossValidation:
+        """Train a plan once for each fold of the samples, and measure it on those that it never saw.
+
+        Training and validation samples take part, the test part never does. Groups and equal samples stay in one
+        fold, and each class is in every fold as far as that goes; where the data has a time, each fold is newer than
+        what it is trained on. Each fold starts from the network as it was before training, with a new head, and
+        everything runs on copies: the session's network stays as it is. A frozen first part runs once over all
+        samples. An interrupt keeps the folds that ended; the same call, or :meth:`go_on_with_folds`, goes on.
+
+        Args:
+            folds: how many, two or more.
+            plan: in the stage language; None for what the session trained on this data, else the plan of
+                :meth:`advise` where that was asked, else the default plan.
+            repeats: how often all samples are dealt into folds anew.
+            cache: run the frozen first part once over the samples, not in each step.
+            keep_best: end each stage with the weights of its best epoch.
+            defaults: settings for every stage of ``plan`` that does not say otherwise.
+
+        Raises:
+            NotReady: no model or data, or the network of before training is not known.
+            DataError: more folds than groups or samples, or a class in one group only.
+            PlanError, TrainingError: the plan cannot be trained; folds that ended stay.
+        """
+        with self._call(trains=True):
+            return self._validating.cross_validate(folds, plan, repeats, cache, keep_best, defaults)
+
+    def go_on_with_folds(self) -> CrossValidation:
+        """Go on with the last cross-validation where it was stopped.
+
+        Raises:
+            NotReady: there is none.
+        """
+        with self._call(trains=True):
+            return self._validating.go_on()
 
     # ---------------------------------------------------------------- the old task
 

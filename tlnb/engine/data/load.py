@@ -14,6 +14,7 @@ from torch import Tensor
 from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
+from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.parting import Parts, parted
@@ -81,6 +82,7 @@ def load_data(
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
+        parts.groups, parts.times,
     )  # fmt: skip
 
 
@@ -223,20 +225,8 @@ def _task(found: Found, train: Collection, held: Collection, balance: str | None
         return task
     weighted = balance == "weights"
     if found.kind == LABELS:
-        return MultiLabel(weights=_label_weights(train.targets) if weighted else None)
-    return Classification(weights=_class_weights(train.targets, len(found.classes)) if weighted else None)
-
-
-def _class_weights(targets: Tensor, classes: int) -> tuple[float, ...]:
-    """Inverse to the frequency of each class; the mean over the samples is 1."""
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    return tuple((len(targets) / (classes * counts)).tolist())
-
-
-def _label_weights(targets: Tensor) -> tuple[float, ...]:
-    """How many samples lack a label for each that has it."""
-    have = targets.sum(0).clamp(min=1)
-    return tuple(((len(targets) - have) / have).clamp(min=1e-3).tolist())
+        return MultiLabel(weights=label_weights(train.targets) if weighted else None)
+    return Classification(weights=class_weights(train.targets, len(found.classes)) if weighted else None)
 
 
 def usual_batch(images: int) -> int:

@@ -9,9 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
-from tlnb.engine.data.chronology import times_by
+from tlnb.engine.data.chronology import Times, times_by
 from tlnb.engine.data.collections import Collection, Pictures, ReadPictures
-from tlnb.engine.data.groups import NEAR, groups_by
+from tlnb.engine.data.groups import NEAR, Groups, groups_by
 from tlnb.engine.data.near import near_pictures
 from tlnb.engine.data.partition import TEST, partition
 from tlnb.engine.data.places import Places
@@ -33,6 +33,8 @@ class Parts:
         test: samples under seal; None for none.
         places: of all of them in the source; None where they are not in one piece.
         units: number of what was kept whole, for each sample of the source, (N,); None where nothing was told.
+        groups: of the samples of the source that stay together; None for none.
+        times: of the samples of the source; None where they are in no order.
         notes: what the user should know.
     """
 
@@ -41,6 +43,8 @@ class Parts:
     test: Sealed | None = None
     places: Places | None = None
     units: np.ndarray | None = None
+    groups: Groups | None = None
+    times: Times | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -76,9 +80,10 @@ def parted(found: Found, request: SourceRequest) -> Parts:
     if len(test):
         rows = [("rows", made.test), ("targets", test.targets)]
         sealed = Sealed(test, tensors_digest(rows, note=f"{count} {'|'.join(found.classes)}"))
-    grouped = groups is not None or near is not None
     places = Places(made.train, made.valid, made.test, made.left_out)
-    return Parts(train, valid, sealed, places, made.units if grouped else None, made.notes)
+    together = groups or near
+    units = made.units if together is not None else None
+    return Parts(train, valid, sealed, places, units, together, times, made.notes)
 
 
 def _pictures(samples: Collection) -> Iterator[Tensor]:
