@@ -547,14 +547,14 @@ CV = Command(
     cell="cross_validate",
     body="the plan: a stage a line",
     body_as="plan",
-    details="""Training and validation samples take part; the test part stays under seal. Groups and equal samples are in
-one fold, and each class is in every fold as far as that goes; with --time each fold is newer than what it learned from.
-Each fold starts from the network as it was before training, with a new head, on a copy: the session stays as it is. A
-frozen first part runs once over all samples and serves every fold.
+    details="""Training and validation samples take part; the test part stays under seal. Groups and equal samples are
+in one fold, and each class is in every fold as far as that goes; with --time each fold is newer than what it learned
+from. Each fold starts from the network as it was before training, with a new head, on a copy: the session stays as it
+is. A frozen first part runs once over all samples and serves every fold.
 
 The interval of the mean is corrected for the samples that folds share (Nadeau and Bengio 2003). The answer holds each
-sample's out-of-fold answer: .positions, .labels, .predictions, .probabilities, .fold, and .frame() as a table of pandas.
-After the stop button the same line goes on, or --continue.""",
+sample's out-of-fold answer: .positions, .labels, .predictions, .probabilities, .fold, and .frame() as a table of
+pandas. After the stop button the same line goes on, or --continue.""",
     examples=(
         ("%tl_cv 5", "the plan that was trained last, over five folds"),
         ("cv = %tl_cv 10 --repeats 3", "cv.mean, cv.spread, cv.interval and cv.frame() to go on with"),

@@ -35,6 +35,7 @@ from tlnb.engine.features.planner import Routes
 from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results.bootstrap import Difference
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.predict import Predictions
@@ -752,16 +753,20 @@ class Session(traitlets.HasTraits):
         with self._call():
             return reports.predict(self.view, source, views)
 
-    def compare(self, a: object = None, b: object = None, *names: object) -> Comparison:
-        """Stages, rates and curves of several runs, or of this session, in one picture.
+    def compare(self, a: object = None, b: object = None, *names: object) -> Comparison | Difference:
+        """Stages, rates and curves of several runs, or of this session, in one picture, and whether they differ.
+
+        Two runs that were measured on the same validation samples are tested on those: the interval of the
+        difference from a bootstrap of pairs, McNemar's exact test for accuracy, and what they say. Each later run is
+        tested against the first. Of two cross-validations the out-of-fold answers are compared.
 
         Args:
             a, b: a run (what training answered), a history, a session, or a file that ``save`` wrote; nothing
-                for this session alone.
+                for this session alone. Or two answers of :meth:`cross_validate`.
             names: more of them.
 
         Raises:
-            NotReady: nothing was trained.
+            NotReady: nothing was trained, or cross-validations of other samples.
             CheckpointError: no such file.
         """
         given: Sequence[object] = [source for source in (a, b, *names) if source is not None]

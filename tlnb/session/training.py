@@ -122,11 +122,8 @@ class Training:
         state = self._store.now
         layers = state.need_ready()
         if epochs is None and lr is None and not keys:
-            return self._begin(
-                plans.parse_plan(self.default_plan(state, len(state.need_samples()[0])), layers, ()),
-                cache,
-                keep_best,
-            )
+            text = self.default_plan(state, len(state.need_samples()[0]))
+            return self._begin(plans.parse_plan(text, layers, ()), cache, keep_best)
         settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
         text = f"train {spans(free_layers(state))}"
         stage = plans.one_stage(text, layers, state.frozen_indexes, settings)
