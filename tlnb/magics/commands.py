@@ -427,7 +427,7 @@ STATUS = Command(
 HISTORY = Command(
     "tl_history",
     "history",
-    "Show every epoch of every stage.",
+    "Show every epoch of every stage, and each look at the test part.",
     read_only=True,
     options=(Option("plot", None, "draw stages, rates and curves: tl.history.plot()"),),
     examples=(

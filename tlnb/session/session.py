@@ -26,6 +26,7 @@ from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
@@ -55,6 +56,7 @@ from tlnb.session.checkpoints import Checkpoints, age_of
 from tlnb.session.heads import Heads
 from tlnb.session.hooks import Hook
 from tlnb.session.interrupts import Interrupts
+from tlnb.session.likeness import features_of
 from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.recorder import Recorder
@@ -249,6 +251,7 @@ class Session(traitlets.HasTraits):
             self._history, self._history_of = History(), state.network_number
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
+        history.looks = testing.looks_at(state.data) if state.data is not None else None
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
         self._publisher = threading.get_ident()
         try:
@@ -331,7 +334,8 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
-            fresh = loading.load_data(source, request, progress=self._tools.on_check)
+            near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
+            fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
             testing.looked_before(self._store.now, fresh)
             with self._store.change() as change:
                 if change.state.loaded is not None:

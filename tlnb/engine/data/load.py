@@ -17,7 +17,7 @@ from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, 
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.parting import Parts, parted
+from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects
@@ -38,6 +38,7 @@ def load_data(
     request: SourceRequest | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
+    features: FeaturesOf | None = None,
     **options: Any,
 ) -> Data:
     """Read a data set and split it.
@@ -48,6 +49,7 @@ def load_data(
             data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
+        features: those of a network, by which near duplicates are told; None where there is none.
         options: the fields of :class:`SourceRequest` by name, in place of ``request``.
 
     Raises:
@@ -65,7 +67,9 @@ def load_data(
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
     per_class, balance = request.per_class, request.balance
     _fits(found, per_class, balance)
-    parts = parted(found, request) if request.parted else _parts(found, request)
+    parts = parted(found, request, features) if request.parted else _parts(found, request)
+    if parts.tied:
+        request = replace(request, groups=parts.tied)
     train, held = parts.train, parts.valid
     if per_class is not None:
         kept = first_per_class(train.targets, torch.arange(len(train)), per_class, request.seed)
