@@ -79,6 +79,7 @@ def test_no_command_but_one_reads_a_test_row(tmp_path, monkeypatch):
     session.show_batch()
     session.compare(first, first)
     session.predict(np.zeros((2, 8, 8), np.uint8))
+    session.predict(np.zeros((2, 8, 8), np.uint8), sure=0.9)
     session.save("here")
     session.script("made.py")
     session.export("net.safetensors")
