@@ -13,7 +13,7 @@ RESULTS = Command(
     "Show how good the network is, and where it goes wrong.",
     options=(
         Option("worst", whole(0), "how many of the worst mistakes are shown", "8"),
-        Option("sure", percentage(), "how often sets of classes should hold the right one", "90"),
+        Option("sure", percentage(), "how often sets of classes should hold the right one", "90 %"),
     ),
     details="""Accuracy with its 95 % interval (Wilson), precision, recall and F1 of each class, the
 confusion matrix, how sure the network is against how often it is right, and the worst mistakes with
