@@ -63,7 +63,7 @@ PREDICT = Command(
             "sets of classes that hold the right one so often, or `none of these`",
         ),
         Option(
-            "false-alarms", percentage(), "samples of the classes that may be answered `none of these`", "5"
+            "false-alarms", percentage(), "samples of the classes that may be answered `none of these`", "5 %"
         ),
     ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
