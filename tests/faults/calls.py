@@ -1,4 +1,4 @@
-"""Every call of a session beside training, a session on which each of them has something to do, and all that it holds."""
+"""Every call of a session beside training, a session on which each has something to do, and all that it holds."""
 
 from __future__ import annotations
 
@@ -144,7 +144,9 @@ def facts(tl: Session, *, identity: bool = False) -> dict[str, Any]:
         ],
         "old": sorted(tl.history.old.items()), "device": str(tl.device), "split": digest(state.samples and tl.split),
         "data": [str(state.data), state.data_fingerprint, state.strict],
-        "tasks": [(t.name, t.classes, sorted(t.side_heads), str(t.data), t.source, t.asked) for t in state.tasks.values()],
+        "tasks": [
+            (t.name, t.classes, sorted(t.side_heads), str(t.data), t.source, t.asked) for t in state.tasks.values()
+        ],
         "plan": None if state.plan is None else [state.plan.first, [s.text for s in state.plan.stages]],
         "moments": digest(state.moments), "running": state.running,
         "undo": [(p.stages, p.frozen, digest(p.weights)) for p in state.undo],
@@ -171,7 +173,13 @@ def facts(tl: Session, *, identity: bool = False) -> dict[str, Any]:
             "hooks": sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules.values()),
         }  # fmt: skip
     if identity:
-        found["same"] = [id(state), id(net), [id(head) for head in tl.heads.values()], id(state.samples), tl.revision]
+        found["same"] = [
+            id(state),
+            id(net),
+            [id(head) for head in tl.heads.values()],
+            id(state.samples),
+            tl.revision,
+        ]
         found["same"] += [[id(m) for m in net.model.modules()]] if net is not None else []
         found["handler"] = str(signal.getsignal(signal.SIGINT))
     return dict(json.loads(json.dumps(found, default=str)))

@@ -211,10 +211,17 @@ def trained(job: Job, fault: Fault | Watcher | None) -> dict[str, object]:
         told.append("a hook is left")
     if isinstance(fault, Watcher):
         return {"outcome": outcome(session), "lines": fault.lines, "calls": fault.calls}
-    return {"outcome": outcome(session), "told": told, "trouble": trouble, "fired": fault.fired if fault else 0}
+    return {
+        "outcome": outcome(session),
+        "told": told,
+        "trouble": trouble,
+        "fired": fault.fired if fault else 0,
+    }
 
 
-def train_campaign(count: int, seed: int, forms: Iterable[str], jobs: dict[str, Job], say: bool) -> Counter[str]:
+def train_campaign(
+    count: int, seed: int, forms: Iterable[str], jobs: dict[str, Job], say: bool
+) -> Counter[str]:
     """``count`` faults of each form over the jobs; every run must come to what the undisturbed one came to."""
     rng, total = random.Random(seed), Counter[str]()
     known: dict[str, dict[str, Any]] = {}
@@ -238,7 +245,10 @@ def train_campaign(count: int, seed: int, forms: Iterable[str], jobs: dict[str, 
                 verdict = "; ".join(got["told"])
             if verdict:
                 total[verdict] += 1
-                print(f"{name}: {fault}: {verdict} {got.get('died', '')} {got.get('trouble', '')}", file=sys.stderr)
+                print(
+                    f"{name}: {fault}: {verdict} {got.get('died', '')} {got.get('trouble', '')}",
+                    file=sys.stderr,
+                )
                 if verdict == "ended elsewhere":
                     print("   ", difference(one["outcome"], got["outcome"]), file=sys.stderr, flush=True)
         if say and number % 10 == 9:
@@ -266,7 +276,10 @@ def called(session: Session, call: Callable[[Session], object], fault: Fault) ->
     with session._call():  # takes back what was torn out of its block
         pass
     left, now = facts(session), facts(session, identity=True)
-    again, goes_on = "", session.view.state.sweep is not None  # a sweep that was stopped goes on when called again
+    again, goes_on = (
+        "",
+        session.view.state.sweep is not None,
+    )  # a sweep that was stopped goes on when called again
     if trouble or goes_on:
         try:
             call(session)
@@ -288,7 +301,9 @@ def watched(session: Session, call: Callable[[Session], object]) -> dict[str, An
     return {"left": facts(session), "lines": watcher.lines, "calls": watcher.calls, "moved": moved}
 
 
-def call_campaign(count: int, seed: int, forms: Iterable[str], names: Iterable[str], say: bool) -> Counter[str]:
+def call_campaign(
+    count: int, seed: int, forms: Iterable[str], names: Iterable[str], say: bool
+) -> Counter[str]:
     """``count`` faults over the calls: each must have changed nothing, or all that the call is for."""
     rng, total = random.Random(seed), Counter[str]()
     forms, names = tuple(forms), tuple(names)

@@ -42,23 +42,157 @@ from tlnb.session import Session
 
 SECONDS = 60  # that one of them may take
 NUMBERS = (
-    "0", "-1", "1", "3", "1e400", "nan", "-inf", "1" + "0" * 30, "9" * 5000, "0.5", "-0.0", "1e-320", "0x10", "1_0",
-    "²", "٣", "+", "1,2,3", "1;2", "1:0", "::0", "5:5", "-99:", ":" * 30, "0,,1", "True", "None",
-)  # fmt: skip
+    "0",
+    "-1",
+    "1",
+    "3",
+    "1e400",
+    "nan",
+    "-inf",
+    "1" + "0" * 30,
+    "9" * 5000,
+    "0.5",
+    "-0.0",
+    "1e-320",
+    "0x10",
+    "1_0",
+    "²",
+    "٣",
+    "+",
+    "1,2,3",
+    "1;2",
+    "1:0",
+    "::0",
+    "5:5",
+    "-99:",
+    ":" * 30,
+    "0,,1",
+    "True",
+    "None",
+)
 WORDS = (
-    "", " ", "''", '""', "'", '"', "'a", "$", "$nothing", "$1", "\\$x", "--", "---", "--x", "-h", "--help", "=", "a=b", "==",
-    "{1+1}", "{", "}", "%tl_status", "!ls", "`ls`", "$(ls)", ";", ";;", "#", "#x", "\\", "/", "//", ".", "..", "~", "~nobody/x",
-    "none", "all", "body", "head", "auto", "off", "digits", "glyphs", "convnet5", "torchvision/", "torchvision/Nothing",
-    "timm/", "timm/nothing", "hf/", "x" * 5000, "ä\u0301", "\u202e", "\x1b[2J", "<img src=x>", "数字", "\ud800", "\x00", "\x7f", "a\tb",
-    "mlp:", "mlp:0", "mlp:1e9", "mlp:" + "9" * 40, "lwf:", "lwf:nan", "ewc:-1", "l2sp:1e999", "l2sp", ":" , "a.*", "[", "[!", "*" * 50,
-)  # fmt: skip
+    "",
+    " ",
+    "''",
+    '""',
+    "'",
+    '"',
+    "'a",
+    "$",
+    "$nothing",
+    "$1",
+    "\\$x",
+    "--",
+    "---",
+    "--x",
+    "-h",
+    "--help",
+    "=",
+    "a=b",
+    "==",
+    "{1+1}",
+    "{",
+    "}",
+    "%tl_status",
+    "!ls",
+    "`ls`",
+    "$(ls)",
+    ";",
+    ";;",
+    "#",
+    "#x",
+    "\\",
+    "/",
+    "//",
+    ".",
+    "..",
+    "~",
+    "~nobody/x",
+    "none",
+    "all",
+    "body",
+    "head",
+    "auto",
+    "off",
+    "digits",
+    "glyphs",
+    "convnet5",
+    "torchvision/",
+    "torchvision/Nothing",
+    "timm/",
+    "timm/nothing",
+    "hf/",
+    "x" * 5000,
+    "ä\u0301",
+    "\u202e",
+    "\x1b[2J",
+    "<img src=x>",
+    "数字",
+    "\ud800",
+    "\x00",
+    "\x7f",
+    "a\tb",
+    "mlp:",
+    "mlp:0",
+    "mlp:1e9",
+    "mlp:" + "9" * 40,
+    "lwf:",
+    "lwf:nan",
+    "ewc:-1",
+    "l2sp:1e999",
+    "l2sp",
+    ":",
+    "a.*",
+    "[",
+    "[!",
+    "*" * 50,
+)
 FILES = (
-    "missing.pth", "folder", "empty.pth", "empty.csv", "empty.png", "pipe", "binary.csv", "binary.pth", "cut.png", "huge.png",
-    "pickle.pth", "plain.pth", "numbers.pth", "nan.pth", "lists.pth", "half.safetensors", "long.safetensors", "text.pth",
-    "photo.png", "photo.png/x", "photos", "photos/a", "one.csv", "wide.csv", "ragged.csv", "names.csv", "loop", "photo.zip",
-    "saved.safetensors", "cut.safetensors", "/dev/null", "/proc/self/mem", "/", "./photos/../photos", "notebook.ipynb", "UPPER.PTH",
-    "photo.onnx", "job.py", "net.safetensors", "net.onnx", "net.pt2", "torch.safetensors", "no/such/place.safetensors", "photos/out.safetensors",
-)  # fmt: skip
+    "missing.pth",
+    "folder",
+    "empty.pth",
+    "empty.csv",
+    "empty.png",
+    "pipe",
+    "binary.csv",
+    "binary.pth",
+    "cut.png",
+    "huge.png",
+    "pickle.pth",
+    "plain.pth",
+    "numbers.pth",
+    "nan.pth",
+    "lists.pth",
+    "half.safetensors",
+    "long.safetensors",
+    "text.pth",
+    "photo.png",
+    "photo.png/x",
+    "photos",
+    "photos/a",
+    "one.csv",
+    "wide.csv",
+    "ragged.csv",
+    "names.csv",
+    "loop",
+    "photo.zip",
+    "saved.safetensors",
+    "cut.safetensors",
+    "/dev/null",
+    "/proc/self/mem",
+    "/",
+    "./photos/../photos",
+    "notebook.ipynb",
+    "UPPER.PTH",
+    "photo.onnx",
+    "job.py",
+    "net.safetensors",
+    "net.onnx",
+    "net.pt2",
+    "torch.safetensors",
+    "no/such/place.safetensors",
+    "photos/out.safetensors",
+)
 
 
 class Raises:
@@ -80,31 +214,117 @@ def objects() -> dict[str, Any]:
     torch.manual_seed(0)
     x, y = torch.randn(12, 1, 8, 8), torch.arange(12) % 3
     failing = (
-        "__str__", "__repr__", "__array__", "__len__", "__getitem__", "__iter__", "__bool__", "__eq__", "__hash__", "__index__",
-        "__float__", "__int__", "__fspath__", "__getattr__", "__call__", "__format__",
-    )  # fmt: skip
+        "__str__",
+        "__repr__",
+        "__array__",
+        "__len__",
+        "__getitem__",
+        "__iter__",
+        "__bool__",
+        "__eq__",
+        "__hash__",
+        "__index__",
+        "__float__",
+        "__int__",
+        "__fspath__",
+        "__getattr__",
+        "__call__",
+        "__format__",
+    )
     made: dict[str, Any] = {name: _raiser(name)() for name in failing}
     both = type("Both", (), {"__getitem__": _raiser("__getitem__").__getitem__, "__len__": lambda self: 9})  # type: ignore[attr-defined]
     texts = {f"word {word[:20]!r}": word for word in (*WORDS[:8], *WORDS[20:], *NUMBERS)}
-    return made | texts | {
-        "none": None, "true": True, "zero": 0, "minus": -1, "many": 10**30, "digits": 10**5000, "nan": float("nan"), "inf": float("inf"),
-        "complex": 1j, "bytes": b"abc", "bytearray": bytearray(b"x"), "lambda": lambda *a, **k: None, "class": int, "module": os, "list": [],
-        "dict": {}, "tuple": (), "set": set(), "range": range(3), "generator": (i for i in range(3)), "slice": slice(0, 2), "nested": [[[]]],
-        "own": _own_list(), "ellipsis": ..., "type": type, "exception": ValueError("x"), "iterator": iter([1]), "file": io.BytesIO(b"x"), "text file": io.StringIO("x"),
-        "path": Path("missing"), "bytes path": os.fsencode("photos"), "items that fail": both(), "array": np.zeros(3), "0-d": np.array(1), "object array": np.array([None, "a"], object),
-        "empty array": np.zeros((0, 1, 8, 8)), "strings": np.array(["a"]), "dates": np.array(["2020-01-01"], "datetime64"), "structured": np.zeros(2, [("a", int)]),
-        "masked": np.ma.masked_array([1.0, 2.0], [0, 1]), "scalar": torch.tensor(1.0), "nan tensor": torch.full((12, 1, 8, 8), float("nan")), "bool tensor": torch.zeros(3, dtype=torch.bool),
-        "complex tensor": torch.zeros(3, dtype=torch.complex64), "sparse": torch.eye(3).to_sparse(), "meta": torch.zeros(3, device="meta"), "stride 0": torch.zeros(1).expand(10**12),
-        "X alone": x, "X, y": (x, y), "X, y of other lengths": (x, y[:5]), "y of floats": (x, y.float() / 7), "y of nan": (x, torch.full((12,), float("nan"))),
-        "y of words": (x, list("abcabcabcabc")), "y of one class": (x, y * 0), "y of each its own": (x, torch.arange(12)), "y of huge": (x, y * 10**15), "y 3-d": (x, torch.zeros(12, 2, 2)),
-        "X of objects": (np.array([None] * 12), y), "three": (x, y, y), "pair of pairs": ((x, y), (x, y)), "pair of others": ((x, y), (torch.randn(12, 3), y)),
-        "lists": ([1, 2], [3]), "words": (["a", "b"], [0, 1]), "dict of nothing": {"train": None}, "dict of numbers": {"a": 1}, "X of inf": (torch.full((12, 1, 8, 8), float("inf")), y),
-        "picture": Image.new("L", (8, 8)), "picture of 1": Image.new("1", (8, 8)), "picture of nothing": Image.new("RGB", (0, 0)), "pictures": [Image.new("L", (8, 8))] * 3,
-        "net": plain_net(), "net without weights": nn.Flatten(), "net that fails": _Fails(), "net of complex": nn.Linear(2, 2).to(torch.complex64),
-        "net of halves": nn.Linear(64, 3).half(), "net on meta": nn.Linear(64, 3, device="meta"), "lazy net": nn.LazyLinear(3), "class of net": nn.Linear, "session": Session([]),
-        "dataset": torch.utils.data.TensorDataset(x), "dataset of one": torch.utils.data.TensorDataset(x[:1], y[:1]), "dataset that fails": _BadSet(),
-        "loader": torch.utils.data.DataLoader(_BadSet()), "iterable": torch.utils.data.ChainDataset([]), "optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1),
-    }  # fmt: skip
+    return (
+        made
+        | texts
+        | {
+            "none": None,
+            "true": True,
+            "zero": 0,
+            "minus": -1,
+            "many": 10**30,
+            "digits": 10**5000,
+            "nan": float("nan"),
+            "inf": float("inf"),
+            "complex": 1j,
+            "bytes": b"abc",
+            "bytearray": bytearray(b"x"),
+            "lambda": lambda *a, **k: None,
+            "class": int,
+            "module": os,
+            "list": [],
+            "dict": {},
+            "tuple": (),
+            "set": set(),
+            "range": range(3),
+            "generator": (i for i in range(3)),
+            "slice": slice(0, 2),
+            "nested": [[[]]],
+            "own": _own_list(),
+            "ellipsis": ...,
+            "type": type,
+            "exception": ValueError("x"),
+            "iterator": iter([1]),
+            "file": io.BytesIO(b"x"),
+            "text file": io.StringIO("x"),
+            "path": Path("missing"),
+            "bytes path": os.fsencode("photos"),
+            "items that fail": both(),
+            "array": np.zeros(3),
+            "0-d": np.array(1),
+            "object array": np.array([None, "a"], object),
+            "empty array": np.zeros((0, 1, 8, 8)),
+            "strings": np.array(["a"]),
+            "dates": np.array(["2020-01-01"], "datetime64"),
+            "structured": np.zeros(2, [("a", int)]),
+            "masked": np.ma.masked_array([1.0, 2.0], [0, 1]),
+            "scalar": torch.tensor(1.0),
+            "nan tensor": torch.full((12, 1, 8, 8), float("nan")),
+            "bool tensor": torch.zeros(3, dtype=torch.bool),
+            "complex tensor": torch.zeros(3, dtype=torch.complex64),
+            "sparse": torch.eye(3).to_sparse(),
+            "meta": torch.zeros(3, device="meta"),
+            "stride 0": torch.zeros(1).expand(10**12),
+            "X alone": x,
+            "X, y": (x, y),
+            "X, y of other lengths": (x, y[:5]),
+            "y of floats": (x, y.float() / 7),
+            "y of nan": (x, torch.full((12,), float("nan"))),
+            "y of words": (x, list("abcabcabcabc")),
+            "y of one class": (x, y * 0),
+            "y of each its own": (x, torch.arange(12)),
+            "y of huge": (x, y * 10**15),
+            "y 3-d": (x, torch.zeros(12, 2, 2)),
+            "X of objects": (np.array([None] * 12), y),
+            "three": (x, y, y),
+            "pair of pairs": ((x, y), (x, y)),
+            "pair of others": ((x, y), (torch.randn(12, 3), y)),
+            "lists": ([1, 2], [3]),
+            "words": (["a", "b"], [0, 1]),
+            "dict of nothing": {"train": None},
+            "dict of numbers": {"a": 1},
+            "X of inf": (torch.full((12, 1, 8, 8), float("inf")), y),
+            "picture": Image.new("L", (8, 8)),
+            "picture of 1": Image.new("1", (8, 8)),
+            "picture of nothing": Image.new("RGB", (0, 0)),
+            "pictures": [Image.new("L", (8, 8))] * 3,
+            "net": plain_net(),
+            "net without weights": nn.Flatten(),
+            "net that fails": _Fails(),
+            "net of complex": nn.Linear(2, 2).to(torch.complex64),
+            "net of halves": nn.Linear(64, 3).half(),
+            "net on meta": nn.Linear(64, 3, device="meta"),
+            "lazy net": nn.LazyLinear(3),
+            "class of net": nn.Linear,
+            "session": Session([]),
+            "dataset": torch.utils.data.TensorDataset(x),
+            "dataset of one": torch.utils.data.TensorDataset(x[:1], y[:1]),
+            "dataset that fails": _BadSet(),
+            "loader": torch.utils.data.DataLoader(_BadSet()),
+            "iterable": torch.utils.data.ChainDataset([]),
+            "optimizer": torch.optim.SGD([nn.Parameter(torch.zeros(1))], 0.1),
+        }
+    )
 
 
 def _own_list() -> list[Any]:
@@ -149,7 +369,9 @@ def make_files(place: Path) -> None:
     for kind in ("a", "b"):
         (place / "photos" / kind).mkdir(parents=True)
         for number in range(4):
-            Image.effect_noise((16, 16), 10 + 60 * (kind == "a") + number).save(place / "photos" / kind / f"{number}.png")
+            Image.effect_noise((16, 16), 10 + 60 * (kind == "a") + number).save(
+                place / "photos" / kind / f"{number}.png"
+            )
     (place / "pickle.pth").write_bytes(pickle.dumps({"w": print}))
     torch.save(plain_net().state_dict(), place / "plain.pth")
     torch.save({"w": 1, "v": [2]}, place / "numbers.pth")
@@ -216,8 +438,12 @@ def drawn_lines(rng: random.Random) -> Iterator[str]:
         command = rng.choice(commands)
         words: list[str] = []
         for _ in range(rng.randint(0, 3)):
-            option = f"--{rng.choice(command.options).name} " if command.options and rng.random() < 0.6 else ""
-            words.append(option + rng.choice(rng.choice((WORDS, NUMBERS, FILES, [f"${name}" for name in OBJECTS]))))
+            option = (
+                f"--{rng.choice(command.options).name} " if command.options and rng.random() < 0.6 else ""
+            )
+            words.append(
+                option + rng.choice(rng.choice((WORDS, NUMBERS, FILES, [f"${name}" for name in OBJECTS])))
+            )
         double = "%" if command.cell and rng.random() < 0.2 else ""
         body = "\n" + rng.choice((*WORDS, *NUMBERS)) if double else ""
         yield f"{double}%{command.name} {' '.join(words)}{body}"
@@ -225,9 +451,34 @@ def drawn_lines(rng: random.Random) -> Iterator[str]:
 
 OBJECTS = ("o_lambda", "o_tensor", "o_str", "o_len", "o_net", "o_nan", "o_path", "o_none", "o_pair", "o_big")
 METHODS = (
-    "load", "data", "show_batch", "head", "tasks", "freeze", "unfreeze", "find_lr", "train", "run", "go_on", "undo", "advise",
-    "train_advised", "sweep", "forgetting", "blend", "save", "resume", "results", "test", "predict", "compare", "script", "export", "status", "panel",
-)  # fmt: skip
+    "load",
+    "data",
+    "show_batch",
+    "head",
+    "tasks",
+    "freeze",
+    "unfreeze",
+    "find_lr",
+    "train",
+    "run",
+    "go_on",
+    "undo",
+    "advise",
+    "train_advised",
+    "sweep",
+    "forgetting",
+    "blend",
+    "save",
+    "resume",
+    "results",
+    "test",
+    "predict",
+    "compare",
+    "script",
+    "export",
+    "status",
+    "panel",
+)
 SETTINGS = ("step", "device", "frozen", "listeners")
 
 
@@ -237,12 +488,17 @@ def calls(rng: random.Random) -> Iterator[tuple[str, Callable[[Session], Any]]]:
     for method in METHODS:
         parameters = inspect.signature(getattr(Session, method)).parameters
         names = [name for name, p in parameters.items() if name != "self" and p.kind not in (p.VAR_KEYWORD,)]
-        given = [name for name, p in parameters.items() if name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD]
+        given = [
+            name for name, p in parameters.items() if name != "self" and p.kind is p.POSITIONAL_OR_KEYWORD
+        ]
         needed = {name for name, p in parameters.items() if p.default is p.empty} - {"self"}
         for name in names:
             for label, value in made.items():
                 if name in given and needed <= {name}:
-                    yield f"{method}({name}={label})", lambda tl, m=method, n=name, v=value: getattr(tl, m)(**{n: v})
+                    yield (
+                        f"{method}({name}={label})",
+                        lambda tl, m=method, n=name, v=value: getattr(tl, m)(**{n: v}),
+                    )
                 elif needed or given:
                     first = {"data": "digits", "predict": torch.zeros(2, 1, 8, 8)}.get(method)
                     named = {given[0]: first} if first is not None else {}
@@ -252,8 +508,27 @@ def calls(rng: random.Random) -> Iterator[tuple[str, Callable[[Session], Any]]]:
                     )
         for label, value in rng.sample(list(made.items()), 12):
             yield f"{method}(nothing={label})", lambda tl, m=method, v=value: getattr(tl, m)(nothing=v)
-    keys = ("epochs", "lr", "decay", "batch", "micro", "optimizer", "schedule", "momentum", "weight_decay", "smoothing", "patience",
-            "augment", "keep", "bn", "init", "blend", "guard", "precision", "views")  # fmt: skip
+    keys = (
+        "epochs",
+        "lr",
+        "decay",
+        "batch",
+        "micro",
+        "optimizer",
+        "schedule",
+        "momentum",
+        "weight_decay",
+        "smoothing",
+        "patience",
+        "augment",
+        "keep",
+        "bn",
+        "init",
+        "blend",
+        "guard",
+        "precision",
+        "views",
+    )
     for key in keys:
         for label, value in made.items():
             yield f"train({key}={label})", lambda tl, k=key, v=value: tl.train(**{k: v})
@@ -265,7 +540,9 @@ def calls(rng: random.Random) -> Iterator[tuple[str, Callable[[Session], Any]]]:
 # A wrong number or name of arguments is Python's own to refuse, before tlnb sees anything.
 def _is_signature(error: BaseException) -> bool:
     text = str(error)
-    return isinstance(error, TypeError) and ("unexpected keyword argument" in text or "positional argument" in text)
+    return isinstance(error, TypeError) and (
+        "unexpected keyword argument" in text or "positional argument" in text
+    )
 
 
 class Trial:
@@ -287,10 +564,17 @@ class Trial:
         self.shell.user_ns["tl"] = self.session
         made = objects()
         self.shell.user_ns |= {
-            "o_lambda": made["lambda"], "o_tensor": made["stride 0"], "o_str": made["__str__"], "o_len": made["__len__"],
-            "o_net": made["net that fails"], "o_nan": made["nan"], "o_path": made["path"], "o_none": None, "o_pair": made["X, y"],
+            "o_lambda": made["lambda"],
+            "o_tensor": made["stride 0"],
+            "o_str": made["__str__"],
+            "o_len": made["__len__"],
+            "o_net": made["net that fails"],
+            "o_nan": made["nan"],
+            "o_path": made["path"],
+            "o_none": None,
+            "o_pair": made["X, y"],
             "o_big": 10**30,
-        }  # fmt: skip
+        }
 
     def magic(self, line: str) -> None:
         """One cell of a notebook."""

@@ -38,7 +38,11 @@ def is_ours(about: Mapping[str, Any]) -> bool:
 
 def _sources(about: Mapping[str, Any]) -> bytes:
     data = about.get("data") or {}
-    named = [data.get("asked"), [task.get("asked") for task in about.get("tasks", [])], about.get("old_source")]
+    named = [
+        data.get("asked"),
+        [task.get("asked") for task in about.get("tasks", [])],
+        about.get("old_source"),
+    ]
     return json.dumps(named, sort_keys=True).encode("utf-8", "surrogatepass")
 
 

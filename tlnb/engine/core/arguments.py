@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from tlnb.display.tables import printable
 from tlnb.errors import BadArguments, TlnbError
 
-
 MOST = (1 << 31) - 1
 """The largest whole number that counts anything."""
 LONG = 60  # characters of a value that an error shows
@@ -27,7 +26,7 @@ _KINDS: dict[type, tuple[type, str]] = {
 
 
 def takes(**kinds: type) -> Callable[[Method], Method]:
-    """A method whose arguments of these names are words (``str``), whole numbers (``int``), numbers (``float``) or flags (``bool``).
+    """A method whose arguments of these names are words (``str``), whole numbers (``int``), numbers or flags.
 
     What is None by default may be None. Any other value is refused before the method begins.
     """
@@ -41,7 +40,7 @@ def takes(**kinds: type) -> Callable[[Method], Method]:
                 if name not in kinds or (value is None and signature.parameters[name].default is None):
                     continue
                 kind, words = _KINDS[kinds[name]]
-                whole = kind is not Integral or (isinstance(value, Integral) and abs(value) <= MOST)
+                whole = kind is not Integral or (isinstance(value, Integral) and abs(int(value)) <= MOST)
                 if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not whole:
                     raise BadArguments(f"{name} takes {words}, not {shown(value)}")
             return method(*args, **keys)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.arguments import others_code
 from tlnb.engine.core.machine import ahead, pool
 from tlnb.engine.core.seeds import own_stream, seed_for
 from tlnb.engine.data.augment import transform_for

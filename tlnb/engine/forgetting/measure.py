@@ -106,7 +106,9 @@ def old_data(source: object, preprocess: Preprocess, classes: Sequence[str] | No
         places = _places(data.classes, classes, outputs)
         learned, samples = (with_targets(part, places[part.targets]) for part in (learned, samples))
     elif len(data.classes) != outputs:
-        raise DataError(f"the old head gives {outputs} scores, and a target of this data holds {len(data.classes)}")
+        raise DataError(
+            f"the old head gives {outputs} scores, and a target of this data holds {len(data.classes)}"
+        )
     return OldData(data.name, samples, learned, data.task)
 
 

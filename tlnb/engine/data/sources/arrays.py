@@ -83,7 +83,7 @@ def _tensor(inputs: Any) -> Tensor:
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
         native = array.dtype.newbyteorder("=")
-        tensor = torch.from_numpy(np.require(array, native, "CW"))
+        tensor = torch.from_numpy(np.require(array, native, ["C", "W"]))
     if not tensor.numel():
         raise DataError(f"X of shape {tuple(tensor.shape)} holds no values")
     if tensor.is_floating_point():
