@@ -629,6 +629,7 @@ class Trial:
     def _note(self, line: str) -> None:
         self.counts["faults"] += 1
         self.raw.append(line)
+        print(line, file=sys.__stderr__, flush=True)
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
@@ -700,6 +701,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     found = at_work(asked.count, asked.seed, say=True, only=asked.only)
-    print(*found.raw, sep="\n", file=sys.stderr)
     print(dict(found.counts))
     sys.exit(bool(found.raw))

@@ -217,7 +217,8 @@ test). A CSV or TSV holds a path, relative to it, and a label in each row; label
 columns of 0 and 1 are several labels a picture; measured values are a regression. Columns are known by their
 names (label, class, target …; path, image …; split, is_valid, fold …), and what was guessed is said with the option
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
-arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
+arrays or lists of pictures, a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face data set,
+or a pair (train, valid) of such.
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
 than the data's gets a new linear head. none drops the data; the network stays.
 

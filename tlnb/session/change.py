@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.network import head as heads
 from tlnb.engine.training.ending import put_back
-from tlnb.session.interrupts import Interrupts
+from tlnb.session.interrupts import Interrupts, bookkeeping
 from tlnb.session.state import SessionState
 
 _log = logging.getLogger("tlnb")
@@ -147,6 +147,7 @@ class Store:
         return self._open[-1].state if self._open else self.committed
 
     @contextmanager
+    @bookkeeping
     def change(self) -> Iterator[Change]:
         """Inside, a new state is made; it is set when the block ends, and only then.
 

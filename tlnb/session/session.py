@@ -63,7 +63,7 @@ from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
 from tlnb.session.heads import Heads
 from tlnb.session.hooks import Hook
-from tlnb.session.interrupts import Interrupts
+from tlnb.session.interrupts import Interrupts, bookkeeping
 from tlnb.session.likeness import features_of
 from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
@@ -231,6 +231,7 @@ class Session(traitlets.HasTraits):
     # ---------------------------------------------------------------- one call at a time
 
     @contextmanager
+    @bookkeeping
     def _call(self, wish: str = "this can be done", *, trains: bool = False) -> Iterator[None]:
         """Around every call: one thread works, and the stop button asks before it breaks anything off.
 
@@ -345,7 +346,8 @@ class Session(traitlets.HasTraits):
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
-                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a DataFrame of path and
+                label, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
                 ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.

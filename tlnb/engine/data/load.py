@@ -25,7 +25,7 @@ from tlnb.engine.data.sources import hugging_face, named, objects
 from tlnb.engine.data.sources.folder import read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
-from tlnb.engine.data.sources.table import read_table
+from tlnb.engine.data.sources.table import is_frame, read_frame, read_table
 from tlnb.engine.data.split import first_per_class, leaks, repeats, split
 from tlnb.errors import DataError, did_you_mean
 
@@ -46,8 +46,8 @@ def load_data(
 
     Args:
         source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label,
-            ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
-            data set, or a pair (train, valid) of such.
+            ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a DataFrame of
+            path and label, a Hugging Face data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
         features: those of a network, by which near duplicates are told; None where there is none.
@@ -110,6 +110,8 @@ def _find(source: object, request: SourceRequest) -> Found:
         return named.read(source, request)
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source), request)
+    if is_frame(source):
+        return read_frame(source, request)
     if hugging_face.is_one(source):
         return hugging_face.read(source, request)
     return objects.read(source, request)
