@@ -539,10 +539,8 @@ def calls(rng: random.Random) -> Iterator[tuple[str, Callable[[Session], Any]]]:
 
 # A wrong number or name of arguments is Python's own to refuse, before tlnb sees anything.
 def _is_signature(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, TypeError) and (
-        "unexpected keyword argument" in text or "positional argument" in text
-    )
+    words = ("unexpected keyword argument", "positional argument", "missing a required argument", "keyword-only")
+    return isinstance(error, TypeError) and any(word in str(error) for word in words)
 
 
 class Trial:

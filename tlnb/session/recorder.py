@@ -76,7 +76,9 @@ class Recorder(Hook):
         if earlier:
             _join(setup, earlier)
         measured = measured_on(state)
-        vars(result).update(setup=setup, measured=measured)  # by one call: it may be broken off, and begin once more
+        vars(result).update(
+            setup=setup, measured=measured
+        )  # by one call: it may be broken off, and begin once more
         change.set_recorder(begun=None)
         if state.need_data().asked is None and state.samples is not None:
             held = state.need_data(), state.samples

@@ -47,7 +47,9 @@ def read_table(file: Path, request: SourceRequest) -> Found:
 
 def is_frame(source: object) -> bool:
     """Whether this is a DataFrame, of pandas or another library: columns by name, and rows."""
-    return not isinstance(source, type) and all(hasattr(source, name) for name in ("columns", "shape", "to_dict"))
+    return not isinstance(source, type) and all(
+        hasattr(source, name) for name in ("columns", "shape", "to_dict")
+    )
 
 
 def read_frame(frame: Any, request: SourceRequest) -> Found:
@@ -57,7 +59,9 @@ def read_frame(frame: Any, request: SourceRequest) -> Found:
         DataError: no such columns, or no usable picture.
     """
     names = [str(name) for name in frame.columns]
-    cells = [["" if is_missing(cell) else str(cell).strip() for cell in frame[name]] for name in frame.columns]
+    cells = [
+        ["" if is_missing(cell) else str(cell).strip() for cell in frame[name]] for name in frame.columns
+    ]
     rows = [names, *(list(row) for row in zip(*cells, strict=True))]
     shown = f"the {type(frame).__name__}"
     try:
