@@ -83,7 +83,7 @@ LOAD = Command(
     details="""The pictures that it is shown later are prepared in the way its weights ask for. Where weights
 cannot be downloaded, one line names the file that is missing; give it by --weights FILE. A file may be
 safetensors or a .pth of a state dict, also as training scripts wrap it; it is never run as code. What did not
-fit is listed, and a head of another size is built to the file's size.""",
+fit is listed, and a head of another size is built to the file's size. none drops the network; the data stays.""",
     examples=(
         ("%tl_load convnet5", "the network that ships with tlnb"),
         ("%tl_load resnet18 --weights none", "the architecture alone, with random weights"),

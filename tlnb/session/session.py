@@ -313,11 +313,11 @@ class Session(traitlets.HasTraits):
         arch: str | None = None,
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
-    ) -> LoadedModel:
+    ) -> LoadedModel | Lines:
         """Load a trained network; the session starts anew with it, the data stays where the network takes it.
 
         Args:
-            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
+            model: ``none`` to hold no network any more; ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
                 weights, or an ``nn.Module``.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
             arch: for a file, its architecture; None to find it by names and shapes.
@@ -328,6 +328,9 @@ class Session(traitlets.HasTraits):
         Raises:
             ModelError, WeightsError, AddressError: nothing has changed then.
         """
+        if isinstance(model, str) and model == "none":
+            with self._call("the network can be dropped"), self._store.change() as change:
+                return self._network.drop(change)
         with self._call():
             loaded = self._network.read(model, weights, arch, input)
             with self._store.change() as change:
