@@ -88,15 +88,20 @@ clinic may be held less often.""",
 COMPARE = Command(
     "tl_compare",
     "compare",
-    "Draw stages, rates and curves of runs into one picture.",
+    "Draw stages, rates and curves of runs into one picture, and say whether they differ by more than luck.",
     arguments=(
         Argument(
             "a", _RUN, "a run in a variable, or a file of %tl_save; nothing for this session", required=False
         ),
         Argument("b", _RUN, "another one", required=False),
     ),
-    details="""A run is what %tl_train answers. The answer's .save("curves.svg") writes the picture
-for a paper, and .png likewise. More than two runs: tl.compare(a, b, c).""",
+    details="""A run is what %tl_train answers. Two runs that were measured on the same validation samples are tested
+on those, whatever networks they trained: the difference with its 95 % interval from a bootstrap of pairs (of groups
+where the data has groups), McNemar's exact test for accuracy, and what they say. Where the samples are others, that is
+said, and nothing is paired. Two answers of %tl_cv are compared by their out-of-fold answers.
+
+The answer's .difference holds the figures; .save("curves.svg") writes the picture for a paper, and .png likewise. More
+than two runs: tl.compare(a, b, c), each against the first.""",
     examples=(
         ("%tl_compare $first $second", "two runs that were kept: first = %tl_train epochs 3"),
         ("%tl_compare monday.safetensors tuesday.safetensors", "two sessions that were saved"),
