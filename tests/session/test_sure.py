@@ -214,6 +214,26 @@ def test_a_session_that_comes_back_judges_as_before(tmp_path: Path) -> None:
     assert again.none.tolist() == first.none.tolist()
 
 
+def test_the_temperature_is_out_of_fold_where_folds_were_measured() -> None:
+    inputs, targets = digits()
+    tl = linear(inputs[:500], targets[:500])
+    tl.run("fit head")
+    before = tl.results(worst=0).temperature
+    assert before.of == "the validation samples"
+    first = tl.predict(inputs[600:650], sure=0.9)
+    folds = tl.cross_validate(3)
+    after = tl.results(worst=0).temperature
+    assert after.of == "500 answers out of fold"
+    own = folds.answers[np.arange(500), folds.targets]
+    assert after.loss[0] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    found = tl.predict(inputs[600:650], sure=0.9)
+    warm = first.answers.astype(np.float64) ** (1 / after.value)
+    assert np.allclose(found.probabilities, warm / warm.sum(1, keepdims=True), atol=1e-4)
+    assert found.sets == first.sets
+    tl.train(1, 0.01)  # another network than the folds had
+    assert tl.results(worst=0).temperature.of == "the validation samples"
+
+
 # ------------------------------------------------------------------ results
 
 
