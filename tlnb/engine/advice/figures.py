@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.advice.transferability import h_score, logme, ridge_probe
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples, TensorSamples, choose
 from tlnb.engine.features.layer_features import LayerFeatures, layer_features, narrowed, pooled
 from tlnb.engine.features.planner import Routes
@@ -66,7 +67,7 @@ def norm_similarity(model: nn.Module, samples: Samples, device: torch.device) ->
     try:
         with quiet(model):
             for indices in _some(samples).split(64):
-                model(samples.batch(indices).to(device))
+                call(model, samples.batch(indices).to(device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -21,6 +21,7 @@ from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import kind_of, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
@@ -197,7 +198,7 @@ class Predictor:
         began = time.perf_counter()
         # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
         with torch.inference_mode() if self._familiar else torch.no_grad():
-            scores = scores_of(self.network(x.to(self.device))).float().cpu()
+            scores = scores_of(call(self.network, x.to(self.device))).float().cpu()
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
 
