@@ -136,14 +136,22 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
             "the weights from before the first stage are not known, since the session was resumed"
         )
     with torch.random.fork_rng():
-        fresh = models.load_model(loaded.name, weights=_weights_word(loaded))
+        fresh = models.load_model(loaded.name, weights=_weights_word(loaded), revision=_revision(loaded))
     return {name: tensor.contiguous() for name, tensor in tensors_of(fresh.model).items()}
+
+
+def _revision(loaded: LoadedModel) -> str | None:
+    """The commit of a network of the Hub."""
+    known = loaded.recipe is not None and loaded.weights.startswith("commit ")
+    return loaded.weights.removeprefix("commit ") if known else None
 
 
 def _weights_word(loaded: LoadedModel) -> str | None:
     """What has to be said to get the weights of the start again."""
     if loaded.weights == RANDOM:
         return models.NO_WEIGHTS
+    if loaded.recipe is not None:
+        return None
     if loaded.name == models.CONVNET5 and not Path(loaded.weights).is_file():
         return None
     return loaded.weights.removesuffix(" (timm)")

@@ -146,7 +146,7 @@ class TextPreprocess:
             raise ValueError("no texts are that long")
         if not isinstance(values["tokenizer"], str) or not isinstance(json.loads(values["tokenizer"]), dict):
             raise ValueError("the tokenizer is none")
-        return cls(values["tokenizer"], names, *numbers, values["fixed"])
+        return cls(values["tokenizer"], names, numbers[0], numbers[1], numbers[2], values["fixed"])
 
 
 AnyPreprocess = Preprocess | TextPreprocess

@@ -6,7 +6,7 @@ it can take over (Jacob et al., arXiv 1712.05877, section 3.2).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -208,7 +208,7 @@ class FastPart:
         )
 
     @torch.inference_mode()
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Any) -> Any:
         """What crosses the cut behind the part for the batch ``x`` (B, ...), as an inference tensor."""
         if not self._tried:
             with torch.inference_mode(False):

@@ -57,7 +57,7 @@ def _replayed_digest(part: ReplayPrefix) -> str:
         author, config = type(module).__module__.partition(".")[0], getattr(module, "config", None)
         if author == "transformers":
             told.append(f"{name}: {type(module).__qualname__} {sys.modules[author].__version__}")
-            if hasattr(config, "to_json_string"):
+            if config is not None and hasattr(config, "to_json_string"):
                 told.append(config.to_json_string(use_diff=False))
         else:
             found = described(module)

@@ -6,11 +6,9 @@ the vector of the first token, as its ``modules.json`` says.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn import functional as F
 
 POOLINGS = ("mean", "cls", "max", "last", "root")
 
@@ -40,7 +38,7 @@ class Pooling(nn.Module):
         else:
             count = weights.sum(1).clamp(min=1)
             pooled = (tokens * weights).sum(1) / (count.sqrt() if self.how == "root" else count)
-        return functional.normalize(pooled, dim=1) if self.normalise else pooled
+        return F.normalize(pooled, dim=1) if self.normalise else pooled
 
     def extra_repr(self) -> str:
         """What it does."""
@@ -68,6 +66,6 @@ class TextEncoder(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Scores (B, outputs) of token numbers and their mask, (B, T) each."""
-        types: dict[str, Any] = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         found = self.body(input_ids=input_ids, attention_mask=attention_mask, **types)
         return self.head(self.pooling(found.last_hidden_state, attention_mask))

@@ -127,7 +127,7 @@ def _with_head(body: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
 def _drop_pooler(body: nn.Module) -> None:
     """Take out a pooler that this network does not use: its weights would get no gradient."""
     if isinstance(getattr(body, "pooler", None), nn.Module):
-        body.pooler = None
+        setattr(body, "pooler", None)  # noqa: B010 - the type of a module is not that of its attributes
 
 
 def _width(body: nn.Module) -> int:
@@ -287,7 +287,7 @@ def image_preprocess(folder: Path, config: Any) -> Preprocess:
     shortest = size.get("shortest_edge")
     if told.get("do_center_crop") and crop is not None:
         final = (crop, crop) if isinstance(crop, int) else (crop["height"], crop["width"])
-        resize = int(shortest or min(size["height"], size["width"]))
+        resize: int | None = int(shortest or min(size["height"], size["width"]))
     elif shortest is not None:
         # ConvNeXt: below 384 pixels the picture is resized to more and cropped, above it is not.
         final = (shortest, shortest)
@@ -383,7 +383,7 @@ def tokenizer_content(given: object) -> str:
     Raises:
         ModelError: it is none of these.
     """
-    inner = getattr(given, "backend_tokenizer", given)
+    inner: Any = getattr(given, "backend_tokenizer", given)
     if callable(getattr(inner, "to_str", None)):
         return str(inner.to_str())
     if isinstance(given, str | Path):

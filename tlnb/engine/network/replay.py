@@ -47,7 +47,7 @@ def intercepted(model: nn.Module, names: Collection[str], on_call: OnCall) -> An
 
     try:
         for name in names:
-            own = vars(modules[name])
+            own = modules[name].__dict__
             before.append((modules[name], own.get("forward", _MISSING)))
             own["forward"] = partial(called, name, modules[name].forward)
         yield
@@ -219,7 +219,7 @@ class Recording:
             for number, leaf in enumerate(template.leaves)
             if leaf.dtype.is_floating_point and leaf.dims and leaf.dims[0] == (1, True, False)
         ]
-        known = [t for t in _tensors(self._answers[calls - 1])]
+        known = _tensors(self._answers[calls - 1])
         for number in leaves:
             found = Crossing(calls, number, template.leaves[number].dims[1:2] == ((1, False, True),))
             try:

@@ -367,7 +367,7 @@ def read_text_folder(root: Path, request: SourceRequest) -> Found:
             listed.append((name, composed(below[at]), _part(below[0]) if parts else ""))
     texts, good = [], []
     for name, label, part in listed:
-        read = _read(root / name)
+        read = read_text(root / name)
         if isinstance(read, Problem):
             problems.append(Problem(printable(name), read.reason))
         else:
@@ -402,7 +402,8 @@ def _part(name: str) -> str:
     return next((word for word, names in kinds if folded in names), "")
 
 
-def _read(path: Path) -> str | Problem:
+def read_text(path: Path) -> str | Problem:
+    """The text of a .txt file, or why it cannot be used."""
     try:
         if path.stat().st_size > _LARGEST:
             return Problem("", "more than 4 MiB")
@@ -418,7 +419,7 @@ def _read(path: Path) -> str | Problem:
 
 
 def as_texts(values: Any) -> list[Text] | None:
-    """Texts, or pairs of sentences, out of a list, an array or a column of pandas; None where they are something else."""
+    """Texts, or pairs of sentences, of a list, an array or a column of pandas; None where they are something else."""
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if isinstance(values, np.ndarray):
         values = values.tolist() if values.dtype.kind in "OUT" and values.ndim in (1, 2) else None

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from tlnb.engine.core.objectives import Classification, Regression, scored
+from tlnb.engine.core.seeds import POOL
 from tlnb.engine.export.script import fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
@@ -11,6 +14,7 @@ from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal
 from tlnb.engine.network.head import is_auxiliary
+from tlnb.engine.network.reading import is_of_transformers
 from tlnb.engine.training.optim import START_FACTOR, USUAL_MOMENTUM, USUAL_WEIGHT_DECAY, WARM_UP
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
@@ -28,6 +32,32 @@ BATCHES = '''def batches(samples, size, *seeds):
         last = parts.pop()
         parts[-1] = torch.cat([parts[-1], last])
     return parts'''
+
+BY_LENGTH = f'''def batches_by_length(lengths, size, *seeds):
+    """The same order, but samples of like length in a batch, so that hardly any padding is computed."""
+    order = torch.cat(batches(len(lengths), size, *seeds))
+    pools = [part[lengths[part].argsort(stable=True)] for part in order.split({POOL} * size)]
+    parts = list(torch.cat(pools).split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    generator = torch.Generator().manual_seed(seed_for(*seeds))
+    return [parts[i] for i in torch.randperm(len(parts), generator=generator).tolist()]'''
+_ANSWER = '''def answer(network, batch):
+    """The scores of a batch."""
+    found = network(**batch) if isinstance(batch, dict) else network(batch)
+    return found if isinstance(found, torch.Tensor) else found.logits'''
+
+
+def called(job: Job, code: str) -> str:
+    """Code of the training, where the network takes a dict, or answers with an object that has ``logits``."""
+    if not (job.texts or is_of_transformers(job.loaded.model)):
+        return code
+    code = re.sub(r"\b(rest|forward|old)\((?=take|inputs|batch|laid_out|changed)", r"answer(\1, ", code)
+    if job.texts:
+        code = code.replace("batches(len(targets), ", "batches_by_length(lengths_of(samples), ")
+    return f"{_ANSWER}\n\n\n{code}"
+
 
 SCHEDULES = {
     "one-cycle": f'''def cosine(start, end, progress):
