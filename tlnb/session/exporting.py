@@ -14,16 +14,17 @@ from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
-from tlnb.engine.data.samples import PictureSamples
 from tlnb.engine.data.sealed import seen
+from tlnb.engine.data.texts import TextSamples
 from tlnb.engine.export import export as exports
 from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
-from tlnb.engine.export.deployed import Deployed, about, raw_inputs
+from tlnb.engine.export.deployed import TOKENIZER, about, deployed, raw_inputs
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.loader import loader_code
 from tlnb.engine.export.script.shown import Script
@@ -174,21 +175,26 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     view.need_ready()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
-    preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
+    tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = Deployed(duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
+    network = deployed(duplicate(loaded.model), samples, data.task, inputs).at_rest()
     with torch.no_grad():
-        answers = network(inputs)
+        answers = call(network, inputs)
     facts = about(loaded, data, samples, __version__)
     plain = target.suffix == ".safetensors"
     beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
     own_files.check([target, *beside], beside[0], own_files.CARD)
+    if tokenizer is not None:
+        _check_tokenizer(target.with_name(TOKENIZER), tokenizer)
+        beside.append(target.with_name(TOKENIZER))
     files = [target.name, *(file.name for file in beside[1:])]
     code = loader_code(loaded, data.classes, samples, data.task, target.name) if plain else ""
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
             exports.write(written, network, inputs, facts)
+            if tokenizer is not None:
+                (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
             if plain:
                 written.with_suffix(".py").write_text(code, encoding="utf-8")
             difference = check(written, inputs, answers)
@@ -204,6 +210,20 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
     return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
+
+
+def _check_tokenizer(path: Path, content: str) -> None:
+    """See that no other tokenizer would be written over.
+
+    Raises:
+        ExportError: one is there.
+    """
+    try:
+        same = not path.exists() or path.read_text(encoding="utf-8") == content
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        raise ExportError(f"{printable(str(path))} is there and is of another network; take another folder")
 
 
 def _is(data: Data, told: dict[str, Any]) -> bool:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.advice.transferability import h_score, logme, ridge_probe
-from tlnb.engine.core.tree import call
+from tlnb.engine.core.tree import IDS, MASK, Batch, Tree, call
 from tlnb.engine.data.samples import Samples, TensorSamples, choose
-from tlnb.engine.features.layer_features import LayerFeatures, layer_features, narrowed, pooled
+from tlnb.engine.features.layer_features import WIDEST, LayerFeatures, layer_features, narrowed, pooled
 from tlnb.engine.features.planner import Routes
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import quiet
@@ -243,8 +243,19 @@ def _score(kept: int, vectors: Tensor, targets: Tensor) -> LayerScore:
 
 def _pixels(samples: Samples, rows: Tensor, targets: Tensor) -> float:
     """What the input itself tells a probe: the floor for every layer."""
-    parts = [pooled(_small(samples.batch(part))) for part in rows.split(64)]
+    parts = [pooled(_small(_vectors(samples.batch(part)))) for part in rows.split(64)]
     return ridge_probe(narrowed(torch.cat(parts)), targets).accuracy
+
+
+def _vectors(x: Batch) -> Tensor:
+    """Inputs as one tensor: of texts which tokens are in them, counted in as many places as a vector may have."""
+    if not isinstance(x, Tree):
+        return x
+    if IDS in x:
+        counts = torch.zeros(len(x), WIDEST)
+        there = x[MASK] if MASK in x else torch.ones_like(x[IDS])
+        return counts.scatter_add_(1, x[IDS] % WIDEST, there.float())
+    return torch.cat([part.float().flatten(1) for part in x.values()], 1)
 
 
 def _small(x: Tensor) -> Tensor:

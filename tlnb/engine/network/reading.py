@@ -241,9 +241,12 @@ def _read_calls(model: nn.Module, x: torch.Tensor | Tree, opened: set[str], answ
         calls = watch_calls(model, names, x)
         steps = [Step(name, call=True, shape=shape) for name, shape in calls]
         return Reading(steps, None, f"no cut: {reason}, so it trains the ordinary way", shape)
-    steps = []
+    steps, joins = [], not is_of_transformers(model)
     for number, name in enumerate(recording.names):
-        clean = number == 0 or (starts_layer(modules[name]) and recording.crossing(number) is not None)
+        # A table of distances belongs to the layer in which it is read first.
+        starts = starts_layer(modules[name]) and not isinstance(modules[name], nn.Embedding)
+        # In a network of several inputs two tensors may cross: its layers can be frozen there, though not cut.
+        clean = number == 0 or (starts and (joins or recording.crossing(number) is not None))
         steps.append(Step(name, call=True, clean=clean, shape=recording.shape_of(number)))
     return Reading(steps, None, None, shape, recording)
 

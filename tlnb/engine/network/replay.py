@@ -155,13 +155,18 @@ class Crossing:
 
     Attributes:
         calls: how many calls of modules lie before the cut.
-        leaf: number of the tensor, in the answer of the last of them, that crosses.
+        source: number of the call whose answer holds what crosses: the last of them that computes something.
+        leaf: number of the tensor in that answer.
         ragged: whether its second dimension is that of the tokens.
+        live: numbers of calls before the cut that run all the same, since what they make of places and shapes alone
+            (rotations, biases by distance) is needed behind it.
     """
 
     calls: int
+    source: int
     leaf: int
     ragged: bool
+    live: frozenset[int] = frozenset()
 
 
 class Recording:
@@ -211,17 +216,29 @@ class Recording:
         return self._found[calls]
 
     def _try(self, calls: int) -> Crossing | None:
-        template = self.templates[calls - 1]
-        if template is None or any(t is None for t in self.templates[:calls]):
+        modules = dict(self.model.named_modules())
+        light = [number for number in range(calls) if _is_light(modules[self.names[number]])]
+        heavy = max((number for number in range(calls) if number not in light), default=calls - 1)
+        for source in dict.fromkeys((calls - 1, heavy)):
+            for live in (frozenset[int](), frozenset(light) - {source}):
+                found = self._try_source(calls, source, live)
+                if found is not None:
+                    return found
+        return None
+
+    def _try_source(self, calls: int, source: int, live: frozenset[int]) -> Crossing | None:
+        template = self.templates[source]
+        if template is None or any(t is None for n, t in enumerate(self.templates[:calls]) if n not in live):
             return None
         leaves = [
             number
             for number, leaf in enumerate(template.leaves)
             if leaf.dtype.is_floating_point and leaf.dims and leaf.dims[0] == (1, True, False)
         ]
-        known = _tensors(self._answers[calls - 1])
+        known = _tensors(self._answers[source])
         for number in leaves:
-            found = Crossing(calls, number, template.leaves[number].dims[1:2] == ((1, False, True),))
+            ragged = template.leaves[number].dims[1:2] == ((1, False, True),)
+            found = Crossing(calls, source, number, ragged, live)
             try:
                 with quiet(self.model):
                     answer = self.play(found, None, self._behind(found, known[number]), fill=float("nan"))
@@ -249,7 +266,7 @@ class Recording:
             ModelError: the modules are called in another order than before.
         """
         inputs, value = self._apart(start, x)
-        first, last = (start.calls if start else 0), (stop.calls if stop else 0)
+        first, last = (start.calls if start else 0), (stop.source + 1 if stop else 0)
         if not first and not last:
             return call(self.model, inputs)
         rows, width, device = len(x), width_of(x) or 1, x.device
@@ -262,8 +279,8 @@ class Recording:
             if self.names[number] != name:
                 raise ModelError(OTHER_ORDER)
             template = self.templates[number]
-            if number < first and template is not None and start is not None:
-                known = {start.leaf: value} if number == first - 1 and value is not None else {}
+            if number < first and start is not None and template is not None and number not in start.live:
+                known = {start.leaf: value} if number == start.source and value is not None else {}
                 return template.filled(rows, width, device, fill, known)
             answer = forward(*args, **named)
             if number == last - 1:
@@ -287,6 +304,11 @@ class Recording:
         if isinstance(x, Tree):
             return x.without(CROSSING), x[CROSSING]
         return torch.zeros((), dtype=self.dtype, device=x.device).expand(len(x), *self.shape), x
+
+
+def _is_light(module: nn.Module) -> bool:
+    """Whether a module costs next to nothing: a table that is looked up, or no weights at all."""
+    return isinstance(module, nn.Embedding) or not any(True for _ in module.parameters())
 
 
 def _record(

@@ -296,7 +296,11 @@ def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None
         return [_title(source)], [source], []
     found = as_texts(source)
     if found is None:
-        if isinstance(source, list | tuple) and source and all(isinstance(one, os.PathLike) for one in source):
+        if (
+            isinstance(source, list | tuple)
+            and source
+            and all(isinstance(one, os.PathLike) for one in source)
+        ):
             return _text_files([Path(one) for one in source])
         return None
     if all(isinstance(one, str) and _is_place(one) for one in found):
@@ -321,7 +325,9 @@ def _text_files(paths: Sequence[Path]) -> tuple[list[str], list[Text], list[Prob
         if not inside:
             raise DataError(f"no .txt in {printable(str(path))!r}")
         if not inside[0].is_file():
-            raise DataError(f"no file {printable(str(path))!r}; a text in quotes, a .txt, or a folder of them is needed")
+            raise DataError(
+                f"no file {printable(str(path))!r}; a text in quotes, a .txt, or a folder of them is needed"
+            )
         for one in inside:
             read = read_text(one)
             if isinstance(read, str):

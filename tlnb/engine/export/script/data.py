@@ -271,9 +271,9 @@ def lengths_of(texts):
     """Tokens of each text."""
     return torch.tensor([len(text.ids) for text in texts])'''
 _TOKEN_PARTS = {
-    "input_ids": 'padded([text.ids for text in some], {pad})',
-    "attention_mask": 'padded([[1] * len(text.ids) for text in some], 0)',
-    "token_type_ids": 'padded([text.type_ids for text in some], 0)',
+    "input_ids": "padded([text.ids for text in some], {pad})",
+    "attention_mask": "padded([[1] * len(text.ids) for text in some], 0)",
+    "token_type_ids": "padded([text.type_ids for text in some], 0)",
 }
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
+from tlnb.engine.core.tree import IDS, MASK, TYPES, call
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.texts import TextSamples
+from tlnb.engine.data.tokens import TextPreprocess
+from tlnb.engine.export.deployed import TOKENIZER
 from tlnb.engine.export.script.network import build_code
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network.trace import quiet
 
 _LOAD = '''def load():
     """The network with its weights, in test mode."""
@@ -55,6 +62,31 @@ _OTHERS = '''def predict(model, inputs):
     return {answer}'''
 
 
+_TEXTS = '''TOKENIZER = Tokenizer.from_file(str(HERE / {tokenizer}))
+TOKENIZER.enable_truncation(max_length={length})
+TOKENIZER.enable_padding(pad_id={pad}{width})
+
+
+def tokens(texts):
+    """What :func:`predict` takes, of texts or pairs of sentences."""
+    found = TOKENIZER.encode_batch(list(texts))
+    return {{{inputs}}}
+
+
+def predict(model, inputs):
+    """{what} of texts as :func:`tokens` gives them."""
+    return {answer}
+
+
+if __name__ == "__main__":
+    network = load()
+    for text in sys.argv[1:]:
+        with torch.inference_mode():
+            answers = predict(network, tokens([text]))[0].tolist()
+        best = max(range(len(CLASSES)), key=answers.__getitem__)
+        print(f"{{text}}: {{CLASSES[best]}} ({{answers[best]:.3f}})")'''
+
+
 def loader_code(
     loaded: LoadedModel, classes: tuple[str, ...], samples: Samples, task: Task, file: str
 ) -> str:
@@ -76,7 +108,8 @@ def loader_code(
     load = _LOAD.format(
         build="\n".join(f"    {line}" for line in "\n".join(build).splitlines()), file=literal(file)
     )
-    parts = [*before, wrapped("CLASSES", classes), load, _predict(samples, task, imports)]
+    logits = ".logits" if isinstance(scores_in(loaded.model, samples), dict) else ""
+    parts = [*before, wrapped("CLASSES", classes), load, _predict(samples, task, imports, logits)]
     # Names from outside end no docstring.
     plain = str.maketrans({"\\": "/", '"': "'"})
     title = f"{loaded.name} for {len(classes)} classes: loads {file} beside it, and predicts.".translate(
@@ -84,17 +117,28 @@ def loader_code(
     )
     about = f'"""{title}'
     usage = f"\n\n    python {Path(file).stem.translate(plain)}.py picture.jpg ...\n"
-    usage = usage if isinstance(samples, PictureSamples) else ""
+    if isinstance(samples, TextSamples):
+        usage = usage.replace("picture.jpg", "'a text'")
+    usage = usage if isinstance(samples, PictureSamples | TextSamples) else ""
     code = "\n\n\n".join(part.strip("\n") for part in parts)
     top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'
     return f"{top}\n\n\n{code}\n"
 
 
-def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
-    scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
+@torch.no_grad()
+def scores_in(model: nn.Module, samples: Samples) -> Any:
+    """What the network itself answers to a sample: scores, or an object of transformers that has them."""
+    with quiet(model):
+        return call(model, samples.batch(torch.tensor([0])).to(next(model.parameters()).device))
+
+
+def _predict(samples: Samples, task: Task, imports: set[str], logits: str) -> str:
+    scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)" + logits
+    if isinstance(samples, TextSamples):
+        return _texts(samples.preprocess, task, imports, logits)
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
-        return _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
+        return _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, f"model(inputs){logits}"))
     imports.update(("import sys", "from PIL import Image, ImageOps"))
     imports.add("from torchvision.transforms.v2 import functional as TF")
     floating = samples.pixels(torch.tensor([0])).is_floating_point()
@@ -111,6 +155,20 @@ def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
         mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task), shape=shape, span=span,
         answer=_answer(task, scores.format(top=top)), mode=mode,
         resize=_resize(samples, floating),
+    )  # fmt: skip
+
+
+def _texts(preprocess: TextPreprocess, task: Task, imports: set[str], logits: str) -> str:
+    imports.update(("import sys", "from tokenizers import Tokenizer"))
+    parts = {
+        IDS: "[one.ids for one in found]", MASK: "[one.attention_mask for one in found]",
+        TYPES: "[one.type_ids for one in found]",
+    }  # fmt: skip
+    width = f", length={preprocess.length}" if preprocess.fixed else ""
+    return _TEXTS.format(
+        tokenizer=literal(TOKENIZER), length=preprocess.length, pad=preprocess.pad, width=width, what=_what(task),
+        inputs=", ".join(f'"{name}": torch.tensor({parts[name]})' for name in preprocess.names),
+        answer=_answer(task, f"model(**inputs){logits}"),
     )  # fmt: skip
 
 

@@ -142,8 +142,9 @@ def _by_recipe(recipe: dict[str, Any], imports: set[str]) -> _Built:
         return _Built("\n".join(lines), config)
     source = inspect.getsource(encoder.Pooling) + "\n\n" + inspect.getsource(encoder.TextEncoder)
     imports.update(("from torch import Tensor, nn", "from torch.nn import functional as F"))
+    pooling = f"{literal(recipe['how'])}, {recipe['normalise']}"
     lines += ["body = transformers.AutoModel.from_config(config)", *_WITHOUT_POOLER,
-              f"model = TextEncoder(body, {recipe_width(recipe)}, 1, {literal(recipe['how'])}, {recipe['normalise']})"]  # fmt: skip
+              f"model = TextEncoder(body, {recipe_width(recipe)}, 1, {pooling})"]  # fmt: skip
     return _Built("\n".join(lines), [*config, source.rstrip() + "\n\n"])
 
 
