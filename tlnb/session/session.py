@@ -16,6 +16,7 @@ import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
+import tlnb.session.tracking as tracking
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -444,7 +445,9 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            curve = self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            self._tools.emit("on_asked_curve", curve)
+            return curve
 
     def train(
         self,
@@ -676,7 +679,9 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data.
         """
         with self._call():
-            return reports.results(self.view, worst)
+            found = reports.results(self.view, worst)
+            self._tools.emit("on_results", found)
+            return found
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -684,9 +689,11 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model, no data, or data without a test part.
         """
-        with self._call(), self._store.change() as change:
-            found = testing.test(change, self._tools.device)
-            self._autosave.save(change.state, lambda: None)
+        with self._call():
+            with self._store.change() as change:
+                found = testing.test(change, self._tools.device)
+                self._autosave.save(change.state, lambda: None)
+            self._tools.emit("on_test_part", found)
             return found
 
     def predict(self, source: object, *, views: int = 1) -> Predictions:
@@ -752,6 +759,24 @@ class Session(traitlets.HasTraits):
         old = self._store.now.old
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
+
+    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+        """Tell a tracker of experiments what happens from now on, and what was trained already.
+
+        It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit
+        of it, and is reported in one line.
+
+        Args:
+            tracker: ``mlflow``, ``tensorboard``, ``trackio`` or ``wandb``; ``off`` ends it; None says where it stands.
+            where: a folder (TensorBoard, MLflow), an address (MLflow, Trackio) or a project (Trackio, W&B); None
+                for the tracker's usual place.
+
+        Raises:
+            BadArguments: no such tracker.
+            NotReady: its library is not installed, or it cannot be opened; what was tracked before goes on.
+        """
+        with self._call("tracking can begin or end"):
+            return tracking.track(self._tools, lambda: self.view, tracker, where)
 
     def status(self, *, env: bool = False) -> Lines | Table:
         """Where the session stands.
