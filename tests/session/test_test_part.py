@@ -81,6 +81,7 @@ def test_no_command_but_one_reads_a_test_row(tmp_path, monkeypatch):
     session.cross_validate(2, "freeze body  epochs 1  lr 1e-2")
     assert "never looked at" in repr(session.history)
     session.predict(np.zeros((2, 8, 8), np.uint8))
+    session.predict(np.zeros((2, 8, 8), np.uint8), sure=0.9)
     session.save("here")
     session.script("made.py")
     session.export("net.safetensors")

@@ -14,6 +14,7 @@ from torch import nn
 import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
+import tlnb.session.judging as judging
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
 from tlnb.display.progress import LineProgress
@@ -39,8 +40,10 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.bootstrap import Difference
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
+from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
+from tlnb.engine.results.sureness import SURE
 from tlnb.engine.results.test_result import TestResult
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training.curves import Comparison
@@ -720,17 +723,19 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- what came of it
 
-    def results(self, *, worst: int = 8) -> Results:
-        """How good the network is on the validation samples, and where it goes wrong.
+    def results(self, *, worst: int = 8, sure: float = SURE) -> Results:
+        """How good the network is on the validation samples, where it goes wrong, and how sure it is.
 
         Args:
             worst: how many of the worst mistakes are shown.
+            sure: share of sets of classes that should hold the right one, or of values within their interval.
 
         Raises:
             NotReady: no model or no data.
+            BadArguments: an impossible number.
         """
         with self._call():
-            return reports.results(self.view, worst)
+            return reports.results(self.view, worst, sure)
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -743,19 +748,45 @@ class Session(traitlets.HasTraits):
             self._autosave.save(change.state, lambda: None)
             return found
 
-    def predict(self, source: object, *, views: int = 1) -> Predictions:
+    def predict(
+        self,
+        source: object,
+        *,
+        views: int = 1,
+        sure: float | None = None,
+        false_alarms: float | None = None,
+    ) -> Predictions:
         """What the network says of files, a folder or arrays.
+
+        With ``sure`` each answer is a set of classes by split conformal prediction (Vovk et al. 2005), or an interval
+        of values, and a sample that is like nothing that was learned is ``none of these``. What they are judged by is
+        learned from the validation samples once for each network and data.
 
         Args:
             source: a picture file, a folder, files a line each, or arrays.
             views: how many views of each picture are averaged; 1 for the picture as it is.
+            sure: share of the sets that hold the right class, such as 0.9; None for the likeliest class alone.
+            false_alarms: share of samples of the classes that may be answered ``none of these``; None for 0.05.
 
         Raises:
             NotReady: no model or no data.
-            DataError: no such file, or something that cannot be predicted on.
+            BadArguments: an impossible share, or options that do not go together.
+            DataError: no such file, something that cannot be predicted on, too few validation samples to be so
+                sure, or several labels a sample.
         """
         with self._call():
-            return reports.predict(self.view, source, views)
+            if sure is None:
+                if false_alarms is not None:
+                    raise BadArguments("--false-alarms goes with --sure, such as: --sure 90 --false-alarms 5")
+                return reports.predict(self.view, source, views)
+            if views != 1:
+                raise BadArguments("--sure is for samples as they are; leave out --views")
+            alarms = FALSE_ALARMS if false_alarms is None else false_alarms
+            with self._store.change() as change:
+                judging.check(change.state, sure, alarms)
+                judged_by = judging.known(change, self._tools)
+                view = self._view_of(change.state)
+                return reports.predict(view, source, 1, judged_by, sure=sure, false_alarms=alarms)
 
     def compare(self, a: object = None, b: object = None, *names: object) -> Comparison | Difference:
         """Stages, rates and curves of several runs, or of this session, in one picture, and whether they differ.
@@ -803,7 +834,9 @@ class Session(traitlets.HasTraits):
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
         with self._call(), self._store.change() as change:
-            return exporting.export(self._view_of(change.state), path, self._forgotten)
+            return exporting.export(
+                self._view_of(change.state), path, self._forgotten, lambda: judging.known(change, self._tools)
+            )
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""
