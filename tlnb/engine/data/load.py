@@ -15,7 +15,7 @@ from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.balance import class_weights, label_weights
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
@@ -164,7 +164,8 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
 def _parts(found: Found, request: SourceRequest) -> Parts:
     if found.valid is not None:
         found.notes += leaks(found.train, found.valid)
-        own = None if found.own is None else Places.of(found.own)
+        whole = found.own is not None and not isinstance(found.everything, Several)
+        own = Places.of(found.own) if whole and found.own is not None else None
         return Parts(found.train, found.valid, places=own)
     digests = found.train.digests()
     rows = split(found.train.targets, request.valid, request.seed, digests=digests, classes=found.classes)
