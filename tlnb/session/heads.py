@@ -12,10 +12,12 @@ from torch import nn
 
 from tlnb.display.tables import Table
 from tlnb.engine.core.seeds import seed_for
+from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.data.texts import Texts, TextSamples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import Texts
 from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
 from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
@@ -316,17 +318,24 @@ def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
     Raises:
         DataError: an option that means nothing for what the network takes.
     """
-    if isinstance(loaded.preprocess, TextPreprocess):
-        if source.length is not None:
-            return loaded.preprocess.at_length(source.length)
-        if isinstance(source.train, Texts):
-            return loaded.preprocess.at_length(loaded.preprocess.usual_length(source.train.all()))
-        return loaded.preprocess
-    if source.length is not None:
+    if source.length is not None and not isinstance(loaded.preprocess, TextPreprocess):
         raise DataError("--length is for texts, and the network takes none")
-    if source.size is not None:
-        return loaded.preprocess.at(source.size)
-    images = getattr(source.train, "images", None)
+    return preprocess_at(loaded, source.size, source.train, source.length)
+
+
+def preprocess_at(
+    loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
+) -> AnyPreprocess:
+    """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
+    if isinstance(loaded.preprocess, TextPreprocess):
+        if length is not None:
+            return loaded.preprocess.at_length(length)
+        if isinstance(samples, Texts):
+            return loaded.preprocess.at_length(loaded.preprocess.usual_length(samples.all()))
+        return loaded.preprocess
+    if size is not None:
+        return loaded.preprocess.at(size)
+    images = getattr(samples, "images", None)
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess

@@ -15,7 +15,7 @@ from tlnb.engine.core.tree import named_parts
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
-from tlnb.engine.data.texts import TextSamples
+from tlnb.engine.data.text_samples import TextSamples
 
 LOOKED_AT = 32
 """Samples of another's data set, and files of a large folder, that are looked into."""

@@ -15,7 +15,8 @@ from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.core.seeds import batches
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.data.texts import TextSamples, TextTable
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:

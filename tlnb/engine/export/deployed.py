@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
-from tlnb.engine.core.objectives import Regression, kind_of, scores_of
-from tlnb.engine.core.tree import IDS, MASK, TYPES, Batch, Tree
+from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.tree import IDS, MASK, TYPES, Batch, Tree, call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
-from tlnb.engine.data.texts import TextSamples
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results.conformal import needed
+from tlnb.engine.results.judging import watched
+from tlnb.engine.results.sure import Judged, Sure
+from tlnb.engine.results.sureness import SURE
 from tlnb.errors import ExportError
 
 FORMAT = 1
@@ -62,10 +66,14 @@ class Deployed(nn.Module):
             parameter.requires_grad_(False)
         return self
 
+    def scores(self, pixels: Tensor) -> Tensor:
+        """What the network itself gives for these samples."""
+        x = pixels.to(torch.float32) * self.scale - self.shift if self.pictures else pixels
+        return scores_of(self.model(x))
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities or values of these samples."""
-        x = pixels.to(torch.float32) * self.scale - self.shift if self.pictures else pixels
-        return self.meant(scores_of(self.model(x)))
+        return self.meant(self.scores(pixels))
 
     def meant(self, scores: Tensor) -> Tensor:
         """Probabilities or values of scores (B, outputs)."""
@@ -86,6 +94,10 @@ class DeployedTexts(Deployed):
     def __init__(self, model: nn.Module, names: tuple[str, ...], task: object):
         super().__init__(model, None, task, False)
         self.names = names
+
+    def scores(self, pixels: Batch) -> Tensor:
+        """What the network itself gives for these texts."""
+        return scores_of(call(self.model, pixels))
 
     def forward(  # type: ignore[override]
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -110,6 +122,22 @@ def deployed(model: nn.Module, samples: Samples, task: object, inputs: Batch) ->
             f"a network with the inputs {', '.join(inputs)} cannot be exported; one input, or texts, can"
         )
     return DeployedTexts(model, tuple(inputs), task)
+
+
+def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judged | None:
+    """How these samples are judged at the usual shares; None where there are too few validation samples for them.
+
+    Args:
+        sure: what answers are judged by.
+        network: on the CPU.
+        inputs: what it takes.
+        task: what its scores mean.
+    """
+    if sure.samples < needed(SURE):
+        return None
+    with torch.no_grad():
+        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)
+    return sure.judge(task, features, scores, SURE)
 
 
 def raw_inputs(samples: Samples, indices: Tensor) -> Batch:

@@ -17,7 +17,7 @@ from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
 from tlnb.engine.data.split import repeated_to_balance
-from tlnb.engine.data.texts import TextSamples
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export.script.augment import augment_code
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal

@@ -9,7 +9,7 @@ from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.data.augment import NONE
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.data.texts import TextSamples
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.errors import ExportError
 
