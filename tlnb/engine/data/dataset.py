@@ -22,6 +22,7 @@ from tlnb.engine.data.places import Places
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Sealed
+from tlnb.engine.data.sound.front_end import LogMel
 from tlnb.engine.data.split import repeated_to_balance
 
 SHOWN = 12  # problems in the text; the page has them all
@@ -50,6 +51,7 @@ class Data:
         test: samples under seal, which ``Session.test`` alone reads; None for none.
         split: places of the samples of each part in the source; None where it has parts of its own that are apart.
         units: number of the group of each sample in the source, (N,); None where each stands alone.
+        sound: how its sounds are drawn; None where it holds none.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Data:
     test: Sealed | None = None
     split: Places | None = None
     units: np.ndarray | None = field(default=None, repr=False)
+    sound: LogMel | None = None
 
     def samples(
         self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
@@ -118,7 +121,8 @@ class Data:
         return "\n".join([*self._lines(), *self._problem_lines()])
 
     def _lines(self) -> list[str]:
-        head = f"{self.name}: {len(self.train):,} training and {len(self.valid):,} validation samples"
+        what = "samples" if self.sound is None else "clips"
+        head = f"{self.name}: {len(self.train):,} training and {len(self.valid):,} validation {what}"
         if isinstance(self.task, Classification):
             per_class = self._per_class(self.train)
             low, high = int(per_class.min()), int(per_class.max())

@@ -14,6 +14,7 @@ from tlnb.engine.core.seeds import own_random_state
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
+from tlnb.engine.data.sound.clips import PieceReader
 
 LOOKED_AT = 32
 """Samples of another's data set, and files of a large folder, that are looked into."""
@@ -57,6 +58,9 @@ def _inputs(samples: Samples) -> str:
             return _rows(reader.images) + tensors_digest([("rows", rows)])
         if isinstance(reader, FileReader):
             return _files(reader, rows.tolist())
+        if isinstance(reader, PieceReader):
+            clips = reader.clips[rows].unique().tolist()
+            return f"{_files(reader.files, clips)} {reader.note(rows.tolist())}"
     return _some(samples)
 
 

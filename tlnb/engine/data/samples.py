@@ -23,11 +23,15 @@ class Samples(ABC):
         targets: int64 of shape (N,) for classes; float32 of shape (N, labels) or (N, values) otherwise.
         random: whether a batch differs from view to view (augmentation).
         at_hand: whether making a batch costs little more than copying it.
+        wholes: where samples are pieces (of clips of sound), the number of the whole that each belongs to, rising:
+            int64 of shape (N,); answers are for wholes then, see :func:`tlnb.engine.data.wholes.of_wholes`. None
+            where each sample stands alone.
     """
 
     targets: Tensor
     random: bool = False
     at_hand: bool = False
+    wholes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -163,6 +167,7 @@ class ChosenSamples(Samples):
         self.source, self.rows = source, rows
         self.targets, self.random = source.targets[rows], source.random
         self.at_hand = source.at_hand
+        self.wholes = None if source.wholes is None else source.wholes[rows]
 
     def batch(self, indices: Tensor) -> Tensor:
         """Network input for these places in the choice."""

@@ -192,7 +192,13 @@ class _Work:
         features = self.cache.find(keys[self.cut])
         if features is not None:
             self._dtype = features.rows.dtype
-            return FeatureSamples(features, samples.targets, self.device, channels_last=self.channels_last)
+            return FeatureSamples(
+                features,
+                samples.targets,
+                self.device,
+                channels_last=self.channels_last,
+                wholes=samples.wholes,
+            )
         return self._passing(samples, self._dtype or torch.float32)
 
     def _compute(self, samples: Samples, keys: dict[int, str]) -> None:

@@ -197,7 +197,7 @@ class PassingSamples(Samples):
     def __init__(self, source: Samples, part: FastPart, device: torch.device, *, channels_last: bool = True):
         self.source, self.part, self.device = source, part, device
         self.channels_last = channels_last
-        self.targets, self.random = source.targets, source.random
+        self.targets, self.random, self.wholes = source.targets, source.random, source.wholes
 
     def batch(self, indices: Tensor) -> Tensor:
         """What crosses the cut for these samples: float32 (B, ...)."""

@@ -62,15 +62,17 @@ class FeatureSamples(Samples):
         targets: int64 of shape (N,).
         device: where the tail runs; rows in main memory are pinned on the way to an accelerator.
         channels_last: give images as they are stored; False for (B, C, H, W) in memory as well.
+        wholes: of the samples, where they are pieces.
     """
 
     at_hand = True
     RELEASE_AFTER = 64 << 20  # bytes read from a file before its pages are let go
 
     def __init__(
-        self, features: Features, targets: Tensor, device: torch.device, *, channels_last: bool = True
-    ):
-        self.features, self.targets, self.device = features, targets, device
+        self, features: Features, targets: Tensor, device: torch.device, *, channels_last: bool = True,
+        wholes: Tensor | None = None,
+    ):  # fmt: skip
+        self.features, self.targets, self.device, self.wholes = features, targets, device, wholes
         self.channels_last = channels_last
         self._read = 0
 

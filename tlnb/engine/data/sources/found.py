@@ -17,6 +17,7 @@ from tlnb.engine.data.images.decode import deep_values
 from tlnb.engine.data.images.scale import PLAIN, PixelScale, common_white, scale_note, white_above
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import CLASSES, SourceRequest
+from tlnb.engine.data.sound.front_end import LogMel
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Found:
         notes: what the user should know about how it was read.
         batch: samples a step, where the source says so.
         scale: of the pixels of its pictures.
+        sound: how its sounds are drawn; None where it holds none.
         everything: all samples that are used, where the source has a split of its own; None otherwise.
         own: its parts, int64 of shape (N,): ``partition.TRAIN``, ``VALID`` or ``TEST`` for each of ``everything``.
         columns: of a table, each with an entry for each of all samples.
@@ -46,6 +48,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
     batch: int | None = None
     scale: PixelScale = PLAIN
+    sound: LogMel | None = None
     everything: Collection | None = None
     own: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
