@@ -16,6 +16,7 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
@@ -227,7 +228,7 @@ class Heads:
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
         samples = source.samples(preprocess, self._tools.say)
-        if loaded.own:
+        if loaded.own and isinstance(preprocess, Preprocess):
             change.set_loaded(preprocess=preprocess)
         self._see(change, samples[0])
         device = next(loaded.model.parameters()).device
@@ -295,14 +296,33 @@ class Heads:
             self._new_head(change, "linear", source, _name_for(state, source))
 
 
-def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
-    """What the pictures of this data have to look like for this network."""
+def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess | RawFrames:
+    """What the pictures or the sounds of this data have to look like for this network."""
+    if source.sound is not None:
+        return _for_sounds(loaded, source.size, source.sound)
     if source.size is not None:
         return loaded.preprocess.at(source.size)
     images = getattr(source.train, "images", None)
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess
+
+
+def _for_sounds(loaded: LoadedModel, size: int | None, sound: LogMel) -> Preprocess | RawFrames:
+    """Raw frames for a network that takes a row of numbers, else pictures of which nothing is cut away."""
+    shape = loaded.input.shape if loaded.input is not None and loaded.input.dtype.is_floating_point else ()
+    if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+        return RawFrames(shape[-1], sound.rate, shape)
+    return replace(loaded.preprocess if size is None else loaded.preprocess.at(size), resize=None)
+
+
+def heard_by(state: SessionState) -> LogMel | None:
+    """How the network learned to hear, where it was trained on sounds; also after a resume without them."""
+    if not state.all_stages or state.task not in state.tasks:
+        return None
+    if state.data is not None:
+        return state.data.sound
+    return LogMel.of(state.tasks[state.task].learned_from[1] or {})
 
 
 def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:

@@ -10,6 +10,7 @@ from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
@@ -87,7 +88,7 @@ def predict(view: SessionView, source: object, views: int) -> Predictions:
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
-    preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: Preprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     return predict_with(Predictor(loaded.model, data, preprocess, view.device, own), source, views=views)
 

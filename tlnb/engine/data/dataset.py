@@ -22,7 +22,7 @@ from tlnb.engine.data.places import Places
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Sealed
-from tlnb.engine.data.sound.front_end import LogMel
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.data.split import repeated_to_balance
 
 SHOWN = 12  # problems in the text; the page has them all
@@ -74,7 +74,7 @@ class Data:
     sound: LogMel | None = None
 
     def samples(
-        self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
+        self, preprocess: Preprocess | RawFrames, say: Callable[[str], None] = lambda text: None
     ) -> tuple[Samples, Samples]:
         """Training samples, balanced and augmented, and validation samples, fitted to a network.
 
@@ -93,9 +93,11 @@ class Data:
         train = self.train
         if self.balance == "samples":
             train = train.subset(repeated_to_balance(train.targets))
-        plain, held = (part.prepare(preprocess, on_broken) for part in (train, self.valid))
-        if isinstance(plain, DecodedSamples) and isinstance(held, DecodedSamples):
-            held.share(plain)
+        # Raw frames are asked for where the data is clips, and nowhere else.
+        plain, held = (part.prepare(preprocess, on_broken) for part in (train, self.valid))  # type: ignore[arg-type]
+        decoded, other = (getattr(part, "plain", part) for part in (plain, held))
+        if isinstance(decoded, DecodedSamples) and isinstance(other, DecodedSamples):
+            other.share(decoded)
         return augmented(plain, self.augment, self.seed), held
 
     def counts(self) -> Table:

@@ -43,8 +43,8 @@ def load_data(
 
     Args:
         source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label (pictures, or
-            sounds as wav and flac), ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
-            data set, or a pair (train, valid) of such.
+            sounds as wav and flac), ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a
+            DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
         options: the fields of :class:`SourceRequest` by name, in place of ``request``.

@@ -25,7 +25,7 @@ def of_wholes(task: Task, scores: Tensor, targets: Tensor, wholes: Tensor) -> tu
     Returns:
         Scores (M, outputs), float32, and targets (M,) or (M, outputs), in the order of the numbers, on the CPU.
     """
-    numbers, place = wholes.unique(return_inverse=True)
+    place = wholes.unique(return_inverse=True)[1]
     scores, targets = scores.detach().cpu().double(), targets.cpu()
     if isinstance(task, Classification):
         found = _mean(scores.softmax(1), place).clamp_min(LEAST).log()

@@ -66,9 +66,7 @@ class Media:
 
 def media_of(names: Iterable[str]) -> Media:
     """What most of the first files are by their endings; pictures where there is neither."""
-    kinds = Counter(
-        media.one for media in islice((m for name in names if (m := _by_ending(name)) is not None), LOOKED_AT)
-    )
+    kinds = Counter(media.one for media in islice(filter(None, map(_by_ending, names)), LOOKED_AT))
     return SOUNDS if kinds[SOUNDS.one] > kinds[PICTURES.one] else PICTURES
 
 
