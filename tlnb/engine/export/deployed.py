@@ -12,6 +12,7 @@ from tlnb.engine.core.objectives import Regression, kind_of, scores_of
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import FrameSamples
 from tlnb.engine.models.loaded import LoadedModel
 
 FORMAT = 1
@@ -74,6 +75,7 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
     """All that has to be known to use the network, as plain values."""
     pictures = isinstance(samples, PictureSamples)
     preprocess = samples.preprocess.to_dict() if isinstance(samples, PictureSamples) else None
+    heard = _heard(data, samples)
     first = raw_inputs(samples, torch.tensor([0]))
     task = data.task
     return {
@@ -88,14 +90,31 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         "input": {
             "shape": ["batch", *first.shape[1:]],
             "dtype": str(first.dtype).removeprefix("torch."),
-            "what": _what(first, pictures) + _scale(data),
+            "what": _what(first, pictures) + _scale(data) if heard is None else _of_sound(pictures),
         },
         "preprocess": preprocess,
+        **({"sound": heard} if heard is not None else {}),
         "output": "probabilities, one a class"
         if kind_of(task) != "values"
         else "values in the unit of the data",
         **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
     }
+
+
+def _heard(data: Data, samples: Samples) -> dict[str, Any] | None:
+    """How sounds become input, as plain values; None where there are none."""
+    if data.sound is None:
+        return None
+    front = samples.preprocess if isinstance(samples, FrameSamples) else data.sound
+    return front.to_dict()
+
+
+def _of_sound(pictures: bool) -> str:
+    shown = "log-mel pictures of pieces of sound, pixels in 0..255, drawn as sound says and resized as preprocess says"
+    pieces = "the answers of a clip's pieces are averaged"
+    return (
+        f"{shown if pictures else 'frames of sound as sound says, mean 0 and standard deviation 1'}; {pieces}"
+    )
 
 
 def _scale(data: Data) -> str:

@@ -16,7 +16,7 @@ from scipy import fft, signal
 # What scripts carry begins here.
 
 DEPTH = 80.0  # decibels from white to black
-QUIET = -60.0  # decibels; what is below a full-scale sine by more is never white, so that silence stays dark
+QUIET = -60.0  # decibels; what is quieter is never white, so that silence stays dark
 
 
 @lru_cache
@@ -46,7 +46,7 @@ def log_mel(wave: np.ndarray, rate: int, bands: int, frame: int, hop: int, size:
 
     Frames are centred on the multiples of ``hop``, with silence before and after the wave, under a Hann window; each is
     filled up with zeros to ``size`` and transformed; the squares of the magnitudes go through :func:`mel_filters`.
-    0 dB is what a sine of full scale has in the middle of its band.
+    0 dB is the power of a sine of full scale in its own bin of the transform.
 
     Args:
         wave: float32 of shape (samples,), in -1..1.
@@ -57,13 +57,13 @@ def log_mel(wave: np.ndarray, rate: int, bands: int, frame: int, hop: int, size:
         size: samples of the Fourier transform, ``frame`` or more.
 
     Returns:
-        float32 of shape (bands, len(wave) // hop + 1); -120 at the least.
+        float32 of shape (bands, len(wave) // hop + 1); -140 at the least.
     """
     window = signal.get_window("hann", frame).astype(np.float32)
     padded = np.pad(wave, (frame // 2, frame - frame // 2))
     frames = np.lib.stride_tricks.sliding_window_view(padded, frame)[: len(wave) + 1 : hop]
     power = np.abs(fft.rfft(frames * window, size)) ** 2 * np.float32(4 / window.sum() ** 2)
-    return (10 * np.log10(np.maximum(power @ mel_filters(bands, size, rate), 1e-12))).T
+    return (10 * np.log10(np.maximum(power @ mel_filters(bands, size, rate), 1e-14))).T
 
 
 def mel_picture(wave: np.ndarray, rate: int, bands: int, frame: int, hop: int, size: int) -> np.ndarray:

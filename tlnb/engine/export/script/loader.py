@@ -9,7 +9,9 @@ import torch
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import PieceReader
 from tlnb.engine.export.script.network import build_code
+from tlnb.engine.export.script.sounds import loader_parts, reader_of
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
@@ -84,7 +86,10 @@ def loader_code(
     )
     about = f'"""{title}'
     usage = f"\n\n    python {Path(file).stem.translate(plain)}.py picture.jpg ...\n"
-    usage = usage if isinstance(samples, PictureSamples) else ""
+    if reader_of(samples) is not None:
+        usage = usage.replace("picture.jpg", "sound.wav")
+    else:
+        usage = usage if isinstance(samples, PictureSamples) else ""
     code = "\n\n\n".join(part.strip("\n") for part in parts)
     top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'
     return f"{top}\n\n\n{code}\n"
@@ -92,6 +97,9 @@ def loader_code(
 
 def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
     scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
+    sounds = reader_of(samples)
+    if sounds is not None:
+        return _of_sounds(samples, sounds, task, imports)
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
         return _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
@@ -112,6 +120,30 @@ def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
         answer=_answer(task, scores.format(top=top)), mode=mode,
         resize=_resize(samples, floating),
     )  # fmt: skip
+
+
+_SOUNDS = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
+STD = torch.tensor({std}).view(-1, 1, 1)
+
+
+def predict(model, pixels):
+    """{what} of pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {answer}'''
+
+
+def _of_sounds(samples: Samples, reader: PieceReader, task: Task, imports: set[str]) -> str:
+    top, *parts = loader_parts(samples, reader, imports)
+    if isinstance(samples, PictureSamples):
+        preprocess = samples.preprocess
+        predict = _SOUNDS.format(
+            mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task),
+            shape=", ".join(map(str, (preprocess.channels, *preprocess.size))),
+            answer=_answer(task, "model(pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD)"),
+        )  # fmt: skip
+    else:
+        shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
+        predict = _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
+    return "\n\n\n".join([top, predict, *parts])
 
 
 def _resize(samples: PictureSamples, floating: bool) -> str:
