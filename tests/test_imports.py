@@ -43,7 +43,7 @@ DEPENDENCIES = {
     "traitlets": "traitlets",
 }
 # Imported inside a function that says in words what to install, or does without.
-OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas"}
+OPTIONAL = {"timm", "soundfile", "huggingface_hub", "onnx", "onnxscript", "pandas"}
 
 
 def files(part: str) -> list[Path]:

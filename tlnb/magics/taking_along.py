@@ -40,18 +40,20 @@ a look at the test part is too good there, so the first number is the one to rep
 PREDICT = Command(
     "tl_predict",
     "predict",
-    "Say what is in pictures: files, a folder, or arrays.",
+    "Say what is in pictures or sounds: files, a folder, or arrays.",
     arguments=(
         Argument(
             "source",
-            word_or_object("a picture file, a folder or $name", "SOURCE", files=True),
-            "a picture file, a folder (with all below it), or $name: paths a line each, or arrays",
+            word_or_object("a file, a folder or $name", "SOURCE", files=True),
+            "a picture or sound file, a folder (with all below it), or $name: paths a line each, arrays, or "
+            "(samples, rate) of a sound",
         ),
     ),
     options=(Option("views", whole(1), "average so many views: the picture and small changes of it", "1"),),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
 that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame().""",
+and .frame(). A sound that is longer than the window is answered for by the mean over its
+pieces.""",
     examples=(
         ("%tl_predict photos/cat.jpg", "one picture"),
         ("answers = %tl_predict 'new photos' --views 8", "a folder, the mean of eight views"),
