@@ -12,10 +12,12 @@ from torch import nn
 
 from tlnb.display.tables import Table
 from tlnb.engine.core.seeds import seed_for
+from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sound.clips import Clips
 from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
@@ -298,11 +300,16 @@ class Heads:
 
 def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess | RawFrames:
     """What the pictures or the sounds of this data have to look like for this network."""
-    if source.sound is not None:
-        return _for_sounds(loaded, source.size, source.sound)
-    if source.size is not None:
-        return loaded.preprocess.at(source.size)
-    images = getattr(source.train, "images", None)
+    return preprocess_at(loaded, source.size, source.train)
+
+
+def preprocess_at(loaded: LoadedModel, size: int | None, samples: Collection) -> Preprocess | RawFrames:
+    """The same, for samples of which a side may be asked for, in pixels."""
+    if isinstance(samples, Clips):
+        return _for_sounds(loaded, size, samples.library.front)
+    if size is not None:
+        return loaded.preprocess.at(size)
+    images = getattr(samples, "images", None)
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess

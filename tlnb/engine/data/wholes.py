@@ -28,17 +28,35 @@ def of_wholes(task: Task, scores: Tensor, targets: Tensor, wholes: Tensor) -> tu
     place = wholes.unique(return_inverse=True)[1]
     scores, targets = scores.detach().cpu().double(), targets.cpu()
     if isinstance(task, Classification):
-        found = _mean(scores.softmax(1), place).clamp_min(LEAST).log()
+        found = mean_of_wholes(scores.softmax(1), place).clamp_min(LEAST).log()
     elif isinstance(task, MultiLabel):
-        found = _mean(scores.sigmoid(), place).clamp(LEAST, 1 - 1e-15).logit()
+        found = mean_of_wholes(scores.sigmoid(), place).clamp(LEAST, 1 - 1e-15).logit()
     else:
-        found = _mean(scores, place)
+        found = mean_of_wholes(scores, place)
     return found.float(), targets[first_pieces(place)]
 
 
-def _mean(rows: Tensor, place: Tensor) -> Tensor:
+def mean_of_wholes(rows: Tensor, wholes: Tensor) -> Tensor:
+    """The mean of the rows (N, D) of each whole's pieces, (M, D), in the order of their numbers."""
+    place = wholes.unique(return_inverse=True)[1]
     count = torch.bincount(place).unsqueeze(1)
     return rows.new_zeros(len(count), rows.shape[1]).index_add_(0, place, rows) / count
+
+
+def pieces_of(wholes: Tensor | None, chosen: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The places of the pieces of some wholes, and the place of its whole among the chosen for each.
+
+    Args:
+        wholes: number of the whole of each piece, from 0 without gaps, (N,); None where each stands alone.
+        chosen: numbers of wholes, int64 of shape (n,).
+    """
+    if wholes is None:
+        return chosen, None
+    order, counts = wholes.argsort(stable=True), torch.bincount(wholes)
+    first = (counts.cumsum(0) - counts).tolist()
+    sizes = counts.tolist()
+    parts = [order[first[n] : first[n] + sizes[n]] for n in chosen.tolist()]
+    return torch.cat([*parts, chosen[:0]]), torch.arange(len(chosen)).repeat_interleave(counts[chosen])
 
 
 def first_pieces(wholes: Tensor) -> Tensor:

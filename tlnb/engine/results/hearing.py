@@ -156,12 +156,15 @@ def _answers(
     """The mean answer over the pieces of each clip, (1, outputs) each."""
     if not clips:
         return []
-    found = []
+    found, since = [], len(predictor.seen)
     for part in torch.cat(list(clips)).split(BATCH):
         check()
         raw = isinstance(predictor.preprocess, RawFrames)
         found.append(predictor.inputs(part) if raw else predictor.pictures(part, views))
-    each = torch.cat(found).split([len(pieces) for pieces in clips])
+    counts = torch.tensor([len(pieces) for pieces in clips])
+    if views == 1:
+        predictor.join_seen(since, torch.arange(len(clips)).repeat_interleave(counts))
+    each = torch.cat(found).split(counts.tolist())
     return [answers.double().mean(0, keepdim=True).float() for answers in each]
 
 
