@@ -247,3 +247,48 @@ def test_an_onnx_file_has_the_front_end_too(trained, tmp_path):
     trained.export(str(tmp_path / "ears.onnx"))
     properties = {p.key: p.value for p in onnx.load(str(tmp_path / "ears.onnx")).metadata_props}
     assert json.loads(properties["tlnb.json"])["sound"]["kind"] == "log-mel"
+
+
+def test_folds_are_of_clips_and_answers_are_the_means_of_their_pieces(tmp_path):
+    session = heard(tmp_path, "")
+    found = session.cross_validate(2, plan="fit head")
+    assert len(found.answers) == 16
+    assert np.allclose(found.answers.sum(1), 1, atol=1e-5)
+    assert (found.answers.argmax(1) == found.targets).mean() > 0.6
+
+
+def test_sure_answers_are_for_clips(tmp_path):
+    session = Session([])
+    session.load("convnet5")
+    session.data(
+        tone_folders(tmp_path / "tones", each=24, long=tuple(range(0, 24, 3))), window=0.4, valid=0.5
+    )
+    session.run("fit head")
+    paths = valid_files(session)
+    found = session.predict([str(path) for path in paths], sure=0.8)
+    assert len(found.sets) == len(paths) == len(found.none)
+    names = session.view.data.classes
+    right = [names[t] in s for t, s in zip(session.view.data.valid.targets.tolist(), found.sets, strict=True)]
+    assert np.mean(right) >= 0.8
+
+
+def test_near_duplicates_by_the_features_of_the_network_are_of_clips(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "ab":
+        for index in range(6):
+            # Noise in a band of its own, once loud and once low: the same picture, in other bytes.
+            spectrum = np.fft.rfft(rng.standard_normal(8800))
+            spectrum[: 600 * index + 200 * (name == "b")] = 0
+            spectrum[600 * index + 200 * (name == "b") + 900 :] = 0
+            wave = np.fft.irfft(spectrum).astype(np.float32)
+            write(tmp_path / "noise" / name / f"{index}.wav", 0.5 * wave / np.abs(wave).max())
+            write(tmp_path / "noise" / name / f"{index}_low.wav", 0.3 * wave / np.abs(wave).max())
+    session = Session([])
+    session.load("convnet5")
+    data = session.data(tmp_path / "noise", window=0.4, groups="near", valid=0.4)
+    sides = [
+        {part.name(i).split("_")[0].split(".")[0] for i in range(len(part))}
+        for part in (data.train, data.valid)
+    ]
+    assert not sides[0] & sides[1]
+    assert "24 clips are longer" in repr(data)
