@@ -292,3 +292,12 @@ def test_near_duplicates_by_the_features_of_the_network_are_of_clips(tmp_path):
     ]
     assert not sides[0] & sides[1]
     assert "24 clips are longer" in repr(data)
+
+
+def test_an_export_of_whole_clips_judges_as_the_session_does(tmp_path):
+    session = Session([])
+    session.load("convnet5")
+    session.data(tone_folders(tmp_path / "tones", each=16), valid=0.6)
+    session.run("fit head")
+    session.export(str(tmp_path / "whole.safetensors"))
+    assert (tmp_path / "whole.sure.safetensors").exists()

@@ -211,7 +211,7 @@ def _predict(samples: Samples, task: Task, imports: set[str], judge: str, sure: 
     scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
     sounds = reader_of(samples)
     if sounds is not None:
-        return _of_sounds(samples, sounds, task, imports)
+        return _of_sounds(samples, sounds, task, imports, judge)
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
         return _OTHERS.format(
@@ -241,23 +241,31 @@ _SOUNDS = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
 STD = torch.tensor({std}).view(-1, 1, 1)
 
 
+def scores_of(model, pixels):
+    """What the network gives for pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {scores}
+
+
 def predict(model, pixels):
     """{what} of pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
-    return {answer}'''
+    return {answer}{judge}'''
 
 
-def _of_sounds(samples: Samples, reader: PieceReader, task: Task, imports: set[str]) -> str:
+def _of_sounds(samples: Samples, reader: PieceReader, task: Task, imports: set[str], judge: str) -> str:
     top, *parts = loader_parts(samples, reader, imports)
     if isinstance(samples, PictureSamples):
         preprocess = samples.preprocess
         predict = _SOUNDS.format(
             mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task),
             shape=", ".join(map(str, (preprocess.channels, *preprocess.size))),
-            answer=_answer(task, "model(pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD)"),
+            scores="model(pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD)",
+            answer=_answer(task, "scores_of(model, pixels)"), judge=judge,
         )  # fmt: skip
     else:
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
-        predict = _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
+        predict = _OTHERS.format(
+            what=_what(task), shape=shape, answer=_answer(task, "scores_of(model, inputs)"), judge=judge
+        )
     return "\n\n\n".join([top, predict, *parts])
 
 
