@@ -67,7 +67,7 @@ def test_log_mel_levels_are_those_of_the_definition(rate, bands):
     assert np.abs(found - by_hand).max() < 0.02
 
 
-def test_pictures_have_low_sounds_at_the_bottom_and_black_at_80_decibels():
+def test_pictures_have_low_sounds_at_the_bottom_and_black_at_the_depth():
     front = LogMel(0.5, 40, 8000)
     low, high = (front.picture(tone(hertz, 0.5)) for hertz in (200, 3000))
     assert low.shape == (1, 40, 51)

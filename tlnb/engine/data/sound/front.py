@@ -15,7 +15,7 @@ from scipy import fft, signal
 
 # What scripts carry begins here.
 
-DEPTH = 35.0  # decibels from white to black: more shows the noise of a room or a recorder, by which nobody should be told
+DEPTH = 35.0  # decibels from white to black; more would show the noise of rooms and recorders
 QUIET = -60.0  # decibels; what is quieter is never white, so that silence stays dark
 
 
