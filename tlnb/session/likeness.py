@@ -44,7 +44,7 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
         model, head = state.old.network.model.to(tools.device), state.old.network.head
 
     def features(samples: Collection) -> Tensor:
-        prepared = samples.prepare(preprocess_at(loaded, size, samples))  # type: ignore[arg-type]
+        prepared = samples.prepare(preprocess_at(loaded, size, samples))
         entrance, parts = HeadInput(model, head), []
         order = torch.arange(len(prepared)).split(BATCH)
         try:

@@ -210,7 +210,7 @@ def _pool(state: SessionState) -> tuple[Samples, Tensor, Tensor]:
     data, (train, valid) = state.need_data(), state.need_samples()
     plain = train.plain if isinstance(train, AugmentedSamples) else train
     if data.balance == "samples":  # each once; the folds repeat their own
-        plain = data.train.prepare(preprocess_for(state.need_model(), data))  # type: ignore[arg-type]
+        plain = data.train.prepare(preprocess_for(state.need_model(), data))
     every = joined([plain, valid])
     raw = torch.cat([data.train.targets, data.valid.targets])
     if isinstance(data.task, Regression):

@@ -14,13 +14,14 @@ from tlnb.display.tables import printable
 from tlnb.engine.core.machine import pool
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.headers import BadPicture
+from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import fit_tensor
 from tlnb.engine.data.sound.files import SUFFIXES, check_sound, opened, soundfile
 from tlnb.engine.data.sound.front_end import LogMel, RawFrames, piece_starts
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:
-    from tlnb.engine.data.preprocess import Preprocess
     from tlnb.engine.results.predict import Predictor
 
 BATCH = 32  # pieces at a time
@@ -34,7 +35,8 @@ class Ear:
         preprocess: of the network.
     """
 
-    def __init__(self, front: LogMel, preprocess: Preprocess | RawFrames):
+    def __init__(self, front: LogMel, preprocess: AnyPreprocess | RawFrames):
+        assert isinstance(preprocess, Preprocess | RawFrames)  # of a network that takes pictures or sound
         self.front, self.preprocess = front, preprocess
         raw = preprocess if isinstance(preprocess, RawFrames) else None
         self.window, self.rate = (front.window, front.rate) if raw is None else (raw.window, raw.rate)
