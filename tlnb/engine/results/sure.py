@@ -159,7 +159,7 @@ SEVERAL = (
 
 def learn(
     model: nn.Module, head: str, task: Task, samples: tuple[Samples, Samples], device: torch.device,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None, temperature: Temperature | None = None,
 ) -> Sure:  # fmt: skip
     """Learn what the answers of a network are to be judged by.
 
@@ -170,6 +170,7 @@ def learn(
         samples: training and validation samples; of the training samples some are enough.
         device: where the model is.
         check: called before each batch; what it raises ends the work.
+        temperature: that fits answers out of fold; None to fit the validation samples.
 
     Raises:
         DataError: there are no validation samples, or the network's scores are not finite.
@@ -189,7 +190,7 @@ def learn(
     count = len(targets)
     if kind == "values":
         return Sure(kind, count, conformal=Conformal.of_values(scores, targets))
-    temperature = fit_temperature(scores, targets)
+    temperature = temperature or fit_temperature(scores, targets)
     if kind == "labels":
         return Sure(kind, count, temperature)
     conformal, novelty, note = Conformal.of_classes(scores, targets), None, ""
