@@ -539,7 +539,12 @@ def calls(rng: random.Random) -> Iterator[tuple[str, Callable[[Session], Any]]]:
 
 # A wrong number or name of arguments is Python's own to refuse, before tlnb sees anything.
 def _is_signature(error: BaseException) -> bool:
-    words = ("unexpected keyword argument", "positional argument", "missing a required argument", "keyword-only")
+    words = (
+        "unexpected keyword argument",
+        "positional argument",
+        "missing a required argument",
+        "keyword-only",
+    )
     return isinstance(error, TypeError) and any(word in str(error) for word in words)
 
 

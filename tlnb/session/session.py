@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -20,6 +21,7 @@ import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
+import tlnb.session.tracking as tracking
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -34,6 +36,7 @@ from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
+from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
@@ -61,7 +64,7 @@ from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
-from tlnb.session.heads import Heads
+from tlnb.session.heads import Heads, heard_by
 from tlnb.session.hooks import Hook
 from tlnb.session.interrupts import Interrupts, bookkeeping
 from tlnb.session.likeness import features_of
@@ -313,17 +316,21 @@ class Session(traitlets.HasTraits):
         arch: str | None = None,
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
+        revision: str | None = None,
+        tokenizer: object = None,
     ) -> LoadedModel | Lines:
         """Load a trained network; the session starts anew with it, the data stays where the network takes it.
 
         Args:
-            model: ``none`` to hold no network any more; ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
-                weights, or an ``nn.Module``.
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, ``hf/OWNER/NAME``, a
+                folder with a ``config.json``, a file of weights, or an ``nn.Module``; ``none`` drops the network.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
             arch: for a file, its architecture; None to find it by names and shapes.
             input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
             layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
                 biases. None keeps all.
+            revision: of a network of the Hub: a branch, tag or commit; None for its main branch.
+            tokenizer: for a module that takes texts: a ``tokenizer.json``, its folder, or a fast tokenizer.
 
         Raises:
             ModelError, WeightsError, AddressError: nothing has changed then.
@@ -332,7 +339,7 @@ class Session(traitlets.HasTraits):
             with self._call("the network can be dropped"), self._store.change() as change:
                 return self._network.drop(change)
         with self._call():
-            loaded = self._network.read(model, weights, arch, input)
+            loaded = self._network.read(model, weights, arch, input, revision, tokenizer)
             with self._store.change() as change:
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
@@ -344,13 +351,14 @@ class Session(traitlets.HasTraits):
     @takes(show=bool)
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid | Lines:
+    ) -> loading.Data | PictureGrid | TextTable | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
-                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a DataFrame of path and
-                label, a Hugging Face data set.
+                a table of texts (CSV, TSV, JSONL, Parquet), a folder of .txt files, ``torchvision/NAME``, or an object:
+                (X, y) of tensors, arrays or strings, a Dataset, a DataLoader, a DataFrame of path and label, a
+                Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
                 ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
@@ -375,6 +383,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
+            request = replace(request, heard=heard_by(self._store.now))
             near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
             fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
             testing.looked_before(self._store.now, fresh)
@@ -389,8 +398,8 @@ class Session(traitlets.HasTraits):
                 return grid
 
     @takes(count=int, epoch=int)
-    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
-        """Training pictures as the network sees them, augmentation included.
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
+        """Training pictures as the network sees them, augmentation included; or texts, and how they are cut.
 
         Args:
             count: how many.
@@ -398,7 +407,7 @@ class Session(traitlets.HasTraits):
 
         Raises:
             NotReady: no model or no data yet.
-            DataError: the data holds no pictures.
+            DataError: the data holds no pictures or texts.
         """
         return reports.show_batch(self.view, count, epoch)
 
@@ -500,7 +509,9 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            curve = self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            self._tools.emit("on_asked_curve", curve)
+            return curve
 
     @takes(cache=bool, keep_best=bool)
     def train(
@@ -785,7 +796,9 @@ class Session(traitlets.HasTraits):
             BadArguments: an impossible number.
         """
         with self._call():
-            return reports.results(self.view, worst, sure)
+            found = reports.results(self.view, worst, sure)
+            self._tools.emit("on_results", found)
+            return found
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -793,9 +806,11 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model, no data, or data without a test part.
         """
-        with self._call(), self._store.change() as change:
-            found = testing.test(change, self._tools.device)
-            self._autosave.save(change.state, lambda: None)
+        with self._call():
+            with self._store.change() as change:
+                found = testing.test(change, self._tools.device)
+                self._autosave.save(change.state, lambda: None)
+            self._tools.emit("on_test_part", found)
             return found
 
     @takes(views=int, sure=float, false_alarms=float)
@@ -872,7 +887,10 @@ class Session(traitlets.HasTraits):
             ExportError: nothing was trained, or something that a script cannot hold; says what.
         """
         with self._call():
-            return exporting.script(self.view, self._tools, path, with_weights=with_weights, network=network)
+            settle = self._interrupts.settle
+            return exporting.script(
+                self.view, path, with_weights=with_weights, network=network, settle=settle
+            )
 
     def export(self, path: str) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
@@ -896,6 +914,24 @@ class Session(traitlets.HasTraits):
         old = self._store.now.old
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
+
+    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+        """Tell a tracker of experiments what happens from now on, and what was trained already.
+
+        It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit
+        of it, and is reported in one line.
+
+        Args:
+            tracker: ``mlflow``, ``tensorboard``, ``trackio`` or ``wandb``; ``off`` ends it; None says where it stands.
+            where: a folder (TensorBoard, MLflow), an address (MLflow, Trackio) or a project (Trackio, W&B); None
+                for the tracker's usual place.
+
+        Raises:
+            BadArguments: no such tracker.
+            NotReady: its library is not installed, or it cannot be opened; what was tracked before goes on.
+        """
+        with self._call("tracking can begin or end"):
+            return tracking.track(self._tools, lambda: self.view, tracker, where)
 
     @takes(env=bool)
     def status(self, *, env: bool = False) -> Lines | Table:
