@@ -251,7 +251,7 @@ def train_campaign(
                 )
                 if verdict == "ended elsewhere":
                     print("   ", difference(one["outcome"], got["outcome"]), file=sys.stderr, flush=True)
-        if say and number % 10 == 9:
+        if say:
             print(dict(total), flush=True)
     return total
 
