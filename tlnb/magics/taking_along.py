@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tlnb.magics.command import Argument, Command, Option
-from tlnb.magics.values import percentage, text, whole, word_or_object
+from tlnb.magics.values import choice, percentage, text, whole, word_or_object
+from tlnb.tracking.tracker import OFF, TRACKERS
 
 _RUN = word_or_object("a run ($name) or a file of %tl_save", "RUN", files=True)
 
@@ -47,12 +48,13 @@ a look at the test part is too good there, so the first number is the one to rep
 PREDICT = Command(
     "tl_predict",
     "predict",
-    "Say what is in pictures: files, a folder, or arrays.",
+    "Say what is in pictures or sounds: files, a folder, or arrays.",
     arguments=(
         Argument(
             "source",
-            word_or_object("a picture file, a folder or $name", "SOURCE", files=True),
-            "a picture file, a folder (with all below it), or $name: paths a line each, or arrays",
+            word_or_object("a file, a folder or $name", "SOURCE", files=True),
+            "a picture or sound file, a folder (with all below it), or $name: paths a line each, arrays, or "
+            "(samples, rate) of a sound",
         ),
     ),
     options=(
@@ -68,7 +70,8 @@ PREDICT = Command(
     ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
 that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame().
+and .frame(). A sound that is longer than the window is answered for by the mean over its
+pieces.
 
 With --sure 90 each answer is a set of classes (split conformal prediction): of samples like those of the validation
 part, 90 of 100 sets hold the right class, whatever the network; of measured values it is an interval. A sample that
@@ -154,4 +157,36 @@ those of the session, bit for bit.""",
     ),
 )
 
-TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT)
+TRACK = Command(
+    "tl_track",
+    "track",
+    "Tell a tracker of experiments what happens: stages, rates, curves, scores, mistakes, plan and script.",
+    arguments=(
+        Argument(
+            "tracker",
+            choice(*TRACKERS, OFF),
+            "whom to tell; off ends it, nothing says where it stands",
+            required=False,
+        ),
+        Argument(
+            "where",
+            text("a folder, an address or the name of a project"),
+            "a folder (tensorboard, mlflow), an address (mlflow, trackio) or a project (trackio, wandb); "
+            "nothing for the tracker's usual place",
+            required=False,
+        ),
+    ),
+    details="""A step is an epoch; the numbers are those of %tl_history, and what was trained already is sent first.
+At the end of a run come the plan, every epoch in full (history.json) and the session as a script; with %tl_results
+the mistakes as pictures. All of it goes over a queue to a thread of its own: a tracker that is slow, full or gone
+changes nothing in training, and is reported once in one line. Each needs its own library, such as
+pip install "tlnb[tensorboard]".""",
+    examples=(
+        ("%tl_track tensorboard runs/birds", "event files in that folder"),
+        ("%tl_track mlflow", "a run where MLflow is set to (MLFLOW_TRACKING_URI)"),
+        ("%tl_track wandb team/birds", "offline where nobody is logged in"),
+        ("%tl_track off", "waits for what is on its way"),
+    ),
+)
+
+TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT, TRACK)
