@@ -290,7 +290,8 @@ class Session(traitlets.HasTraits):
             self._history, self._history_of = History(), state.network_number
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
-        history.looks = testing.looks_at(state.data) if state.data is not None else None
+        test = state.data.test if state.data is not None else None
+        history.looks = test.looks if test is not None else None
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
         self._publisher = threading.get_ident()
         try:
