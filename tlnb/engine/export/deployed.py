@@ -136,7 +136,7 @@ def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judge
     if sure.samples < needed(SURE):
         return None
     with torch.no_grad():
-        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)
+        features, scores = watched(network.model, sure.reads, lambda: network.scores(inputs))
     return sure.judge(task, features, scores, SURE)
 
 

@@ -305,11 +305,15 @@ class Predictor:
         assert isinstance(preprocess, TextPreprocess)
         encoded = preprocess.encode(texts)
         order = encoded.lengths.argsort(stable=True)
-        answers = []
+        answers, before = [], len(self.seen)
         for rows in order.split(BATCH):
             part = rows.tolist()
             answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
-        return torch.cat(answers)[order.argsort()]
+        back = order.argsort()
+        if self.sure is not None:
+            features, scores = (torch.cat(found)[back] for found in zip(*self.seen[before:], strict=True))
+            self.seen[before:] = [(features, scores)]
+        return torch.cat(answers)[back]
 
     def inputs(self, x: Batch) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
@@ -323,9 +327,7 @@ class Predictor:
     def _scores(self, x: Batch) -> Tensor:
         if self.sure is None:
             return scores_of(call(self.network, x)).float().cpu()
-        features, scores = watched(
-            self.network, self.sure.reads, lambda x: scores_of(call(self.network, x)), x
-        )
+        features, scores = watched(self.network, self.sure.reads, lambda: scores_of(call(self.network, x)))
         self.seen.append((features, scores))
         return scores
 
