@@ -19,6 +19,7 @@ from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export import export as exports
@@ -186,7 +187,7 @@ def export(
     network = deployed(duplicate(loaded.model), samples, data.task, inputs).at_rest()
     with torch.no_grad():
         answers = call(network, inputs)
-    sure, missing = _sure(learned)
+    sure, missing = _sure(learned) if samples.wholes is None else (None, IN_PIECES)
     facts = about(loaded, data, samples, __version__) | {"sure": None if sure is None else sure.told()}
     plain = target.suffix == ".safetensors"
     beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
@@ -216,7 +217,7 @@ def export(
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
                 loaded, results(view, worst=0), view.state.all_stages, files, verdict, forgotten(),
-                takes=_takes(facts, loaded), looks=looks_at(data),
+                takes=_takes(facts, samples), looks=looks_at(data),
             )  # fmt: skip
             written.with_suffix(".md").write_text(text, encoding="utf-8")
             size = show_bytes(written.stat().st_size)
@@ -224,6 +225,9 @@ def export(
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
     return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict, missing)
+
+
+IN_PIECES = "without what sure answers need: those are of whole clips, and the file answers for pieces"
 
 
 def _sure(learned: Callable[[], Sure]) -> tuple[Sure | None, str]:
@@ -256,8 +260,8 @@ def _is(data: Data, told: dict[str, Any]) -> bool:
     return bool(data.balance == asked["balance"])
 
 
-def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:
-    how = f": {loaded.describe_input()}" if facts["preprocess"] else ""
+def _takes(facts: dict[str, Any], samples: Samples) -> str:
+    how = f": {samples.preprocess.describe()}" if isinstance(samples, PictureSamples) else ""
     return f"{facts['input']['what']}{how}"
 
 

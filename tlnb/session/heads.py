@@ -15,7 +15,10 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sound.clips import Clips
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.texts import Texts
 from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
@@ -231,7 +234,7 @@ class Heads:
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
         samples = source.samples(preprocess, self._tools.say)
-        if loaded.own or isinstance(preprocess, TextPreprocess):
+        if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
         self._say_length(source, samples)
         self._see(change, samples[0])
@@ -312,8 +315,8 @@ class Heads:
             self._new_head(change, "linear", source, _name_for(state, source))
 
 
-def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
-    """What the pictures of this data have to look like for this network, or how its texts are cut.
+def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFrames:
+    """What the pictures of this data have to look like for this network, or its sounds, or how its texts are cut.
 
     Raises:
         DataError: an option that means nothing for what the network takes.
@@ -325,8 +328,10 @@ def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
 
 def preprocess_at(
     loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
-) -> AnyPreprocess:
+) -> AnyPreprocess | RawFrames:
     """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
+    if isinstance(samples, Clips):
+        return _for_sounds(loaded, size, samples.library.front)
     if isinstance(loaded.preprocess, TextPreprocess):
         if length is not None:
             return loaded.preprocess.at_length(length)
@@ -339,6 +344,25 @@ def preprocess_at(
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess
+
+
+def _for_sounds(loaded: LoadedModel, size: int | None, sound: LogMel) -> Preprocess | RawFrames:
+    """Raw frames for a network that takes a row of numbers, else pictures of which nothing is cut away."""
+    shape = loaded.input.shape if loaded.input is not None and loaded.input.dtype.is_floating_point else ()
+    if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+        return RawFrames(shape[-1], sound.rate, shape)
+    if not isinstance(loaded.preprocess, Preprocess):
+        raise DataError(f"{loaded.name} takes texts, and these are sounds")
+    return replace(loaded.preprocess if size is None else loaded.preprocess.at(size), resize=None)
+
+
+def heard_by(state: SessionState) -> LogMel | None:
+    """How the network learned to hear, where it was trained on sounds; also after a resume without them."""
+    if not state.all_stages or state.task not in state.tasks:
+        return None
+    if state.data is not None:
+        return state.data.sound
+    return LogMel.of(state.tasks[state.task].learned_from[1] or {})
 
 
 def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
-from tlnb.session.heads import Heads
+from tlnb.session.heads import Heads, heard_by
 from tlnb.session.hooks import Hook
 from tlnb.session.interrupts import Interrupts
 from tlnb.session.likeness import features_of
@@ -344,6 +345,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
+            request = replace(request, heard=heard_by(self._store.now))
             near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
             fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
             testing.looked_before(self._store.now, fresh)

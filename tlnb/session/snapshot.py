@@ -36,7 +36,7 @@ from tlnb.engine.checkpoint.schema import (
     result_from,
     result_to,
 )
-from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.request import HIDDEN, SourceRequest
 from tlnb.engine.data.sealed import Look, from_plain, to_plain
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
@@ -249,8 +249,8 @@ _ASKED = {
 _MORE_ASKED = {
     f.name: flag if isinstance(f.default, bool) else (lambda n: whole(n, 1)) if f.name == "length" else text
     for f in fields(SourceRequest)
-    if f.name not in _ASKED and f.name != "progress"
-}
+    if f.name not in (*_ASKED, *HIDDEN)
+} | {"window": number, "rate": whole}
 
 
 def _asked(plain: Plain) -> Plain:

@@ -34,7 +34,7 @@ class AugmentedSamples(PictureSamples):
         self, plain: PictureSamples, transform: Callable[[Tensor], Tensor], seed: int, name: str = ""
     ):
         self.plain, self.transform, self.seed, self.name = plain, transform, seed, name
-        self.targets, self.preprocess = plain.targets, plain.preprocess
+        self.targets, self.preprocess, self.wholes = plain.targets, plain.preprocess, plain.wholes
         self._numbers: tuple[int, ...] = ()
 
     def view(self, *numbers: int) -> Samples:

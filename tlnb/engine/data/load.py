@@ -44,8 +44,9 @@ def load_data(
     """Read a data set and split it.
 
     Args:
-        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label, a table of texts
-            (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of tensors, arrays or texts (X, y), a Dataset, a
+        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label (pictures, or
+            sounds as wav and flac), a table of texts (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of
+            tensors, arrays or texts (X, y), a Dataset, a
             DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
@@ -55,13 +56,16 @@ def load_data(
     Raises:
         DataError: an unknown source, an impossible split or option, or, when strict, a bad file.
     """
-    request = SourceRequest.of(**options) if request is None else request
+    if request is None:
+        request = SourceRequest.of(**options)
     if progress is not None:
         request = replace(request, progress=progress)
     try:
         found = _find(source, request)
     except OSError as error:  # a folder that may not be read, or a disk that fails
         raise DataError(f"cannot read {_name(source)!r}: {error.strerror or error}") from None
+    if found.sound is None:
+        request.refuse(("window", "rate"), "this data holds no sounds")
     if request.strict and found.problems:
         path, reason = found.problems[0]
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
@@ -85,9 +89,17 @@ def load_data(
     batch = request.batch or found.batch or usual_batch(len(train.targets))
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
-        balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
-        request.length, parts.groups, parts.times,
+        balance, found.problems, _plain(source, _settled(request, found)), found.scale, parts.test, parts.places,
+        parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
+
+
+def _settled(request: SourceRequest, found: Found) -> SourceRequest:
+    """The request with what was found out about sounds, so that they are heard the same when they are read again."""
+    sound = found.sound
+    if sound is None:
+        return request
+    return replace(request, window=sound.window, bands=str(sound.bands), rate=sound.rate)
 
 
 def _plain(source: object, request: SourceRequest) -> dict[str, Any] | None:

@@ -31,10 +31,13 @@ from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.sources.text import as_texts, read_text
 from tlnb.engine.data.texts import shown
 from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
+from tlnb.engine.data.wholes import mean_of_wholes, of_wholes
 from tlnb.engine.network.forms import is_familiar
+from tlnb.engine.results.hearing import Ear, is_sound, of_sound_files, of_waves
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.sure import NONE, Judged, Sure
@@ -275,10 +278,11 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, preprocess: AnyPreprocess, device: torch.device,
+        self, model: nn.Module, data: Data, preprocess: AnyPreprocess | RawFrames, device: torch.device,
         own: OwnInput | None = None, sure: Sure | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
+        self.ear = None if data.sound is None else Ear(data.sound, preprocess)
         self.sure = sure
         self.seen: list[tuple[Tensor, Tensor]] = []
         self._familiar = is_familiar(model)
@@ -287,13 +291,17 @@ class Predictor:
         self.network.to(device)
         self.seconds = 0.0
 
+    @property
+    def pictured(self) -> Preprocess:
+        """What its pictures must look like."""
+        assert isinstance(self.preprocess, Preprocess)
+        return self.preprocess
+
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
-        preprocess = self.preprocess
-        assert isinstance(preprocess, Preprocess)
-        total = self.inputs(preprocess.normalise(pixels))
+        total = self.inputs(self.pictured.normalise(pixels))
         if views > 1:
-            plain = ImageSamples(pixels, torch.zeros(len(pixels)), preprocess)
+            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.pictured)
             changed, every = augmented(plain, VIEW_AUGMENT, 0), torch.arange(len(pixels))
             for view in range(1, views):
                 total = total + self.inputs(changed.view(view).batch(every))
@@ -305,13 +313,13 @@ class Predictor:
         assert isinstance(preprocess, TextPreprocess)
         encoded = preprocess.encode(texts)
         order = encoded.lengths.argsort(stable=True)
-        answers, before = [], len(self.seen)
+        answers, back, before = [], order.argsort(), len(self.seen)
         for rows in order.split(BATCH):
             part = rows.tolist()
             answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
-        back = order.argsort()
-        if self.sure is not None:
-            features, scores = (torch.cat(found)[back] for found in zip(*self.seen[before:], strict=True))
+        seen = self.seen[before:]
+        if seen:  # in the order of the texts, as the answers are
+            features, scores = (torch.cat(parts)[back] for parts in zip(*seen, strict=True))
             self.seen[before:] = [(features, scores)]
         return torch.cat(answers)[back]
 
@@ -330,6 +338,13 @@ class Predictor:
         features, scores = watched(self.network, self.sure.reads, lambda: scores_of(call(self.network, x)))
         self.seen.append((features, scores))
         return scores
+
+    def join_seen(self, since: int, wholes: Tensor) -> None:
+        """Take what was seen from a place on as that of pieces, and keep the means of their wholes, (N,) numbers."""
+        if self.sure is not None:
+            features, scores = (torch.cat(parts) for parts in zip(*self.seen[since:], strict=True))
+            scores, _ = of_wholes(self.data.task, scores, scores, wholes)
+            self.seen[since:] = [(mean_of_wholes(features, wholes), scores)]
 
     def judged(self, sure: float, false_alarms: float) -> Judged:
         """What can be relied on of all that was answered.
@@ -374,8 +389,9 @@ def predict(
 
     Args:
         predictor: the network.
-        source: a picture file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
-            (N, H, W, C) or one picture; for a network that takes no pictures, inputs (N, ...).
+        source: a picture or sound file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
+            (N, H, W, C) or one picture; sounds as (samples, rate), or a list of such; for a network that takes
+            neither, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
         check: called before each batch; what it raises ends the work.
         sure, false_alarms: how answers are judged, where the predictor judges; see :meth:`Sure.judge`.
@@ -387,7 +403,7 @@ def predict(
         predictor.sure.need(sure)
     if views < 1:
         raise DataError(f"--views takes a whole number from 1 up, not {views}")
-    if views > 1 and predictor.own is not None:
+    if views > 1 and (predictor.own is not None or isinstance(predictor.preprocess, RawFrames)):
         raise DataError("--views is for pictures that tlnb prepares; this data set prepares its own")
     began = time.perf_counter()
     if isinstance(predictor.preprocess, TextPreprocess) and (given := _texts(source)) is not None:
@@ -397,8 +413,13 @@ def predict(
         check()
         answers = [predictor.texts(texts)] if texts else []
         return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
-    paths = _paths(source)
-    if paths is not None:
+    paths, ear = _paths(source, sounds=predictor.ear is not None), predictor.ear
+    if ear is not None and paths is not None:
+        names, answers, problems = of_sound_files(predictor, ear, paths, views, check)
+    elif ear is not None:
+        names, answers = of_waves(predictor, ear, source, views, check)
+        problems = []
+    elif paths is not None:
         names, answers, problems = _of_files(predictor, paths, views, check)
     else:
         names, answers = _of_arrays(predictor, source, views, check)
@@ -483,29 +504,33 @@ def _title(text: Text) -> str:
     return words if len(words) <= _LONGEST_TITLE else words[: _LONGEST_TITLE - 1] + "…"
 
 
-def _paths(source: object) -> list[Path] | None:
+def _paths(source: object, *, sounds: bool = False) -> list[Path] | None:
     """The files that are meant; None for arrays."""
     if isinstance(source, str):
         lines = [line.strip().strip("'\"") for line in source.splitlines() if line.strip()]
         source = lines if len(lines) > 1 else (lines[0] if lines else "")
     if isinstance(source, str | os.PathLike):
-        return _below(path_of(source, DataError))
+        return _below(path_of(source, DataError), sounds=sounds)
     if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
-        return [path for part in source for path in _below(path_of(part, DataError))]
+        return [path for part in source for path in _below(path_of(part, DataError), sounds=sounds)]
     return None
 
 
-def _below(path: Path) -> list[Path]:
+def _below(path: Path, *, sounds: bool) -> list[Path]:
+    one = "sound" if sounds else "picture"
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        fits: Callable[[Path], bool] = is_sound if sounds else _is_picture
+        found = sorted(p for p in path.rglob("*") if fits(p) and p.is_file())
         if not found:
-            raise DataError(f"no pictures in {printable(str(path))!r}")
+            raise DataError(f"no {one}s in {printable(str(path))!r}")
         return found
     if not path.is_file():
-        raise DataError(
-            f"no file {printable(str(path))!r}; a picture, a folder of pictures or $name is needed"
-        )
+        raise DataError(f"no file {printable(str(path))!r}; a {one}, a folder of {one}s or $name is needed")
     return [path]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
 
 
 def _of_files(
@@ -517,8 +542,7 @@ def _of_files(
         try:
             if own is not None:
                 return _opened(path, own)
-            assert isinstance(predictor.preprocess, Preprocess)
-            return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
+            return decode_file(path, predictor.pictured, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
 
@@ -561,7 +585,7 @@ def _of_arrays(
         if like is None:
             answers.append(
                 predictor.pictures(
-                    torch.stack([_fitted(p, preprocess, predictor.data.scale) for p in part]), views
+                    torch.stack([_fitted(p, predictor.pictured, predictor.data.scale) for p in part]), views
                 )
             )
         else:
