@@ -12,11 +12,10 @@ from tlnb.engine.advice.trial import TrialGround
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
-from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
-from tlnb.errors import ModelError, NotReady
+from tlnb.errors import ModelError
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of
 from tlnb.session.state import SessionState
@@ -37,15 +36,10 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         )
     if not layers.body:
         raise ModelError("the network is all head, so there is nothing to keep or to train but that")
-    began, samples, stop = time.perf_counter(), state.need_samples()[0], tools.stop
+    began, samples = time.perf_counter(), state.need_samples()[0]
     looked = choose(samples, images, seed=0)
-    with tools.working("advice"):
-        try:
-            found = measure(
-                loaded.model, layers, looked, tools.routes, tools.device, tick=lambda *_: stop.check()
-            )
-        except Stopped:
-            raise NotReady("stopped before everything was measured") from None
+    with tools.walk("looking at the features of every layer") as tick:
+        found = measure(loaded.model, layers, looked, tools.routes, tools.device, tick=tick)
     found = found.of_all(samples)
     traits = traits_of(state)
     decision = decide(found, layers, traits)
@@ -90,7 +84,8 @@ def go_on_with_sweep(state: SessionState, tools: Tools, ground: TrialGround) -> 
     found = state.sweep
     assert found is not None
     with tools.working("a sweep"):
-        found.go_on(ground, tools.stop, tools.say)
+        tools.emit("on_walk", "a sweep, run by run", 0, 0)
+        found.go_on(ground, tools.stop, tools.say, tools.ticks("a sweep, run by run"))
     return found
 
 

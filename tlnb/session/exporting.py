@@ -152,7 +152,14 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 # ---------------------------------------------------------------- the network as files
 
 
-def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | None]) -> Lines:
+STEPS = (
+    "preparing the network", "writing the file", "checking it in a fresh process", "writing the card",
+)  # fmt: skip
+
+
+def export(
+    view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], step: Callable[[], None]
+) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
     Everything is written and checked apart, and takes its place at the end: a file of before stands until then.
@@ -161,9 +168,11 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
         view: of the session.
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
+        step: told where each of ``STEPS`` begins.
     """
     target = exports.target(path)
     view.need_ready()
+    step()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
@@ -180,10 +189,13 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
+            step()
             exports.write(written, network, inputs, facts)
             if plain:
                 written.with_suffix(".py").write_text(code, encoding="utf-8")
+            step()
             difference = check(written, inputs, answers)
+            step()
             apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(

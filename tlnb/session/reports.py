@@ -14,11 +14,13 @@ from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
+from tlnb.engine.results.scores import scores_over
 from tlnb.engine.training.history import final_of
 from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
+from tlnb.session.tools import Tick
 from tlnb.session.view import SessionView
 
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
@@ -74,22 +76,28 @@ def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
     return picture_grid(source, view.samples[0], count, epoch)
 
 
-def results(view: SessionView, worst: int) -> Results:
+def results(view: SessionView, worst: int, tick: Tick = lambda done, total: None) -> Results:
     """How good the network is on the validation samples; see ``Session.results``."""
     whole_number(worst, "--worst", 0)
-    view.need_ready()
-    valid = view.need_samples()[1]
-    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst)
+    layers, model = view.need_ready(), view.need_model().model
+    valid, frozen = view.need_samples()[1], view.state.frozen_indexes
+    # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
+    route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
+    scores = scores_over(route.forward, route.valid, view.device, tick)
+    return gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores)
 
 
-def predict(view: SessionView, source: object, views: int) -> Predictions:
+def predict(
+    view: SessionView, source: object, views: int, tick: Tick = lambda done, total: None
+) -> Predictions:
     """What the network says of files, a folder or arrays; see ``Session.predict``."""
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
     preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
-    return predict_with(Predictor(loaded.model, data, preprocess, view.device, own), source, views=views)
+    predictor = Predictor(loaded.model, data, preprocess, view.device, own)
+    return predict_with(predictor, source, views=views, tick=tick)
 
 
 def _own_input(samples: CollatedSamples) -> OwnInput:

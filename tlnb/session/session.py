@@ -46,7 +46,7 @@ from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
-from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
+from tlnb.session.answers import Change, LayerTable, Lines, PanelCard, signed
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
@@ -147,7 +147,7 @@ class Session(traitlets.HasTraits):
     @property
     def layers(self) -> LayerTable:
         """The layers as they are now."""
-        return self._store.committed.layer_table
+        return signed(self._store.committed.layer_table, self)
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -350,7 +350,8 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data yet.
             DataError: the data holds no pictures.
         """
-        return reports.show_batch(self.view, count, epoch)
+        with self._tools.walk("reading pictures"):
+            return reports.show_batch(self.view, count, epoch)
 
     def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
         """Put a new head on the network, sized by the data; or put the head of another task back.
@@ -381,8 +382,8 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model yet.
         """
-        with self._call():
-            return self._heads.tasks(self._store)
+        with self._call(), self._tools.walk("measuring the tasks") as tick:
+            return self._heads.tasks(self._store, tick)
 
     # ---------------------------------------------------------------- layers
 
@@ -394,7 +395,9 @@ class Session(traitlets.HasTraits):
             AddressError: the address hits nothing; nothing has changed then.
         """
         with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
-            return self._network.freeze(change, "froze", where, True)
+            answer = self._network.freeze(change, "froze", where, True)
+            signed(answer.table, self)
+            return signed(answer, self)
 
     def unfreeze(self, where: object, *, find: bool = False) -> Change:
         """Let these layers train; the others stay as they are.
@@ -413,7 +416,8 @@ class Session(traitlets.HasTraits):
             answer = self._network.freeze(change, "unfroze", where, False)
             if find:
                 answer.curve = self.find_lr()
-            return answer
+            signed(answer.table, self)
+            return signed(answer, self)
 
     # ---------------------------------------------------------------- training
 
@@ -444,7 +448,7 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            return signed(self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings), self)
 
     def train(
         self,
@@ -610,8 +614,9 @@ class Session(traitlets.HasTraits):
             ModelError: the network came without a head that knew anything.
             DataError: the data is not of the old task.
         """
-        with self._call(), self._store.change() as change:
-            return old_knowledge.forgetting(change, self._old_task, self._tools, source)
+        walk = self._tools.walk("measuring what is left of the old task")
+        with self._call(), walk as tick, self._store.change() as change:
+            return old_knowledge.forgetting(change, self._old_task, self._tools, source, tick)
 
     def blend(self, a: float | None = None) -> Blend:
         """Set the body between what it was before training (0) and what it is after (1).
@@ -626,8 +631,9 @@ class Session(traitlets.HasTraits):
             NotReady: nothing was trained yet.
             BadArguments: ``a`` is not between 0 and 1.
         """
-        with self._call(), self._store.change() as change:
-            return old_knowledge.blend(change, self._old_task, self._tools, a)
+        walk = self._tools.walk("measuring blends")
+        with self._call(), walk as tick, self._store.change() as change:
+            return old_knowledge.blend(change, self._old_task, self._tools, a, tick)
 
     # ---------------------------------------------------------------- saving
 
@@ -675,8 +681,8 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model or no data.
         """
-        with self._call():
-            return reports.results(self.view, worst)
+        with self._call(), self._tools.walk("judging the validation samples") as tick:
+            return reports.results(self.view, worst, tick)
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -684,8 +690,9 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model, no data, or data without a test part.
         """
-        with self._call(), self._store.change() as change:
-            found = testing.test(change, self._tools.device)
+        walk = self._tools.walk("measuring the test part")
+        with self._call(), walk as tick, self._store.change() as change:
+            found = testing.test(change, self._tools.device, tick)
             self._autosave.save(change.state, lambda: None)
             return found
 
@@ -700,8 +707,8 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data.
             DataError: no such file, or something that cannot be predicted on.
         """
-        with self._call():
-            return reports.predict(self.view, source, views)
+        with self._call(), self._tools.walk("predicting") as tick:
+            return reports.predict(self.view, source, views, tick)
 
     def compare(self, a: object = None, b: object = None, *names: object) -> Comparison:
         """Stages, rates and curves of several runs, or of this session, in one picture.
@@ -744,8 +751,9 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data.
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
-        with self._call(), self._store.change() as change:
-            return exporting.export(self._view_of(change.state), path, self._forgotten)
+        with self._call(), self._tools.walk("exporting"), self._store.change() as change:
+            steps = self._tools.steps(exporting.STEPS)
+            return exporting.export(self._view_of(change.state), path, self._forgotten, steps)
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""
@@ -763,7 +771,7 @@ class Session(traitlets.HasTraits):
 
     def panel(self) -> PanelCard:
         """Network, data, layers, rate and training in one place, to click; in a notebook that is open."""
-        return reports.panel(self.view)
+        return signed(reports.panel(self.view), self)
 
     # ---------------------------------------------------------------- names that outside scripts know
 

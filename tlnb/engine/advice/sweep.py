@@ -131,6 +131,7 @@ class Sweep:
         ground: TrialGround,
         stop: StopRequest | None = None,
         say: Callable[[str], None] = lambda text: None,
+        tick: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Run what is not done yet, on copies.
 
@@ -138,6 +139,7 @@ class Sweep:
             ground: network, data and task.
             stop: read at each batch edge; the run under way is dropped then.
             say: told the estimate first, and then how it goes.
+            tick: told after each run how many of how many are done.
         """
         stop, left = stop or StopRequest(), [run for run in self.plan.runs() if run not in self.done]
         self.stopped = False
@@ -156,6 +158,11 @@ class Sweep:
             if self.stopped:
                 return
             pace += (took / self.plan.share(run) - pace) / min(number, 5)
+            try:
+                tick(number, len(left))
+            except Stopped:
+                self.stopped = number < len(left)
+                return
             if number % SAY_EVERY == 0:
                 say(
                     f"sweep: {number} of {len(left)} runs, about {self._rest(left[number:], pace):.0f} s left"

@@ -215,7 +215,11 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def predict(
-    predictor: Predictor, source: object, *, views: int = 1, check: Callable[[], None] = lambda: None
+    predictor: Predictor,
+    source: object,
+    *,
+    views: int = 1,
+    tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> Predictions:
     """Predictions for what is named.
 
@@ -224,7 +228,7 @@ def predict(
         source: a picture file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
             (N, H, W, C) or one picture; for a network that takes no pictures, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
-        check: called before each batch; what it raises ends the work.
+        tick: called as ``tick(done, total)`` before each batch; what it raises ends the work.
 
     Raises:
         DataError: no such file, or something that cannot be predicted on.
@@ -236,9 +240,9 @@ def predict(
     began = time.perf_counter()
     paths = _paths(source)
     if paths is not None:
-        names, answers, problems = _of_files(predictor, paths, views, check)
+        names, answers, problems = _of_files(predictor, paths, views, tick)
     else:
-        names, answers = _of_arrays(predictor, source, views, check)
+        names, answers = _of_arrays(predictor, source, views, tick)
         problems = []
     task = predictor.data.task
     kind = kind_of(task)
@@ -274,7 +278,7 @@ def _below(path: Path) -> list[Path]:
 
 
 def _of_files(
-    predictor: Predictor, paths: Sequence[Path], views: int, check: Callable[[], None]
+    predictor: Predictor, paths: Sequence[Path], views: int, tick: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
@@ -290,7 +294,7 @@ def _of_files(
     answers: list[Tensor] = []
     problems: list[Problem] = []
     for at in range(0, len(paths), BATCH):
-        check()
+        tick(at, len(paths))
         part = paths[at : at + BATCH]
         good = []
         for path, pixels in zip(part, pool().map(read, part), strict=True):
@@ -307,7 +311,7 @@ def _of_files(
 
 
 def _of_arrays(
-    predictor: Predictor, source: object, views: int, check: Callable[[], None]
+    predictor: Predictor, source: object, views: int, tick: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     like, own = getattr(predictor.data.train, "inputs", None), predictor.own
     if own is not None:
@@ -316,7 +320,7 @@ def _of_arrays(
     items: Any = _pictures(source, predictor.preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
-        check()
+        tick(at, len(items))
         part = items[at : at + BATCH]
         if like is None:
             answers.append(

@@ -284,9 +284,15 @@ class Results:
 
 
 def gather(
-    model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8
+    model: nn.Module,
+    data: Data,
+    samples: Samples,
+    device: torch.device,
+    *,
+    worst: int = 8,
+    scores: Tensor | None = None,
 ) -> Results:
-    """Run the validation samples and judge each.
+    """Judge each of the validation samples.
 
     Args:
         model: gives scores (B, outputs).
@@ -294,9 +300,10 @@ def gather(
         samples: its validation samples, fitted to the network.
         device: where the model is.
         worst: how many mistakes are kept.
+        scores: of the samples, (N, outputs) on the CPU, where they are known; None to run the network over them.
     """
     task, targets = data.task, samples.targets
-    scores = scores_over(model, samples, device)
+    scores = scores_over(model, samples, device) if scores is None else scores
     losses = per_sample_loss(task, scores, targets)
     answers = task.answers(scores)
     meter = task.meter(torch.device("cpu"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +46,30 @@ def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < count else 1.0
 
 
-BATCH = 256
+BATCH = 64  # so that a slow machine comes to an edge every few seconds
 
 
-def scores_over(model: nn.Module, samples: Samples, device: torch.device) -> Tensor:
-    """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back."""
-    order = torch.arange(len(samples)).split(BATCH)
+def scores_over(
+    model: nn.Module,
+    samples: Samples,
+    device: torch.device,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back.
+
+    Args:
+        model: gives scores (B, outputs).
+        samples: what it judges.
+        device: where it is.
+        tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the work.
+    """
+    order, found, done = torch.arange(len(samples)).split(BATCH), [], 0
     with flags(model, training=False), torch.no_grad():
-        return torch.cat([scores_of(model(x.to(device))).float().cpu() for x in samples.stream(order)])
+        for x in samples.stream(order):
+            found.append(scores_of(model(x.to(device))).float().cpu())
+            done += len(found[-1])
+            tick(done, len(samples))
+    return torch.cat(found)
 
 
 def per_sample_loss(task: Task, scores: Tensor, targets: Tensor) -> Tensor:

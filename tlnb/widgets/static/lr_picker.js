@@ -5,6 +5,7 @@ class Picker {
     this.wire = wire;
     this.plot = make("div", { class: "tlnb-curve", onclick: (event) => this.click(event) });
     this.note = make("div", { class: "tlnb-detail" });
+    this.stale = make("div", { class: "tlnb-status tlnb-warn", role: "status" });
     this.rules = make("div", { class: "tlnb-row", role: "group", "aria-label": "Rates that the rules suggest" });
     this.slider = make("input", { type: "range", step: "0.01", class: "tlnb-slider", "aria-label": "learning rate, on a log scale",
       oninput: () => this.draw(this.slid()), onchange: () => this.wire.send("pick", { rate: this.slid() }), onkeydown: (event) => event.stopPropagation() });
@@ -15,13 +16,13 @@ class Picker {
       oninput: () => { if (this.typed >= this.least) this.wire.send("set_epochs", { epochs: this.typed }); }, onchange: () => { if (!(this.typed >= this.least)) this.update(true); } });
     this.again = button("Run again", () => this.wire.send("find"));
     this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
-    this.chooser = make("div", {}, this.plot, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
+    this.chooser = make("div", {}, this.plot, this.stale, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
     this.hint = make("div", { class: "tlnb-detail" }, "Train fits a new head first and then trains the rest. For a stage of your own, say how many epochs; Find a rate shows the curve, to pick a rate on it");
     this.bar = make("div", { class: "tlnb-row" }, this.again, make("label", {}, "epochs ", this.epochs), this.train);
     this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
     this.size.observe(this.plot);
-    const stop = follow(model, ["curve", "rate", "epochs", "busy", "doing"], () => this.update());
+    const stop = follow(model, ["curve", "rate", "epochs", "stale", "busy", "doing"], () => this.update());
     this.stop = () => { stop(); this.size.disconnect(); };
     this.update();
   }
@@ -50,6 +51,11 @@ class Picker {
     for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
     if (anew || this.epochs.getRootNode().activeElement !== this.epochs) this.epochs.value = String(this.model.get("epochs") || "");
     this.epochs.placeholder = this.least ? "" : "auto";
+    const stale = has && this.model.get("stale");
+    say(this.stale, stale ? `⚠ ${stale}` : "");
+    this.stale.hidden = !stale;
+    this.chooser.classList.toggle("tlnb-old", Boolean(stale));
+    this.train.disabled ||= Boolean(stale);
     if (!has) return;
     const rates = curve.rates.map(Math.log10);
     [this.slider.min, this.slider.max] = [rates[0].toFixed(2), rates[rates.length - 1].toFixed(2)];

@@ -45,7 +45,9 @@ class Training {
     this.element.dataset.state = state;
     const message = this.model.get("message");
     let words = (!this.running && message) || STATES[state] || ""; // a run's last word says how it ended
-    if (progress.testing && this.running) {
+    if (progress.what && this.running) {
+      words = `${progress.what}${state === "running" ? "" : `, ${words}`}${progress.steps ? ` · ${number.format(progress.done)} of ${number.format(progress.steps)}` : " …"}`;
+    } else if (progress.testing && this.running) {
       words = `range test${state === "running" ? "" : `, ${words}`} · ${progress.done} of at most ${progress.steps} passes`;
       if (message) words += ` · ${message}`;
     } else if (stage && this.running) {
@@ -53,7 +55,7 @@ class Training {
       if (!progress.done && state === "running") words += " · getting ready";
     }
     say(this.state, words);
-    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left in this ${progress.testing ? "test" : "stage"}` : "");
+    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left${progress.what ? "" : ` in this ${progress.testing ? "test" : "stage"}`}` : "");
     const share = progress.steps ? progress.done / progress.steps : 0;
     this.fill.style.width = `${100 * share}%`;
     this.bar.setAttribute("aria-valuemax", progress.steps || 1);
