@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 _CELL = "text-align:{align};padding:2px 10px;white-space:nowrap"
 
@@ -54,6 +55,15 @@ class Table:
         caption = f'<caption style="text-align:left">{escape(self.caption)}</caption>' if self.caption else ""
         head, body = line("th", self.headers), "".join(line("td", row) for row in self.rows)
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def frame(columns: dict[str, Any]) -> Any:
+    """The columns as a pandas DataFrame; as they are where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        return columns
+    return pandas.DataFrame(columns)
 
 
 # Joiners that Indic and Arabic words and many emoji are written with; harmless, unlike the other formatters.

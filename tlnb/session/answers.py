@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, TypeVar
 from weakref import ref
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, frame
 from tlnb.engine.network.layers import Layer, LayerMap
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import spans
@@ -141,6 +141,11 @@ class LayerTable(Sequence[LayerRow]):
         ]
         headers = ("layer", "name", "kind", "output", "parameters", "state")
         return Table(headers, rows, align="><<<><")
+
+    def frame(self) -> Any:
+        """A row a layer as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        names = ("index", "name", "kind", "shape", "parameters", "frozen", "head")
+        return frame({name: [getattr(row, name) for row in self] for name in names})
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, (repr(self.table), self.summary, self.note)))

@@ -304,6 +304,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            self._tools.say(
+                f"a new head for {len(source.classes)} classes, untrained: %tl_train fits it before anything else"
+            )
 
 
 def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:

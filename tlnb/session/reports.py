@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
+from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
@@ -20,9 +22,11 @@ from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
+from tlnb.session.recorder import head_learned_nothing
 from tlnb.session.tools import Tick
 from tlnb.session.view import SessionView
 
+UNTRAINED = "the head is new and has learned nothing yet: %tl_train comes first"
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
 
 
@@ -33,23 +37,42 @@ def status(view: SessionView) -> Lines:
 
 def _status(view: SessionView) -> Iterable[str]:
     state = view.state
-    yield f"model    {state.loaded}" if state.loaded else "model    none; %tl_load convnet5 loads one"
-    yield f"data     {state.data}" if state.data else "data     none; %tl_data digits names some"
+    yield from _indented("model", state.loaded or "none; %tl_load convnet5 loads one")
+    yield from _indented("data", state.data or "none; %tl_data digits names some")
     if state.layers is not None:
-        frozen = spans(state.frozen_indexes)
+        frozen = spans(state.frozen_indexes) if state.frozen_indexes else "none"
         yield f"layers   {len(state.layers)}; frozen {frozen}; {state.layer_table.summary}"
         yield f"         {FROZEN_MEANS}"
     stages = state.all_stages
     last = final_of(stages)
     if last is not None:
         epochs = sum(len(stage.records) for stage in stages)
-        yield f"trained  {len(stages)} stages, {epochs} epochs; {last.metric_name} {show_metric(last)}"
+        counts = ", ".join(_counted(n, what) for n, what in ((len(stages), "stage"), (epochs, "epoch")))
+        yield f"trained  {counts}; {last.metric_name} {show_metric(last)}{_on_other_data(view)}"
     yield from _cached(view)
     yield f"device   {view.device}, {torch.get_num_threads()} threads"
     if state.plan is not None:
         yield f"plan     {left_of(state.plan)}; %tl_train --continue goes on"
     if view.saved:
         yield f"saved    {view.saved}"
+
+
+def _on_other_data(view: SessionView) -> str:
+    """Where the last score was measured on, where that is not the data of now."""
+    told = view.state.all_stages[-1].setup.get("data")
+    if not told or told[-1]["print"] == view.state.data_fingerprint:
+        return ""
+    return f" on other data ({printable(str(told[-1]['asked']['name']))})"
+
+
+def _indented(name: str, what: object) -> Iterable[str]:
+    """What is said, line for line, the first behind its name and the others below it."""
+    for number, line in enumerate(str(what).splitlines()):
+        yield f"{'' if number else name:<9}{line}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _cached(view: SessionView) -> Iterable[str]:
@@ -84,7 +107,9 @@ def results(view: SessionView, worst: int, tick: Tick = lambda done, total: None
     # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
     route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
     scores = scores_over(route.forward, route.valid, view.device, tick)
-    return gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores)
+    found = gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores)
+    untrained = head_learned_nothing(view.state) and view.need_model().head
+    return replace(found, note=UNTRAINED) if untrained else found
 
 
 def predict(

@@ -773,6 +773,12 @@ class Session(traitlets.HasTraits):
         """Network, data, layers, rate and training in one place, to click; in a notebook that is open."""
         return signed(reports.panel(self.view), self)
 
+    def __repr__(self) -> str:
+        return repr(reports.status(self.view))
+
+    def _repr_html_(self) -> str:
+        return reports.status(self.view)._repr_html_()
+
     # ---------------------------------------------------------------- names that outside scripts know
 
     @property

@@ -264,8 +264,9 @@ class Training:
             )  # fmt: skip
 
     def _description(self, stage: StageUnderWay) -> str:
-        trains = spans(stage.trainer.trained)
-        return f"{stage.trainer.stage.text} · trains {trains} · {self._store.now.layer_table.summary}"
+        text, trains = stage.trainer.stage.text, f"train{{}} {spans(stage.trainer.trained)}"
+        words = [text] if text == trains.format("") else [text, trains.format("s")]
+        return " · ".join([*words, self._store.now.layer_table.summary])
 
     def _trainer(self, change: Change, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
         """A trainer for a stage.

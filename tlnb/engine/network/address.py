@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 WORDS = ("all", "body", "head", "none")
 _NUMBER = re.compile(r"[+-]?\d+\Z")
+_DASHED = re.compile(r"(\d+)\s*(?:-|–|to|\.\.)\s*(\d+)\Z")  # how people write a range
 _RANGE = re.compile(r"([+-]?\d+)?\s*:\s*([+-]?\d+)?(?:\s*:\s*([+-]?\d+)?)?\Z")
 
 
@@ -96,6 +97,12 @@ def _select_name(word: str, layers: LayerMap) -> Sequence[int]:
         found = [i for i, n in enumerate(layers.names) if n == word or n.startswith(word + ".")]
     if found:
         return found
+    if dashes := _DASHED.match(word):
+        low, high = int(dashes[1]), int(dashes[2])
+        if low <= high < len(layers):
+            raise AddressError(
+                f"no layer {word!r}; did you mean '{low}:{high + 1}' (layers {low} to {high})?{_listing(layers)}"
+            )
     holders = layers.holders(word)
     if holders:
         which = layers.describe(holders)

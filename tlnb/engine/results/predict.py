@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from tlnb.display.tables import Table, printable
+from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
@@ -104,11 +104,7 @@ class Predictions:
         """A row a sample as a pandas DataFrame; a dict of columns where pandas is not installed."""
         columns: dict[str, Any] = {"sample": list(self.names), "answer": list(self.labels)}
         columns |= {name: self.answers[:, i] for i, name in enumerate(self.classes)}
-        try:
-            import pandas
-        except ImportError:
-            return columns
-        return pandas.DataFrame(columns)
+        return frame(columns)
 
     def __len__(self) -> int:
         return len(self.names)

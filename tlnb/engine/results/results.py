@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.figures import INK, VERMILION, as_html, new_figure, short
-from tlnb.display.tables import Table, printable
+from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.metrics import score_named, shown_beside
 from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
@@ -135,6 +135,7 @@ class Results:
             root mean square error.
         mistakes: the worst, the largest loss first.
         pictures: the same as pictures; None where samples are none.
+        note: what has to be known to read the figures; empty for nothing.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Results:
     rows: tuple[tuple[Any, ...], ...] = field(repr=False)
     mistakes: tuple[Mistake, ...] = field(repr=False)
     pictures: MistakeGrid | None = field(repr=False, default=None)
+    note: str = ""
 
     # ---------------------------------------------------------------- figures
 
@@ -215,11 +217,7 @@ class Results:
             columns |= {"true": names[self.targets], "predicted": names[self.predicted]}
             columns["sure"] = self.answers.max(1)
         columns |= {f"answer {name}": self.answers[:, i] for i, name in enumerate(self.classes)}
-        try:
-            import pandas
-        except ImportError:
-            return columns
-        return pandas.DataFrame(columns)
+        return frame(columns)
 
     # ---------------------------------------------------------------- shown
 
@@ -261,7 +259,7 @@ class Results:
         return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
 
     def __repr__(self) -> str:
-        parts = [self.summary, repr(self.table)]
+        parts = [*([self.note] if self.note else []), self.summary, repr(self.table)]
         return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
 
     def _repr_html_(self) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, frame
+from tlnb.engine.core.metrics import SHARES
 from tlnb.engine.training.curves import Comparison, Line
 from tlnb.engine.training.records import EpochRecord, StageResult, show_metric, show_rate, show_score, spans
 from tlnb.errors import NotReady
@@ -58,6 +59,7 @@ class Run:
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
         words += [f"stage {s.number} was worse and is taken back" for s in self.stages if s.taken_back]
+        words += self._better()
         tests = sum(s.test_seconds for s in self.stages)
         if any(s.curve for s in self.stages):
             words.append(f"finding rates took {tests:.1f} s of it")
@@ -65,6 +67,24 @@ class Run:
             saved = max(sum(s.saved for s in self.stages), 0.0)
             words.append(f"keeping the features of frozen layers saved {saved:.1f} s")
         return "; ".join(words)
+
+    def _better(self) -> Iterator[str]:
+        """The epoch of the last stage that was better than what it left, where that is a share."""
+        stage = self.stages[-1] if self.stages else None
+        if stage is None or stage.ending is not None or not stage.records:
+            return
+        last, best = stage.records[-1], max(stage.records, key=lambda record: record.accuracy)
+        if stage.final is last and last.metric_name in SHARES and best.accuracy > last.accuracy:
+            yield f"epoch {best.epoch} was better ({show_metric(best)}): --keep-best keeps such a one"
+
+    @property
+    def next(self) -> str:
+        """What could come next, as magics."""
+        if self.stopped:
+            return "%tl_train --continue goes on where it stopped"
+        if self.diverged:
+            return "next: a lower rate, such as %tl_train lr 1e-4"
+        return "next: %tl_results, %tl_predict a picture, %tl_export a file"
 
     @property
     def _verdict(self) -> str:
@@ -145,6 +165,11 @@ class History(Sequence[EpochRecord]):
         last = next(s.records[-1] for s in self.stages if record in s.records)
         known = record is last and record.stage in self.old
         return show_score(self.old[record.stage], self.old_metric) if known else ""
+
+    def frame(self) -> Any:
+        """A row an epoch as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        names = ("stage", "epoch", "rate", "train_loss", "valid_loss", "accuracy", "seconds")
+        return frame({name: [getattr(record, name) for record in self] for name in names})
 
     def __repr__(self) -> str:
         return repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"
