@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from tlnb.display.pictures import bars_html, figure_html, grid_html, image_uri, uint8_of
 from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import pool
@@ -36,6 +37,7 @@ from tlnb.errors import DataError
 BATCH = 32
 SHOWN = 20
 LIKELY = 3  # classes that are shown of each sample
+UNSURE = 0.6  # a class that is less likely is shown as doubtful
 VIEW_AUGMENT = "light"
 
 
@@ -52,6 +54,7 @@ class Predictions:
         seconds: decoding included.
         network_seconds: in the network alone.
         views: how many views were averaged; 1 for the pictures as they are.
+        pictures: the first of them as the network sees them, as data addresses; empty where samples are none.
     """
 
     names: tuple[str, ...]
@@ -62,6 +65,7 @@ class Predictions:
     seconds: float = 0.0
     network_seconds: float = 0.0
     views: int = 1
+    pictures: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -123,7 +127,27 @@ class Predictions:
 
     def _repr_html_(self) -> str:
         notes = "<br>".join(escape(note) for note in self._notes)
-        return f"<p>{escape(self.summary)}</p>{self.table._repr_html_()}<p>{notes}</p>"
+        small = f'<div class="tlnb-quiet">{escape(self.summary)}</div>'
+        table = self.table._repr_html_()
+        if self.pictures and self.kind != "values":
+            table = f"<details><summary>as a table</summary>{table}</details>" if len(self) > 1 else ""
+            figures = [self._figure(place, uri) for place, uri in enumerate(self.pictures)]
+            table = grid_html(figures, 280 if len(self) == 1 else 200) + table
+        return f"{table}<p>{notes}</p>{small}"
+
+    def _figure(self, place: int, uri: str) -> str:
+        """A sample: its picture, what it is, and how sure that is."""
+        row, label = self.answers[place], self.labels[place]
+        order = np.argsort(-row, kind="stable")[:LIKELY]
+        weak = self.kind == "classes" and bool(row[order[0]] < UNSURE)
+        bars = bars_html([(self.classes[i], float(row[i])) for i in order], weak=weak)
+        size = "font-size:20px;font-weight:600" if len(self) == 1 else "font-size:15px;font-weight:600"
+        doubt = ' <span class="tlnb-quiet">not sure</span>' if weak else ""
+        caption = (
+            f'<div style="{size}">{escape(label)}{doubt}</div>{bars}'
+            f'<div class="tlnb-quiet">{escape(self.names[place])}</div>'
+        )
+        return figure_html(uri, f"{self.names[place]}: {label}", caption)
 
 
 @dataclass(frozen=True)
@@ -177,9 +201,12 @@ class Predictor:
         self.network = folded(model)
         self.network.to(device)
         self.seconds = 0.0
+        self.shown: list[str] = []  # the first pictures, as data addresses
 
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
+        for picture in pixels[: SHOWN - len(self.shown)]:
+            self.shown.append(image_uri(uint8_of(picture)))
         total = self.inputs(self.preprocess.normalise(pixels))
         if views > 1:
             plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.preprocess)
@@ -245,7 +272,10 @@ def predict(
     classes = tuple(map(printable, predictor.data.classes))
     found = torch.cat(answers).numpy() if answers else np.zeros((0, len(classes)), np.float32)
     seconds = time.perf_counter() - began
-    return Predictions(tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views)
+    return Predictions(
+        tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views,
+        tuple(predictor.shown),
+    )  # fmt: skip
 
 
 def _paths(source: object) -> list[Path] | None:

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.figures import INK, VERMILION, as_html, new_figure, short
+from tlnb.display.pictures import SMALL, figure_html, grid_html, image_uri
 from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.metrics import score_named, shown_beside
 from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.results.page import MATRIX, confusions, matrix_html, side_by_side
 from tlnb.engine.results.saliency import heat_maps
 from tlnb.engine.results.scores import (
     Calibration,
@@ -71,6 +73,21 @@ class MistakeGrid:
 
     def __init__(self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str):
         self.mistakes, self.pixels, self.maps, self.method = tuple(mistakes), pixels, maps, method
+
+    def _repr_html_(self) -> str:
+        small = max(self.pixels.shape[-2:]) <= SMALL
+        figures = []
+        for mistake, pixels, heat in zip(self.mistakes, self.pixels, self.maps, strict=True):
+            sure = "" if mistake.sure is None else f" {100 * mistake.sure:.0f} %"
+            caption = (
+                f'taken for <span class="tlnb-wrong">{escape(mistake.predicted)}</span>{sure}<br>is '
+                f'<b>{escape(mistake.true)}</b> <span class="tlnb-quiet">loss {mistake.loss:.2f} · '
+                f"{escape(mistake.name)}</span>"
+            )
+            uri = image_uri(_as_uint8(_side_by_side(pixels, heat)))
+            alt = f"{mistake.true} taken for {mistake.predicted}"
+            figures.append(figure_html(uri, alt, caption, small=small))
+        return grid_html(figures, 210)
 
     @property
     def figure(self) -> Figure:
@@ -258,27 +275,40 @@ class Results:
         ]
         return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
 
+    def _matrix_html(self) -> str:
+        if self.kind != "classes":
+            return ""
+        if len(self.classes) <= MATRIX:
+            return matrix_html(self.confusion, self.classes)
+        return as_html(draw_confusion(self.confusion, self.classes), f"confusion of {self.name}", 85)
+
+    def _how_sure_html(self) -> str:
+        figure = self.plot("calibration")
+        return "" if figure is None else as_html(figure, f"calibration of {self.name}", 85)
+
     def __repr__(self) -> str:
         parts = [*([self.note] if self.note else []), self.summary, repr(self.table)]
         return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>{escape(self.summary)}</p>"]
-        grid = self.plot("mistakes")
-        if grid is not None and self.pictures is not None:
-            alt = "; ".join(f"{m.true} taken for {m.predicted}" for m in self.mistakes)
+        parts = [f"<p>{escape(line)}</p>" for line in (self.note, self.summary) if line]
+        if self.pictures is not None:
             parts.append(
-                f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
+                "<p>worst mistakes: the picture, and beside it what in it spoke for the wrong answer "
+                f"({escape(self.pictures.method)})</p>"
             )
-            parts.append(as_html(grid, alt, 85))
+            parts.append(self.pictures._repr_html_())
         elif self.mistakes:
             parts.append(self.mistake_table._repr_html_())
-        for what in ("confusion", "calibration"):
-            figure = self.plot(what)
-            if figure is not None:
-                parts.append(as_html(figure, f"{what} of {self.name}", 85))
+        told = confusions(self.confusion, self.classes) if self.kind == "classes" else ""
+        parts += [f"<p>{escape(told)}</p>"] if told else []
+        parts.append(side_by_side(self._matrix_html(), self._how_sure_html()))
         parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
         return f"<div>{''.join(parts)}</div>"
+
+
+def _as_uint8(picture: np.ndarray) -> np.ndarray:
+    return np.round(255 * picture).astype(np.uint8)
 
 
 def gather(

@@ -153,7 +153,7 @@ class Calibration:
         ax, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
         there = self.counts > 0
         ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", zorder=1)
-        ax.annotate("as sure as right", (0.62, 0.54), rotation=38, color="#777777", fontsize=8,
+        ax.annotate("as sure as right", (0.62, 0.54), rotation=38, color=INK, fontsize=8,
                     rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
         spans = [
             wilson(round(a * n), n) for a, n in zip(self.accuracy[there], self.counts[there], strict=True)
@@ -197,7 +197,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     longest = max(len(short(name, LONGEST)) for name in classes) if number <= NAMES else 4
     side = min(max(0.38 * number, 2.6), 9.0)
     figure = new_figure(side + 0.09 * longest + 0.9, side + 0.09 * longest + 0.9)
-    ax = figure.add_subplot(facecolor="white")
+    ax = figure.add_subplot(facecolor="none")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     ax.imshow(_colours(shares), interpolation="nearest")
     _names(ax, classes)
@@ -213,12 +213,12 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def _colours(shares: np.ndarray) -> np.ndarray:
-    """RGB of shape (n, n, 3): right answers white to blue, mistakes white to vermilion."""
+    """RGBA of shape (n, n, 4): right answers from the page's paper to blue, mistakes to vermilion."""
     right, wrong = np.array([0.0, 0.447, 0.698]), np.array([0.835, 0.369, 0.0])
     # Mistakes are few; the root makes one in a hundred visible.
     strength = np.where(np.eye(len(shares), dtype=bool), shares, np.sqrt(shares))[..., None]
     colour = np.where(np.eye(len(shares), dtype=bool)[..., None], right, wrong)
-    return 1 - strength * (1 - colour)
+    return np.concatenate([colour, strength], axis=2)
 
 
 def _names(ax: Axes, classes: Sequence[str]) -> None:
