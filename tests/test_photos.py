@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tlnb.engine.training import lr_curve
-
 PHOTOS = Path(os.environ.get("TLNB_PHOTOS") or Path(__file__).parents[2] / "shared" / "data")
 
 pytestmark = pytest.mark.skipif(
@@ -47,6 +45,5 @@ def test_a_head_whose_scores_can_die_gets_a_careful_rate(shell):
     # This seed's curve stays low up to the last rate; a quarter of that floor is 0.13, which ended at 58 %.
     run = five_cells(shell, "squeezenet1_1", seed=4)
     (stage,) = run.stages
-    assert stage.rate <= lr_curve.CAP * stage.curve.suggestions["valley"] * 1.001
     assert stage.rate < 0.05
     assert run.accuracy >= LEAST["squeezenet1_1"]

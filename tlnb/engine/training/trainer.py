@@ -21,9 +21,9 @@ from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training import optim, passes
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
-from tlnb.engine.training.optim import factor
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
+from tlnb.engine.training.schedules import SHAPES
 from tlnb.engine.training.stage import Stage
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -202,7 +202,7 @@ class StageTrainer:
         rest = order[self.done :]
         for indices, inputs in zip(rest, train.stream(rest), strict=True):
             stop.check()
-            now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
+            now = rate * SHAPES[self.stage.schedule](self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
             loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
             # Reading the loss makes an accelerator wait, so there it is read once an epoch.
