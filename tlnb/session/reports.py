@@ -13,7 +13,7 @@ from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import CollatedSamples
 from tlnb.engine.features.samples import show_bytes
-from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
+from tlnb.engine.results.predict import Known, OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
 from tlnb.engine.results.scores import scores_over
@@ -116,9 +116,12 @@ def predict(
     view: SessionView, source: object, views: int, tick: Tick = lambda done, total: None
 ) -> Predictions:
     """What the network says of files, a folder or arrays; see ``Session.predict``."""
+    loaded = view.need_model()
+    if view.data is None and loaded.categories and loaded.trained:
+        known = Predictor(loaded.model, Known(loaded.categories), loaded.preprocess, view.device)
+        return predict_with(known, source, views=views, tick=tick)
     view.need_ready()
-    loaded, data = view.need_model(), view.need_data()
-    valid = view.need_samples()[1]
+    data, valid = view.need_data(), view.need_samples()[1]
     preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own)

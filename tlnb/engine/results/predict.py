@@ -21,13 +21,13 @@ from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
-from tlnb.engine.core.objectives import kind_of, scores_of
+from tlnb.engine.core.objectives import Classification, Task, kind_of, scores_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.decode import decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
-from tlnb.engine.data.images.scale import PixelScale
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
@@ -143,9 +143,10 @@ class Predictions:
         bars = bars_html([(self.classes[i], float(row[i])) for i in order], weak=weak)
         size = "font-size:20px;font-weight:600" if len(self) == 1 else "font-size:15px;font-weight:600"
         doubt = ' <span class="tlnb-quiet">not sure</span>' if weak else ""
+        name = self.names[place].replace("\\", "/").rpartition("/")[2]
         caption = (
             f'<div style="{size}">{escape(label)}{doubt}</div>{bars}'
-            f'<div class="tlnb-quiet">{escape(self.names[place])}</div>'
+            f'<div class="tlnb-quiet">{escape(name)}</div>'
         )
         return figure_html(uri, f"{self.names[place]}: {label}", caption)
 
@@ -181,19 +182,33 @@ class OwnInput:
         return made.to(self.like.dtype)[None]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the head knows that a network came with, where no data is named.
+
+    Attributes:
+        classes: names of the outputs.
+    """
+
+    classes: tuple[str, ...]
+    task: Task = field(default_factory=Classification)
+    scale: PixelScale = PLAIN
+    train: None = None
+
+
 class Predictor:
     """A copy of a network for inference.
 
     Args:
         model: gives scores (B, outputs); is not touched.
-        data: with names and task.
+        data: with names and task; or what the head knows by itself.
         preprocess: of its pictures.
         device: where it runs.
         own: how the data set makes input of pictures by itself; None where tlnb does.
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device,
+        self, model: nn.Module, data: Data | Known, preprocess: Preprocess, device: torch.device,
         own: OwnInput | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
