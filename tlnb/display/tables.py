@@ -8,6 +8,8 @@ from html import escape
 from typing import Any
 
 _CELL = "text-align:{align};padding:2px 10px;white-space:nowrap"
+_LONG = "text-align:{align};padding:2px 10px;min-width:16em;white-space:normal"  # of columns with long cells
+_WRAPS = 48  # letters
 
 
 class Table:
@@ -46,7 +48,12 @@ class Table:
         return "\n".join([self.caption, *lines] if self.caption else lines)
 
     def _repr_html_(self) -> str:
-        styles = [_CELL.format(align="right" if a == ">" else "left") for a in self.align]
+        styles = [
+            (_LONG if max((len(row[i]) for row in self.rows), default=0) > _WRAPS else _CELL).format(
+                align="right" if a == ">" else "left"
+            )
+            for i, a in enumerate(self.align)
+        ]
 
         def line(tag: str, row: Sequence[str]) -> str:
             cells = zip(styles, row, strict=True)

@@ -90,6 +90,8 @@ def run(done: Run, words: str = "") -> str:
     if done.records:
         table = _epoch_table(done.records)._repr_html_()
         parts.append(f"<details><summary>every epoch</summary>{table}</details>")
+    if not words:
+        parts.append(f'<div style="opacity:.7;font-size:12px">{escape(done.next)}</div>')
     return "".join(parts)
 
 

@@ -24,7 +24,12 @@ _STATIC = files("tlnb.widgets") / "static"
 STYLE = (_STATIC / "tlnb.css").read_text(encoding="utf-8")
 
 Action = Callable[..., object]
-LONG = {"load": "loading the network", "data": "reading the data", "find": "range test", "train": "training"}
+LONG = {
+    "load": "loading the network", "data": "reading the data", "find": "range test", "train": "training",
+    "results": "judging the validation samples", "advise": "looking at the features", "picture": "predicting",
+    "pictures": "reading pictures", "undo": "going back", "further": "training", "save": "saving",
+    "export": "exporting", "resume": "resuming",
+}  # fmt: skip
 
 
 def script(*names: str) -> str:
@@ -147,6 +152,8 @@ class View(anywidget.AnyWidget):
         if not isinstance(content, dict) or "do" not in content:
             return
         values = {key: value for key, value in content.items() if key not in ("do", "id")}
+        if buffers:
+            values["buffers"] = buffers
         try:
             if content["do"] in {*self.actions(), *self.long_actions()}:
                 self.act(str(content["do"]), **values)

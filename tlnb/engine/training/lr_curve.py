@@ -180,6 +180,8 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     if ax is None:
         ax = new_figure(7.0, 3.8).add_subplot(facecolor="none")
     _axes(ax)
+    if curve.smoothed and min(curve.smoothed) < 0:
+        ax.set_ylabel("change of the loss", color=INK)  # against that of the same samples before the step
     if curve.rates:
         ax.plot(curve.rates, curve.losses, color=BLUE, alpha=0.3, linewidth=1, zorder=2)
         dots = "o" if len(curve.rates) <= FEW else ""

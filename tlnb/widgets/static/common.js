@@ -42,10 +42,10 @@ class Wire {
     this.show();
   }
 
-  send(action, values = {}) {
+  send(action, values = {}, buffers = undefined) {
     this.sent += 1;
     this.onsend(action);
-    this.model.send({ do: action, id: this.sent, ...values });
+    this.model.send({ do: action, id: this.sent, ...values }, undefined, buffers);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.show("waiting: the kernel takes this up when the running cell has ended"), 700);
   }
