@@ -27,7 +27,7 @@ ICE = (
 )
 WARM = "background:#f2a541;border-color:#a85d00;color:#3d2200"
 _BOX = (
-    "box-sizing:border-box;display:inline-block;width:{width}px;margin:0 0 3px 0;padding:2px 0;"
+    "box-sizing:border-box;display:inline-block;flex:{width} 1 26px;min-width:26px;padding:2px 0;"
     "border:1px solid;border-radius:4px;text-align:center;font:12px/1.5 sans-serif;vertical-align:top;{look}"
 )
 # Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The twin, which comes
@@ -63,7 +63,8 @@ def strip(rows: LayerTable) -> str:
         # Where a page takes the styles away, ❄0 ❄1 ▲2 is left.
         mark = f'<span style="display:block">{sign}</span>'
         boxes.append(f'<span class="{kind}" style="{style}" title="{title}">{mark}{row.index}</span>')
-    return f"<style>{_DARK}</style><div>{' '.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
+    row = f'<div style="display:flex;flex-wrap:wrap;gap:3px;max-width:{_ROOM}px">{" ".join(boxes)}</div>'
+    return f"<style>{_DARK}</style>{row}<div>❄ frozen &nbsp; ▲ trains</div>"
 
 
 def layers(rows: LayerTable) -> str:
