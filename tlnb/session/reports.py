@@ -8,15 +8,18 @@ from dataclasses import replace
 import torch
 
 from tlnb.display.tables import printable
-from tlnb.engine.core.arguments import whole_number
+from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import CollatedSamples
 from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import Known, OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
 from tlnb.engine.results.scores import scores_over
+from tlnb.engine.results.sure import Sure
+from tlnb.engine.results.sureness import SURE
 from tlnb.engine.training.history import final_of
 from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
@@ -99,23 +102,42 @@ def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
     return picture_grid(source, view.samples[0], count, epoch)
 
 
-def results(view: SessionView, worst: int, tick: Tick = lambda done, total: None) -> Results:
+def results(
+    view: SessionView, worst: int, sure: float = SURE, tick: Tick = lambda done, total: None
+) -> Results:
     """How good the network is on the validation samples; see ``Session.results``."""
     whole_number(worst, "--worst", 0)
+    number_between(sure, "sure", 0, 1)
     layers, model = view.need_ready(), view.need_model().model
     valid, frozen = view.need_samples()[1], view.state.frozen_indexes
     # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
     route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
     scores = scores_over(route.forward, route.valid, view.device, tick)
-    found = gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores)
+    found = gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores, sure=sure)
     untrained = head_learned_nothing(view.state) and view.need_model().head
     return replace(found, note=UNTRAINED) if untrained else found
 
 
 def predict(
-    view: SessionView, source: object, views: int, tick: Tick = lambda done, total: None
+    view: SessionView,
+    source: object,
+    views: int,
+    judged_by: Sure | None = None,
+    *,
+    sure: float = SURE,
+    false_alarms: float = FALSE_ALARMS,
+    tick: Tick = lambda done, total: None,
 ) -> Predictions:
-    """What the network says of files, a folder or arrays; see ``Session.predict``."""
+    """What the network says of files, a folder or arrays; see ``Session.predict``.
+
+    Args:
+        view: of the session.
+        source: what is predicted on.
+        views: how many views are averaged.
+        judged_by: what the answers are judged by; None where they are not.
+        sure, false_alarms: how, where they are.
+        tick: told how far it has come.
+    """
     loaded = view.need_model()
     if view.data is None and loaded.categories and loaded.trained:
         known = Predictor(loaded.model, Known(loaded.categories), loaded.preprocess, view.device)
@@ -124,8 +146,8 @@ def predict(
     data, valid = view.need_data(), view.need_samples()[1]
     preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
-    predictor = Predictor(loaded.model, data, preprocess, view.device, own)
-    return predict_with(predictor, source, views=views, tick=tick)
+    predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
+    return predict_with(predictor, source, views=views, tick=tick, sure=sure, false_alarms=false_alarms)
 
 
 def _own_input(samples: CollatedSamples) -> OwnInput:

@@ -124,7 +124,8 @@ class Training:
         state = self._store.now
         layers = state.need_ready()
         if epochs is None and lr is None and not keys:
-            return self._begin(plans.parse_plan(self._default_plan(state), layers, ()), cache, keep_best)
+            text = self.default_plan(state, len(state.need_samples()[0]))
+            return self._begin(plans.parse_plan(text, layers, ()), cache, keep_best)
         settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
         text = f"train {spans(free_layers(state))}"
         stage = plans.one_stage(text, layers, state.frozen_indexes, settings)
@@ -139,14 +140,23 @@ class Training:
         stages = plans.parse_plan(text, layers, state.frozen_indexes, defaults)
         return self._begin(stages, cache, keep_best)
 
-    def _default_plan(self, state: SessionState) -> str:
+    def default_plan(self, state: SessionState, images: int) -> str:
+        """The plan in the stage language where nothing is said.
+
+        Args:
+            state: of the session.
+            images: training samples.
+        """
         fit = head_learned_nothing(state) and state.step is None and state.need_model().trained
-        images = len(state.need_samples()[0])
         return default_plan(state.need_layers(), state.frozen_indexes, images, traits_of(state), fit=fit)
 
-    def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
-        """Check all of a plan, then carry it out."""
-        state, stages = self._store.now, list(stages)
+    def check(self, stages: Iterable[Stage]) -> None:
+        """See that a plan can be trained.
+
+        Raises:
+            PlanError, NotReady, DataError, TrainingError: it cannot, and why.
+        """
+        state = self._store.now
         for stage in stages:
             samples_for(state, stage)
             if not state.need_model().head and (stage.kind == FIT or stage.init != "keep"):
@@ -155,6 +165,11 @@ class Training:
                 )
             for hook in self._hooks:
                 hook.check_stage(state, stage)
+
+    def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
+        """Check all of a plan, then carry it out."""
+        state, stages = self._store.now, list(stages)
+        self.check(stages)
         return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
 
     def _carry_out(self, plan: Pending) -> Run:

@@ -97,9 +97,9 @@ def gallery(view: SessionView) -> list[dict[str, Any]]:
     most, found = max(int(counts.max()), 1), []
     for number, name in enumerate(data.classes[:CLASSES]):
         rows = (targets == number).nonzero().flatten()[:EACH]
-        pictures = []
-        if isinstance(samples[0], PictureSamples) and len(rows):
-            pictures = [image_uri(uint8_of(pixels)) for pixels in samples[0].view(1, 0).pixels(rows)]
+        seen, pictures = samples[0].view(1, 0), []
+        if isinstance(seen, PictureSamples) and len(rows):
+            pictures = [image_uri(uint8_of(pixels)) for pixels in seen.pixels(rows)]
         count = int(counts[number])
         found.append({"name": printable(name), "count": count, "share": count / most, "pictures": pictures})
     return found

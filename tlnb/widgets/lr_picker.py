@@ -164,16 +164,17 @@ class LRPicker(CurvePart):
 
     Args:
         session: what trains.
-        curve: the range test.
+        curve: the range test; None to begin without one.
         traits: ``at_once``, see ``TrainingPart``.
     """
 
     _esm = script("curve.js", "training.js", "lr_picker.js", "lr_picker.view.js")
 
-    def __init__(self, session: Session, curve: LRCurve, **traits: Any):
+    def __init__(self, session: Session, curve: LRCurve | None = None, **traits: Any):
         super().__init__(session, **traits)
-        self.show(curve)
-        self.teach(self.line)
+        if curve is not None:
+            self.show(curve)
+            self.teach(self.line)
         self._first = curve  # its answer shows this one
 
     def find(self) -> None:

@@ -61,8 +61,13 @@ class Panel(LayersPart, CurvePart):
 
     def long_actions(self) -> dict[str, Action]:
         """Load a network; name data; results, a picture, advice, undo, going on, files."""
-        answers = {name: partial(self.answer, name) for name in ANSWERS}
-        own = {"load": self.load, "data": self.data, "picture": self.picture, "pictures": self.pictures}
+        answers: dict[str, Action] = {name: partial(self.answer, name) for name in ANSWERS}
+        own: dict[str, Action] = {
+            "load": self.load,
+            "data": self.data,
+            "picture": self.picture,
+            "pictures": self.pictures,
+        }
         return super().long_actions() | answers | own
 
     def look(self, path: str = "") -> None:
@@ -99,7 +104,7 @@ class Panel(LayersPart, CurvePart):
         Raises:
             DataError: nothing has changed then.
         """
-        changes = {"augment": augment} if augment != "none" else {}
+        changes: dict[str, Any] = {"augment": augment} if augment != "none" else {}
         with self.watch():
             self.session.data(_word(source, "data, such as digits or a folder"), **changes)
         more = f" --augment {augment}" if changes else ""

@@ -63,8 +63,8 @@ def strip(rows: LayerTable) -> str:
         # Where a page takes the styles away, ❄0 ❄1 ▲2 is left.
         mark = f'<span style="display:block">{sign}</span>'
         boxes.append(f'<span class="{kind}" style="{style}" title="{title}">{mark}{row.index}</span>')
-    row = f'<div style="display:flex;flex-wrap:wrap;gap:3px;max-width:{_ROOM}px">{" ".join(boxes)}</div>'
-    return f"<style>{_DARK}</style>{row}<div>❄ frozen &nbsp; ▲ trains</div>"
+    line = f'<div style="display:flex;flex-wrap:wrap;gap:3px;max-width:{_ROOM}px">{" ".join(boxes)}</div>'
+    return f"<style>{_DARK}</style>{line}<div>❄ frozen &nbsp; ▲ trains</div>"
 
 
 def layers(rows: LayerTable) -> str:

@@ -19,6 +19,7 @@ from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.results.conformal import Coverage, RiskCoverage
 from tlnb.engine.results.page import MATRIX, confusions, matrix_html, side_by_side
 from tlnb.engine.results.saliency import heat_maps
 from tlnb.engine.results.scores import (
@@ -31,6 +32,8 @@ from tlnb.engine.results.scores import (
     value_rows,
     wilson,
 )
+from tlnb.engine.results.sureness import Sureness
+from tlnb.engine.results.temperature import Temperature
 from tlnb.engine.training.records import show_score
 
 if TYPE_CHECKING:
@@ -152,6 +155,7 @@ class Results:
             root mean square error.
         mistakes: the worst, the largest loss first.
         pictures: the same as pictures; None where samples are none.
+        sureness: temperature, coverage and size of sets, risk and coverage; None where that was not asked.
         note: what has to be known to read the figures; empty for nothing.
     """
 
@@ -167,6 +171,7 @@ class Results:
     rows: tuple[tuple[Any, ...], ...] = field(repr=False)
     mistakes: tuple[Mistake, ...] = field(repr=False)
     pictures: MistakeGrid | None = field(repr=False, default=None)
+    sureness: Sureness | None = field(repr=False, default=None)
     note: str = ""
 
     # ---------------------------------------------------------------- figures
@@ -204,17 +209,44 @@ class Results:
             return None
         return Calibration.of(self.answers.max(1), self.predicted == self.targets)
 
+    @property
+    def temperature(self) -> Temperature | None:
+        """The number that makes probabilities mean what they say; None where it was not asked."""
+        return None if self.sureness is None else self.sureness.temperature
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """How sets of classes do; None where that is not known."""
+        return None if self.sureness is None else self.sureness.coverage
+
+    @property
+    def risk(self) -> RiskCoverage | None:
+        """What is wrong among the surest; None where that is not known."""
+        return None if self.sureness is None else self.sureness.risk
+
     # ---------------------------------------------------------------- pictures
 
     def plot(self, what: str = "confusion") -> Figure | None:
-        """A picture: ``confusion``, ``calibration`` or ``mistakes``; None where there is none."""
+        """A picture: ``confusion``, ``calibration``, ``risk`` or ``mistakes``; None where there is none."""
         if what == "confusion":
             return draw_confusion(self.confusion, self.classes) if self.kind == "classes" else None
         if what == "calibration":
             return self.calibration.figure if self.calibration else None
+        if what == "risk":
+            return self.risk.figure if self.risk else None
         if what == "mistakes":
             return self.pictures.figure if self.pictures else None
-        raise ValueError(f"plot takes confusion, calibration or mistakes, not {what!r}")
+        raise ValueError(f"plot takes confusion, calibration, risk or mistakes, not {what!r}")
+
+    def _how_sure(self) -> Figure | None:
+        """Calibration beside risk and coverage."""
+        if self.calibration is None or self.risk is None:
+            return self.plot("calibration")
+        figure = new_figure(8.8, 4.6)
+        left, right = figure.subfigures(1, 2, squeeze=False).flat
+        self.calibration.draw(left)
+        self.risk.draw(right)
+        return figure
 
     # ---------------------------------------------------------------- data
 
@@ -266,6 +298,9 @@ class Results:
             return ""
         return f"balanced {100 * score_named('balanced', 'classes')(self.targets, self.answers):.1f} %, "
 
+    def _sure_lines(self) -> tuple[str, ...]:
+        return () if self.sureness is None else self.sureness.lines
+
     @property
     def mistake_table(self) -> Table:
         """A line a mistake."""
@@ -283,15 +318,20 @@ class Results:
         return as_html(draw_confusion(self.confusion, self.classes), f"confusion of {self.name}", 85)
 
     def _how_sure_html(self) -> str:
-        figure = self.plot("calibration")
-        return "" if figure is None else as_html(figure, f"calibration of {self.name}", 85)
+        figure, what = (
+            self._how_sure(),
+            "calibration" if self.risk is None else "calibration, risk and coverage",
+        )
+        return "" if figure is None else as_html(figure, f"{what} of {self.name}", 85)
 
     def __repr__(self) -> str:
-        parts = [*([self.note] if self.note else []), self.summary, repr(self.table)]
+        first = [self.note] if self.note else []
+        parts = [*first, self.summary, *self._sure_lines(), repr(self.table)]
         return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>{escape(line)}</p>" for line in (self.note, self.summary) if line]
+        lines = "<br>".join(map(escape, (self.summary, *self._sure_lines())))
+        parts = [*([f"<p>{escape(self.note)}</p>"] if self.note else []), f"<p>{lines}</p>"]
         if self.pictures is not None:
             parts.append(
                 "<p>worst mistakes: the picture, and beside it what in it spoke for the wrong answer "
@@ -304,6 +344,9 @@ class Results:
         parts += [f"<p>{escape(told)}</p>"] if told else []
         parts.append(side_by_side(self._matrix_html(), self._how_sure_html()))
         parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
+        if self.coverage is not None and self.sureness is not None:
+            sets = self.sureness.table._repr_html_()
+            parts.append(f"<details><summary>sets of each class</summary>{sets}</details>")
         return f"<div>{''.join(parts)}</div>"
 
 
@@ -319,6 +362,7 @@ def gather(
     *,
     worst: int = 8,
     scores: Tensor | None = None,
+    sure: float | None = None,
 ) -> Results:
     """Judge each of the validation samples.
 
@@ -329,6 +373,7 @@ def gather(
         device: where the model is.
         worst: how many mistakes are kept.
         scores: of the samples, (N, outputs) on the CPU, where they are known; None to run the network over them.
+        sure: share of sure answers that should hold; None to leave out how sure the network is.
     """
     task, targets = data.task, samples.targets
     scores = scores_over(model, samples, device) if scores is None else scores
@@ -352,6 +397,7 @@ def gather(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
         _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
+        None if sure is None else Sureness.of(task, classes, scores, targets, sure),
     )  # fmt: skip
 
 

@@ -113,6 +113,7 @@ class StageTrainer:
         self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
         self._held: AbstractContextManager[None] | None = None
+        self.answers: Tensor | None = None  # of the validation samples, when they were measured last
 
     def guard_by(self, guard: Guard) -> None:
         """Add a guard against forgetting to the loss, before the stage starts."""
@@ -333,11 +334,14 @@ class StageTrainer:
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
         route = self.route
+        answers = passes.Answers(self.task, len(route.valid))
         with self._still():
-            return loss_and_figure(
+            found = loss_and_figure(
                 route.forward, route.valid, self.task, route.device, self._evaluation_batch,
-                precision=self._precision, on_batch=stop.check if stop else lambda: None,
+                precision=self._precision, on_batch=stop.check if stop else lambda: None, keep=answers.take,
             )  # fmt: skip
+        self.answers = answers.value()
+        return found
 
     def _halve_evaluation(self) -> bool:
         size = min(self._evaluation_batch, len(self.route.valid))
@@ -358,7 +362,7 @@ class StageTrainer:
         seconds += time.perf_counter() - began
         return EpochRecord(
             self.number, self.epoch, self.stage.epochs, self.trained, rate, train_loss, valid_loss, accuracy,
-            seconds, digest, self.task.metric,
+            seconds, digest, self.task.metric, self.answers,
         )  # fmt: skip
 
     def set_modes(self, *, training: bool) -> None:

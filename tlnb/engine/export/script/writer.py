@@ -135,7 +135,18 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
     return needed
 
 
-_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys", "types"}
+_STANDARD = {
+    "collections",
+    "copy",
+    "csv",
+    "functools",
+    "hashlib",
+    "math",
+    "dataclasses",
+    "pathlib",
+    "sys",
+    "types",
+}
 
 
 def sorted_imports(imports: set[str]) -> str:
