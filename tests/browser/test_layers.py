@@ -13,7 +13,8 @@ import ipywidgets
 from IPython.display import display
 from tlnb.widgets import LayerToggles
 out = ipywidgets.Output()
-display(ipywidgets.HBox([LayerToggles(tl), ipywidgets.IntSlider()]), ipywidgets.VBox([ipywidgets.Label("my own label"), out]))
+display(ipywidgets.HBox([LayerToggles(tl), ipywidgets.IntSlider()]))
+display(ipywidgets.VBox([ipywidgets.Label("my own label"), out]))
 with out:
     display(tl.layers)
 """
@@ -33,7 +34,7 @@ def first_cells(name: str, last: str) -> list[str]:
 def notebook(open_notebook: Callable[..., Notebook]) -> Notebook:
     """The quickstart up to the freezing; a second view of the layers; a cell for magics."""
     opened = open_notebook(
-        *first_cells("01_quickstart.ipynb", "%tl_freeze"), "%tl_layers", "%tl_freeze 0:5", OWN
+        *first_cells("01_quickstart.ipynb", "%tl_freeze"), "%tl_layers", "%tl_layers", "%tl_freeze 0:5", OWN
     )
     for cell in range(6):
         opened.run(cell)
@@ -57,20 +58,22 @@ def test_older_strips_show_what_they_found_and_the_line_stays(notebook: Notebook
     boxes(notebook).first.wait_for()
     frozen = notebook.cell(4).locator(".tlnb-twin .tlnb-ice").count()
     assert frozen == 5
-    assert "froze layers 0–4" in notebook.cell(4).inner_text()
+    assert "froze layers 0–4" in notebook.cell(3).inner_text()
     assert not notebook.cell(5).locator(".tlnb-twin").is_visible()
     notebook.cell(5).locator("summary").click()
-    assert "features.15" in notebook.cell(5).locator("table").inner_text(), "the table is there while the kernel lives"
+    assert "features.15" in notebook.cell(5).locator("table").inner_text(), (
+        "the table is there while the kernel lives"
+    )
 
 
 def test_views_compose_with_boxes_and_outputs(notebook: Notebook) -> None:
     notebook.run(7)
     cell = notebook.cell(7)
-    cell.get_by_text("my own label").wait_for()
+    cell.locator(".widget-label", has_text="my own label").wait_for()
     cell.locator(".tlnb-layer").nth(7).wait_for()
     both = cell.locator(".tlnb-layer:visible")
     assert both.count() == 8 + 8, "the one of the box, and that of the answer in the Output"
-    assert cell.get_by_text("my own label").is_visible()
+    assert cell.locator(".widget-label", has_text="my own label").is_visible()
     wide = cell.locator(".tlnb").first.bounding_box()
     assert wide["width"] > 250
     assert wide["height"] < 400
@@ -129,7 +132,9 @@ def test_no_key_is_lost_however_fast_they_come(notebook: Notebook) -> None:
     notebook.page.wait_for_function(
         "(box) => box.ariaChecked === 'true'", arg=boxes(notebook).nth(7).element_handle()
     )
-    notebook.page.evaluate(PRESS, ["Enter", "Enter", "Enter", "ArrowRight", "Enter", "Enter", "End", "Enter", "Enter", "Enter"])
+    notebook.page.evaluate(
+        PRESS, ["Enter", "Enter", "Enter", "ArrowRight", "Enter", "Enter", "End", "Enter", "Enter", "Enter"]
+    )
     notebook.until(FLAGS, [0, 1, 1, 1, 1, 0, 0, 1])
     box = boxes(notebook).nth(7)
     notebook.page.wait_for_function("(box) => box.ariaChecked === 'false'", arg=box.element_handle())
