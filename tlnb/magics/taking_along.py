@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tlnb.magics.command import Argument, Command, Option
-from tlnb.magics.values import percentage, text, whole, word_or_object
+from tlnb.magics.values import choice, percentage, text, whole, word_or_object
+from tlnb.tracking.tracker import OFF, TRACKERS
 
 _RUN = word_or_object("a run ($name) or a file of %tl_save", "RUN", files=True)
 
@@ -154,4 +155,36 @@ those of the session, bit for bit.""",
     ),
 )
 
-TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT)
+TRACK = Command(
+    "tl_track",
+    "track",
+    "Tell a tracker of experiments what happens: stages, rates, curves, scores, mistakes, plan and script.",
+    arguments=(
+        Argument(
+            "tracker",
+            choice(*TRACKERS, OFF),
+            "whom to tell; off ends it, nothing says where it stands",
+            required=False,
+        ),
+        Argument(
+            "where",
+            text("a folder, an address or the name of a project"),
+            "a folder (tensorboard, mlflow), an address (mlflow, trackio) or a project (trackio, wandb); "
+            "nothing for the tracker's usual place",
+            required=False,
+        ),
+    ),
+    details="""A step is an epoch; the numbers are those of %tl_history, and what was trained already is sent first.
+At the end of a run come the plan, every epoch in full (history.json) and the session as a script; with %tl_results
+the mistakes as pictures. All of it goes over a queue to a thread of its own: a tracker that is slow, full or gone
+changes nothing in training, and is reported once in one line. Each needs its own library, such as
+pip install "tlnb[tensorboard]".""",
+    examples=(
+        ("%tl_track tensorboard runs/birds", "event files in that folder"),
+        ("%tl_track mlflow", "a run where MLflow is set to (MLFLOW_TRACKING_URI)"),
+        ("%tl_track wandb team/birds", "offline where nobody is logged in"),
+        ("%tl_track off", "waits for what is on its way"),
+    ),
+)
+
+TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT, TRACK)

@@ -12,7 +12,7 @@ from tlnb.engine.advice.trial import TrialGround
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
-from tlnb.engine.core.objectives import scored
+from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
 from tlnb.errors import ModelError
@@ -39,7 +39,8 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     began, samples = time.perf_counter(), state.need_samples()[0]
     looked = choose(samples, images, seed=0)
     with tools.walk("looking at the features of every layer") as tick:
-        found = measure(loaded.model, layers, looked, tools.routes, tools.device, tick=tick)
+        task = state.need_data().task
+        found = measure(loaded.model, layers, looked, tools.routes, tools.device, task=task, tick=tick)
     found = found.of_all(samples)
     traits = traits_of(state)
     decision = decide(found, layers, traits)
@@ -64,7 +65,7 @@ def begin_sweep(
     if not loaded.head:
         raise ModelError(f"{loaded.name} has no head that a sweep could make new")
     train, valid = (choose(part, images, seed=0) for part in state.need_samples())
-    task = scored(source.task, None)  # its floor and its errors are those of the usual figure
+    task = source.task
     ground = TrialGround(
         loaded.model, loaded.head, (train, valid), len(source.classes), task, usual_batch(len(train)),
         tools.device, tools.routes, loaded.fixed,
@@ -73,8 +74,16 @@ def begin_sweep(
     key = (advice_key(state), plan, images)
     found = state.sweep
     if found is None or found.key != key:
-        chance = chance_of(valid.targets)
-        found = Sweep(plan, task.metric, key, tuple(layers.names), chance=chance, measured=len(valid))
+        chance = chance_of(valid.targets) if task.score is None else floor_of(task, valid.targets)
+        found = Sweep(
+            plan,
+            task.metric,
+            key,
+            tuple(layers.names),
+            chance,
+            task.score is None or task.score.larger,
+            len(valid),
+        )
         change.set(sweep=found)
     return ground
 

@@ -9,9 +9,11 @@ import torch
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import number_between, whole_number
-from tlnb.engine.data.grid import PictureGrid, picture_grid
-from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import Known, OwnInput, Predictions, Predictor
@@ -25,6 +27,7 @@ from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
+from tlnb.session.judging import out_of_fold
 from tlnb.session.recorder import head_learned_nothing
 from tlnb.session.tools import Tick
 from tlnb.session.view import SessionView
@@ -93,12 +96,14 @@ def panel(view: SessionView) -> PanelCard:
     return PanelCard(str(view.loaded or ""), str(view.data or ""), view.state.frozen_indexes)
 
 
-def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
-    """Training pictures as the network sees them; see ``Session.show_batch``."""
+def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid | TextTable:
+    """Training pictures or texts as the network sees them; see ``Session.show_batch``."""
     view.need_model()
     source = view.need_data()
     if view.samples is None:
         raise DataError("the data is not fitted to the network yet")
+    if isinstance(view.samples[0], TextSamples):
+        return text_table(source, view.samples[0], count, epoch)
     return picture_grid(source, view.samples[0], count, epoch)
 
 
@@ -113,7 +118,10 @@ def results(
     # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
     route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
     scores = scores_over(route.forward, route.valid, view.device, tick)
-    found = gather(model, view.need_data(), valid, view.device, worst=worst, scores=scores, sure=sure)
+    found = gather(
+        model, view.need_data(), valid, view.device, worst=worst, scores=scores, sure=sure,
+        temperature=out_of_fold(view.state),
+    )  # fmt: skip
     untrained = head_learned_nothing(view.state) and view.need_model().head
     return replace(found, note=UNTRAINED) if untrained else found
 
@@ -144,7 +152,7 @@ def predict(
         return predict_with(known, source, views=views, tick=tick)
     view.need_ready()
     data, valid = view.need_data(), view.need_samples()[1]
-    preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: AnyPreprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
     return predict_with(predictor, source, views=views, tick=tick, sure=sure, false_alarms=false_alarms)

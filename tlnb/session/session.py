@@ -18,6 +18,7 @@ import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
+import tlnb.session.tracking as tracking
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -31,6 +32,7 @@ from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
+from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
@@ -281,23 +283,27 @@ class Session(traitlets.HasTraits):
         arch: str | None = None,
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
+        revision: str | None = None,
+        tokenizer: object = None,
     ) -> LoadedModel:
         """Load a trained network; the session starts anew with it, the data stays.
 
         Args:
-            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
-                weights, or an ``nn.Module``.
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, ``hf/OWNER/NAME``, a
+                folder with a ``config.json``, a file of weights, or an ``nn.Module``.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
             arch: for a file, its architecture; None to find it by names and shapes.
             input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
             layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
                 biases. None keeps all.
+            revision: of a network of the Hub: a branch, tag or commit; None for its main branch.
+            tokenizer: for a module that takes texts: a ``tokenizer.json``, its folder, or a fast tokenizer.
 
         Raises:
             ModelError, WeightsError, AddressError: nothing has changed then.
         """
         with self._call():
-            loaded = self._network.read(model, weights, arch, input)
+            loaded = self._network.read(model, weights, arch, input, revision, tokenizer)
             with self._store.change() as change:
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
@@ -308,12 +314,13 @@ class Session(traitlets.HasTraits):
     @takes_request
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid | Lines:
+    ) -> loading.Data | PictureGrid | TextTable | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
-                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                a table of texts (CSV, TSV, JSONL, Parquet), a folder of .txt files, ``torchvision/NAME``, or an object:
+                (X, y) of tensors, arrays or strings, a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
                 ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
@@ -351,8 +358,8 @@ class Session(traitlets.HasTraits):
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
 
-    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
-        """Training pictures as the network sees them, augmentation included.
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
+        """Training pictures as the network sees them, augmentation included; or texts, and how they are cut.
 
         Args:
             count: how many.
@@ -360,7 +367,7 @@ class Session(traitlets.HasTraits):
 
         Raises:
             NotReady: no model or no data yet.
-            DataError: the data holds no pictures.
+            DataError: the data holds no pictures or texts.
         """
         with self._tools.walk("reading pictures"):
             return reports.show_batch(self.view, count, epoch)
@@ -460,7 +467,9 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            return signed(self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings), self)
+            curve = signed(self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings), self)
+            self._tools.emit("on_asked_curve", curve)
+            return curve
 
     def train(
         self,
@@ -741,8 +750,11 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data.
             BadArguments: an impossible number.
         """
-        with self._call(), self._tools.walk("judging the validation samples") as tick:
-            return reports.results(self.view, worst, sure, tick)
+        with self._call():
+            with self._tools.walk("judging the validation samples") as tick:
+                found = reports.results(self.view, worst, sure, tick)
+            self._tools.emit("on_results", found)
+            return found
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -750,10 +762,12 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model, no data, or data without a test part.
         """
-        walk = self._tools.walk("measuring the test part")
-        with self._call(), walk as tick, self._store.change() as change:
-            found = testing.test(change, self._tools.device, tick)
-            self._autosave.save(change.state, lambda: None)
+        with self._call():
+            walk = self._tools.walk("measuring the test part")
+            with walk as tick, self._store.change() as change:
+                found = testing.test(change, self._tools.device, tick)
+                self._autosave.save(change.state, lambda: None)
+            self._tools.emit("on_test_part", found)
             return found
 
     def predict(
@@ -851,6 +865,24 @@ class Session(traitlets.HasTraits):
         old = self._store.now.old
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
+
+    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+        """Tell a tracker of experiments what happens from now on, and what was trained already.
+
+        It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit
+        of it, and is reported in one line.
+
+        Args:
+            tracker: ``mlflow``, ``tensorboard``, ``trackio`` or ``wandb``; ``off`` ends it; None says where it stands.
+            where: a folder (TensorBoard, MLflow), an address (MLflow, Trackio) or a project (Trackio, W&B); None
+                for the tracker's usual place.
+
+        Raises:
+            BadArguments: no such tracker.
+            NotReady: its library is not installed, or it cannot be opened; what was tracked before goes on.
+        """
+        with self._call("tracking can begin or end"):
+            return tracking.track(self._tools, lambda: self.view, tracker, where)
 
     def status(self, *, env: bool = False) -> Lines | Table:
         """Where the session stands.

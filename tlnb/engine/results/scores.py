@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tlnb.display.figures import BLUE, INK, VERMILION, new_figure, plain, short
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.trace import flags
 
@@ -63,13 +64,16 @@ def scores_over(
         device: where it is.
         tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the work.
     """
-    order, found, done = torch.arange(len(samples)).split(BATCH), [], 0
+    # Texts of like length together: hardly any padding is computed.
+    turn = torch.arange(len(samples)) if samples.lengths is None else samples.lengths.argsort(stable=True)
+    parts, done = [], 0
     with flags(model, training=False), torch.no_grad():
-        for x in samples.stream(order):
-            found.append(scores_of(model(x.to(device))).float().cpu())
-            done += len(found[-1])
+        for x in samples.stream(turn.split(BATCH)):
+            parts.append(scores_of(call(model, x.to(device))).float().cpu())
+            done += len(parts[-1])
             tick(done, len(samples))
-    return torch.cat(found)
+    found = torch.cat(parts)
+    return found if samples.lengths is None else found[turn.argsort()]
 
 
 def per_sample_loss(task: Task, scores: Tensor, targets: Tensor) -> Tensor:
