@@ -628,7 +628,7 @@ def _of_trees(
     tree = as_batch(source)
     answers = []
     for at in range(0, len(tree), BATCH):
-        tick(at, len(items))
+        tick(at, len(tree))
         answers.append(predictor.inputs(tree[at : at + BATCH]))
     return [f"sample {number}" for number in range(len(tree))], answers
 
