@@ -15,6 +15,7 @@ from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
+from tlnb.engine.data.wholes import one_of_each
 from tlnb.errors import ModelError
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of
@@ -36,7 +37,7 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         )
     if not layers.body:
         raise ModelError("the network is all head, so there is nothing to keep or to train but that")
-    began, samples = time.perf_counter(), state.need_samples()[0]
+    began, samples = time.perf_counter(), one_of_each(state.need_samples()[0])
     looked = choose(samples, images, seed=0)
     with tools.walk("looking at the features of every layer") as tick:
         task = state.need_data().task

@@ -11,6 +11,7 @@ from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.texts import TextTable
 from tlnb.engine.data.tokens import AnyPreprocess
@@ -152,7 +153,7 @@ def predict(
         return predict_with(known, source, views=views, tick=tick)
     view.need_ready()
     data, valid = view.need_data(), view.need_samples()[1]
-    preprocess: AnyPreprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: AnyPreprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
     return predict_with(predictor, source, views=views, tick=tick, sure=sure, false_alarms=false_alarms)
