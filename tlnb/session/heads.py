@@ -225,8 +225,13 @@ class Heads:
 
     # ---------------------------------------------------------------- data
 
-    def fit_data(self, change: Change, source: Data) -> None:
+    def fit_data(self, change: Change, source: Data, *, or_drop: bool = False) -> None:
         """Fit samples, layers and head to data.
+
+        Args:
+            change: takes them.
+            source: the data.
+            or_drop: where the network runs, but not on such samples, name no data any more, and say so.
 
         Raises:
             ModelError, DataError: they do not fit.
@@ -237,7 +242,14 @@ class Heads:
         if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
         self._say_length(source, samples)
-        self._see(change, samples[0])
+        try:
+            self._see(change, samples[0])
+        except ModelError:
+            seen = Input.of(samples[0].batch(torch.arange(min(2, len(samples[0])))))
+            if not or_drop or loaded.input is None or seen == loaded.input:
+                raise
+            self._leave_data(change, loaded, f"{source.name} has {seen.describe()}")
+            return
         device = next(loaded.model.parameters()).device
         few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
         check_answer(change.state.need_model(), few, len(source.classes))
@@ -272,6 +284,16 @@ class Heads:
         change.set(data=None, samples=None, revision=state.revision + 1)
         stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
         return Lines(f"{named.name} is dropped, and no data is named{stays}")
+
+    def _leave_data(self, change: Change, loaded: LoadedModel, has: str) -> None:
+        """Take a network alone, which runs on other samples than those that are named."""
+        change.set(loaded=loaded, data=None, samples=None)
+        found = self._network.find_layers(loaded)
+        assert found is not None
+        self._network.accept_layers(change, found, own_flags(loaded, found))
+        self._tools.say(
+            f"{loaded.name} takes {loaded.describe_input()}; {has}, so it is dropped: name data that fits (%tl_data)"
+        )
 
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
@@ -313,6 +335,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            self._tools.say(
+                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+            )
 
 
 def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFrames:

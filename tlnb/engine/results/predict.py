@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from tlnb.display.tables import Table, printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import kind_of, scores_of
@@ -25,7 +27,7 @@ from tlnb.engine.core.tree import Batch, Tree, as_batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.images.decode import decode_file, decode_image
+from tlnb.engine.data.images.decode import decode_bytes, decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
@@ -418,16 +420,27 @@ def predict(
         check()
         answers = [predictor.texts(texts)] if texts else []
         return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
-    paths, ear = _paths(source, sounds=predictor.ear is not None), predictor.ear
+    ear = predictor.ear
+    with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
+        paths = _paths(source, sounds=ear is not None)
+    if isinstance(predictor.preprocess, TextPreprocess) and any(isinstance(p, Encoded) for p in paths or ()):
+        raise DataError("the network reads texts; give words, or a .txt file")
     if ear is not None and paths is not None:
-        names, answers, problems = of_sound_files(predictor, ear, paths, views, check)
+        files = [path for path in paths if isinstance(path, Path)]
+        if len(files) < len(paths):
+            raise DataError("the network listens; give the file of a sound, or (samples, rate)")
+        names, answers, problems = of_sound_files(predictor, ear, files, views, check)
     elif ear is not None:
         names, answers = of_waves(predictor, ear, source, views, check)
         problems = []
     elif paths is not None:
         names, answers, problems = _of_files(predictor, paths, views, check)
+        if problems and not names:
+            more = f"; and {len(problems) - 1} others" if problems[1:] else ""
+            raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
     else:
-        names, answers = _of_arrays(predictor, source, views, check)
+        with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
+            names, answers = _of_arrays(predictor, source, views, check)
         problems = []
     return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
 
@@ -445,6 +458,29 @@ def _made(
     return Predictions(
         tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged
     )
+
+
+class Encoded(NamedTuple):
+    """A picture as the bytes of its file."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_KNOWN = (str, os.PathLike, bytes, list, tuple, Tensor, np.ndarray, Image.Image)
+
+
+def _encoded(source: Any) -> Encoded | None:
+    """What holds a file's bytes: bytes, an open file, or an entry of ipywidgets' FileUpload; None for anything else."""
+    name = "picture"
+    if isinstance(source, Mapping) and "content" in source:
+        name, source = str(source.get("name", name)), source["content"]
+    elif isinstance(source, io.IOBase) and source.readable():
+        name, source = str(getattr(source, "name", name)), source.read()
+    return Encoded(name, bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
 
 
 def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None:
@@ -509,13 +545,19 @@ def _title(text: Text) -> str:
     return words if len(words) <= _LONGEST_TITLE else words[: _LONGEST_TITLE - 1] + "…"
 
 
-def _paths(source: object, *, sounds: bool = False) -> list[Path] | None:
+def _paths(source: object, *, sounds: bool = False) -> list[Path | Encoded] | None:
     """The files that are meant; None for arrays."""
+    if isinstance(source, list | tuple) and not isinstance(source, Encoded) and source:
+        opened = [_encoded(part) for part in source]
+        if all(part is not None for part in opened):
+            return [part for part in opened if part is not None]
+    elif (one := _encoded(source)) is not None:
+        return [one]
     if isinstance(source, str):
         lines = [line.strip().strip("'\"") for line in source.splitlines() if line.strip()]
         source = lines if len(lines) > 1 else (lines[0] if lines else "")
     if isinstance(source, str | os.PathLike):
-        return _below(path_of(source, DataError), sounds=sounds)
+        return [*_below(path_of(source, DataError), sounds=sounds)]
     if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
         return [path for part in source for path in _below(path_of(part, DataError), sounds=sounds)]
     return None
@@ -525,7 +567,10 @@ def _below(path: Path, *, sounds: bool) -> list[Path]:
     one = "sound" if sounds else "picture"
     if path.is_dir():
         fits: Callable[[Path], bool] = is_sound if sounds else _is_picture
-        found = sorted(p for p in path.rglob("*") if fits(p) and p.is_file())
+        try:
+            found = sorted(p for p in path.rglob("*") if fits(p) and p.is_file())
+        except OSError as error:
+            raise DataError(f"cannot look into {printable(str(path))!r}: {error.strerror or error}") from None
         if not found:
             raise DataError(f"no {one}s in {printable(str(path))!r}")
         return found
@@ -539,14 +584,16 @@ def _is_picture(path: Path) -> bool:
 
 
 def _of_files(
-    predictor: Predictor, paths: Sequence[Path], views: int, check: Callable[[], None]
+    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, check: Callable[[], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
-    def read(path: Path) -> Tensor | str:
+    def read(path: Path | Encoded) -> Tensor | str:
         try:
             if own is not None:
                 return _opened(path, own)
+            if isinstance(path, Encoded):
+                return decode_bytes(path.content, predictor.pictured, scale=predictor.data.scale)
             return decode_file(path, predictor.pictured, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
@@ -613,9 +660,9 @@ def _of_trees(
     return [f"sample {number}" for number in range(len(tree))], answers
 
 
-def _opened(path: Path, own: OwnInput) -> Tensor:
+def _opened(path: Path | Encoded, own: OwnInput) -> Tensor:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path.content) if isinstance(path, Encoded) else path) as picture:
             return own.of(picture.convert("L" if own.like.dim() == 4 and own.like.shape[1] == 1 else "RGB"))
     except OSError as trouble:
         raise BadPicture(str(trouble)) from None

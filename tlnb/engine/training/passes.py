@@ -57,11 +57,12 @@ def count_pieces(samples: int, most: int) -> int:
     return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
-def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+def shares(task: Task | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
     """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
 
     Args:
-        task: what is learned; with class weights a sample counts by the weight of its class.
+        task: what is learned; with class weights a sample counts by the weight of its class. None to count each
+            sample alike.
         targets: of all samples.
         pieces: indices of the samples in each piece.
     """
