@@ -26,10 +26,10 @@ class TlMagics(Magics):
 
     Args:
         shell: the IPython shell.
-        listener: gives what shows the progress of training, when the session is made.
+        listener: gives what shows the progress of a session, when that is made.
     """
 
-    def __init__(self, shell: Any, listener: Callable[[], Any]) -> None:
+    def __init__(self, shell: Any, listener: Callable[[Any], Any]) -> None:
         super().__init__(shell)
         stay_here()
         self._listener = listener
@@ -122,7 +122,7 @@ class TlMagics(Magics):
 
     def _adopt(self, session: Any) -> None:
         session.listeners[:] = [
-            self._listener() if isinstance(listener, LineProgress) and listener.is_plain else listener
+            self._listener(session) if isinstance(listener, LineProgress) and listener.is_plain else listener
             for listener in session.listeners
         ]
         self._session = session

@@ -19,6 +19,7 @@ from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import CLASSES, LABELS, NO_SPLIT, OWN, REGRESSION, SourceRequest
+from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources import found as parts_of
 from tlnb.engine.data.sources.columns import PATHS, label_columns, part_words, place_of, plain_name
 from tlnb.engine.data.sources.folder import files_below
@@ -72,14 +73,14 @@ def tables_in(folder: Path) -> dict[int, Path]:
 
 
 def holds_texts(folder: Path, request: SourceRequest) -> bool:
-    """Whether a folder holds .txt files and no pictures."""
+    """Whether a folder holds .txt files, and neither pictures nor sounds."""
     suffixes = _suffixes(folder, request.links)
-    return ".txt" in suffixes and not suffixes & set(SUFFIXES)
+    return ".txt" in suffixes and not suffixes & {*SUFFIXES, *SOUNDS}
 
 
 def holds_pictures(folder: Path) -> bool:
-    """Whether a folder holds pictures."""
-    return bool(_suffixes(folder, False) & set(SUFFIXES))
+    """Whether a folder holds pictures or sounds."""
+    return bool(_suffixes(folder, False) & {*SUFFIXES, *SOUNDS})
 
 
 def _suffixes(folder: Path, links: bool) -> set[str]:
