@@ -67,6 +67,14 @@ def test_the_body_gives_what_transformers_gives(ready):
     torch.testing.assert_close(found, wanted)
 
 
+def test_folds_of_texts_start_anew_and_train_all_layers(ready):
+    for plan in ("fit head\nunfreeze -2:  epochs 1  lr 1e-3", "train all  epochs 1  lr 1e-3"):
+        cv = ready.cross_validate(2, plan)
+        assert cv.answered.all()
+        assert cv.targets.tolist() == [int(row == cv.classes[1]) for row in cv.labels]
+    assert "ran once" in ready.cross_validate(2, "fit head").results[0].stages[0].shortcut
+
+
 def test_training_keeps_what_is_frozen_and_runs_it_once(ready):
     before = weights(ready)
     run = ready.run("freeze body epochs 2 lr 1e-2")
