@@ -177,6 +177,18 @@ def test_predictions_on_strings_and_files_are_those_of_the_results(ready, folder
         ready.predict("nowhere.txt")
 
 
+def test_sure_answers_are_in_the_order_of_the_texts(ready):
+    ready.run("fit head")
+    valid, known = ready.view.data.valid, ready.results()
+    found = ready.predict(valid.all(), sure=0.8)
+    held = [known.classes[t] in own for t, own in zip(known.targets, found.sets, strict=True)]
+    count = len(held)
+    assert sum(held) == int(np.ceil(0.8 * (count + 1) - 1e-9))
+    one = [ready.predict(text, sure=0.8) for text in valid.all()[:5]]
+    assert [each.sets[0] for each in one] == list(found.sets[:5])
+    np.testing.assert_allclose([each.strangeness[0] for each in one], found.strangeness[:5], atol=1e-3)
+
+
 def test_the_words_that_spoke_for_a_mistake_are_marked(ready):
     ready.run("fit head")
     found = ready.results(worst=3)

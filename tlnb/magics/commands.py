@@ -95,7 +95,7 @@ LOAD = Command(
     details="""The pictures that it is shown later are prepared in the way its weights ask for. Where weights
 cannot be downloaded, one line names the file that is missing; give it by --weights FILE. A file may be
 safetensors or a .pth of a state dict, also as training scripts wrap it; it is never run as code. What did not
-fit is listed, and a head of another size is built to the file's size.""",
+fit is listed, and a head of another size is built to the file's size. none drops the network; the data stays.""",
     examples=(
         ("%tl_load convnet5", "the network that ships with tlnb"),
         ("%tl_load resnet18 --weights none", "the architecture alone, with random weights"),
@@ -257,7 +257,8 @@ test). A CSV or TSV holds a path, relative to it, and a label in each row; label
 columns of 0 and 1 are several labels a picture; measured values are a regression. Columns are known by their
 names (label, class, target …; path, image …; split, is_valid, fold …), and what was guessed is said with the option
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
-arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
+arrays or lists of pictures, a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face data set,
+or a pair (train, valid) of such.
 
 Folders and tables may hold sounds in place of pictures, as WAV or FLAC (pip install "tlnb[sound]"): each is drawn as a
 log-mel picture, so that any network of pictures learns from it; a $net that takes (B, samples) gets raw frames. Clips

@@ -10,6 +10,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from tlnb.display.progress import LineProgress
+from tlnb.engine.core.machine import stay_here
 from tlnb.errors import Interrupted, NotReady
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
@@ -25,11 +26,12 @@ class TlMagics(Magics):
 
     Args:
         shell: the IPython shell.
-        listener: gives what shows the progress of training, when the session is made.
+        listener: gives what shows the progress of a session, when that is made.
     """
 
-    def __init__(self, shell: Any, listener: Callable[[], Any]) -> None:
+    def __init__(self, shell: Any, listener: Callable[[Any], Any]) -> None:
         super().__init__(shell)
+        stay_here()
         self._listener = listener
         self._session: Any = None
         self.showing: Any = None  # how answers come into a notebook with their views
@@ -120,7 +122,7 @@ class TlMagics(Magics):
 
     def _adopt(self, session: Any) -> None:
         session.listeners[:] = [
-            self._listener() if isinstance(listener, LineProgress) and listener.is_plain else listener
+            self._listener(session) if isinstance(listener, LineProgress) and listener.is_plain else listener
             for listener in session.listeners
         ]
         self._session = session

@@ -18,7 +18,7 @@ from tlnb.engine.core.modules import duplicate
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
-from tlnb.engine.data.load import load_data
+from tlnb.engine.data.load import SOURCES, load_data
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
 from tlnb.engine.data.text_samples import TextSamples
@@ -44,14 +44,18 @@ from tlnb.session.recorder import blended_since, checksums, source_of
 from tlnb.session.reports import results
 from tlnb.session.state import SessionState, Split
 from tlnb.session.testing import looks_at
+from tlnb.session.tools import Tools
 from tlnb.session.view import SessionView
 from tlnb.version import __version__
 
 # ---------------------------------------------------------------- the script
 
 
-def script(view: SessionView, path: str | None, *, with_weights: bool, network: str) -> Script:
-    """The session as one plain PyTorch script; see ``Session.script``."""
+def script(
+    view: SessionView, path: str | None, *, with_weights: bool, network: str,
+    settle: Callable[[], None] = lambda: None,
+) -> Script:  # fmt: skip
+    """The session as one plain PyTorch script; see ``Session.script``. ``settle`` is called before it is written."""
     target = None if path is None else _python_file(path)
     state = view.state
     layers = view.need_ready()
@@ -66,6 +70,7 @@ def script(view: SessionView, path: str | None, *, with_weights: bool, network: 
         "".join(f"# {line}\n" for line in looks) + write(job, with_weights=with_weights), job.files
     )
     if target is not None:
+        settle()
         found.write(target)
     return found
 
@@ -121,6 +126,11 @@ def _data_told(state: SessionState, told: dict[str, Any]) -> tuple[Data, Split]:
         raise ExportError(
             f"the data {told['asked']['name']} was an object, and is not held any more; name it again"
         )
+    if state.foreign and told["asked"]["source"] not in SOURCES:
+        raise ExportError(
+            f"the session was saved elsewhere, so the data {told['asked']['name']} is not read unasked; name it "
+            "again (%tl_data)"
+        )
     try:
         data = load_data(**{name: value for name, value in told["asked"].items() if value is not None})
         samples = data.samples(preprocess_for(state.need_model(), data))
@@ -136,7 +146,7 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
     loaded = state.need_model()
     if state.recorder.start is not None:
         return dict(state.recorder.start)
-    if state.all_stages[0].setup["whole"]:
+    if state.all_stages[0].setup["whole"] or (state.foreign and loaded.name != models.CONVNET5):
         raise ExportError(
             "the weights from before the first stage are not known, since the session was resumed"
         )
@@ -165,8 +175,17 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 # ---------------------------------------------------------------- the network as files
 
 
+STEPS = (
+    "preparing the network", "writing the file", "checking it in a fresh process", "writing the card",
+)  # fmt: skip
+
+
 def export(
-    view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], learned: Callable[[], Sure]
+    view: SessionView,
+    tools: Tools,
+    path: str,
+    forgotten: Callable[[], Forgetting | None],
+    learned: Callable[[], Sure],
 ) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
@@ -174,12 +193,15 @@ def export(
 
     Args:
         view: of the session.
+        tools: of the session.
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
         learned: gives what answers are judged by.
     """
     target = exports.target(path)
     view.need_ready()
+    step = tools.steps(STEPS)
+    step()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
@@ -204,6 +226,7 @@ def export(
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
+            step()
             exports.write(written, network, inputs, facts)
             if tokenizer is not None:
                 (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
@@ -212,7 +235,9 @@ def export(
             if judged is not None and sure is not None:
                 held = {name: tensor.contiguous() for name, tensor in sure.tensors().items()}
                 save_file(held, place / loader.beside(target.name))
+            step()
             difference = check(written, inputs, answers, judged)
+            step()
             apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
@@ -221,6 +246,7 @@ def export(
             )  # fmt: skip
             written.with_suffix(".md").write_text(text, encoding="utf-8")
             size = show_bytes(written.stat().st_size)
+            tools.interrupts.settle()
     except OSError as error:
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
@@ -267,6 +293,8 @@ def _takes(facts: dict[str, Any], samples: Samples) -> str:
 
 def _python_file(path: str) -> Path:
     target = path_of(path, ExportError)
+    if not target.name:
+        raise ExportError("a script needs a name, such as: %tl_script train.py")
     if target.suffix not in ("", ".py"):
         raise ExportError(f"a script is written to a .py file, not {target.suffix}")
     return target if target.suffix else target.with_suffix(".py")

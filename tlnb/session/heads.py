@@ -34,7 +34,7 @@ from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
 from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import looked_before
-from tlnb.session.tools import Tools
+from tlnb.session.tools import Tick, Tools
 
 _COUNTED = 20_000  # texts whose lengths are counted to say how many are cut
 _STARTS = {
@@ -80,8 +80,12 @@ class Heads:
             f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}"
         )
 
-    def tasks(self, store: Store) -> Table:
+    def tasks(self, store: Store, tick: Tick) -> Table:
         """Every task with its classes and data, measured now on its own validation samples.
+
+        Args:
+            store: of the session.
+            tick: told how far it has come.
 
         Raises:
             NotReady: no model yet.
@@ -89,20 +93,27 @@ class Heads:
         rows = []
         with store.change() as change:
             active = change.state.task
-            loaded = change.state.need_model()
+            change.state.need_model()
             for task in change.state.tasks.values():
                 self._set_heads(change, task)
-                rows.append(self._measured(loaded, task, active))
+                rows.append(self._measured(change.state, task, active, tick))
             if active:
                 self._set_heads(change, change.state.tasks[active])
         return Table(("task", "classes", "data", "loss", "figure", ""), rows, align="<><>><")
 
-    def _measured(self, loaded: LoadedModel, task: Task, active: str) -> tuple[str, ...]:
+    def _measured(self, state: SessionState, task: Task, active: str, tick: Tick) -> tuple[str, ...]:
+        loaded = state.need_model()
         classes = str(len(task.classes)) if task.classes else "-"
         here = "on the network" if task.name == active else ""
         if task.data is None or task.samples is None:
             return task.name, classes, task.source or "-", "-", "-", here
-        loss, score = measure(loaded.model, task.samples[1], task.data.task, self._tools.device)
+        forward, samples = loaded.model, task.samples[1]
+        if state.layers is not None:
+            route = self._tools.routes.measuring(
+                loaded.model, state.layers, state.frozen_indexes, samples, self._tools.device, tick=tick
+            )
+            forward, samples = route.forward, route.valid
+        loss, score = measure(forward, samples, task.data.task, self._tools.device, tick=tick)
         metric = f"{task.data.task.metric} {score:.3f}"
         return task.name, classes, task.data.name, f"{loss:.4f}", metric, here
 
@@ -225,8 +236,13 @@ class Heads:
 
     # ---------------------------------------------------------------- data
 
-    def fit_data(self, change: Change, source: Data) -> None:
+    def fit_data(self, change: Change, source: Data, *, or_drop: bool = False) -> None:
         """Fit samples, layers and head to data.
+
+        Args:
+            change: takes them.
+            source: the data.
+            or_drop: where the network runs, but not on such samples, name no data any more, and say so.
 
         Raises:
             ModelError, DataError: they do not fit.
@@ -237,7 +253,14 @@ class Heads:
         if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
         self._say_length(source, samples)
-        self._see(change, samples[0])
+        try:
+            self._see(change, samples[0])
+        except ModelError:
+            seen = Input.of(samples[0].batch(torch.arange(min(2, len(samples[0])))))
+            if not or_drop or loaded.input is None or seen == loaded.input:
+                raise
+            self._leave_data(change, loaded, f"{source.name} has {seen.describe()}")
+            return
         device = next(loaded.model.parameters()).device
         few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
         check_answer(change.state.need_model(), few, len(source.classes))
@@ -272,6 +295,16 @@ class Heads:
         change.set(data=None, samples=None, revision=state.revision + 1)
         stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
         return Lines(f"{named.name} is dropped, and no data is named{stays}")
+
+    def _leave_data(self, change: Change, loaded: LoadedModel, has: str) -> None:
+        """Take a network alone, which runs on other samples than those that are named."""
+        change.set(loaded=loaded, data=None, samples=None)
+        found = self._network.find_layers(loaded)
+        assert found is not None
+        self._network.accept_layers(change, found, own_flags(loaded, found))
+        self._tools.say(
+            f"{loaded.name} takes {loaded.describe_input()}; {has}, so it is dropped: name data that fits (%tl_data)"
+        )
 
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
@@ -313,6 +346,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            self._tools.say(
+                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+            )
 
 
 def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFrames:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.checkpoint import origin
 from tlnb.engine.checkpoint.fields import BROKEN, Plain, flag, number, optional, text, texts, whole
 from tlnb.engine.checkpoint.file import Checkpoint
 from tlnb.engine.checkpoint.network import (  # fmt: skip
@@ -137,7 +138,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
     tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
     tensors |= {f"importance.{name}": t for name, t in importance.items()}
-    return Checkpoint(about, tensors | answers_to(parts.history))
+    return Checkpoint(about | {"origin": origin.sign(about)}, tensors | answers_to(parts.history))
 
 
 def _task_to(task: Task) -> Plain:

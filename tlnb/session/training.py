@@ -75,12 +75,14 @@ class Training:
         lr_finder.check(**settings)
         if steps is not None:
             whole_number(steps, "--steps", lr_finder.LEAST)
-        stop = self._tools.stop
         with self._store.change() as change:
             trainer = self._trainer(change, stage, (stage,) if cache else None)
             with self._tools.working("a range test"), own_random_state(0):
                 try:
-                    trainer.take_shortcut(self._tools.say, lambda *_: stop.check())
+                    self._tools.emit("on_walk", "a range test", 0, 0)
+                    trainer.take_shortcut(
+                        self._tools.say, self._tools.ticks("running the frozen layers once")
+                    )
                     return self._find_rate(trainer, steps, **settings)
                 except Stopped:
                     said = "the range test was stopped; the network is as it was before it"
@@ -184,7 +186,8 @@ class Training:
                 if not run.stopped:
                     self._run_stage(left, run)
                     left = self._store.now.plan
-        self._tools.emit("on_run_end", run)
+            # While the session is busy still: at rest without an end told, a run would seem to have failed.
+            self._tools.emit("on_run_end", run)
         return run
 
     # ---------------------------------------------------------------- one stage
@@ -249,17 +252,20 @@ class Training:
     def _end(self, stage: StageUnderWay, failure: BaseException | None) -> BaseException | None:
         """Commit what came of a stage, by one assignment; what went wrong before, or here.
 
-        Whatever a hook fails with, the stage has ended: it must never be trained a second time.
+        Whatever a hook fails with, the stage has ended: it must never be trained a second time. A hook that is
+        broken off begins once more, as what it notes of the stage can be noted only now.
         """
         with self._store.change() as change:
             if stage.ended:
                 change.set(plan=stage.plan.after(), stages=(*change.state.stages, stage.result))
             change.set(running=False)
             for hook in self._hooks:
-                try:
-                    hook.after_stage(change, stage)
-                except BaseException as error:
-                    failure = failure or error
+                for _ in range(2):
+                    try:
+                        hook.after_stage(change, stage)
+                        break
+                    except BaseException as error:
+                        failure = failure or error
         return failure
 
     def _never_began(self, before: SessionState, stage: StageUnderWay) -> None:
@@ -276,8 +282,9 @@ class Training:
             )  # fmt: skip
 
     def _description(self, stage: StageUnderWay) -> str:
-        trains = spans(stage.trainer.trained)
-        return f"{stage.trainer.stage.text} · trains {trains} · {self._store.now.layer_table.summary}"
+        text, trains = stage.trainer.stage.text, f"train{{}} {spans(stage.trainer.trained)}"
+        words = [text] if text == trains.format("") else [text, trains.format("s")]
+        return " · ".join([*words, self._store.now.layer_table.summary])
 
     def _trainer(self, change: Change, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
         """A trainer for a stage.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection, Several
@@ -21,12 +23,12 @@ from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects, text
-from tlnb.engine.data.sources.folder import read_folder
+from tlnb.engine.data.sources.folder import is_hidden, read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
-from tlnb.engine.data.sources.table import read_table
+from tlnb.engine.data.sources.table import is_frame, read_frame, read_table
 from tlnb.engine.data.split import first_per_class, leaks, repeats, split
-from tlnb.errors import DataError, did_you_mean
+from tlnb.errors import DataError, did_you_mean, nearest
 
 __all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
 
@@ -46,8 +48,8 @@ def load_data(
     Args:
         source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label (pictures, or
             sounds as wav and flac), a table of texts (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of
-            tensors, arrays or texts (X, y), a Dataset, a
-            DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
+            tensors, arrays or texts (X, y), a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face
+            data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
         features: those of a network, by which near duplicates are told; None where there is none.
@@ -60,8 +62,10 @@ def load_data(
         request = SourceRequest.of(**options)
     if progress is not None:
         request = replace(request, progress=progress)
+    plain = isinstance(source, str | os.PathLike | Tensor | tuple | list)
     try:
-        found = _find(source, request)
+        with nullcontext() if plain else others_code(source, DataError):
+            found = _find(source, request)
     except OSError as error:  # a folder that may not be read, or a disk that fails
         raise DataError(f"cannot read {_name(source)!r}: {error.strerror or error}") from None
     if found.sound is None:
@@ -119,11 +123,21 @@ def _find(source: object, request: SourceRequest) -> Found:
         return named.read(source, request)
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source), request)
+    if is_frame(source):
+        return _of_frame(source, request)
     if hugging_face.is_one(source) and text.is_text_set(source, request):
         return text.read_text_set(source, request)
     if hugging_face.is_one(source):
         return hugging_face.read(source, request)
     return objects.read(source, request)
+
+
+def _of_frame(frame: Any, request: SourceRequest) -> Found:
+    names = [str(name) for name in frame.columns]
+    if request.text is None and (request.path is not None or not text.name_texts(names)):
+        return read_frame(frame, request)
+    columns = {name: list(frame[column]) for name, column in zip(names, frame.columns, strict=True)}
+    return text.read_text_columns(columns, request, f"the {type(frame).__name__}")
 
 
 def _find_path(name: str, request: SourceRequest) -> Found:
@@ -141,10 +155,15 @@ def _find_path(name: str, request: SourceRequest) -> Found:
             return text.read_text_table(path, request)
         if path.suffix.lower() in (".csv", ".tsv"):
             return read_table(path, request)
-        what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
-            "a folder of class folders or a CSV of path and label is"
+        what = f"unpack it first: !python -m zipfile -e {path.name!r} photos" if path.suffix.lower() == ".zip" else (
+            "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".tar", ".7z")
+            else "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
         raise DataError(f"{printable(name)!r} cannot be read as data; {what}")
+    if re.match(r"\w+://", name):
+        raise DataError(
+            f"{printable(name)!r} is an address, and nothing is downloaded; name a folder on this machine"
+        )
     hint = did_you_mean(name, SOURCES) or _beside(path)
     raise DataError(
         f"no data {printable(name)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
@@ -155,10 +174,11 @@ def _find_path(name: str, request: SourceRequest) -> Found:
 def _beside(path: Path) -> str:
     """The nearest name in the folder where the path should have been."""
     try:
-        names = {printable(str(path.with_name(name))): None for name in os.listdir(path.parent)}
+        names = [printable(name) for name in os.listdir(path.parent) if not is_hidden(name)]
     except OSError:
         return ""
-    return did_you_mean(printable(str(path)), names)
+    near = nearest(printable(path.name), names)  # the names alone: a long folder would make all of them near
+    return f"; did you mean {printable(str(path.with_name(near)))!r}?" if near else ""
 
 
 def _name(source: object) -> str:

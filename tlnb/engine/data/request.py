@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from tlnb.engine.core.arguments import number_between, path_of, whole_number
+from tlnb.engine.core.arguments import number_between, others_code, path_of, shown, whole_number
 from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.images.scale import PixelScale
@@ -124,7 +124,11 @@ class SourceRequest:
             "folder": lambda value: os.fspath(path_of(value, DataError)),
             "test": _test, "groups": _entries, "time": _entries, "window": _seconds,
         }  # fmt: skip
-        made = cls(**{n: plain[n](v) if n in plain and v is not None else v for n, v in options.items()})
+        for name, value in options.items():
+            if name in plain and value is not None:
+                with others_code(value, DataError):
+                    options[name] = plain[name](value)
+        made = cls(**options)
         made._check()
         return made
 
@@ -143,14 +147,17 @@ class SourceRequest:
             ("--balance", self.balance, BALANCES),
             ("--target", self.target, TARGETS),
         ):
-            if word is not None and word not in words:
+            if word is not None and (not isinstance(word, str) or word not in words):
                 raise DataError(
-                    f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(str(word), words)}"
+                    f"{option} takes {', '.join(words)}, not {shown(word)}{did_you_mean(word, words)}"
                 )
         for name in ("path", "split", "delimiter", "suffix", "score"):
             word = getattr(self, name)
             if word is not None and (not isinstance(word, str) or not word):
-                raise DataError(f"--{name} takes a word, not {word!r}")
+                raise DataError(f"--{name} takes a word, not {shown(word)}")
+        for name in ("strict", "links"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise DataError(f"--{name} is True or False, not {shown(getattr(self, name))}")
         check_augment(self.augment)
         if self.size is not None:
             _check_size(self.size)
@@ -187,7 +194,7 @@ class SourceRequest:
             numbers = []
         low, white = (0.0, numbers[0]) if len(numbers) == 1 else numbers if len(numbers) == 2 else (0.0, 0.0)
         if not (isfinite(low) and isfinite(white) and low < white):
-            raise DataError(f"--range takes black and white, such as 0,4095, not {self.range!r}")
+            raise DataError(f"--range takes black and white, such as 0,4095, not {shown(self.range)}")
         return low, white
 
     @property
@@ -201,7 +208,7 @@ class SourceRequest:
             return ()
         parts = [part.strip() for part in self.bands.split(",")]
         if not all(part.isdecimal() and 0 < int(part) <= 1 << 12 for part in parts) or len(parts) > 1 << 10:
-            raise DataError(f"--bands takes numbers from 1 up, such as 4,3,2, not {self.bands!r}")
+            raise DataError(f"--bands takes numbers from 1 up, such as 4,3,2, not {shown(self.bands)}")
         return tuple(map(int, parts))
 
     @property
@@ -261,13 +268,13 @@ def _test(value: object) -> str | None:
     """A share as text, or the word for the source's own part."""
     if value is False:
         return None
-    if value is True or value == OWN:
+    if value is True or (isinstance(value, str) and value == OWN):
         return OWN
     try:
         share = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise DataError(
-            f"--test takes a share between 0 and 1, or nothing for the source's own test part, not {value!r}"
+            f"--test takes a share between 0 and 1, or nothing for the source's own test part, not {shown(value)}"
         ) from None
     number_between(share, "--test", 0, 1, DataError)
     return f"{share:.15g}"
@@ -293,7 +300,7 @@ def _joined(value: object, option: str = "--label") -> str:
             raise DataError(f"{option} takes the name of a column, or several joined by commas")
         return value
     if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{option} takes the name of a column, or several, not {value!r}")
+        raise DataError(f"{option} takes the name of a column, or several, not {shown(value)}")
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(value)
     return text.getvalue()
@@ -305,8 +312,8 @@ def _numbers(value: object) -> str:
     if isinstance(value, int | float | np.number):
         return f"{value:.15g}"
     if isinstance(value, list | tuple | np.ndarray):
-        return ",".join(map(str, value))
-    return str(value)
+        return ",".join(part if isinstance(part, str) else shown(part) for part in value)
+    return value if isinstance(value, str) else shown(value)
 
 
 def _seconds(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -57,11 +58,12 @@ def count_pieces(samples: int, most: int) -> int:
     return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
-def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+def shares(task: Task | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
     """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
 
     Args:
-        task: what is learned; with class weights a sample counts by the weight of its class.
+        task: what is learned; with class weights a sample counts by the weight of its class. None to count each
+            sample alike.
         targets: of all samples.
         pieces: indices of the samples in each piece.
     """
@@ -129,7 +131,12 @@ class Answers:
 
 
 def measure(
-    model: nn.Module, samples: Samples, task: Task, device: torch.device | str = "cpu"
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    device: torch.device | str = "cpu",
+    *,
+    tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[float, float]:
     """Mean loss and the task's figure, in test mode; the modes of the model are put back.
 
@@ -138,11 +145,17 @@ def measure(
         samples: what it is measured on.
         task: loss and figure.
         device: where the model is.
+        tick: called as ``tick(done, total)`` in samples, before each batch; what it raises ends the work.
     """
+    done = itertools.count()
+
+    def on_batch() -> None:
+        tick(min(next(done) * BATCH, len(samples)), len(samples))
+
     modes = [(module, module.training) for module in model.modules()]
     try:
         set_training(model, False)
-        return loss_and_figure(model, samples, task, torch.device(device), BATCH)
+        return loss_and_figure(model, samples, task, torch.device(device), BATCH, on_batch=on_batch)
     finally:
         for module, training in modes:
             module.training = training

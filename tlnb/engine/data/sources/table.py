@@ -1,4 +1,4 @@
-"""A CSV or TSV of path and label."""
+"""A CSV or TSV of path and label, or a DataFrame of these."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
 from tlnb.engine.data.sources.found import Found
-from tlnb.engine.data.sources.labels import are_numbers, encode
+from tlnb.engine.data.sources.labels import are_numbers, encode, is_missing
 from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
 from tlnb.errors import DataError
@@ -41,12 +42,46 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     Raises:
         DataError: no such columns, or no usable file.
     """
-    shown = repr(printable(file.name))
-    resolver = Resolver(file.parent, request)
-    rows = _rows(file)
-    if not rows or len(rows[0]) < 2:
+    return _from_rows(_rows(file), Resolver(file.parent, request), request, repr(printable(file.name)))
+
+
+def is_frame(source: object) -> bool:
+    """Whether this is a DataFrame, of pandas or another library: columns by name, and rows."""
+    return not isinstance(source, type) and all(
+        hasattr(source, name) for name in ("columns", "shape", "to_dict")
+    )
+
+
+def read_frame(frame: Any, request: SourceRequest) -> Found:
+    """The same for a DataFrame; paths are relative to the working directory, or to ``request.folder``.
+
+    Raises:
+        DataError: no such columns, or no usable picture.
+    """
+    names = [str(name) for name in frame.columns]
+    cells = [
+        ["" if is_missing(cell) else str(cell).strip() for cell in frame[name]] for name in frame.columns
+    ]
+    rows = [names, *(list(row) for row in zip(*cells, strict=True))]
+    shown = f"the {type(frame).__name__}"
+    try:
+        return _from_rows(rows, Resolver(Path.cwd(), request), request, shown, header=True)
+    except DataError as error:
+        if request.path is not None or not all(map(are_numbers, cells)):
+            raise
+        raise DataError(
+            f"{shown} holds numbers and no pictures; give inputs and targets as (X, y): "
+            f"(df.drop(columns={names[-1]!r}), df[{names[-1]!r}])"
+        ) from error
+
+
+def _from_rows(
+    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, *, header: bool = False
+) -> Found:
+    """Pictures and labels from the cells of a table; ``header`` where the first row is known to name the columns."""
+    if len(rows) < 1 or len(rows[0]) < 2 or (header and len(rows) < 2):
         raise DataError(f"{shown} needs two columns or more: path and label")
-    sheet = _sheet(rows, resolver, request, shown)
+    sheet = _sheet(rows, resolver, request, shown, header)
     problems: list[Problem] = []
     names: dict[int, str] = {}
     joined = len(sheet.labels[0]) > 1 or request.target == LABELS
@@ -116,14 +151,16 @@ def _separator(lines: Sequence[str]) -> str:
     return best
 
 
-def _sheet(rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str) -> Sheet:
+def _sheet(
+    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, named: bool
+) -> Sheet:
     width = len(rows[0])
     for line, row in enumerate(rows, start=1):
         if len(row) != width:
             raise DataError(f"{shown}: row {line} has {len(row)} cells, not {width}")
     _look(rows[1:], resolver)
     bases = resolver.bases
-    header = rows[0] if _is_header(rows, resolver) else None
+    header = rows[0] if named or _is_header(rows, resolver) else None
     body = rows[1:] if header else rows
     if not body:
         raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")

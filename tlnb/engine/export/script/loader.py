@@ -107,7 +107,7 @@ def judge(model, {inputs}, sure=0.9, false_alarms=0.05):
     ``false_alarms`` of samples of the classes is taken for none of them.
     """
     known = load_file(HERE / {file})
-    features, scores = watched(model, READS, lambda x: scores_of(model, x), {inputs})
+    features, scores = watched(model, READS, lambda: scores_of(model, {inputs}))
     if bound_of(known["margins"], sure) == -math.inf:
         raise ValueError(f"there were too few validation samples to be {{100 * sure:g}} % sure")
     member, order = sets_of(scores, known["margins"], sure), (-scores).argsort(dim=1, stable=True)
