@@ -50,8 +50,8 @@ LOAD = Command(
             word_or_object(
                 "the name of a model, a file of weights or $name", "MODEL", source="models", files=True
             ),
-            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, a file of "
-            "weights, or a variable with an nn.Module",
+            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, hf/OWNER/NAME or a "
+            "folder with a config.json (Hugging Face), a file of weights, or a variable with an nn.Module",
         ),
     ),
     options=(
@@ -74,6 +74,18 @@ LOAD = Command(
             "guessed, then told by the data",
         ),
         Option(
+            "revision",
+            text("a branch, a tag or a commit", "REVISION"),
+            "of a network of the Hub: which version",
+            "its main branch",
+        ),
+        Option(
+            "tokenizer",
+            word_or_object("a tokenizer.json, its folder, or $name", "TOKENIZER", files=True),
+            "for a variable: what cuts its texts into tokens",
+            "the one in the folder that it was loaded from",
+        ),
+        Option(
             "layers-from",
             _LAYERS,
             "these layers keep their weights; all others get He normal weights and zero biases",
@@ -90,6 +102,10 @@ fit is listed, and a head of another size is built to the file's size.""",
         ('%tl_load resnet18 --weights "my files/resnet18.pth"', "weights from a file"),
         ("%tl_load best.pth", "the same, the architecture found by the file's names and shapes"),
         ("%tl_load timm/convnext_atto", "a network of timm (pip install 'tlnb[timm]')"),
+        (
+            "%tl_load hf/sentence-transformers/all-MiniLM-L6-v2",
+            "a network of the Hub (pip install 'tlnb[hf]')",
+        ),
         ("%tl_load $net --input 1,28,28", "your own module"),
         ("%tl_load convnet5 --layers-from 0:5", "the five convolutions; the linear layers are new"),
     ),
@@ -103,13 +119,13 @@ DATA = Command(
         Argument(
             "source",
             word_or_object(
-                "digits, glyphs, a folder, a CSV, torchvision/NAME or $name",
+                "digits, glyphs, a folder, a table, torchvision/NAME or $name",
                 "SOURCE",
                 source="data",
                 files=True,
             ),
-            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a CSV, "
-            "torchvision/NAME or $name; nothing for the data that is named",
+            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a table (CSV, TSV; of texts "
+            "also JSONL, Parquet), torchvision/NAME or $name; nothing for the data that is named",
             required=False,
         ),
     ),
@@ -139,6 +155,18 @@ DATA = Command(
             word_or_object("the name of a column, or several joined by commas", "COLUMN[,COLUMN]"),
             "column of a table with the label, or several columns of labels or values",
             "told by the columns' names",
+        ),
+        Option(
+            "text",
+            word_or_object("the name of a column, or two joined by commas", "COLUMN[,COLUMN]"),
+            "column of a table with the texts, or two for pairs of sentences",
+            "told by the columns' names",
+        ),
+        Option(
+            "length",
+            whole(1),
+            "tokens of the longest text; what is longer is cut at its end",
+            "the 99th percentile of the training texts",
         ),
         Option(
             "path",
@@ -238,6 +266,8 @@ are never on two sides.""",
         ("%tl_data scans.csv --groups patient --test 0.2", "each patient on one side"),
         ("%tl_data scans --score auroc", "the best epoch is that with the largest area under the ROC curve"),
         ("%tl_data birds --test --groups parent", "the folder's own test part"),
+        ("%tl_data reviews.csv --text review --label stars", "texts with their labels"),
+        ("%tl_data pairs.jsonl --text premise,hypothesis --label label", "pairs of sentences"),
         ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )

@@ -15,16 +15,17 @@ from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
-from tlnb.engine.data.samples import PictureSamples
 from tlnb.engine.data.sealed import seen
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export import export as exports
 from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
-from tlnb.engine.export.deployed import Deployed, about, judgement, raw_inputs
+from tlnb.engine.export.deployed import TOKENIZER, about, deployed, judgement, raw_inputs
 from tlnb.engine.export.script import loader
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.loader import loader_code
@@ -139,14 +140,22 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
             "the weights from before the first stage are not known, since the session was resumed"
         )
     with torch.random.fork_rng():
-        fresh = models.load_model(loaded.name, weights=_weights_word(loaded))
+        fresh = models.load_model(loaded.name, weights=_weights_word(loaded), revision=_revision(loaded))
     return {name: tensor.contiguous() for name, tensor in tensors_of(fresh.model).items()}
+
+
+def _revision(loaded: LoadedModel) -> str | None:
+    """The commit of a network of the Hub."""
+    known = loaded.recipe is not None and loaded.weights.startswith("commit ")
+    return loaded.weights.removeprefix("commit ") if known else None
 
 
 def _weights_word(loaded: LoadedModel) -> str | None:
     """What has to be said to get the weights of the start again."""
     if loaded.weights == RANDOM:
         return models.NO_WEIGHTS
+    if loaded.recipe is not None:
+        return None
     if loaded.name == models.CONVNET5 and not Path(loaded.weights).is_file():
         return None
     return loaded.weights.removesuffix(" (timm)")
@@ -172,11 +181,11 @@ def export(
     view.need_ready()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
-    preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
+    tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = Deployed(duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
+    network = deployed(duplicate(loaded.model), samples, data.task, inputs).at_rest()
     with torch.no_grad():
-        answers = network(inputs)
+        answers = call(network, inputs)
     sure, missing = _sure(learned)
     facts = about(loaded, data, samples, __version__) | {"sure": None if sure is None else sure.told()}
     plain = target.suffix == ".safetensors"
@@ -186,12 +195,17 @@ def export(
         beside.append(target.with_name(loader.beside(target.name)))
         judged = judgement(sure, network, inputs, data.task)
     own_files.check([target, *beside], beside[0], own_files.CARD)
+    if tokenizer is not None:
+        _check_tokenizer(target.with_name(TOKENIZER), tokenizer)
+        beside.append(target.with_name(TOKENIZER))
     files = [target.name, *(file.name for file in beside[1:])]
     code = loader_code(loaded, data.classes, samples, data.task, target.name, sure) if plain else ""
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
             exports.write(written, network, inputs, facts)
+            if tokenizer is not None:
+                (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
             if plain:
                 written.with_suffix(".py").write_text(code, encoding="utf-8")
             if judged is not None and sure is not None:
@@ -218,6 +232,20 @@ def _sure(learned: Callable[[], Sure]) -> tuple[Sure | None, str]:
         return learned(), ""
     except DataError as trouble:
         return None, f"without what sure answers need: {trouble}"
+
+
+def _check_tokenizer(path: Path, content: str) -> None:
+    """See that no other tokenizer would be written over.
+
+    Raises:
+        ExportError: one is there.
+    """
+    try:
+        same = not path.exists() or path.read_text(encoding="utf-8") == content
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        raise ExportError(f"{printable(str(path))} is there and is of another network; take another folder")
 
 
 def _is(data: Data, told: dict[str, Any]) -> bool:

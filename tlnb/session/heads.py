@@ -15,15 +15,17 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import Texts
+from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
 from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.passes import measure
-from tlnb.errors import CheckpointError, ModelError, TlnbError, did_you_mean
+from tlnb.errors import CheckpointError, DataError, ModelError, TlnbError, did_you_mean
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
@@ -31,6 +33,7 @@ from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import looked_before
 from tlnb.session.tools import Tools
 
+_COUNTED = 20_000  # texts whose lengths are counted to say how many are cut
 _STARTS = {
     "zero": "starting at zero",
     "he": "He normal weights, zero biases",
@@ -228,8 +231,9 @@ class Heads:
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
         samples = source.samples(preprocess, self._tools.say)
-        if loaded.own:
+        if loaded.own or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
+        self._say_length(source, samples)
         self._see(change, samples[0])
         device = next(loaded.model.parameters()).device
         few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
@@ -239,6 +243,18 @@ class Heads:
             self._tools.say(line)
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
+
+    def _say_length(self, source: Data, samples: tuple[Samples, Samples]) -> None:
+        """How long a text may be, where the data told, and how many are longer."""
+        train = samples[0]
+        if source.length is not None or not isinstance(train, TextSamples):
+            return
+        length = train.preprocess.length
+        cut = int((train.preprocess.lengths(train.texts[:_COUNTED]) > length).sum())
+        longer = f", {cut} of them longer" if cut else ""
+        self._tools.say(
+            f"texts of up to {length} tokens, the 99th percentile of the training texts{longer} (--length N changes it)"
+        )
 
     def drop_data(self, change: Change) -> Lines:
         """Name no data any more; the network and its heads stay.
@@ -296,13 +312,27 @@ class Heads:
             self._new_head(change, "linear", source, _name_for(state, source))
 
 
-def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
-    """What the pictures of this data have to look like for this network."""
-    return preprocess_at(loaded, source.size, source.train)
+def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
+    """What the pictures of this data have to look like for this network, or how its texts are cut.
+
+    Raises:
+        DataError: an option that means nothing for what the network takes.
+    """
+    if source.length is not None and not isinstance(loaded.preprocess, TextPreprocess):
+        raise DataError("--length is for texts, and the network takes none")
+    return preprocess_at(loaded, source.size, source.train, source.length)
 
 
-def preprocess_at(loaded: LoadedModel, size: int | None, samples: Collection) -> Preprocess:
-    """The same, for samples of which a side may be asked for, in pixels."""
+def preprocess_at(
+    loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
+) -> AnyPreprocess:
+    """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
+    if isinstance(loaded.preprocess, TextPreprocess):
+        if length is not None:
+            return loaded.preprocess.at_length(length)
+        if isinstance(samples, Texts):
+            return loaded.preprocess.at_length(loaded.preprocess.usual_length(samples.all()))
+        return loaded.preprocess
     if size is not None:
         return loaded.preprocess.at(size)
     images = getattr(samples, "images", None)

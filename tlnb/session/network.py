@@ -34,12 +34,13 @@ class Network:
     # ---------------------------------------------------------------- loading
 
     def read(
-        self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None
-    ) -> LoadedModel:
+        self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None,
+        revision: str | None = None, tokenizer: object = None,
+    ) -> LoadedModel:  # fmt: skip
         """Read a network; nothing of the session changes, nor of a module of the user's.
 
         Args:
-            model, weights, arch, shape: see ``Session.load``.
+            model, weights, arch, shape, revision, tokenizer: see ``Session.load``.
 
         Raises:
             ModelError, WeightsError: it cannot be used.
@@ -51,13 +52,19 @@ class Network:
                 raise ModelError(
                     "--input is for a module of your own ($name); the input of a named one is known"
                 )
-            return models.load_model(model, weights=weights, arch=arch, say=self._tools.say)
-        for option, value in (("--weights", weights), ("--arch", arch)):
+            if tokenizer is not None:
+                raise ModelError(
+                    "--tokenizer is for a module of your own ($net); a named network has its own"
+                )
+            return models.load_model(
+                model, weights=weights, arch=arch, revision=revision, say=self._tools.say
+            )
+        for option, value in (("--weights", weights), ("--arch", arch), ("--revision", revision)):
             if value is not None:
                 raise ModelError(
                     f"{option} is for a network that is loaded by name; a module has its weights"
                 )
-        return own_model.adopt(model, _shape(shape))
+        return own_model.adopt(model, _shape(shape), tokenizer=tokenizer)
 
     def take(self, change: Change, loaded: LoadedModel, layers_from: object) -> None:
         """Begin anew with a network; what was named as data stays, and is still to be fitted to it.

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 import torch
 
 from tlnb.engine.core.arguments import number_between, whole_number
-from tlnb.engine.data.grid import PictureGrid, picture_grid
-from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
@@ -68,12 +70,14 @@ def panel(view: SessionView) -> PanelCard:
     return PanelCard(str(view.loaded or ""), str(view.data or ""), view.state.frozen_indexes)
 
 
-def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
-    """Training pictures as the network sees them; see ``Session.show_batch``."""
+def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid | TextTable:
+    """Training pictures or texts as the network sees them; see ``Session.show_batch``."""
     view.need_model()
     source = view.need_data()
     if view.samples is None:
         raise DataError("the data is not fitted to the network yet")
+    if isinstance(view.samples[0], TextSamples):
+        return text_table(source, view.samples[0], count, epoch)
     return picture_grid(source, view.samples[0], count, epoch)
 
 
@@ -107,7 +111,7 @@ def predict(
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
-    preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: AnyPreprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
     return predict_with(predictor, source, views=views, sure=sure, false_alarms=false_alarms)

@@ -31,6 +31,7 @@ from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
+from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
@@ -281,23 +282,27 @@ class Session(traitlets.HasTraits):
         arch: str | None = None,
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
+        revision: str | None = None,
+        tokenizer: object = None,
     ) -> LoadedModel:
         """Load a trained network; the session starts anew with it, the data stays.
 
         Args:
-            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
-                weights, or an ``nn.Module``.
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, ``hf/OWNER/NAME``, a
+                folder with a ``config.json``, a file of weights, or an ``nn.Module``.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
             arch: for a file, its architecture; None to find it by names and shapes.
             input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
             layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
                 biases. None keeps all.
+            revision: of a network of the Hub: a branch, tag or commit; None for its main branch.
+            tokenizer: for a module that takes texts: a ``tokenizer.json``, its folder, or a fast tokenizer.
 
         Raises:
             ModelError, WeightsError, AddressError: nothing has changed then.
         """
         with self._call():
-            loaded = self._network.read(model, weights, arch, input)
+            loaded = self._network.read(model, weights, arch, input, revision, tokenizer)
             with self._store.change() as change:
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
@@ -308,12 +313,13 @@ class Session(traitlets.HasTraits):
     @takes_request
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid | Lines:
+    ) -> loading.Data | PictureGrid | TextTable | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
-                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                a table of texts (CSV, TSV, JSONL, Parquet), a folder of .txt files, ``torchvision/NAME``, or an object:
+                (X, y) of tensors, arrays or strings, a Dataset, a DataLoader, a Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
                 ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
@@ -351,8 +357,8 @@ class Session(traitlets.HasTraits):
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
 
-    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
-        """Training pictures as the network sees them, augmentation included.
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
+        """Training pictures as the network sees them, augmentation included; or texts, and how they are cut.
 
         Args:
             count: how many.
@@ -360,7 +366,7 @@ class Session(traitlets.HasTraits):
 
         Raises:
             NotReady: no model or no data yet.
-            DataError: the data holds no pictures.
+            DataError: the data holds no pictures or texts.
         """
         return reports.show_batch(self.view, count, epoch)
 

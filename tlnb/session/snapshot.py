@@ -247,7 +247,7 @@ _ASKED = {
 
 
 _MORE_ASKED = {
-    f.name: flag if isinstance(f.default, bool) else text
+    f.name: flag if isinstance(f.default, bool) else (lambda n: whole(n, 1)) if f.name == "length" else text
     for f in fields(SourceRequest)
     if f.name not in _ASKED and f.name != "progress"
 }

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import item_digest
+from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
+from tlnb.engine.data.joined import joined, portion
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, TensorReader
-from tlnb.engine.data.samples import CollatedSamples, ImageSamples, Pipeline, Samples, TensorSamples
+from tlnb.engine.data.samples import (
+    CollatedSamples,
+    ImageSamples,
+    Pipeline,
+    Samples,
+    TensorSamples,
+    with_targets,
+)
+from tlnb.errors import DataError
 
 OnBroken = Callable[[str, str], None]
 
@@ -29,10 +40,12 @@ class Collection(ABC):
     Attributes:
         targets: int64 of shape (N,) for classes; float32 of shape (N, outputs) otherwise.
         same_twice: whether a sample is the same whenever it is asked for.
+        equal: what samples of the same digest are to each other, in words.
     """
 
     targets: Tensor
     same_twice: bool = True
+    equal: str = "byte-equal"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -42,12 +55,15 @@ class Collection(ABC):
         """These samples only, in this order; an index may stand there twice."""
 
     @abstractmethod
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Samples at the size and in the colours that the network takes.
 
         Args:
             preprocess: of the network.
             on_broken: told name and reason where a picture turns out broken later.
+
+        Raises:
+            DataError: the network takes something else.
         """
 
     def digests(self) -> list[bytes | None] | None:
@@ -78,8 +94,9 @@ class Pictures(Collection):
         """These images only."""
         return Pictures(self.images[indices], self.targets[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Fitted at once where that takes little memory, batch by batch otherwise."""
+        _check_pictures(preprocess)
         size = len(self) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
         if size * self.images.element_size() > picture_budget():
             return DecodedSamples(
@@ -117,8 +134,9 @@ class ReadPictures(Collection):
         """These pictures only."""
         return ReadPictures(self.reader, self.targets[indices], self.rows[indices], self.known)
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Decoded when they are first needed."""
+        _check_pictures(preprocess)
         return DecodedSamples(self.reader, self.rows, self.targets, preprocess, on_broken=on_broken)
 
     def digests(self) -> list[bytes | None] | None:
@@ -140,27 +158,35 @@ class ReadPictures(Collection):
         return self.reader.path(int(self.rows[index])) if isinstance(self.reader, FileReader) else None
 
 
+def _check_pictures(preprocess: object) -> None:
+    if not isinstance(preprocess, Preprocess):
+        raise DataError("the data holds pictures, and the network takes texts")
+
+
 class Rows(Collection):
     """Inputs in memory, just as the network takes them.
 
     Args:
-        inputs: shape (N, ...), any dtype.
+        inputs: shape (N, ...), any dtype; or a tree of such.
         targets: of shape (N,) or (N, outputs).
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor):
+    def __init__(self, inputs: Batch, targets: Tensor):
         self.inputs, self.targets = inputs, targets
 
     def subset(self, indices: Tensor) -> Rows:
         """These rows only."""
         return Rows(self.inputs[indices], self.targets[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """As they are."""
         return TensorSamples(self.inputs, self.targets)
 
     def digests(self) -> list[bytes | None]:
         """Over the bytes of each row."""
+        if isinstance(self.inputs, Tree):
+            parts = [_row_digests(part) for part in self.inputs.values()]
+            return [b"".join(part or b"" for part in row) for row in zip(*parts, strict=True)]
         return _row_digests(self.inputs)
 
 
@@ -182,13 +208,70 @@ class Items(Collection):
         """These items only."""
         return Items(self.pipeline, self.targets[indices], self.rows[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Asked for and collated batch by batch."""
         return CollatedSamples(self.pipeline, self.rows, self.targets)
 
     def digest_of(self, index: int) -> bytes | None:
         """Of an item's input."""
         return item_digest(lambda: self.pipeline.item(int(self.rows[index]))[0])
+
+
+class Several(Collection):
+    """Collections in a row, such as the parts that a source has: samples are numbered through.
+
+    Args:
+        parts: of one form of input, and with targets of one meaning.
+        rows: number of each sample; None for all in order.
+    """
+
+    def __init__(self, parts: Sequence[Collection], rows: Tensor | None = None):
+        self.parts = tuple(parts)
+        ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+        self.rows = torch.arange(int(ends[-1])) if rows is None else rows
+        self.targets = torch.cat([part.targets for part in parts])[self.rows]
+        self.same_twice = all(part.same_twice for part in parts)
+
+    def subset(self, indices: Tensor) -> Collection:
+        """These samples only; those of one part alone are of that part's own kind."""
+        rows = self.rows[indices]
+        of = self._part_of(rows)
+        if len(rows) and bool((of == of[0]).all()):
+            found = self.parts[int(of[0])].subset(rows - self._starts[of[0]])
+        else:
+            found = Several(self.parts, rows)
+        found.targets = self.targets[indices]
+        return found
+
+    def _part_of(self, rows: Tensor) -> Tensor:
+        return torch.searchsorted(self._starts, rows, right=True) - 1
+
+    def _at(self, index: int) -> tuple[Collection, int]:
+        row = self.rows[index]
+        part = self._part_of(row)
+        return self.parts[int(part)], int(row - self._starts[part])
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Each part fitted by itself."""
+        made = joined([part.prepare(preprocess, on_broken) for part in self.parts])
+        return with_targets(portion(made, self.rows), self.targets)
+
+    def digests(self) -> list[bytes | None] | None:
+        """Of all parts; None where one of them does not know."""
+        known = [part.digests() for part in self.parts]
+        every = [digest for digests in known if digests is not None for digest in digests]
+        return None if None in known else [every[row] for row in self.rows.tolist()]
+
+    def digest_of(self, index: int) -> bytes | None:
+        """A digest of one sample."""
+        part, place = self._at(index)
+        return part.digest_of(place)
+
+    def name(self, index: int) -> str:
+        """What the part calls it."""
+        part, place = self._at(index)
+        return part.name(place)
 
 
 def _row_digests(tensor: Tensor) -> list[bytes | None]:

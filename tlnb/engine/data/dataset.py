@@ -21,10 +21,10 @@ from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.places import Places
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Sealed
 from tlnb.engine.data.split import repeated_to_balance
+from tlnb.engine.data.tokens import AnyPreprocess
 
 SHOWN = 12  # problems in the text; the page has them all
 UNEVEN = 3.0  # from this ratio of the largest class to the smallest on, it is said
@@ -52,6 +52,7 @@ class Data:
         test: samples under seal, which ``Session.test`` alone reads; None for none.
         split: places of the samples of each part in the source; None where it has parts of its own that are apart.
         units: number of the group of each sample in the source, (N,); None where each stands alone.
+        length: tokens of the longest text; None for what most of the training texts have.
         groups: of the samples of the source that stay together, for folds; None for none.
         times: of the samples of the source, for folds; None where they are in no order.
     """
@@ -73,11 +74,12 @@ class Data:
     test: Sealed | None = None
     split: Places | None = None
     units: np.ndarray | None = field(default=None, repr=False)
+    length: int | None = None
     groups: Groups | None = field(default=None, repr=False)
     times: Times | None = field(default=None, repr=False)
 
     def samples(
-        self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
+        self, preprocess: AnyPreprocess, say: Callable[[str], None] = lambda text: None
     ) -> tuple[Samples, Samples]:
         """Training samples, balanced and augmented, and validation samples, fitted to a network.
 

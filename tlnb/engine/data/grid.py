@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, printable
 from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.core.seeds import batches
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:
@@ -80,6 +82,30 @@ class PictureGrid:
         picture = base64.b64encode(self._repr_png_()).decode()
         titles = escape(", ".join(self.titles))
         return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">'
+
+
+def text_table(data: Data, samples: TextSamples, count: int = 12, epoch: int = 0) -> TextTable:
+    """Training texts as an epoch would see them, and what of them is cut off.
+
+    Args:
+        data: the data set.
+        samples: its training samples, fitted to the network.
+        count: how many texts.
+        epoch: whose order is shown.
+    """
+    if count < 1:
+        raise DataError(f"a table needs one text or more, not {count}")
+    indices = torch.cat(batches(len(samples), len(samples), data.seed, 1, epoch))[:count]
+    preprocess, chosen = samples.preprocess, indices.tolist()
+    shown = [preprocess.tokens(samples.texts[number]) for number in chosen]
+    rows = [
+        (printable(title), list(map(printable, seen)), list(map(printable, cut)))
+        for title, (seen, cut) in zip(titles(data, samples.targets[indices]), shown, strict=True)
+    ]
+    cut = sum(bool(gone) for _, _, gone in rows)
+    what = f"; {cut} of these are longer, and cut at ✂" if cut else ""
+    head = f"{len(rows)} of {len(samples):,} training texts of {data.name}, up to {preprocess.length} tokens{what}"
+    return TextTable(rows, head)
 
 
 def picture_grid(data: Data, samples: Samples, count: int = 12, epoch: int = 0) -> PictureGrid:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
 from tlnb.engine.data.samples import ChosenSamples, PictureSamples, Samples
+from tlnb.engine.data.text_samples import TextSamples
 
 
 class JoinedSamples(Samples):
@@ -122,6 +123,10 @@ def joined(parts: Sequence[Samples]) -> Samples:
     """Several sets in a row; a single one as it is."""
     if len(parts) == 1:
         return parts[0]
+    texts = [part for part in parts if isinstance(part, TextSamples)]
+    if len(texts) == len(parts):
+        every = [text for part in texts for text in part.texts]
+        return TextSamples(every, torch.cat([part.targets for part in texts]), texts[0].preprocess)
     pictures = [part for part in parts if isinstance(part, PictureSamples)]
     return JoinedPictures(pictures) if len(pictures) == len(parts) else JoinedSamples(parts)
 

@@ -15,12 +15,12 @@ from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.balance import class_weights, label_weights
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
-from tlnb.engine.data.sources import hugging_face, named, objects
+from tlnb.engine.data.sources import hugging_face, named, objects, text
 from tlnb.engine.data.sources.folder import read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
@@ -44,9 +44,9 @@ def load_data(
     """Read a data set and split it.
 
     Args:
-        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label,
-            ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
-            data set, or a pair (train, valid) of such.
+        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label, a table of texts
+            (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of tensors, arrays or texts (X, y), a Dataset, a
+            DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
         features: those of a network, by which near duplicates are told; None where there is none.
@@ -86,7 +86,7 @@ def load_data(
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
-        parts.groups, parts.times,
+        request.length, parts.groups, parts.times,
     )  # fmt: skip
 
 
@@ -107,27 +107,35 @@ def _find(source: object, request: SourceRequest) -> Found:
         return named.read(source, request)
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source), request)
+    if hugging_face.is_one(source) and text.is_text_set(source, request):
+        return text.read_text_set(source, request)
     if hugging_face.is_one(source):
         return hugging_face.read(source, request)
     return objects.read(source, request)
 
 
-def _find_path(text: str, request: SourceRequest) -> Found:
-    if not text.strip():
+def _find_path(name: str, request: SourceRequest) -> Found:
+    if not name.strip():
         raise DataError("no source is named; such as: %tl_data digits")
-    path = path_of(text, DataError)
+    path = path_of(name, DataError)
     if path.is_dir():
+        if text.tables_in(path) and (request.text is not None or not text.holds_pictures(path)):
+            return text.read_text_tables(path, request)
+        if text.holds_texts(path, request):
+            return text.read_text_folder(path, request)
         return read_folder(path, request)
     if path.is_file():
+        if text.is_text_table(path, request):
+            return text.read_text_table(path, request)
         if path.suffix.lower() in (".csv", ".tsv"):
             return read_table(path, request)
         what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
             "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
-        raise DataError(f"{printable(text)!r} cannot be read as data; {what}")
-    hint = did_you_mean(text, SOURCES) or _beside(path)
+        raise DataError(f"{printable(name)!r} cannot be read as data; {what}")
+    hint = did_you_mean(name, SOURCES) or _beside(path)
     raise DataError(
-        f"no data {printable(text)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
+        f"no data {printable(name)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
         "a CSV or $name"
     )
 
@@ -164,7 +172,8 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
 def _parts(found: Found, request: SourceRequest) -> Parts:
     if found.valid is not None:
         found.notes += leaks(found.train, found.valid)
-        own = None if found.own is None else Places.of(found.own)
+        whole = found.own is not None and not isinstance(found.everything, Several)
+        own = Places.of(found.own) if whole and found.own is not None else None
         return Parts(found.train, found.valid, places=own)
     digests = found.train.digests()
     rows = split(found.train.targets, request.valid, request.seed, digests=digests, classes=found.classes)

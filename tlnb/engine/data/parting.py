@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.data.chronology import Times, times_by
-from tlnb.engine.data.collections import Collection, Pictures, ReadPictures
+from tlnb.engine.data.collections import Collection, Pictures, ReadPictures, Several
 from tlnb.engine.data.groups import NEAR, Groups, groups_by
 from tlnb.engine.data.near import TIES, from_ties, near_features, near_pictures, ties_of
 from tlnb.engine.data.partition import TEST, partition
@@ -74,12 +75,13 @@ def parted(found: Found, request: SourceRequest, features: FeaturesOf | None = N
     if request.test == OWN and not held_out:
         raise DataError("--test: this source has no test part of its own; --test 0.2 sets a share aside")
     share = None if request.test in (None, OWN) else float(request.test)
-    count, told = len(everything), request.groups
+    count, told = len(everything), _of_used(request.groups, found)
     near, tied, said = _near(everything, told, features)
     groups = None
     if told is not None and near is None:
         groups = groups_by(told, count, columns=found.columns, paths=found.paths)
-    times = None if request.time is None else times_by(request.time, count, found.columns)
+    when = _of_used(request.time, found)
+    times = None if when is None else times_by(when, count, found.columns)
     made = partition(
         everything.targets, valid=request.valid, test=share, seed=request.seed, digests=everything.digests(),
         groups=groups, near=near, times=times, own=own, classes=found.classes,
@@ -93,6 +95,13 @@ def parted(found: Found, request: SourceRequest, features: FeaturesOf | None = N
     together = groups or near
     units = made.units if together is not None else None
     return Parts(train, valid, sealed, places, units, together, times, tied, (*made.notes, *said))
+
+
+def _of_used(told: Any, found: Found) -> Any:
+    """An array with an entry for each sample of the source, without those that are not used."""
+    if found.used is None or not isinstance(told, tuple) or len(told) <= int(found.used.max()):
+        return told
+    return tuple(told[place] for place in found.used.tolist())
 
 
 def _near(
@@ -112,7 +121,7 @@ def _near(
     try:
         found = near_features(features(samples))
     except DataError as trouble:
-        if not isinstance(samples, Pictures | ReadPictures):
+        if not isinstance(samples, Pictures | ReadPictures | Several):
             raise
         why = str(trouble).removeprefix("--groups near: ").partition(",")[0]
         return near_pictures(_pictures(samples)), "", (f"{hashed}: {why}",)
@@ -125,7 +134,10 @@ def _pictures(samples: Collection) -> Iterator[Tensor]:
     Raises:
         DataError: these are no pictures.
     """
-    if isinstance(samples, Pictures):
+    if isinstance(samples, Several):
+        for part in samples.parts:
+            yield from _pictures(part)
+    elif isinstance(samples, Pictures):
         yield from samples.images
     elif isinstance(samples, ReadPictures) and isinstance(samples.reader, FileReader):
         for row in samples.rows.tolist():

@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from math import isfinite
 from typing import Any, TypeVar
 
@@ -66,6 +67,8 @@ class SourceRequest:
         score: by which networks are compared: ``accuracy``, ``balanced``, ``f1``, ``auroc``, ``ap``, ``kappa``,
             ``loss`` … for classes, fewer for labels; ``r2``, ``mae``, ``rmse``, ``loss`` for values; None: the usual.
         time: column with a time, or an entry a sample: the newest samples validate, or are the test part.
+        text: column with the texts, or two joined by commas for pairs of sentences.
+        length: tokens of the longest text; None for the 99th percentile of the training texts.
         progress: told how many of how many files are looked at.
     """
 
@@ -91,6 +94,8 @@ class SourceRequest:
     groups: Any = None
     time: Any = None
     score: str | None = None
+    text: str | None = None
+    length: int | None = None
     progress: Callable[[int, int], None] = field(default=_nobody, compare=False, repr=False)
 
     @classmethod
@@ -105,7 +110,7 @@ class SourceRequest:
             if name not in names:
                 raise DataError(f"there is no option {name!r} of the data{did_you_mean(name, names)}")
         plain: dict[str, Callable[[Any], Any]] = {
-            "label": _joined, "range": _numbers, "bands": _numbers,
+            "label": _joined, "text": partial(_joined, option="--text"), "range": _numbers, "bands": _numbers,
             "folder": lambda value: os.fspath(path_of(value, DataError)),
             "test": _test, "groups": _entries, "time": _entries,
         }  # fmt: skip
@@ -120,6 +125,7 @@ class SourceRequest:
             ("--per-class", self.per_class),
             ("--batch", self.batch),
             ("--size", self.size),
+            ("--length", self.length),
         ):
             if number is not None:
                 whole_number(number, option, 1, DataError)
@@ -148,9 +154,12 @@ class SourceRequest:
     @property
     def labels(self) -> tuple[str, ...]:
         """The columns that hold labels; empty to be told by their names."""
-        if self.label is None:
-            return ()
-        return tuple(name.strip() for name in next(csv.reader([self.label], skipinitialspace=True)))
+        return _names(self.label)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that hold texts; empty to be told by their names."""
+        return _names(self.text)
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -260,14 +269,20 @@ def _entries(value: object) -> object:
     return tuple(np.asarray(value).tolist()) if np.ndim(value) == 1 else value  # type: ignore[arg-type]
 
 
-def _joined(value: object) -> str:
+def _names(joined: str | None) -> tuple[str, ...]:
+    if joined is None:
+        return ()
+    return tuple(name.strip() for name in next(csv.reader([joined], skipinitialspace=True)))
+
+
+def _joined(value: object, option: str = "--label") -> str:
     """Names of columns as one text; a name that holds a comma stands in quotes."""
     if isinstance(value, str):
         if not value.strip():
-            raise DataError("--label takes the name of a column, or several joined by commas")
+            raise DataError(f"{option} takes the name of a column, or several joined by commas")
         return value
     if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
-        raise DataError(f"--label takes the name of a column, or several, not {value!r}")
+        raise DataError(f"{option} takes the name of a column, or several, not {value!r}")
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(value)
     return text.getvalue()

@@ -13,8 +13,8 @@ from tlnb.engine.core.objectives import Classification, Task
 from tlnb.engine.data import glyphs
 from tlnb.engine.data.collections import Pictures
 from tlnb.engine.data.load import load_data
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples, choose, with_targets
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.layer_features import hooked_features
 from tlnb.engine.network.layers import LayerMap
 from tlnb.errors import DataError
@@ -81,7 +81,9 @@ class OldData:
     task: Task
 
 
-def old_data(source: object, preprocess: Preprocess, classes: Sequence[str] | None, outputs: int) -> OldData:
+def old_data(
+    source: object, preprocess: AnyPreprocess, classes: Sequence[str] | None, outputs: int
+) -> OldData:
     """Read data of the old task.
 
     Args:

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import set_training
+from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import Layer, LayerMap
 from tlnb.engine.network.trace import flags, quiet
 from tlnb.errors import TrainingError
@@ -183,7 +184,7 @@ class HeldStill:
         self._own: dict[nn.Module, dict[str, Any]] = {
             m: {"train": partial(_keep_mode, m)} for m in model.modules() if not m.training
         }
-        if layers.graph is not None and layers.act_otherwise & set(frozen):
+        if isinstance(layers.graph, Graph) and layers.act_otherwise & set(frozen):
             self._tail = layers.graph.tail(0, frozen=frozen)
             self._forward = model.forward
             self._own.setdefault(model, {})["forward"] = self._call

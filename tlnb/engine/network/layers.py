@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.reading import Reading, read
+from tlnb.engine.network.replay import Replay
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
 from tlnb.engine.network.trace import few
 from tlnb.errors import ModelError, did_you_mean
@@ -69,7 +71,7 @@ class LayerMap(Sequence[Layer]):
         self,
         layers: Iterable[Layer],
         head: Sequence[int],
-        graph: Graph | None = None,
+        graph: Graph | Replay | None = None,
         note: str | None = None,
         fixed: Iterable[str] = (),
         served: Mapping[str, Collection[int]] | None = None,
@@ -121,7 +123,7 @@ class LayerMap(Sequence[Layer]):
         """
         if self.graph is None:
             return frozenset()
-        modules = dict(self.graph.traces.holder.model.named_modules())
+        modules = dict(self.graph.model.named_modules())
         shared = [users for name, users in self.served.items() if isinstance(modules[name], _DropoutNd)]
         return frozenset(self.graph.act_otherwise()).union(*shared)
 
@@ -158,7 +160,7 @@ class LayerMap(Sequence[Layer]):
 
 
 def find_layers(
-    model: nn.Module, example: torch.Tensor, head: str | None = None, fixed: Collection[str] = ()
+    model: nn.Module, example: torch.Tensor | Tree, head: str | None = None, fixed: Collection[str] = ()
 ) -> LayerMap:
     """The layers of a model, and the graph in which it can be cut.
 
@@ -190,11 +192,14 @@ def find_layers(
         raise ModelError(f"the model has no module {head!r} for its head{did_you_mean(head, modules)}")
     reading = read(model, example)
     spans = find_spans(reading.steps, model, head)
-    graph, note = None, reading.note
+    graph: Graph | Replay | None = None
+    note = reading.note
     if reading.traces is not None:
         graph = Graph(reading.traces, [reading.steps[span.start].position or 0 for span in spans])
-    if graph is not None and not (is_familiar(model) or _trains_alike(model, graph, example)):
-        graph, note = None, OTHERWISE
+        if not (is_familiar(model) or _trains_alike(model, graph, few(example))):
+            graph, note = None, OTHERWISE
+    elif reading.recording is not None:
+        graph = Replay(reading.recording, [span.start for span in spans])
     extra = graph.only_in_training() if graph else ()
     owners = Owners(model, reading.steps, spans, extra)
     layers = _describe_layers(model, reading, spans, owners)
@@ -207,8 +212,7 @@ def find_layers(
     return LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
 
 
-def _trains_alike(model: nn.Module, graph: Graph, example: torch.Tensor) -> bool:
-    x = few(example)
+def _trains_alike(model: nn.Module, graph: Graph, x: torch.Tensor) -> bool:
     return x.is_meta or alike(model, model, graph.tail(0), x)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -21,6 +21,7 @@ from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import kind_of, scores_of
+from tlnb.engine.core.tree import Batch, Tree, as_batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
@@ -30,6 +31,9 @@ from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.data.sources.text import as_texts, read_text
+from tlnb.engine.data.texts import shown
+from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
 from tlnb.engine.network.forms import is_familiar
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.novelty import FALSE_ALARMS
@@ -39,6 +43,7 @@ from tlnb.errors import DataError
 
 BATCH = 32
 SHOWN = 20
+_LONGEST_PATH, _LONGEST_TITLE = 1024, 60  # letters
 LIKELY = 3  # classes that are shown of each sample
 SET = 8  # classes that are shown of a set
 VIEW_AUGMENT = "light"
@@ -262,7 +267,7 @@ class Predictor:
     Args:
         model: gives scores (B, outputs); is not touched.
         data: with names and task.
-        preprocess: of its pictures.
+        preprocess: of its pictures, or of its texts.
         device: where it runs.
         own: how the data set makes input of pictures by itself; None where tlnb does.
         sure: what answers are judged by; None where they are not. The network runs as it is then, and what is
@@ -270,7 +275,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device,
+        self, model: nn.Module, data: Data, preprocess: AnyPreprocess, device: torch.device,
         own: OwnInput | None = None, sure: Sure | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
@@ -284,15 +289,29 @@ class Predictor:
 
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
-        total = self.inputs(self.preprocess.normalise(pixels))
+        preprocess = self.preprocess
+        assert isinstance(preprocess, Preprocess)
+        total = self.inputs(preprocess.normalise(pixels))
         if views > 1:
-            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.preprocess)
+            plain = ImageSamples(pixels, torch.zeros(len(pixels)), preprocess)
             changed, every = augmented(plain, VIEW_AUGMENT, 0), torch.arange(len(pixels))
             for view in range(1, views):
                 total = total + self.inputs(changed.view(view).batch(every))
         return total / views
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def texts(self, texts: Sequence[Text]) -> Tensor:
+        """Answers (N, outputs) for texts, those of like length together."""
+        preprocess = self.preprocess
+        assert isinstance(preprocess, TextPreprocess)
+        encoded = preprocess.encode(texts)
+        order = encoded.lengths.argsort(stable=True)
+        answers = []
+        for rows in order.split(BATCH):
+            part = rows.tolist()
+            answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
+        return torch.cat(answers)[order.argsort()]
+
+    def inputs(self, x: Batch) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
         began = time.perf_counter()
         # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
@@ -301,10 +320,12 @@ class Predictor:
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
 
-    def _scores(self, x: Tensor) -> Tensor:
+    def _scores(self, x: Batch) -> Tensor:
         if self.sure is None:
-            return scores_of(self.network(x)).float().cpu()
-        features, scores = watched(self.network, self.sure.reads, lambda x: scores_of(self.network(x)), x)
+            return scores_of(call(self.network, x)).float().cpu()
+        features, scores = watched(
+            self.network, self.sure.reads, lambda x: scores_of(call(self.network, x)), x
+        )
         self.seen.append((features, scores))
         return scores
 
@@ -367,21 +388,97 @@ def predict(
     if views > 1 and predictor.own is not None:
         raise DataError("--views is for pictures that tlnb prepares; this data set prepares its own")
     began = time.perf_counter()
+    if isinstance(predictor.preprocess, TextPreprocess) and (given := _texts(source)) is not None:
+        if views > 1:
+            raise DataError("--views is for pictures, and these are texts")
+        names, texts, problems = given
+        check()
+        answers = [predictor.texts(texts)] if texts else []
+        return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
     paths = _paths(source)
     if paths is not None:
         names, answers, problems = _of_files(predictor, paths, views, check)
     else:
         names, answers = _of_arrays(predictor, source, views, check)
         problems = []
+    return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
+
+
+def _made(
+    predictor: Predictor, names: Sequence[str], answers: Sequence[Tensor], problems: Sequence[Problem], began: float,
+    views: int, sure: float, false_alarms: float,
+) -> Predictions:  # fmt: skip
     task = predictor.data.task
     kind = kind_of(task)
     classes = tuple(map(printable, predictor.data.classes))
-    found = torch.cat(answers).numpy() if answers else np.zeros((0, len(classes)), np.float32)
+    found = torch.cat(list(answers)).numpy() if answers else np.zeros((0, len(classes)), np.float32)
     seconds = time.perf_counter() - began
     judged = None if predictor.sure is None else predictor.judged(sure, false_alarms)
     return Predictions(
         tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged
     )
+
+
+def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None:
+    """Names and texts that are meant: texts themselves, or .txt files and folders of them; None for other things.
+
+    Raises:
+        DataError: no such file, or a folder without a .txt.
+    """
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_place(source)):
+        return _text_files([path_of(source, DataError)])
+    if isinstance(source, str):
+        lines = [line.strip() for line in source.splitlines() if line.strip()]
+        if lines and all(map(_is_place, lines)):
+            return _text_files([Path(line) for line in lines])
+        return [_title(source)], [source], []
+    found = as_texts(source)
+    if found is None:
+        if (
+            isinstance(source, list | tuple)
+            and source
+            and all(isinstance(one, os.PathLike) for one in source)
+        ):
+            return _text_files([Path(one) for one in source])
+        return None
+    if all(isinstance(one, str) and _is_place(one) for one in found):
+        return _text_files([Path(str(one)) for one in found])
+    return [_title(one) for one in found], found, []
+
+
+def _is_place(word: str) -> bool:
+    """Whether this is a .txt file, a folder, or what would be called so."""
+    if len(word) > _LONGEST_PATH or "\n" in word or "\0" in word:
+        return False
+    path = Path(word).expanduser() if not word.startswith("~") else Path(word)
+    return path.is_dir() or path.suffix.lower() == ".txt"
+
+
+def _text_files(paths: Sequence[Path]) -> tuple[list[str], list[Text], list[Problem]]:
+    names: list[str] = []
+    texts: list[Text] = []
+    problems: list[Problem] = []
+    for path in paths:
+        inside = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"no .txt in {printable(str(path))!r}")
+        if not inside[0].is_file():
+            raise DataError(
+                f"no file {printable(str(path))!r}; a text in quotes, a .txt, or a folder of them is needed"
+            )
+        for one in inside:
+            read = read_text(one)
+            if isinstance(read, str):
+                names.append(printable(str(one)))
+                texts.append(read)
+            else:
+                problems.append(Problem(printable(str(one)), read.reason))
+    return names, texts, problems
+
+
+def _title(text: Text) -> str:
+    words = printable(shown(text))
+    return words if len(words) <= _LONGEST_TITLE else words[: _LONGEST_TITLE - 1] + "…"
 
 
 def _paths(source: object) -> list[Path] | None:
@@ -418,6 +515,7 @@ def _of_files(
         try:
             if own is not None:
                 return _opened(path, own)
+            assert isinstance(predictor.preprocess, Preprocess)
             return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
@@ -449,7 +547,11 @@ def _of_arrays(
     if own is not None:
         like, pictures = own.like, _as_pictures(source)
         source = torch.cat([own.of(picture) for picture in pictures]) if pictures else source
-    items: Any = _pictures(source, predictor.preprocess.channels) if like is None else _rows(source, like)
+    preprocess = predictor.preprocess
+    if isinstance(like, Tree) or (like is None and not isinstance(preprocess, Preprocess)):
+        return _of_trees(predictor, source, like, check)
+    assert isinstance(preprocess, Preprocess)
+    items: Any = _pictures(source, preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
         check()
@@ -457,12 +559,27 @@ def _of_arrays(
         if like is None:
             answers.append(
                 predictor.pictures(
-                    torch.stack([_fitted(p, predictor.preprocess, predictor.data.scale) for p in part]), views
+                    torch.stack([_fitted(p, preprocess, predictor.data.scale) for p in part]), views
                 )
             )
         else:
             answers.append(predictor.inputs(torch.stack(list(part))))
     return [f"sample {number}" for number in range(len(items))], answers
+
+
+def _of_trees(
+    predictor: Predictor, source: object, like: Tree | None, check: Callable[[], None]
+) -> tuple[list[str], list[Tensor]]:
+    """Answers for inputs of several tensors, given by name."""
+    known = ", ".join(like) if like is not None else ", ".join(getattr(predictor.preprocess, "names", ()))
+    if not isinstance(source, Mapping) or (like is not None and set(source) != set(like)):
+        raise DataError(f"the network takes several inputs; give them by name, a dict with {known}")
+    tree = as_batch(source)
+    answers = []
+    for at in range(0, len(tree), BATCH):
+        check()
+        answers.append(predictor.inputs(tree[at : at + BATCH]))
+    return [f"sample {number}" for number in range(len(tree))], answers
 
 
 def _opened(path: Path, own: OwnInput) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,10 @@ from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.tokens import Text
 from tlnb.engine.results.conformal import Coverage, RiskCoverage
-from tlnb.engine.results.saliency import heat_maps
+from tlnb.engine.results.saliency import heat_maps, token_weights
 from tlnb.engine.results.scores import (
     Calibration,
     confusion_matrix,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 LONGEST = 18  # letters of a name
+_SPOKE, _TRACE = 0.5, 0.05  # of the word that spoke most, from which on another is marked, or coloured
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Mistake:
         predicted: what it was taken for.
         loss: of this sample.
         sure: probability of what was predicted; None for measured values.
+        words: of a text, each with how much it spoke for what was predicted, 1 for the one that did most; below zero
+            for those that spoke against it.
     """
 
     index: int
@@ -61,6 +67,14 @@ class Mistake:
     predicted: str
     loss: float
     sure: float | None
+    words: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def marked(self) -> str:
+        """The text with the words marked that spoke most for what was predicted; the name of other samples."""
+        if not self.words:
+            return self.name
+        return " ".join(f"‹{word}›" if weight >= _SPOKE else word for word, weight in self.words)
 
 
 class MistakeGrid:
@@ -290,10 +304,36 @@ class Results:
     def mistake_table(self) -> Table:
         """A line a mistake."""
         rows = [
-            (m.name, m.true, m.predicted, "-" if m.sure is None else f"{100 * m.sure:.0f} %", f"{m.loss:.2f}")
+            (
+                m.marked,
+                m.true,
+                m.predicted,
+                "-" if m.sure is None else f"{100 * m.sure:.0f} %",
+                f"{m.loss:.2f}",
+            )
             for m in self.mistakes
         ]
-        return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
+        texts = any(m.words for m in self.mistakes)
+        title = "worst mistakes" + (
+            ", marked the words that spoke for what they were taken for" if texts else ""
+        )
+        return Table(("sample", "is", "taken for", "sure", "loss"), rows, title, align="<<<>>")
+
+    def _mistakes_html(self) -> str:
+        """Texts with their words coloured by how much they spoke for what was predicted."""
+        rows = []
+        for m in self.mistakes:
+            words = " ".join(
+                f'<mark style="background:rgba(213,94,0,{min(max(weight, 0.0), 1.0) * 0.6:.2f})">{escape(word)}</mark>'
+                if weight > _TRACE
+                else escape(word)
+                for word, weight in m.words
+            )
+            sure = "" if m.sure is None else f" ({100 * m.sure:.0f} %)"
+            taken = f"is {escape(m.true)}, taken for {escape(m.predicted)}{sure}, loss {m.loss:.2f}"
+            rows.append(f'<li>{words}<br><span style="opacity:0.7">{taken}</span></li>')
+        head = "worst mistakes; the redder a word, the more it spoke for what the text was taken for"
+        return f"<p>{head}</p><ul>{''.join(rows)}</ul>"
 
     def __repr__(self) -> str:
         parts = [self.summary, *self._sure_lines(), repr(self.table)]
@@ -308,6 +348,8 @@ class Results:
                 f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
             )
             parts.append(as_html(grid, alt, 85))
+        elif any(m.words for m in self.mistakes):
+            parts.append(self._mistakes_html())
         elif self.mistakes:
             parts.append(self.mistake_table._repr_html_())
         how = "calibration" if self.risk is None else "calibration, risk and coverage"
@@ -353,6 +395,8 @@ def gather(
         wrong = taken != targets if kind == "classes" else (taken != targets).any(1)
     chosen = ranked(losses, wrong, worst)
     mistakes = _mistakes(data, samples, chosen, scores, answers, losses, kind)
+    if kind == "classes" and isinstance(samples, TextSamples) and chosen:
+        mistakes = _with_words(model, samples, mistakes, answers, device)
     return Results(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
@@ -383,6 +427,41 @@ def _mistakes(
         )
         for index, t, p in zip(chosen, true, predicted, strict=True)
     )  # fmt: skip
+
+
+def _with_words(
+    model: nn.Module, samples: TextSamples, mistakes: tuple[Mistake, ...], answers: Tensor, device: torch.device
+) -> tuple[Mistake, ...]:  # fmt: skip
+    """The mistakes with the words that spoke for them."""
+    indices = torch.tensor([mistake.index for mistake in mistakes])
+    found = token_weights(model, samples.batch(indices).to(device), answers[indices].argmax(1).to(device))
+    return tuple(
+        replace(
+            mistake,
+            words=_words(samples.preprocess.words(samples.texts[mistake.index]), weights.tolist(), text),
+        )
+        for mistake, weights, text in zip(
+            mistakes, found, (samples.texts[int(i)] for i in indices), strict=True
+        )
+    )
+
+
+def _words(
+    places: Sequence[tuple[int, int, int]], weights: Sequence[float], text: Text
+) -> tuple[tuple[str, float], ...]:
+    """The words of a text, or of a pair, each with the sum of its tokens' weights; 1 for the largest."""
+    sides = (text,) if isinstance(text, str) else text
+    words = []
+    for side, whole in enumerate(sides):
+        for match in re.finditer(r"\S+", whole):
+            inside = [
+                weight
+                for (of, start, end), weight in zip(places, weights, strict=False)
+                if of == side and start < match.end() and end > match.start()
+            ]
+            words.append((printable(match.group()), sum(inside)))
+    largest = max((weight for _, weight in words), default=0.0)
+    return tuple((word, weight / largest if largest > 0 else 0.0) for word, weight in words)
 
 
 def _pictures(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.core.objectives import Classification, Task, class_weights, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 
 Result = TypeVar("Result")
@@ -86,6 +87,13 @@ def within_memory(work: Callable[[], Result], smaller: Callable[[], bool]) -> Re
             free_after(error)
             if not smaller():
                 raise
+
+
+def in_turn(samples: Samples) -> Tensor:
+    """All samples once: in order, or the short ones first, so that little padding is computed."""
+    if samples.lengths is None:
+        return torch.arange(len(samples))
+    return samples.lengths.argsort(stable=True)
 
 
 BATCH = 256
@@ -166,12 +174,12 @@ def loss_and_figure(
     loss, meter = torch.zeros((), device=device), task.meter(device)
     weights = class_weights(task, device)
     amounts = torch.zeros((), device=device)  # with class weights, a batch counts by those of its samples
-    order = torch.arange(len(samples)).split(batch)
+    order = in_turn(samples).split(batch)
     for indices, inputs in zip(order, samples.stream(order), strict=True):
         on_batch()
         targets = samples.targets[indices].to(device)
         with precision():
-            scores = scores_of(forward(inputs.to(device, non_blocking=True)))
+            scores = scores_of(call(forward, inputs.to(device, non_blocking=True)))
         # On the device: reading the loss of each batch would make an accelerator wait.
         amount = len(indices) if weights is None else weights[targets].sum()
         loss += task.loss(scores.float(), targets) * amount

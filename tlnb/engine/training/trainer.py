@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Task, scores_of
-from tlnb.engine.core.seeds import batches, count_batches
+from tlnb.engine.core.seeds import batches_of, count_batches
+from tlnb.engine.core.tree import call
 from tlnb.engine.features import precision
 from tlnb.engine.features.planner import Route, Shortcut
 from tlnb.engine.network import freeze
@@ -197,7 +198,7 @@ class StageTrainer:
             Diverged: a loss was not finite.
         """
         self.set_modes(training=True)
-        order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
+        order = batches_of(self.route.train, self.batch, self.seed, self.number, self.epoch)
         total = torch.zeros((), device=self.route.device) if self.total is None else self.total
         train = self.route.train.view(self.number, self.epoch)
         rest = order[self.done :]
@@ -303,7 +304,7 @@ class StageTrainer:
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
-            output = forward(inputs)
+            output = call(forward, inputs)
             loss = self.task.loss(scores_of(output), targets, self.stage.smoothing)
             for scores in auxiliary_scores(output, self.model):
                 loss = loss + AUXILIARY_WEIGHT * self.task.loss(scores, targets, self.stage.smoothing)

@@ -12,16 +12,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from tlnb.engine.core.seeds import own_stream
-from tlnb.engine.data.collections import Collection, Items, ReadPictures
+from tlnb.engine.core.tree import Tree
+from tlnb.engine.data.collections import Collection, Items, ReadPictures, Rows
 from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
+from tlnb.engine.data.partition import TRAIN as PARTS_TRAIN
+from tlnb.engine.data.partition import VALID as PARTS_VALID
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, SourceRequest
 from tlnb.engine.data.samples import Pipeline
 from tlnb.engine.data.sources.arrays import collection_of
-from tlnb.engine.data.sources.found import HELD, TRAIN, Found
+from tlnb.engine.data.sources.found import TRAIN, Found, roles_of
 from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
 from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
 from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
+from tlnb.engine.data.sources.text import as_texts, texts_part, without_held
 from tlnb.errors import DataError
 
 _KINDS = (
@@ -43,20 +47,25 @@ def read(source: object, request: SourceRequest) -> Found:
         (*(name for name in COLUMNS if name != "delimiter"), "links"), "a variable has no columns or files"
     )
     if isinstance(source, Mapping):
-        source = _pair(source)
+        parts, roles = _parts_of(source, request)
+        if len(parts) > 1:
+            return read_parts(parts, roles, request)
+        source = parts[0]
     if isinstance(source, tuple | list) and len(source) == 2:
         notes = _same_index(*source)
         columns = _columns(source[1])
         # A column or a table of pandas gives its values so.
         source = first, second = [part.to_numpy() if hasattr(part, "to_numpy") else part for part in source]
+        if (texts := as_texts(first)) is not None and not _is_set(second):
+            return _from_parts([_listed_texts(texts, second)], request, notes)
         if _are_pictures(first):
             return _from_parts([_listed(first, second, request)], request, notes)
-        if _is_array(first) and (_is_array(second) or isinstance(second, list | tuple)):
+        if (_is_array(first) or _is_tree(first)) and (_is_array(second) or isinstance(second, list | tuple)):
             part = _arrays(first, second, request)
             part.names = columns
             return _from_parts([part], request, notes)
-        if all(_is_set(part) or _is_arrays(part) for part in source):
-            return _from_parts([_part(part, request) for part in source], request)
+        if all(_is_set(part) or _is_arrays(part) or _are_texts(part) for part in source):
+            return without_held(read_parts(source, (PARTS_TRAIN, PARTS_VALID), request))
     if _is_set(source):
         return _from_parts([_part(source, request)], request)
     if isinstance(source, IterableDataset):
@@ -65,22 +74,38 @@ def read(source: object, request: SourceRequest) -> Found:
     raise DataError(f"data cannot be {what}; give {_KINDS}")
 
 
-def _pair(source: Mapping[Any, Any]) -> object:
-    """Training and validation data out of a dict of parts."""
+def read_parts(parts: Sequence[Any], roles: Sequence[int], request: SourceRequest) -> Found:
+    """Samples from variables that are parts of one data set.
+
+    Args:
+        parts: each a Dataset, a DataLoader, or a pair of inputs and targets.
+        roles: what each is for: ``partition.TRAIN``, ``VALID`` or ``TEST``, the first of them ``TRAIN``.
+        request: how they are read.
+
+    Raises:
+        DataError: an object of another kind, or parts with targets of different forms.
+    """
+    if not all(_is_set(part) or _is_arrays(part) or _are_texts(part) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise DataError(f"the parts of the data cannot be {kinds}; give {_KINDS}")
+    return _from_parts([_part(part, request) for part in parts], request, roles=roles)
+
+
+def _parts_of(source: Mapping[Any, Any], request: SourceRequest) -> tuple[list[Any], list[int]]:
+    """The parts out of a dict of them, and what each is for."""
     named = {str(name).lower(): part for name, part in source.items()}
-    train = next((named[name] for name in TRAIN if name in named), None)
-    held = next((named[name] for name in HELD if name in named), None)
-    if train is None:
+    roles = roles_of(named, request)
+    if not roles:
         known = ", ".join(sorted(named)[:8]) or "nothing"
         raise DataError(
             f"a dict of data has a part called train, and one called valid or test; this one has {known}"
         )
-    if held is None and len(named) > 1:
+    if len(roles) == 1 and len(named) > 1:
         others = ", ".join(name for name in named if name not in TRAIN)
         raise DataError(
             f"a dict of data has its validation part under valid, val, dev or test, not under {others}"
         )
-    return train if held is None else (train, held)
+    return [named[name] for name in roles], list(roles.values())
 
 
 def _same_index(inputs: Any, targets: Any) -> list[str]:
@@ -132,14 +157,21 @@ class _Part:
         self.notes, self.scale = list(notes), scale
 
 
-def _from_parts(parts: list[_Part], request: SourceRequest, notes: Sequence[str] = ()) -> Found:
+def _from_parts(
+    parts: list[_Part], request: SourceRequest, notes: Sequence[str] = (), roles: Sequence[int] = (PARTS_TRAIN,)
+) -> Found:  # fmt: skip
     notes = [*notes, *(note for part in parts for note in part.notes)]
     names = _matched(parts, notes)
     raw = [part.targets for part in parts]
     if request.target is None and names is None and are_one_hot(raw):
         request = SourceRequest(**{**vars(request), "target": CLASSES})
     encoded = encode(raw, request, names)
-    made = []
+    made: list[Collection] = []
+    starts = np.cumsum([0, *(len(part.targets) for part in parts)])
+    used = np.concatenate([
+        start + (np.arange(end - start) if kept is None else kept.numpy())
+        for start, end, kept in zip(starts[:-1], starts[1:], encoded.kept, strict=True)
+    ])  # fmt: skip
     for part, tensor, kept in zip(parts, encoded.parts, encoded.kept, strict=True):
         whole = len(part.targets)
         if kept is None:
@@ -148,26 +180,26 @@ def _from_parts(parts: list[_Part], request: SourceRequest, notes: Sequence[str]
         every = torch.zeros((whole, *tensor.shape[1:]), dtype=tensor.dtype)
         every[kept] = tensor
         made.append(part.make(every).subset(kept))
-    valid = made[1] if len(made) > 1 else None
     notes = list(dict.fromkeys([*notes, *encoded.notes]))
     scale = next((part.scale for part in parts if not part.scale.is_plain), PixelScale())
-    return Found(
-        made[0], valid, encoded.classes, encoded.kind, notes=notes, batch=parts[0].batch, scale=scale
-    )
+    return Found.of_parts(
+        made, roles, classes=encoded.classes, kind=encoded.kind, notes=notes, batch=parts[0].batch, scale=scale,
+        used=used if len(used) < starts[-1] else None,
+    )  # fmt: skip
 
 
 def _matched(parts: list[_Part], notes: list[str]) -> Names | None:
     """One set of names for training and validation samples; where they number their classes differently, by name."""
     names = [part.names for part in parts]
-    if len(parts) == 1 or names[0] is None or names[1] is None:
+    if len(parts) == 1 or any(known is None for known in names):
         if len(parts) == 2 and (names[0] is None) != (names[1] is None) and not _all_words(parts):
             which = "validation" if names[1] is None else "training"
             notes.append(
                 f"the {which} part does not name its classes: its numbers are taken for those of the other"
             )
-        return names[0] if names[0] is not None else names[-1]
+        return next((known for known in names if known is not None), None)
     both = [_by_number(part) for part in names if part is not None]
-    if both[0] == both[1]:
+    if all(known == both[0] for known in both):
         return names[0]
     if all(isinstance(part.names, Mapping) for part in parts):
         merged: list[str] = []
@@ -176,7 +208,7 @@ def _matched(parts: list[_Part], notes: list[str]) -> Names | None:
             part.targets = words.targets
             merged += [name for _, name in sorted(known.items()) if name not in merged]
         return merged
-    return sorted(set(both[0].values()) | set(both[1].values()))
+    return sorted({name for known in both for name in known.values()})
 
 
 def _all_words(parts: list[_Part]) -> bool:
@@ -191,8 +223,17 @@ def _is_array(value: object) -> bool:
     return isinstance(value, Tensor | np.ndarray)
 
 
+def _is_tree(value: object) -> bool:
+    """Whether these are several inputs by name, each an array or a tensor."""
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_array, value.values()))
+
+
 def _is_arrays(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and _is_array(value[0])
+    return isinstance(value, tuple | list) and len(value) == 2 and (_is_array(value[0]) or _is_tree(value[0]))
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and as_texts(value[0]) is not None
 
 
 def _are_pictures(value: object) -> bool:
@@ -209,6 +250,8 @@ def _is_set(value: object) -> bool:
 
 
 def _part(source: Any, request: SourceRequest) -> _Part:
+    if _are_texts(source):
+        return _listed_texts(as_texts(source[0]) or [], source[1])
     return _arrays(source[0], source[1], request) if _is_arrays(source) else _dataset(source, request)
 
 
@@ -217,9 +260,25 @@ def _part(source: Any, request: SourceRequest) -> _Part:
 
 def _arrays(inputs: Any, targets: Any, request: SourceRequest) -> _Part:
     targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
+    if isinstance(inputs, Mapping):
+        return _tree(inputs, targets)
     _as_many(inputs, targets)
     make, scale, notes = collection_of(inputs, request)
     return _Part(targets, make, notes=notes, scale=scale)
+
+
+def _tree(inputs: Mapping[Any, Any], targets: Any) -> _Part:
+    """Inputs of several arrays, by the names of the network's arguments."""
+    tree = Tree({str(name): torch.as_tensor(part) for name, part in inputs.items()})
+    for name, part in tree.items():
+        if len(part) != len(targets):
+            raise DataError(
+                f"X has {len(part)} samples as {name} and y has {len(targets)}; they must be as many"
+            )
+    if not len(tree):
+        raise DataError("X and y hold no samples")
+    tree = tree.map(lambda part: part.float() if part.is_floating_point() else part)
+    return _Part(targets, lambda t: Rows(tree, t))
 
 
 def _listed(pictures: list[Any], targets: Any, request: SourceRequest) -> _Part:
@@ -231,6 +290,12 @@ def _listed(pictures: list[Any], targets: Any, request: SourceRequest) -> _Part:
     reader = ItemReader(len(pictures), pictures.__getitem__, found[0])
     known = [reader.digest_of(number) for number in range(len(pictures))]
     return _Part(targets, lambda t: ReadPictures(reader, t, known=known), notes=found[1], scale=found[0])
+
+
+def _listed_texts(texts: list[Any], targets: Any) -> _Part:
+    targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
+    _as_many(texts, targets)
+    return _Part(targets, texts_part(texts))
 
 
 def _as_many(inputs: Any, targets: Any) -> None:
@@ -330,19 +395,24 @@ def _check_form(source: Any, item: Any, own_collate: bool, notes: list[str]) -> 
     kind, given = type(source).__name__, item[0]
     if own_collate:
         return
-    if (
+    if isinstance(given, tuple | list) and given and all(map(_is_array, given)):
+        notes.append(f"items of the {kind} have {len(given)} inputs: they go to the network in their order")
+    elif (
         isinstance(given, tuple | list)
         and given
         and not all(isinstance(value, int | float) for value in given)
     ):
         raise DataError(
-            f"items of the {kind} have {len(given)} inputs; the network takes one tensor: join them in the Dataset"
+            f"items of the {kind} have {len(given)} inputs that are no tensors; give tensors or arrays"
         )
     if isinstance(given, Mapping):
         keys = ", ".join(map(str, given))
-        raise DataError(
-            f"items of the {kind} have a dict as input ({keys}); the network "
-            "takes one tensor: choose one in the Dataset"
+        if not all(_is_array(value) or isinstance(value, int | float | list) for value in given.values()):
+            raise DataError(
+                f"items of the {kind} have a dict as input ({keys}) that holds other things than tensors"
+            )
+        notes.append(
+            f"items of the {kind} have a dict as input: {keys} go to the network's arguments of these names"
         )
     if len(item) > 2:
         second = item[1]
@@ -365,7 +435,7 @@ def _check_sizes(source: Any, items: list[Any]) -> None:
             "resize them in its transform, give a collate_fn, or "
             "give pictures (PIL, uint8, or 0 to 1), which are resized"
         )
-    if not _is_array(items[0]) and not isinstance(items[0], int | float | np.number | tuple | list):
+    if not _is_array(items[0]) and not isinstance(items[0], int | float | np.number | tuple | list | Mapping):
         raise DataError(
             f"items of the {type(source).__name__} have a {type(items[0]).__name__} "
             "as input; a picture or a tensor is needed"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tlnb.engine.core.objectives import Classification, Regression, scored
 from tlnb.engine.export.script import fitting
 from tlnb.engine.export.script.chain import Chain
@@ -11,11 +13,28 @@ from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal, source_of
 from tlnb.engine.network.head import is_auxiliary
+from tlnb.engine.network.reading import is_of_transformers
 from tlnb.engine.training import schedules
 from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
 from tlnb.engine.training.schedules import SHAPES, one_cycle
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
+
+_ANSWER = '''def answer(network, batch):
+    """The scores of a batch."""
+    found = network(**batch) if isinstance(batch, dict) else network(batch)
+    return found if isinstance(found, torch.Tensor) else found.logits'''
+
+
+def called(job: Job, code: str) -> str:
+    """Code of the training, where the network takes a dict, or answers with an object that has ``logits``."""
+    if not (job.texts or is_of_transformers(job.loaded.model)):
+        return code
+    code = re.sub(r"\b(rest|forward|old)\((?=take|inputs|batch|laid_out|changed)", r"answer(\1, ", code)
+    if job.texts:
+        code = code.replace("batches(len(targets), ", "batches_by_length(lengths_of(samples), ")
+    return f"{_ANSWER}\n\n\n{code}"
+
 
 IN_LAYERS = '''def in_layers(name, numbers):
     """Whether the module or weight of this name is in one of these layers."""

@@ -38,6 +38,9 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     features = loop.features_code(job, chain, fields, imports)
     training = [
         source_of(seeds.batches),
+        source_of(seeds.batches_by_length).replace("POOL * size", f"{seeds.POOL} * size")
+        if job.texts
+        else "",
         loop.schedules_code(fields),
         features,
         loop.layout_code(fields, bool(features)),
@@ -53,7 +56,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         _RULE.format("The data") + read,
         _RULE.format("The stages") + fields.code(),
         _own_step(job),
-        of_data("\n\n\n".join(filter(None, training)), job.several),
+        of_data(loop.called(job, "\n\n\n".join(filter(None, training))), job.several),
     ]
     imports |= _needed(job, fields)
     code = "\n\n\n".join(part for part in parts if part)
