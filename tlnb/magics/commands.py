@@ -233,7 +233,7 @@ DATA = Command(
         Option(
             "score",
             choice(*SCORES),
-            "by which keep-best, patience, the end of a stage, results and the test part go",
+            "by which keep-best, patience, the end of a stage, advice, sweeps, folds, results and the test part go",
             "accuracy, ap or r2, and the loss for keep-best and patience",
         ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
@@ -250,7 +250,9 @@ Every file is looked at; what cannot be used is listed with the reason and left 
 than the data's gets a new linear head. none drops the data; the network stays.
 
 A test part is under seal: %tl_test alone reads it, and counts how often. Samples of one group, and equal ones,
-are never on two sides.""",
+are never on two sides. Of a source that comes in parts (a pair, a dict, splits), what is held out stays so; $array then
+has an entry for each sample, in the order of the parts. near goes by the features of the network that is loaded, as it
+was before training, else by how pictures look.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),

@@ -24,6 +24,7 @@ from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
+from tlnb.session.judging import out_of_fold
 from tlnb.session.view import SessionView
 
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
@@ -87,7 +88,10 @@ def results(view: SessionView, worst: int, sure: float = SURE) -> Results:
     number_between(sure, "sure", 0, 1)
     view.need_ready()
     valid = view.need_samples()[1]
-    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure)
+    return gather(
+        view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure,
+        temperature=out_of_fold(view.state),
+    )  # fmt: skip
 
 
 def predict(

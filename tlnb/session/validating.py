@@ -143,7 +143,7 @@ class Validating:
         if text is not None:
             stages = parse_plan(text, layers, state.frozen_indexes, keys)
             return tuple(FoldStage(stage, keep_best) for stage in stages), "each fold trains the plan given"
-        trained = _trained(state)
+        trained = trained_on_it(state)
         if trained:
             again = tuple(
                 FoldStage(
@@ -179,7 +179,7 @@ class Validating:
         return guard
 
 
-def _trained(state: SessionState) -> list[StageResult]:
+def trained_on_it(state: SessionState) -> list[StageResult]:
     """The last stages that learned from the data as it is now."""
     now, found = state.data_fingerprint, []
     for result in reversed(state.stages):

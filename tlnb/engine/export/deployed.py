@@ -99,7 +99,7 @@ class DeployedTexts(Deployed):
         """What the network itself gives for these texts."""
         return scores_of(call(self.model, pixels))
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
     ) -> Tensor:
         """Probabilities or values of these texts, (B, tokens) each."""
@@ -136,7 +136,7 @@ def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judge
     if sure.samples < needed(SURE):
         return None
     with torch.no_grad():
-        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)
+        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)  # type: ignore[arg-type]
     return sure.judge(task, features, scores, SURE)
 
 

@@ -305,11 +305,15 @@ class Predictor:
         assert isinstance(preprocess, TextPreprocess)
         encoded = preprocess.encode(texts)
         order = encoded.lengths.argsort(stable=True)
-        answers = []
+        answers, back, before = [], order.argsort(), len(self.seen)
         for rows in order.split(BATCH):
             part = rows.tolist()
             answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
-        return torch.cat(answers)[order.argsort()]
+        seen = self.seen[before:]
+        if seen:  # in the order of the texts, as the answers are
+            features, scores = (torch.cat(parts)[back] for parts in zip(*seen, strict=True))
+            self.seen[before:] = [(features, scores)]
+        return torch.cat(answers)[back]
 
     def inputs(self, x: Batch) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
@@ -324,7 +328,10 @@ class Predictor:
         if self.sure is None:
             return scores_of(call(self.network, x)).float().cpu()
         features, scores = watched(
-            self.network, self.sure.reads, lambda x: scores_of(call(self.network, x)), x
+            self.network,
+            self.sure.reads,
+            lambda x: scores_of(call(self.network, x)),
+            x,  # type: ignore[arg-type]
         )
         self.seen.append((features, scores))
         return scores

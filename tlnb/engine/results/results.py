@@ -365,7 +365,7 @@ class Results:
 
 def gather(
     model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8,
-    sure: float | None = None,
+    sure: float | None = None, temperature: Temperature | None = None,
 ) -> Results:  # fmt: skip
     """Run the validation samples and judge each.
 
@@ -376,6 +376,7 @@ def gather(
         device: where the model is.
         worst: how many mistakes are kept.
         sure: share of sure answers that should hold; None to leave out how sure the network is.
+        temperature: that fits answers out of fold; None to fit these samples.
     """
     task, targets = data.task, samples.targets
     scores = scores_over(model, samples, device)
@@ -401,7 +402,7 @@ def gather(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
         _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
-        None if sure is None else Sureness.of(task, classes, scores, targets, sure),
+        None if sure is None else Sureness.of(task, classes, scores, targets, sure, temperature),
     )  # fmt: skip
 
 

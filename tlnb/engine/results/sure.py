@@ -158,7 +158,7 @@ SEVERAL = (
 
 def learn(
     model: nn.Module, head: str, task: Task, samples: tuple[Samples, Samples], device: torch.device,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None, temperature: Temperature | None = None,
 ) -> Sure:  # fmt: skip
     """Learn what the answers of a network are to be judged by.
 
@@ -169,6 +169,7 @@ def learn(
         samples: training and validation samples; of the training samples some are enough.
         device: where the model is.
         check: called before each batch; what it raises ends the work.
+        temperature: that fits answers out of fold; None to fit the validation samples.
 
     Raises:
         DataError: there are no validation samples, or the network's scores are not finite.
@@ -183,7 +184,7 @@ def learn(
         features, scores = features_of(model, reads, valid, device, check)
     if kind == "values":
         return Sure(kind, len(valid), conformal=Conformal.of_values(scores, valid.targets))
-    temperature = fit_temperature(scores, valid.targets)
+    temperature = temperature or fit_temperature(scores, valid.targets)
     if kind == "labels":
         return Sure(kind, len(valid), temperature)
     conformal, novelty, note = Conformal.of_classes(scores, valid.targets), None, ""

@@ -150,6 +150,7 @@ def _of_columns(
         raise DataError(f"no usable text in {shown}")
     targets = _targets([columns[name] for name in labels], kept, request, notes)
     names = labels if isinstance(targets, np.ndarray) and targets.dtype.kind == "f" else None
+    names = list(targets.labels) if isinstance(targets, _Named) else names
     encoded = encode([targets], request, names)
     rest = kept if encoded.kept[0] is None else [kept[i] for i in encoded.kept[0].tolist()]
     everything = Texts([texts[i] for i in rest], encoded.parts[0])
@@ -230,7 +231,7 @@ def _targets(
     if len(columns) == 1:
         cells = [columns[0][row] for row in rows]
         if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
-            return [list(map(str, cell)) if cell is not None else [] for cell in cells]
+            return _listed(cells)
         words = [_word(cell) for cell in cells]
         numeric = are_numbers(words)
         measured = numeric and not all(float(word).is_integer() for word in set(words))
@@ -244,6 +245,21 @@ def _targets(
             "for one class a text name one column (--label)"
         )
     return np.array(table).astype(float)
+
+
+class _Named(np.ndarray):
+    """Rows of 0 and 1 with the names of the labels."""
+
+    labels: tuple[str, ...]
+
+
+def _listed(cells: Sequence[Any]) -> np.ndarray:
+    """Lists of labels as rows of 0 and 1: (N, labels)."""
+    rows = [[] if cell is None else list(map(str, cell)) for cell in cells]
+    labels = tuple(sorted({label for row in rows for label in row}))
+    made = np.array([[float(label in row) for label in labels] for row in rows]).view(_Named)
+    made.labels = labels
+    return made
 
 
 def _word(cell: Any) -> str:
