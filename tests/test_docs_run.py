@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from texts import network_folder, rows, table
 
 from conftest import RaisingShell
 
@@ -37,7 +38,7 @@ def running(path: Path) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with photos of three colours, three tones as sounds, and texts."""
+    """A folder with photos of three colours, three tones as sounds, and texts with a network for them."""
     for number, (name, colour) in enumerate({"dahlia": "red", "leaves": "green", "sky": "blue"}.items()):
         for folder in (tmp_path / "photos" / name, tmp_path / "calls" / name):
             folder.mkdir(parents=True)
@@ -49,6 +50,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             with wave.open(str(tmp_path / "calls" / name / f"{i:02}.wav"), "wb") as file:
                 file.setparams((1, 2, 8000, 0, "NONE", ""))
                 file.writeframes(struct.pack("<4000h", *(int(9000 * x) for x in tone)))
+    table(tmp_path / "reviews.csv", rows(), ("review", "opinion"))
+    if importlib.util.find_spec("transformers") is not None:
+        network_folder(tmp_path / "net", pooling="pooling_mode_mean_tokens")
     (tmp_path / "new photos").mkdir()
     for i in range(3):
         Image.new("RGB", (40, 40), ("red", "green", "blue")[i]).save(tmp_path / "new photos" / f"{i}.png")
@@ -63,8 +67,6 @@ def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: RaisingShell) 
     pytest.importorskip(NEEDS.get(page.name, "torch"))
     for code in running(page):
         shell.run(code)
-    if (magics := shell.magics_manager.registry.get("TlMagics")) is not None:
-        magics.session.track("off")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

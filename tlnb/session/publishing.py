@@ -38,7 +38,10 @@ def is_repository(path: object) -> bool:
     return isinstance(path, str) and path.startswith(PREFIX)
 
 
-def publish(view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], *, push: bool) -> Lines:
+def publish(
+    view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], *, push: bool,
+    settle: Callable[[], None],
+) -> Lines:  # fmt: skip
     """Write the folder ``hf/OWNER/NAME``, read it back, and send it where that is asked for.
 
     Args:
@@ -46,6 +49,7 @@ def publish(view: SessionView, path: str, forgotten: Callable[[], Forgetting | N
         path: ``hf/OWNER/NAME``; also the folder, in the working directory.
         forgotten: measures what is left of the old task, for the card.
         push: send it to the Hub.
+        settle: is called before the files take their place.
 
     Raises:
         NotReady: no model or no data.
@@ -56,6 +60,10 @@ def publish(view: SessionView, path: str, forgotten: Callable[[], Forgetting | N
         raise ExportError(f"a repository of the Hub is named hf/OWNER/NAME, not {printable(path)!r}")
     view.need_ready()
     data, samples = view.need_data(), view.need_samples()[1]
+    if data.sound is not None:
+        raise ExportError(
+            "no library of the Hub would draw sounds as this network needs them; %tl_export FILE.safetensors does"
+        )
     loaded = view.need_model()
     network = _on_cpu(loaded)
     preprocess = samples.preprocess if isinstance(samples, PictureSamples | TextSamples) else None
@@ -81,6 +89,7 @@ def publish(view: SessionView, path: str, forgotten: Callable[[], Forgetting | N
             loads = hub_folder.how_to_load(library, name, loaded, len(data.classes))
             (place / hub_folder.CARD).write_text(front + text + loads, encoding="utf-8")
             size = show_bytes(sum(file.stat().st_size for file in place.iterdir()))
+            settle()
     except OSError as error:
         raise ExportError(f"cannot write {printable(str(folder))}: {error.strerror or error}") from None
     told = f"{folder}, {size}: {', '.join(files)}, {hub_folder.CARD}"

@@ -9,6 +9,7 @@ import torch
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.texts import TextTable
 from tlnb.engine.data.tokens import AnyPreprocess
@@ -115,7 +116,7 @@ def predict(
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
-    preprocess: AnyPreprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: AnyPreprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
     return predict_with(predictor, source, views=views, sure=sure, false_alarms=false_alarms)
