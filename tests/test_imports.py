@@ -44,7 +44,19 @@ DEPENDENCIES = {
     "traitlets": "traitlets",
 }
 # Imported inside a function that says in words what to install, or does without.
-OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas", "mlflow", "trackio", "wandb"}
+OPTIONAL = {
+    "timm",
+    "transformers",
+    "tokenizers",
+    "pyarrow",
+    "huggingface_hub",
+    "onnx",
+    "onnxscript",
+    "pandas",
+    "mlflow",
+    "trackio",
+    "wandb",
+}
 
 
 def files(part: str) -> list[Path]:

@@ -37,7 +37,9 @@ def test_every_kind_of_table_gives_the_same(tmp_path, kind):
         pyarrow = pytest.importorskip("pyarrow")
         from pyarrow import parquet
 
-        parquet.write_table(pyarrow.table({"text": [t for t, _ in ROWS], "label": [c for _, c in ROWS]}), path)
+        parquet.write_table(
+            pyarrow.table({"text": [t for t, _ in ROWS], "label": [c for _, c in ROWS]}), path
+        )
     else:
         write(path, sign="\t" if kind == "tsv" else ",")
     data = load_data(str(path), text="text", label="label")
@@ -75,7 +77,9 @@ def test_pairs_several_labels_and_values(tmp_path):
     values = load_data(str(path), text="sentence1", label="mark")
     assert values.train.targets.dtype == torch.float32
     assert "regression" in repr(values)
-    lines = "".join(json.dumps({"text": f"t {i}", "tags": ["x", "y"][: i % 3] or ["z"]}) + "\n" for i in range(20))
+    lines = "".join(
+        json.dumps({"text": f"t {i}", "tags": ["x", "y"][: i % 3] or ["z"]}) + "\n" for i in range(20)
+    )
     (tmp_path / "t.jsonl").write_text(lines)
     listed = load_data(str(tmp_path / "t.jsonl"), text="text", label="tags")
     assert listed.classes == ("x", "y", "z")
@@ -150,8 +154,12 @@ def test_lists_of_strings_and_pandas(tmp_path):
 
 def test_data_sets_of_hugging_face():
     datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
-    part = datasets.Dataset.from_dict({"text": [t for t, _ in ROWS], "label": [i % 2 for i in range(20)]}, features)
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
+    part = datasets.Dataset.from_dict(
+        {"text": [t for t, _ in ROWS], "label": [i % 2 for i in range(20)]}, features
+    )
     data = load_data(part)
     assert data.classes == ("no", "yes")
     assert isinstance(data.train, Texts)
