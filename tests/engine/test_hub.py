@@ -192,7 +192,7 @@ class _Hub(BaseHTTPRequestHandler):
                          "size": (self.folder / f["rfilename"]).stat().st_size} for f in files]  # fmt: skip
                 return self._send(200, json.dumps(tree).encode(), body)
             return self._send(200 if known else 404, json.dumps(about).encode(), body)
-        if path.startswith(f"/some/net/resolve/{COMMIT}/") or path.startswith("/some/net/resolve/main/"):
+        if path.startswith((f"/some/net/resolve/{COMMIT}/", "/some/net/resolve/main/")):
             file = self.folder / path.split("/", 5)[5]
             if file.is_file():
                 return self._send(200, file.read_bytes(), body)

@@ -22,7 +22,7 @@ def write(path, rows=ROWS, header=("text", "label"), sign=","):
 
 def everything(data):
     pairs = [*zip(data.train.all(), data.train.targets.tolist(), strict=True)]
-    return sorted(pairs + [*zip(data.valid.all(), data.valid.targets.tolist(), strict=True)])
+    return sorted([*pairs, *zip(data.valid.all(), data.valid.targets.tolist(), strict=True)])
 
 
 WANTED = sorted((text, {"down": 0, "up": 1}[label]) for text, label in ROWS)

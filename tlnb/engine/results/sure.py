@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples, choose
 from tlnb.engine.network.trace import quiet
@@ -222,7 +223,7 @@ def features_of(
     with quiet(model):
         for x in samples.stream(torch.arange(len(samples)).split(BATCH)):
             check()
-            found.append(watched(model, reads, lambda x: scores_of(model(x)), x.to(device)))
+            found.append(watched(model, reads, lambda x: scores_of(call(model, x)), x.to(device)))
     return torch.cat([features for features, _ in found]), torch.cat([scores for _, scores in found])
 
 
