@@ -49,6 +49,7 @@ OPTIONAL = {
     "transformers",
     "tokenizers",
     "pyarrow",
+    "soundfile",
     "huggingface_hub",
     "onnx",
     "onnxscript",

@@ -15,7 +15,10 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sound.clips import Clips
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.texts import Texts
 from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
@@ -222,8 +225,13 @@ class Heads:
 
     # ---------------------------------------------------------------- data
 
-    def fit_data(self, change: Change, source: Data) -> None:
+    def fit_data(self, change: Change, source: Data, *, or_drop: bool = False) -> None:
         """Fit samples, layers and head to data.
+
+        Args:
+            change: takes them.
+            source: the data.
+            or_drop: where the network runs, but not on such samples, name no data any more, and say so.
 
         Raises:
             ModelError, DataError: they do not fit.
@@ -231,10 +239,17 @@ class Heads:
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
         samples = source.samples(preprocess, self._tools.say)
-        if loaded.own or isinstance(preprocess, TextPreprocess):
+        if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
         self._say_length(source, samples)
-        self._see(change, samples[0])
+        try:
+            self._see(change, samples[0])
+        except ModelError:
+            seen = Input.of(samples[0].batch(torch.arange(min(2, len(samples[0])))))
+            if not or_drop or loaded.input is None or seen == loaded.input:
+                raise
+            self._leave_data(change, loaded, f"{source.name} has {seen.describe()}")
+            return
         device = next(loaded.model.parameters()).device
         few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
         check_answer(change.state.need_model(), few, len(source.classes))
@@ -269,6 +284,16 @@ class Heads:
         change.set(data=None, samples=None, revision=state.revision + 1)
         stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
         return Lines(f"{named.name} is dropped, and no data is named{stays}")
+
+    def _leave_data(self, change: Change, loaded: LoadedModel, has: str) -> None:
+        """Take a network alone, which runs on other samples than those that are named."""
+        change.set(loaded=loaded, data=None, samples=None)
+        found = self._network.find_layers(loaded)
+        assert found is not None
+        self._network.accept_layers(change, found, own_flags(loaded, found))
+        self._tools.say(
+            f"{loaded.name} takes {loaded.describe_input()}; {has}, so it is dropped: name data that fits (%tl_data)"
+        )
 
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
@@ -310,10 +335,13 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            self._tools.say(
+                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+            )
 
 
-def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
-    """What the pictures of this data have to look like for this network, or how its texts are cut.
+def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFrames:
+    """What the pictures of this data have to look like for this network, or its sounds, or how its texts are cut.
 
     Raises:
         DataError: an option that means nothing for what the network takes.
@@ -325,8 +353,10 @@ def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess:
 
 def preprocess_at(
     loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
-) -> AnyPreprocess:
+) -> AnyPreprocess | RawFrames:
     """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
+    if isinstance(samples, Clips):
+        return _for_sounds(loaded, size, samples.library.front)
     if isinstance(loaded.preprocess, TextPreprocess):
         if length is not None:
             return loaded.preprocess.at_length(length)
@@ -339,6 +369,25 @@ def preprocess_at(
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess
+
+
+def _for_sounds(loaded: LoadedModel, size: int | None, sound: LogMel) -> Preprocess | RawFrames:
+    """Raw frames for a network that takes a row of numbers, else pictures of which nothing is cut away."""
+    shape = loaded.input.shape if loaded.input is not None and loaded.input.dtype.is_floating_point else ()
+    if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+        return RawFrames(shape[-1], sound.rate, shape)
+    if not isinstance(loaded.preprocess, Preprocess):
+        raise DataError(f"{loaded.name} takes texts, and these are sounds")
+    return replace(loaded.preprocess if size is None else loaded.preprocess.at(size), resize=None)
+
+
+def heard_by(state: SessionState) -> LogMel | None:
+    """How the network learned to hear, where it was trained on sounds; also after a resume without them."""
+    if not state.all_stages or state.task not in state.tasks:
+        return None
+    if state.data is not None:
+        return state.data.sound
+    return LogMel.of(state.tasks[state.task].learned_from[1] or {})
 
 
 def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:

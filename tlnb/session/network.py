@@ -16,6 +16,7 @@ from tlnb.engine.network import freeze as freezing
 from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.errors import ModelError
 from tlnb.session.answers import Change as ChangeAnswer
+from tlnb.session.answers import Lines
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
@@ -93,6 +94,21 @@ class Network:
         )  # fmt: skip
         if layers is not None:
             self.accept_layers(change, layers, own_flags(loaded, layers))
+
+    def drop(self, change: Change) -> Lines:
+        """Hold no network any more, nor what was trained with it; the data stays.
+
+        Raises:
+            NotReady: there is none.
+        """
+        before = change.state
+        name = before.need_model().name
+        change.state = SessionState(
+            data=before.data, step=before.step, looks=before.looks, revision=before.revision + 1,
+            network_number=before.network_number + 1,
+        )  # fmt: skip
+        stays = f"; the data {before.data.name} stays" if before.data is not None else ""
+        return Lines(f"{name} is dropped, with its history{stays}")
 
     def move(self, change: Change, device: torch.device) -> None:
         """Take the network, where there is one, to a device; what else needs one goes there when it is used."""

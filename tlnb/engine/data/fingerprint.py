@@ -15,6 +15,7 @@ from tlnb.engine.core.tree import named_parts
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
+from tlnb.engine.data.sound.clips import PieceReader
 from tlnb.engine.data.text_samples import TextSamples
 
 LOOKED_AT = 32
@@ -61,6 +62,9 @@ def _inputs(samples: Samples) -> str:
             return _rows(reader.images) + tensors_digest([("rows", rows)])
         if isinstance(reader, FileReader):
             return _files(reader, rows.tolist())
+        if isinstance(reader, PieceReader):
+            clips = reader.clips[rows].unique().tolist()
+            return f"{_files(reader.files, clips)} {reader.note(rows.tolist())}"
     return _some(samples)
 
 

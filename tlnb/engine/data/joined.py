@@ -25,6 +25,7 @@ class JoinedSamples(Samples):
         self.targets = torch.cat([part.targets for part in parts])
         self.random = any(part.random for part in parts)
         self.at_hand = all(part.at_hand for part in parts)
+        self.wholes = _numbered_through(parts)
         self._ends = torch.tensor([len(part) for part in parts]).cumsum(0)
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -64,6 +65,18 @@ class JoinedSamples(Samples):
     def fingerprint(self) -> str:
         """Of all sets."""
         return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+
+def _numbered_through(parts: Sequence[Samples]) -> Tensor | None:
+    """The numbers of all wholes; None where no set is of pieces."""
+    if all(part.wholes is None for part in parts):
+        return None
+    numbers, start = [], 0
+    for part in parts:
+        own = torch.arange(len(part)) if part.wholes is None else part.wholes
+        numbers.append(own + start)
+        start += int(own.max()) + 1
+    return torch.cat(numbers)
 
 
 class JoinedPictures(JoinedSamples, PictureSamples):

@@ -24,12 +24,16 @@ class Samples(ABC):
         targets: int64 of shape (N,) for classes; float32 of shape (N, labels) or (N, values) otherwise.
         random: whether a batch differs from view to view (augmentation).
         at_hand: whether making a batch costs little more than copying it.
+        wholes: where samples are pieces (of clips of sound), the number of the whole that each belongs to, rising:
+            int64 of shape (N,); answers are for wholes then, see :func:`tlnb.engine.data.wholes.of_wholes`. None
+            where each sample stands alone.
         lengths: tokens of each text, (N,); None where all samples have one size.
     """
 
     targets: Tensor
     random: bool = False
     at_hand: bool = False
+    wholes: Tensor | None = None
     lengths: Tensor | None = None
 
     def __len__(self) -> int:
@@ -170,6 +174,7 @@ class ChosenSamples(Samples):
         self.source, self.rows = source, rows
         self.targets, self.random = source.targets[rows], source.random
         self.at_hand = source.at_hand
+        self.wholes = None if source.wholes is None else source.wholes[rows]
         self.lengths = None if source.lengths is None else source.lengths[rows]
 
     def batch(self, indices: Tensor) -> Any:

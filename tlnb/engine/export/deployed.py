@@ -13,6 +13,7 @@ from tlnb.engine.core.tree import IDS, MASK, TYPES, Batch, Tree, call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import FrameSamples
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.conformal import needed
@@ -150,6 +151,7 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
     """All that has to be known to use the network, as plain values."""
     pictures = isinstance(samples, PictureSamples)
     preprocess = samples.preprocess.to_dict() if isinstance(samples, PictureSamples) else None
+    heard = _heard(data, samples)
     if isinstance(samples, TextSamples):
         preprocess = samples.preprocess.to_dict() | {"tokenizer": TOKENIZER}
     first = raw_inputs(samples, torch.tensor([0]))
@@ -167,14 +169,31 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
             "shape": ["batch", *(first.shape[1:] if isinstance(first, Tensor) else ("tokens",))],
             "dtype": str(first.dtype).removeprefix("torch.") if isinstance(first, Tensor) else "int64",
             **({"names": list(first)} if isinstance(first, Tree) else {}),
-            "what": _what(first, pictures) + _scale(data),
+            "what": _what(first, pictures) + _scale(data) if heard is None else _of_sound(pictures),
         },
         "preprocess": preprocess,
+        **({"sound": heard} if heard is not None else {}),
         "output": "probabilities, one a class"
         if kind_of(task) != "values"
         else "values in the unit of the data",
         **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
     }
+
+
+def _heard(data: Data, samples: Samples) -> dict[str, Any] | None:
+    """How sounds become input, as plain values; None where there are none."""
+    if data.sound is None:
+        return None
+    front = samples.preprocess if isinstance(samples, FrameSamples) else data.sound
+    return front.to_dict()
+
+
+def _of_sound(pictures: bool) -> str:
+    shown = "log-mel pictures of pieces of sound, pixels in 0..255, drawn as sound says and resized as preprocess says"
+    pieces = "the answers of a clip's pieces are averaged"
+    return (
+        f"{shown if pictures else 'frames of sound as sound says, mean 0 and standard deviation 1'}; {pieces}"
+    )
 
 
 def _scale(data: Data) -> str:

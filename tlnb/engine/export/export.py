@@ -87,6 +87,8 @@ def target(path: str) -> Path:
         ExportError: another ending, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
+    if not place.name:
+        raise ExportError("an export needs a name, such as: %tl_export birds.safetensors")
     place = place if place.suffix else place.with_suffix(".safetensors")
     if place.suffix not in WRITERS:
         raise ExportError(

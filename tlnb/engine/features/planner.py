@@ -193,7 +193,7 @@ class _Work:
         tree = isinstance(self.graph, Replay) and self.graph.recording.takes_tree
         return FeatureSamples(
             features, samples.targets, self.device, channels_last=channels_last,
-            source=samples if tree else None, places=self._places(cut, samples),
+            source=samples if tree else None, places=self._places(cut, samples), wholes=samples.wholes,
         )  # fmt: skip
 
     def _places(self, cut: int, samples: Samples) -> Places | None:

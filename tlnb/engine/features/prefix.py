@@ -227,7 +227,8 @@ class PassingSamples(Samples):
     def __init__(self, source: Samples, part: Fast, device: torch.device, *, channels_last: bool = True):
         self.source, self.part, self.device = source, part, device
         self.channels_last = channels_last
-        self.targets, self.random, self.lengths = source.targets, source.random, source.lengths
+        self.targets, self.random = source.targets, source.random
+        self.lengths, self.wholes = source.lengths, source.wholes
 
     def batch(self, indices: Tensor) -> Any:
         """What crosses the cut for these samples: float32 (B, ...), or a tree with it."""

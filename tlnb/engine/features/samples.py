@@ -99,6 +99,7 @@ class FeatureSamples(Samples):
         channels_last: give images as they are stored; False for (B, C, H, W) in memory as well.
         source: what the network itself takes, where the part behind the cut looks at that too.
         places: of each sample's rows, where it has one for each token.
+        wholes: of the samples, where they are pieces.
     """
 
     at_hand = True
@@ -106,9 +107,9 @@ class FeatureSamples(Samples):
 
     def __init__(
         self, features: Features, targets: Tensor, device: torch.device, *, channels_last: bool = True,
-        source: Samples | None = None, places: Places | None = None,
+        source: Samples | None = None, places: Places | None = None, wholes: Tensor | None = None,
     ):  # fmt: skip
-        self.features, self.targets, self.device = features, targets, device
+        self.features, self.targets, self.device, self.wholes = features, targets, device, wholes
         self.channels_last, self.source, self.places = channels_last, source, places
         self.lengths = None if source is None else source.lengths
         self._read = 0

@@ -96,7 +96,7 @@ def old_data(
     Raises:
         DataError: the data has classes that the old head does not know.
     """
-    if source == "glyphs" and classes == glyphs.CLASSES:
+    if isinstance(source, str) and source == "glyphs" and classes == glyphs.CLASSES:
         drawn = [
             Pictures(*glyphs.draw(GLYPHS, seed=GLYPHS_SEED + k, fonts=fonts)).prepare(preprocess)
             for k, fonts in enumerate((glyphs.HELD_OUT_FONTS, glyphs.TRAIN_FONTS))
@@ -107,6 +107,10 @@ def old_data(
     if isinstance(data.task, Classification):
         places = _places(data.classes, classes, outputs)
         learned, samples = (with_targets(part, places[part.targets]) for part in (learned, samples))
+    elif len(data.classes) != outputs:
+        raise DataError(
+            f"the old head gives {outputs} scores, and a target of this data holds {len(data.classes)}"
+        )
     return OldData(data.name, samples, learned, data.task)
 
 

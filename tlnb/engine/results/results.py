@@ -19,8 +19,10 @@ from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.players import Players, players_of
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import Text
+from tlnb.engine.data.wholes import of_wholes, worst_pieces
 from tlnb.engine.results.conformal import Coverage, RiskCoverage
 from tlnb.engine.results.saliency import heat_maps, token_weights
 from tlnb.engine.results.scores import (
@@ -84,10 +86,15 @@ class MistakeGrid:
         pixels: (N, C, H, W), uint8 in 0..255 or floating point in 0..1.
         maps: (N, H, W) in 0..1.
         method: how the maps were made.
+        players: plays the sounds that the pictures are of; None where they are of none.
     """
 
-    def __init__(self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str):
+    def __init__(
+        self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str,
+        players: Players | None = None,
+    ):  # fmt: skip
         self.mistakes, self.pixels, self.maps, self.method = tuple(mistakes), pixels, maps, method
+        self.players = players
 
     @property
     def figure(self) -> Figure:
@@ -348,6 +355,7 @@ class Results:
                 f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
             )
             parts.append(as_html(grid, alt, 85))
+            parts.append(self.pictures.players.html if self.pictures.players else "")
         elif any(m.words for m in self.mistakes):
             parts.append(self._mistakes_html())
         elif self.mistakes:
@@ -365,9 +373,9 @@ class Results:
 
 def gather(
     model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8,
-    sure: float | None = None,
+    sure: float | None = None, temperature: Temperature | None = None,
 ) -> Results:  # fmt: skip
-    """Run the validation samples and judge each.
+    """Run the validation samples and judge each; of pieces, the wholes that they belong to.
 
     Args:
         model: gives scores (B, outputs).
@@ -376,9 +384,14 @@ def gather(
         device: where the model is.
         worst: how many mistakes are kept.
         sure: share of sure answers that should hold; None to leave out how sure the network is.
+        temperature: that fits answers out of fold; None to fit these samples.
     """
     task, targets = data.task, samples.targets
     scores = scores_over(model, samples, device)
+    shown = torch.arange(len(targets))  # the sample that is shown for each answer
+    if samples.wholes is not None:
+        shown = worst_pieces(per_sample_loss(task, scores, targets), samples.wholes)
+        scores, targets = of_wholes(task, scores, targets, samples.wholes)
     losses = per_sample_loss(task, scores, targets)
     answers = task.answers(scores)
     meter = task.meter(torch.device("cpu"))
@@ -394,20 +407,20 @@ def gather(
         rows = per_class_rows(classes, targets, taken)
         wrong = taken != targets if kind == "classes" else (taken != targets).any(1)
     chosen = ranked(losses, wrong, worst)
-    mistakes = _mistakes(data, samples, chosen, scores, answers, losses, kind)
+    mistakes = _mistakes(data, targets, chosen, scores, answers, losses, kind)
     if kind == "classes" and isinstance(samples, TextSamples) and chosen:
         mistakes = _with_words(model, samples, mistakes, answers, device)
     return Results(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
-        _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
-        None if sure is None else Sureness.of(task, classes, scores, targets, sure),
+        _pictures(model, samples, shown[chosen], mistakes, scores[chosen], device) if kind == "classes" else None,
+        None if sure is None else Sureness.of(task, classes, scores, targets, sure, temperature),
     )  # fmt: skip
 
 
 def _mistakes(
     data: Data,
-    samples: Samples,
+    targets: Tensor,
     chosen: list[int],
     scores: Tensor,
     answers: Tensor,
@@ -415,7 +428,7 @@ def _mistakes(
     kind: str,
 ) -> tuple[Mistake, ...]:
     """The chosen samples in words."""
-    true = titles(data, samples.targets[chosen]) if chosen else []
+    true = titles(data, targets[chosen]) if chosen else []
     if kind == "classes":
         predicted = [data.classes[int(i)] for i in answers[chosen].argmax(1)] if chosen else []
     else:
@@ -465,11 +478,11 @@ def _words(
 
 
 def _pictures(
-    model: nn.Module, samples: Samples, chosen: list[int], mistakes: tuple[Mistake, ...], scores: Tensor,
+    model: nn.Module, samples: Samples, indices: Tensor, mistakes: tuple[Mistake, ...], scores: Tensor,
     device: torch.device,
 ) -> MistakeGrid | None:  # fmt: skip
-    if not chosen or not isinstance(samples, PictureSamples):
+    if not len(indices) or not isinstance(samples, PictureSamples):
         return None
-    indices = torch.tensor(chosen)
-    maps, method = heat_maps(model, samples.batch(indices).to(device), scores[indices].argmax(1).to(device))
-    return MistakeGrid(mistakes, samples.pixels(indices), maps, method)
+    maps, method = heat_maps(model, samples.batch(indices).to(device), scores.argmax(1).to(device))
+    players = players_of(samples, indices, [m.name for m in mistakes])
+    return MistakeGrid(mistakes, samples.pixels(indices), maps, method, players)

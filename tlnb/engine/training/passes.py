@@ -15,6 +15,7 @@ from tlnb.engine.core.modules import set_training
 from tlnb.engine.core.objectives import Classification, Task, class_weights, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.wholes import of_wholes
 
 Result = TypeVar("Result")
 
@@ -56,11 +57,12 @@ def count_pieces(samples: int, most: int) -> int:
     return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
-def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+def shares(task: Task | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
     """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
 
     Args:
-        task: what is learned; with class weights a sample counts by the weight of its class.
+        task: what is learned; with class weights a sample counts by the weight of its class. None to count each
+            sample alike.
         targets: of all samples.
         pieces: indices of the samples in each piece.
     """
@@ -161,6 +163,8 @@ def loss_and_figure(
 ) -> tuple[float, float]:
     """Mean loss and the task's figure in the modes that the network is in; the same for any ``batch``.
 
+    Where samples are pieces, both are those of the wholes.
+
     Args:
         forward: from a batch of the samples to scores.
         samples: what it is measured on.
@@ -171,6 +175,8 @@ def loss_and_figure(
         on_batch: called before each batch; what it raises passes through.
         keep: given the scores of each batch (B, outputs).
     """
+    if samples.wholes is not None:
+        return _of_wholes(forward, samples, samples.wholes, task, device, batch, precision, on_batch)
     loss, meter = torch.zeros((), device=device), task.meter(device)
     weights = class_weights(task, device)
     amounts = torch.zeros((), device=device)  # with class weights, a batch counts by those of its samples
@@ -188,3 +194,19 @@ def loss_and_figure(
         keep(scores)
     mean = loss.item() / len(samples) if weights is None else (loss / amounts).item()
     return mean, meter.value()
+
+
+def _of_wholes(
+    forward: nn.Module, samples: Samples, wholes: Tensor, task: Task, device: torch.device, batch: int,
+    precision: Callable[[], AbstractContextManager[object]], on_batch: Callable[[], None],
+) -> tuple[float, float]:  # fmt: skip
+    """The same for samples that are pieces: their answers are averaged first."""
+    found = []
+    for inputs in samples.stream(torch.arange(len(samples)).split(batch)):
+        on_batch()
+        with precision():
+            found.append(scores_of(forward(inputs.to(device, non_blocking=True))).float().cpu())
+    scores, targets = of_wholes(task, torch.cat(found), samples.targets, wholes)
+    meter = task.meter(torch.device("cpu"))
+    meter.update(scores, targets)
+    return task.loss(scores, targets).item(), meter.value()

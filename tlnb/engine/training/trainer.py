@@ -269,9 +269,11 @@ class StageTrainer:
         pieces = list(indices.tensor_split(count))
         parts = inputs.tensor_split(count) if inputs is not None else [None] * count
         total = torch.zeros((), device=self.route.device)
-        weights = passes.shares(self.task, self.targets, pieces)
-        for piece, part, weight in zip(pieces, parts, weights, strict=True):
-            loss = self._loss(piece, part) * weight
+        # A guard, and a step of the user's, take the plain mean over the samples.
+        even = passes.shares(None, self.targets, pieces)
+        weights = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)
+        for piece, part, weight, share in zip(pieces, parts, weights, even, strict=True):
+            loss = self._loss(piece, part, weight, share)
             use(loss)
             total = total + loss.detach()
         return total
@@ -283,16 +285,21 @@ class StageTrainer:
         self.micro = max(size // 2, 1)
         return size > 1
 
-    def _loss(self, indices: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def _loss(
+        self, indices: Tensor, inputs: Tensor | None, weight: float = 1.0, share: float = 1.0
+    ) -> Tensor:
+        """The loss of these samples times ``weight``, with the guard's part times ``share``."""
         if inputs is None:
             inputs = self.route.train.view(self.number, self.epoch).batch(indices)
         inputs = inputs.to(self.route.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
         with self._still():
             loss = self._step(self.route.forward, inputs, targets)
+        loss = loss if weight == 1 else loss * weight
         if self.guard is None:
             return loss
-        return loss + self.guard.penalty(indices, self.route.forward, inputs)
+        penalty = self.guard.penalty(indices, self.route.forward, inputs)
+        return loss + (penalty if share == 1 else penalty * share)
 
     def _still(self) -> AbstractContextManager[None]:
         """What keeps frozen layers in test mode where a step calls the whole model."""

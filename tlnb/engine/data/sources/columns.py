@@ -15,7 +15,8 @@ from tlnb.errors import DataError, did_you_mean
 
 PATHS = (
     "path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name", "file", "image", "img",
-    "picture", "photo", "image_file", "image_name", "img_name", "image_index", "image_id", "img_id",
+    "picture", "photo", "clip", "audio", "sound", "wav", "recording", "audio_path", "audio_file", "slice_file_name",
+    "image_file", "image_name", "img_name", "image_index", "image_id", "img_id",
 )  # fmt: skip
 _LABELS = (
     "label", "labels", "class", "classes", "class_name", "classname", "target", "targets", "category", "categories",

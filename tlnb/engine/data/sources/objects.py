@@ -29,7 +29,8 @@ from tlnb.engine.data.sources.text import as_texts, texts_part, without_held
 from tlnb.errors import DataError
 
 _KINDS = (
-    "(X, y) tensors, arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, "
+    "(X, y) tensors, arrays or lists of pictures, a Dataset, a DataLoader, a DataFrame of path and label, "
+    "a Hugging Face data set, "
     "or a pair (train, valid) of these"
 )
 _PROBES = 8  # items read twice to see whether they are random

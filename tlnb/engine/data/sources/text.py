@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import CLASSES, LABELS, NO_SPLIT, OWN, REGRESSION, SourceRequest
+from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources import found as parts_of
 from tlnb.engine.data.sources.columns import PATHS, label_columns, part_words, place_of, plain_name
 from tlnb.engine.data.sources.folder import files_below
@@ -50,8 +51,13 @@ def is_text_table(path: Path, request: SourceRequest) -> bool:
             first = file.readline()
     except (OSError, UnicodeDecodeError):
         return False
-    names = {plain_name(name) for name in next(csv.reader([first], delimiter=_sign(path, first)), [])}
-    return bool(names & {*_NAMED, *_SECOND}) and not names & {*PATHS}
+    return name_texts(next(csv.reader([first], delimiter=_sign(path, first)), []))
+
+
+def name_texts(names: Iterable[str]) -> bool:
+    """Whether columns of these names hold texts, and none a picture."""
+    plain = {plain_name(name) for name in names}
+    return bool(plain & {*_NAMED, *_SECOND}) and not plain & {*PATHS}
 
 
 def tables_in(folder: Path) -> dict[int, Path]:
@@ -67,14 +73,14 @@ def tables_in(folder: Path) -> dict[int, Path]:
 
 
 def holds_texts(folder: Path, request: SourceRequest) -> bool:
-    """Whether a folder holds .txt files and no pictures."""
+    """Whether a folder holds .txt files, and neither pictures nor sounds."""
     suffixes = _suffixes(folder, request.links)
-    return ".txt" in suffixes and not suffixes & set(SUFFIXES)
+    return ".txt" in suffixes and not suffixes & {*SUFFIXES, *SOUNDS}
 
 
 def holds_pictures(folder: Path) -> bool:
-    """Whether a folder holds pictures."""
-    return bool(_suffixes(folder, False) & set(SUFFIXES))
+    """Whether a folder holds pictures or sounds."""
+    return bool(_suffixes(folder, False) & {*SUFFIXES, *SOUNDS})
 
 
 def _suffixes(folder: Path, links: bool) -> set[str]:
@@ -90,13 +96,17 @@ def read_text_table(path: Path, request: SourceRequest) -> Found:
     Raises:
         DataError: no such columns, or no usable row.
     """
+    return read_text_columns(_columns(path), request, repr(printable(path.name)))
+
+
+def read_text_columns(columns: Columns, request: SourceRequest, shown: str) -> Found:
+    """The same for columns that are read already, such as those of a DataFrame."""
     request.refuse(_OF_PICTURES, "texts are no pictures")
-    columns = _columns(path)
     words, notes = None, list[str]()
     if request.split != NO_SPLIT:
         text = _text_names(columns, request, [])
         words = part_words(columns, request, {*text, *_apart(request)}, notes)
-    return _of_columns([columns], [words], request, notes, repr(printable(path.name)))
+    return _of_columns([columns], [words], request, notes, shown)
 
 
 def read_text_tables(folder: Path, request: SourceRequest) -> Found:

@@ -19,8 +19,9 @@ from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, Tens
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export.script.augment import augment_code
+from tlnb.engine.export.script.sounds import reader_of, sounds_code
 from tlnb.engine.export.script.source import Source
-from tlnb.engine.export.script.text import literal
+from tlnb.engine.export.script.text import literal, no_formula
 from tlnb.errors import ExportError
 
 MOST = 2 << 30  # bytes of samples that are written beside a script
@@ -115,6 +116,13 @@ def data_code(source: Source) -> tuple[str, set[str]]:
         and isinstance(reader, FileReader)
         and reader.scale.is_plain
     )
+    sounds = reader_of(plain)
+    if sounds is not None:
+        load, own = sounds_code(source, sounds, imports)
+        if own:
+            return _joined(load, own), imports
+        changed = augment_code(source, imports, files=True)
+        return _joined(load, _normalised(source.samples[1]), _INPUTS_OF_FILES, changed), imports  # type: ignore[arg-type]
     shared = not any(source.asked.get(name) for name in ("test", "groups", "time"))
     if (
         source.asked.get("source") == "digits"
@@ -315,15 +323,10 @@ def _listed(source: Source, imports: set[str]) -> str:
             path = samples.name(index)
             if path in broken:
                 raise ExportError(f"{path} turned out broken in training; take it away and train anew")
-            writer.writerow([part, _no_formula(path), *(target if isinstance(target, list) else [target])])
+            writer.writerow([part, no_formula(path), *(target if isinstance(target, list) else [target])])
     source.files[name] = file.getvalue()
     imports.update(("import csv", "import numpy as np", "from PIL import Image, ImageOps"))
     return _listed_code(source, name)
-
-
-def _no_formula(path: str) -> str:
-    """The same path, so that a spreadsheet does not run it as a formula."""
-    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 
 def _listed_code(source: Source, name: str) -> str:

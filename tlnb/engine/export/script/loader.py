@@ -13,10 +13,12 @@ from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, 
 from tlnb.engine.core.tree import IDS, MASK, TYPES, call
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import PieceReader
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import TextPreprocess
 from tlnb.engine.export.deployed import TOKENIZER
 from tlnb.engine.export.script.network import build_code
+from tlnb.engine.export.script.sounds import loader_parts, reader_of
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
@@ -200,7 +202,10 @@ def loader_code(
     usage = f"\n\n    python {Path(file).stem.translate(plain)}.py picture.jpg ...\n"
     if isinstance(samples, TextSamples):
         usage = usage.replace("picture.jpg", "'a text'")
-    usage = usage if isinstance(samples, PictureSamples | TextSamples) else ""
+    elif reader_of(samples) is not None:
+        usage = usage.replace("picture.jpg", "sound.wav")
+    elif not isinstance(samples, PictureSamples):
+        usage = ""
     code = "\n\n\n".join(part.strip("\n") for part in parts)
     top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'
     return f"{top}\n\n\n{code}\n"
@@ -256,6 +261,9 @@ def _predict(
     scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)" + logits
     if isinstance(samples, TextSamples):
         return _texts(samples.preprocess, task, imports, judge, sure, logits)
+    sounds = reader_of(samples)
+    if sounds is not None:
+        return _of_sounds(samples, sounds, task, imports, judge, logits)
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
         return _OTHERS.format(
@@ -300,6 +308,40 @@ def _texts(
         logits=logits, answer=_answer(task, "scores_of(model, inputs)"), judge=judge,
         said=_said(sure).replace("read_picture(name)", "tokens([text])"),
     )  # fmt: skip
+
+
+_SOUNDS = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
+STD = torch.tensor({std}).view(-1, 1, 1)
+
+
+def scores_of(model, pixels):
+    """What the network gives for pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {scores}
+
+
+def predict(model, pixels):
+    """{what} of pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {answer}{judge}'''
+
+
+def _of_sounds(
+    samples: Samples, reader: PieceReader, task: Task, imports: set[str], judge: str, logits: str
+) -> str:
+    top, *parts = loader_parts(samples, reader, imports)
+    if isinstance(samples, PictureSamples):
+        preprocess = samples.preprocess
+        predict = _SOUNDS.format(
+            mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task),
+            shape=", ".join(map(str, (preprocess.channels, *preprocess.size))),
+            scores="model(pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD)" + logits,
+            answer=_answer(task, "scores_of(model, pixels)"), judge=judge,
+        )  # fmt: skip
+    else:
+        shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
+        predict = _OTHERS.format(
+            what=_what(task), shape=shape, answer=_answer(task, "scores_of(model, inputs)"), judge=judge
+        )
+    return "\n\n\n".join([top, predict, *parts])
 
 
 def _resize(samples: PictureSamples, floating: bool) -> str:

@@ -10,6 +10,7 @@ from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal, source_of
 from tlnb.engine.network.head import is_auxiliary
@@ -550,7 +551,11 @@ def _evaluate(job: Job, fields: Fields) -> str:
         run = [_AUTOCAST.format("bfloat16"), f"    {run[0]}"]
     tasks = [source.data.task for source in job.sources]
     weighted = any(isinstance(task, Classification) and task.weights for task in tasks)
+    cut = any(map(is_cut, job.sources))
     count = [
+        "    scores, targets = of_clips(torch.cat(scores), targets)",
+        "    return loss_of(scores, targets).item(), figure_of(scores, targets)",
+    ] if cut else [
         "        amount = WEIGHTS[targets[rows]].sum()",
         "        loss += loss_of(scores[-1].float(), targets[rows]) * amount",
         "        amounts += amount",
@@ -565,10 +570,10 @@ def _evaluate(job: Job, fields: Fields) -> str:
             f"def evaluate(model, rest, take, samples, targets<, data>{more}):",
             '    """Mean loss and figure, in test mode."""',
             "    model.eval()",
-            "    loss, scores = torch.zeros(()), []",
+            "    scores = []" if cut else "    loss, scores = torch.zeros(()), []",
             *(
                 ["    amounts = torch.zeros(())  # a batch counts by the class weights of its samples"]
-                if weighted
+                if weighted and not cut
                 else []
             ),
             f"    for rows in torch.arange(len(targets)).split({EVALUATION_BATCH}):",

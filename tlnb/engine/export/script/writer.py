@@ -12,6 +12,7 @@ from tlnb.engine.export.own_files import SCRIPT
 from tlnb.engine.export.script import data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal, numbered, of_data, source_of, wrapped
 from tlnb.engine.training.records import show_metric
@@ -84,6 +85,8 @@ def _data(job: Job, fields: loop.Fields, imports: set[str]) -> str:
     """
     if len({source.data.seed for source in job.sources}) > 1:
         raise ExportError("data sets that were named with different seeds are not one script")
+    if job.several and any(map(is_cut, job.sources)):
+        raise ExportError("clips that are cut into pieces, and several data sets, are not one script")
     texts = []
     for source in job.sources:
         read, more = data.data_code(source)
@@ -149,6 +152,7 @@ _STANDARD = {
     "pathlib",
     "sys",
     "types",
+    "typing",
 }
 
 
