@@ -67,6 +67,14 @@ def test_the_body_gives_what_transformers_gives(ready):
     torch.testing.assert_close(found, wanted)
 
 
+def test_folds_of_texts_start_anew_and_train_all_layers(ready):
+    for plan in ("fit head\nunfreeze -2:  epochs 1  lr 1e-3", "train all  epochs 1  lr 1e-3"):
+        cv = ready.cross_validate(2, plan)
+        assert cv.answered.all()
+        assert cv.targets.tolist() == [int(row == cv.classes[1]) for row in cv.labels]
+    assert "ran once" in ready.cross_validate(2, "fit head").results[0].stages[0].shortcut
+
+
 def test_training_keeps_what_is_frozen_and_runs_it_once(ready):
     before = weights(ready)
     run = ready.run("freeze body epochs 2 lr 1e-2")
@@ -313,6 +321,18 @@ def test_advice_and_sweep_work_without_batch_norm(ready):
     assert len(advice.figures.scores) == 4
     ready.run(advice.plan)
     assert ready.history.stages
+
+
+def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
+    table(folder / "many.csv", rows(300))
+    tl = Session([])
+    tl.load("net")
+    tl.data("many.csv", text="text", label="label")
+    tl.run("fit head")
+    texts = tl.view.data.valid.all()[:20]
+    together = tl.predict(texts, sure=0.9)
+    alone = [tl.predict(text, sure=0.9) for text in texts]
+    assert [list(map(str, one)) for one in together.sets] == [list(map(str, one.sets[0])) for one in alone]
 
 
 def test_good_words_are_learned(folder):

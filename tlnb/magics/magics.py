@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -54,12 +55,19 @@ class TlMagics(Magics):
         if is_session(held) and held is not self._session:
             self._adopt(held)
         elif self._session is None:
-            from tlnb.session import Session
-
+            with self._loading():
+                from tlnb.session import Session
             self._adopt(Session())  # its plain lines give way to what suits the shell
         if is_stand_in(held):
             namespace[NAME] = self._session
         return self._session
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Around the first import of torch, which takes seconds: a line says so."""
+        if "torch" in sys.modules or self.showing is None:
+            return nullcontext()
+        waiting: AbstractContextManager[None] = self.showing.waiting("loading PyTorch …")
+        return waiting
 
     def user_names(self) -> list[str]:
         """The user's own variables."""

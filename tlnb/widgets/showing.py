@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -107,6 +108,21 @@ class Showing:
     @property
     def _kernel(self) -> bool:
         return hasattr(self.shell, "kernel") and hasattr(self.shell, "get_parent")
+
+    @contextmanager
+    def waiting(self, words: str) -> Iterator[None]:
+        """Inside, a line says what is waited for; it is gone afterwards."""
+        if not (self._kernel and live(self.shell)):
+            yield
+            return
+        from tlnb.widgets.slot import Slot
+
+        slot = Slot(self.shell.display_pub.publish)
+        slot.put(words, f"<div style='opacity:.7'>{words}</div>")
+        try:
+            yield
+        finally:
+            slot.clear()
 
     # ---------------------------------------------------------------- training in a cell
 

@@ -253,7 +253,9 @@ class Predictions:
             f'<div style="{size}">{escape(label)}{doubt}</div>{bars}'
             f'<div class="tlnb-quiet">{escape(name)}</div>'
         )
-        return figure_html(uri, f"{self.names[place]}: {label}", caption)
+        return figure_html(
+            uri, f"{self.names[place]}: {label}", caption, small=uri.startswith("data:image/png")
+        )
 
 
 @dataclass(frozen=True)
