@@ -19,6 +19,7 @@ import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
+import tlnb.session.publishing as publishing
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
 import tlnb.session.tracking as tracking
@@ -59,7 +60,7 @@ from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
-from tlnb.errors import BadArguments, DataError, Interrupted, NotReady, TrainingError
+from tlnb.errors import BadArguments, DataError, ExportError, Interrupted, NotReady, TrainingError
 from tlnb.session.answers import Change, LayerTable, Lines, PanelCard, signed
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
@@ -290,7 +291,8 @@ class Session(traitlets.HasTraits):
             self._history, self._history_of = History(), state.network_number
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
-        history.looks = testing.looks_at(state.data) if state.data is not None else None
+        test = state.data.test if state.data is not None else None
+        history.looks = test.looks if test is not None else None
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
         self._publisher = threading.get_ident()
         try:
@@ -900,18 +902,25 @@ class Session(traitlets.HasTraits):
                 self.view, path, with_weights=with_weights, network=network, settle=settle
             )
 
-    def export(self, path: str) -> Lines:
+    def export(self, path: str, *, push: bool = False) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
 
         Args:
             path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
-                or ``.onnx``; a model card is written beside it.
+                or ``.onnx``; a model card is written beside it. Or ``hf/OWNER/NAME``: a folder of that name as the
+                Hub keeps it, for transformers, timm or torchvision, which is read back and compared.
+            push: send that folder to the Hub, as whoever is logged in there.
 
         Raises:
             NotReady: no model or no data.
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
         with self._call(), self._tools.walk("exporting"), self._store.change() as change:
+            if publishing.is_repository(path):
+                view, settle = self._view_of(change.state), self._interrupts.settle
+                return publishing.publish(view, path, self._forgotten, push=push, settle=settle)
+            if push:
+                raise ExportError("--push sends a folder of the Hub: hf/OWNER/NAME")
             return exporting.export(
                 self._view_of(change.state), self._tools, path, self._forgotten,
                 lambda: judging.known(change, self._tools),

@@ -378,12 +378,7 @@ class Predictor:
     def _scores(self, x: Batch) -> Tensor:
         if self.sure is None:
             return scores_of(call(self.network, x)).float().cpu()
-        features, scores = watched(
-            self.network,
-            self.sure.reads,
-            lambda x: scores_of(call(self.network, x)),
-            x,  # type: ignore[arg-type]
-        )
+        features, scores = watched(self.network, self.sure.reads, lambda: scores_of(call(self.network, x)))
         self.seen.append((features, scores))
         return scores
 
