@@ -323,6 +323,18 @@ def test_advice_and_sweep_work_without_batch_norm(ready):
     assert ready.history.stages
 
 
+def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
+    table(folder / "many.csv", rows(300))
+    tl = Session([])
+    tl.load("net")
+    tl.data("many.csv", text="text", label="label")
+    tl.run("fit head")
+    texts = tl.view.data.valid.all()[:20]
+    together = tl.predict(texts, sure=0.9)
+    alone = [tl.predict(text, sure=0.9) for text in texts]
+    assert [list(map(str, one)) for one in together.sets] == [list(map(str, one.sets[0])) for one in alone]
+
+
 def test_good_words_are_learned(folder):
     table(folder / "many.csv", rows(300))
     tl = Session([])
