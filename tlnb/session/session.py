@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -934,7 +935,7 @@ class Session(traitlets.HasTraits):
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
 
-    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+    def track(self, tracker: str | None = None, where: str | os.PathLike[str] | None = None) -> Lines:
         """Tell a tracker of experiments what happens from now on, and what was trained already.
 
         It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit
