@@ -11,6 +11,7 @@ class Strip {
     this.anchor = null; // where a shift-click's range starts
     this.drag = null;
     this.boxes = [];
+    this.wish = null; // the flags as they are asked for, while an answer is awaited: the next key goes from there
     this.bar = make("div", { class: "tlnb-strip", role: "group", "aria-label": "Layers of the network, in the order in which data flows",
       onkeydown: (event) => this.key(event), onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.release(event), onpointercancel: () => this.cancel() });
@@ -25,7 +26,22 @@ class Strip {
     this.size.observe(this.bar);
     const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["frozen", "summary", "magic", "busy", "doing"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
+    wire.onsettle = () => this.settled();
     this.build();
+  }
+
+  get frozen() {
+    return this.wish || this.model.get("frozen");
+  }
+
+  /** All that was asked for is answered. */
+  settled() {
+    if (!this.wish) return;
+    this.wish = null;
+    // A front end with values of its own (marimo) learns them when a view sets them; elsewhere nothing is sent.
+    this.model.set("frozen", this.model.get("frozen"));
+    this.model.save_changes();
+    this.update();
   }
 
   build() {
@@ -34,7 +50,10 @@ class Strip {
     this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "switch", "data-index": i,
       onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
     make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
+    const focused = this.bar.contains(this.bar.getRootNode().activeElement);
     this.bar.replaceChildren(...this.boxes);
+    if (focused && this.boxes.length) this.boxes[this.active].focus({ preventScroll: true });
+    this.room = this.wish = null;
     this.widths();
     this.update();
   }
@@ -59,7 +78,7 @@ class Strip {
   }
 
   update() {
-    const frozen = this.model.get("frozen");
+    const frozen = this.frozen;
     const busy = engaged(this.model);
     this.boxes.forEach((box, i) => {
       const layer = this.layers[i];
@@ -85,7 +104,7 @@ class Strip {
 
   words(i) {
     const layer = this.layers[i];
-    const state = this.model.get("frozen")[i] ? "frozen" : "trains";
+    const state = this.frozen[i] ? "frozen" : "trains";
     const output = layer.shape ? `output ${layer.shape.join("×")}, ` : "";
     return `layer ${i}, ${layer.name}${layer.head ? " (head)" : ""}, ${layer.kind}, ${output}${number.format(layer.parameters)} parameters, ${state}`;
   }
@@ -103,6 +122,10 @@ class Strip {
   /** Freeze or thaw the boxes between two, both included. */
   set(from, to, frozen) {
     const [low, high] = from < to ? [from, to] : [to, from];
+    if (!engaged(this.model)) {
+      this.wish = this.frozen.map((fixed, i) => (i >= low && i <= high ? frozen : fixed));
+      this.update();
+    }
     this.wire.send("set", { low, high, frozen });
   }
 
@@ -135,7 +158,7 @@ class Strip {
   release() {
     if (!this.drag) return;
     const { from, to, shift } = this.drag;
-    const frozen = this.model.get("frozen");
+    const frozen = this.frozen;
     // A range takes the state that its first box gets; after a shift-click that box has it already.
     this.set(from, to, shift ? Boolean(frozen[from]) : !frozen[from]);
     if (!shift) this.anchor = from;
@@ -162,12 +185,12 @@ class Strip {
     else if (event.key === "End") to = last;
     else if (event.key === " " || event.key === "Enter") {
       this.anchor = this.active;
-      this.set(this.active, this.active, !this.model.get("frozen")[this.active]);
+      this.set(this.active, this.active, !this.frozen[this.active]);
     } else return;
     event.preventDefault();
     event.stopPropagation(); // JupyterLab would move to another cell
     if (to !== this.active) {
-      if (event.shiftKey) this.set(this.active, to, Boolean(this.model.get("frozen")[this.active]));
+      if (event.shiftKey) this.set(this.active, to, Boolean(this.frozen[this.active]));
       this.boxes[to].focus();
     }
   }
