@@ -13,7 +13,6 @@ from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.core.modules import duplicate
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import load_data
@@ -32,6 +31,7 @@ from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
+from tlnb.engine.network.adapters import merged_copy
 from tlnb.errors import ExportError, TlnbError
 from tlnb.session.answers import Lines
 from tlnb.session.heads import preprocess_for
@@ -168,7 +168,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = Deployed(duplicate(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
+    network = Deployed(merged_copy(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
     with torch.no_grad():
         answers = network(inputs)
     facts = about(loaded, data, samples, __version__)

@@ -11,6 +11,7 @@ from tlnb.engine.core.modules import set_training
 from tlnb.engine.forgetting.blend import GRID, Blend, BlendPoint, blended
 from tlnb.engine.forgetting.measure import Forgetting, StageMark, drift
 from tlnb.engine.forgetting.old_network import OldNetwork, body_state, figure_with_head, put_body
+from tlnb.engine.network.adapters import merged_copy
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session.change import Change
 from tlnb.session.old_task import OldTask, cloned
@@ -50,13 +51,10 @@ def _marks(change: Change, old_task: OldTask) -> tuple[StageMark, ...]:
     loaded, old = state.need_model(), state.old
     unmeasured = [s.number for s in state.all_stages if s.number not in old.scores and s.number in old.bodies]
     if unmeasured:
-        now = cloned(body_state(loaded.model, loaded.head))
-        change.journal.note(lambda: put_body(loaded.model, loaded.head, now))
-        scores = dict(old.scores)
+        twin, scores = merged_copy(loaded.model), dict(old.scores)
         for number in unmeasured:
-            put_body(loaded.model, loaded.head, old.bodies[number])
-            scores[number] = old_task.score(state, loaded.model)
-        put_body(loaded.model, loaded.head, now)
+            put_body(twin, loaded.head, old.bodies[number])
+            scores[number] = old_task.score(state, twin)
         change.set_old(scores=scores)
     found = change.state.old.scores
     return tuple(StageMark(s.number, s.stage.text, found.get(s.number)) for s in state.all_stages)
@@ -77,6 +75,10 @@ def blend(change: Change, old_task: OldTask, tools: Tools, a: float | None = Non
     state.need_ready()
     if state.old.network is None or not any(stage.records for stage in state.all_stages):
         raise NotReady("nothing was trained yet, so there is nothing to blend; %tl_train comes first")
+    if state.need_layers().adapters:
+        raise NotReady(
+            "the network is adapted; %tl_merge puts the adapters into the weights, which blend then"
+        )
     old_task.name_data(change, None)
     state = change.state
     old, loaded = state.old.network, state.need_model()

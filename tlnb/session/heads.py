@@ -152,6 +152,11 @@ class Heads:
 
     # ---------------------------------------------------------------- heads on the network
 
+    def put_task(self, change: Change, task: Task) -> None:
+        """Set the heads of a task into the network; it is the one that is learned from now on."""
+        self._put(change, task)
+        change.set(revision=change.state.revision + 1)
+
     def _put(self, change: Change, task: Task) -> None:
         """Set the heads of a task into the network, and find the layers anew."""
         state = change.state

@@ -415,6 +415,53 @@ class Session(traitlets.HasTraits):
                 answer.curve = self.find_lr()
             return answer
 
+    def adapt(
+        self,
+        where: object = None,
+        kind: str | None = None,
+        *,
+        rank: int | None = None,
+        file: str | None = None,
+    ) -> Change | Lines:
+        """Adapt layers: their weights and buffers stay, and what is added to the weights trains.
+
+        The head trains as it is; layers of the body that are not adapted are frozen. An adapter adds nothing at first.
+
+        Args:
+            where: which layers; those adapted before stay so.
+            kind: None for two factors of low rank beside each matrix of a linear layer, a convolution or an attention
+                (LoRA, Hu et al. 2022), ``bias`` for what is added to biases (BitFit, Ben Zaken et al. 2022), ``norm``
+                for the two vectors of each norm.
+            rank: of the factors; None for 4.
+            file: an adapter that ``save(path, adapter=True)`` wrote, in place of all else.
+
+        Raises:
+            NotReady: no model yet, or these layers hold an adapter of another kind that has learned.
+            AddressError, PlanError: nothing that could be adapted so; nothing has changed then.
+            CheckpointError: the file is no adapter, or one of another body.
+        """
+        with self._call("layers can be adapted"), self._store.change() as change:
+            if file is not None:
+                if where is not None or kind is not None or rank is not None:
+                    raise BadArguments("--file says which layers are adapted and how; give it alone")
+                return self._checkpoints.load_adapter(change, file)
+            if where is None:
+                raise BadArguments("adapt needs layers, such as: %tl_adapt 3: --rank 8")
+            return self._network.adapt(change, where, kind, rank)
+
+    def merge(self) -> Lines:
+        """Write what adapters add into the weights, and take them away; the network answers as before.
+
+        ``undo`` takes it back.
+
+        Raises:
+            NotReady: no model, nothing is adapted, or a stage is under way.
+        """
+        with self._call("adapters can be merged"), self._store.change() as change:
+            told = self._undo.merge(change)
+            self._autosave.save(change.state, lambda: None)
+            return told
+
     # ---------------------------------------------------------------- training
 
     def find_lr(
@@ -631,18 +678,19 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- saving
 
-    def save(self, path: str) -> Lines:
+    def save(self, path: str, *, adapter: bool = False) -> Lines:
         """Write the whole state of the session to a file: nothing that training needs is left out.
 
         Args:
             path: of the file; ``.safetensors`` is added where it has no ending.
+            adapter: write the adapters and the head alone, for ``adapt(file=)`` on the same body.
 
         Raises:
-            NotReady: no model yet.
+            NotReady: no model yet; nothing is adapted.
             CheckpointError: it cannot be written, or another file stands there.
         """
         with self._call():
-            return self._checkpoints.save(path)
+            return self._checkpoints.save_adapter(path) if adapter else self._checkpoints.save(path)
 
     def resume(self, path: str | None = None) -> Lines:
         """Come back to what was saved: by ``save`` to a file, or by the last autosave.

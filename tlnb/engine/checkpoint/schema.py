@@ -9,7 +9,17 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from tlnb.engine.checkpoint.fields import Plain, flag, number, optional, setup_from, text, whole, wholes
+from tlnb.engine.checkpoint.fields import (
+    Plain,
+    adapter,
+    flag,
+    number,
+    optional,
+    setup_from,
+    text,
+    whole,
+    wholes,
+)
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import EpochRecord, Progress, StageResult
 from tlnb.engine.training.stage import FIT, KEYS, TRAIN, Stage, read_key
@@ -32,7 +42,10 @@ def stage_from(plain: Plain) -> Stage:
     kind = plain.get("kind", TRAIN)
     if kind not in (TRAIN, FIT):
         raise ValueError(f"{kind!r} is no kind of stage")
-    return Stage(text(plain["text"]), wholes(plain["frozen"]), asked=asked, kind=kind, **settings)
+    adapted = tuple((whole(index), adapter(words)) for index, words in plain.get("adapted", []))
+    return Stage(
+        text(plain["text"]), wholes(plain["frozen"]), asked=asked, kind=kind, adapted=adapted, **settings
+    )
 
 
 def record_from(plain: Plain) -> EpochRecord:

@@ -70,8 +70,8 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
     Raises:
         TrainingError: the optimizer's state, or a copy of weights, belongs to other parameters.
     """
-    trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-    shapes = {name: t.shape for name, t in freeze.state_of(trainer.model, trainer.layers, trained)}
+    state = freeze.moving_state(trainer.model, trainer.layers, trainer.stage.frozen)
+    shapes = {name: t.shape for name, t in state}
     fits = all(
         {n: t.shape for n, t in kept.items()} in ({}, shapes) for kept in (progress.best, progress.start)
     )

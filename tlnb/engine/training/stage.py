@@ -102,6 +102,7 @@ class Stage:
     Args:
         text: the line that the user wrote, without its comment.
         frozen: indexes of the layers that stay fixed.
+        adapted: for each layer that is adapted, its index and the adapter's words (``rank 8``, ``bias``, ``norm``).
         epochs: passes over the training set.
         lr: learning rate of the last trainable layer, or None to find it by a range test.
         decay: rate of a layer divided by the rate of the layer before it.
@@ -148,12 +149,14 @@ class Stage:
     blend: float | str | None = None
     guard: bool = True
     kind: str = TRAIN
+    adapted: tuple[tuple[int, str], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint; ``Stage(**d)`` is the way back."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return plain | {"frozen": list(self.frozen), "asked": dict(self.asked)}
+        adapted = [[index, words] for index, words in self.adapted]
+        return plain | {"frozen": list(self.frozen), "adapted": adapted, "asked": dict(self.asked)}
 
 
 def read_keys(pairs: Mapping[str, object]) -> dict[str, Any]:
