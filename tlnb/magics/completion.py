@@ -17,7 +17,7 @@ from tlnb.magics.line import Word, split_line
 from tlnb.magics.magics import TlMagics
 from tlnb.magics.values import Kind
 
-_VERBS = ("freeze", "unfreeze", "train", FIT)
+_VERBS = ("freeze", "unfreeze", "train", FIT, "adapt")
 _LAYERS = ("body", "head", "all", "none")
 _FILES = "IPCompleter.file_matcher"
 # "curve = %tl_lr --ru": an assignment and the percent signs may stand before the name.

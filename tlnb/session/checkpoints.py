@@ -148,8 +148,8 @@ class Checkpoints:
         spec, classes = adapters_from(about["adapters"]), optional(texts, about["classes"])
         if text(about["body"]) != adapters.body_digest(loaded.model, loaded.places):
             raise CheckpointError(
-                f"{shown} is for another body, {text(about['network'])} of sha256 {text(about['body'])[:8]}…; load that "
-                "with the weights that it was adapted with"
+                f"{shown} is for another body, {text(about['network'])} of sha256 {text(about['body'])[:8]}…; load "
+                "that with the weights that it was adapted with"
             )
         if state.data is not None and about["head"] is not None and state.data.classes != classes:
             raise CheckpointError(
@@ -233,7 +233,7 @@ class Checkpoints:
             change.journal.module(loaded.model, place)
             heads.replace(loaded.model, place, module)
         try:
-            adapters.match(loaded.model, snapshot.adapters, 0)
+            adapters.match(loaded.model, snapshot.adapters)
         except (AttributeError, KeyError):
             raise CheckpointError(f"the checkpoint adapts weights that {loaded.name} does not have") from None
         check_fit(loaded.model, found.part("model"), loaded.name)

@@ -175,8 +175,18 @@ class Network:
         layers = change.state.need_layers()
         hit = address.select(where, layers)
         flags = (value if i in hit else old for i, old in enumerate(change.state.frozen))
+        self._drop_unlearned(change, hit)
         self.set_frozen(change, flags, layers.adapted - set(hit))
         return ChangeAnswer(verb, hit, layers, change.state.layer_table)
+
+    def _drop_unlearned(self, change: Change, hit: Iterable[int]) -> None:
+        """Take away what adapts these layers and has learned nothing yet."""
+        layers, model = change.state.need_layers(), change.state.need_model().model
+        chosen = [layers.adapters[i] for i in hit if i in layers.adapters]
+        names = [n for a in chosen if not adapters.learned(model, dict.fromkeys(a.on, a.words)) for n in a.on]
+        if names:
+            change.journal.adapters(model)
+            adapters.detach(model, names)
 
     # ---------------------------------------------------------------- adapters
 
@@ -187,7 +197,7 @@ class Network:
         hit = set(address.select(where, layers))
         check_body(hit, layers)
         model = state.need_model().model
-        found = {i: layers.adaptable(model, i, words) for i in sorted(hit)}
+        found = {i: layers.adaptable(model, [i], words) for i in sorted(hit)}
         chosen = {i: words for i, names in found.items() if names}
         if not chosen:
             raise PlanError(nothing_to_adapt(layers, hit & set(layers.body), words))
@@ -231,11 +241,11 @@ class Network:
             name: words
             for index, words in wanted.items()
             if index not in layers.adapters
-            for name in layers.adaptable(model, index, words)
+            for name in layers.adaptable(model, [index], words)
         }
         if spec:
             change.journal.adapters(model)
-            adapters.attach(model, spec, state.data.seed if state.data is not None else 0)
+            adapters.attach(model, spec)
             change.set(layers=layers.with_adapters(model, layers.adapted))
 
     def match(self, change: Change, spec: Mapping[str, str]) -> None:
@@ -245,7 +255,7 @@ class Network:
         if adapters.attached(model) == dict(spec):
             return
         change.journal.adapters(model)
-        adapters.match(model, spec, state.data.seed if state.data is not None else 0)
+        adapters.match(model, spec)
         change.set(layers=layers.with_adapters(model, layers.adapted))
 
     def fitting(self, state: SessionState, stages: Iterable[Stage]) -> list[Stage]:
@@ -258,7 +268,7 @@ class Network:
         known = {index: adapter.words for index, adapter in layers.adapters.items()}
         fitted = []
         for stage in stages:
-            held = {i: words for i, words in stage.adapted if layers.adaptable(model, i, words)}
+            held = {i: words for i, words in stage.adapted if layers.adaptable(model, [i], words)}
             if stage.adapted and not held:
                 missing, words = [i for i, _ in stage.adapted], stage.adapted[0][1]
                 raise PlanError(f"{stage.text!r}: {nothing_to_adapt(layers, missing, words)}")

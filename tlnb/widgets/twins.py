@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from tlnb.display.tables import Table
+from tlnb.engine.network.layers import ADAPTED, FROZEN
 from tlnb.engine.training.history import Run
 from tlnb.engine.training.records import EpochRecord, show_rate
 from tlnb.session.answers import LayerTable, curve_html
@@ -15,6 +16,10 @@ TWIN = "tlnb-twin"  # a view that is on the page hides the elements of this clas
 ICE = (
     "background:repeating-linear-gradient(135deg,#cfe8f7 0 6px,#b3d5ea 6px 7px);"
     "border-color:#2f7fb3;color:#0b3c5d"
+)
+MIXED = (
+    "background:radial-gradient(circle at 4px 4px,#5b3a8c 0 1.5px,#dccdf2 2px) 0 0/8px 8px;"
+    "border-color:#5b3a8c;color:#2c1650"
 )
 WARM = "background:#f2a541;border-color:#a85d00;color:#3d2200"
 _BOX = (
@@ -42,13 +47,14 @@ def strip(rows: LayerTable) -> str:
     total = max(rows.parameters, 1)
     boxes = []
     for row in rows:
-        sign, look = ("❄", ICE) if row.frozen else ("▲", WARM)
+        sign, look = {FROZEN: ("❄", ICE), ADAPTED: ("◆", MIXED)}.get(row.state, ("▲", WARM))
         style = _BOX.format(width=_FLOOR + room * row.parameters // total, look=look)
-        title = escape(f"layer {row.index}, {row.name}, {'frozen' if row.frozen else 'trains'}")
+        title = escape(f"layer {row.index}, {row.name}, {row.words.lstrip('❄◆ ')}")
         # Where a page takes the styles away, ❄0 ❄1 ▲2 is left.
         mark = f'<span style="display:block">{sign}</span>'
         boxes.append(f'<span style="{style}" title="{title}">{mark}{row.index}</span>')
-    return f"<div>{' '.join(boxes)}</div><div>❄ frozen &nbsp; ▲ trains</div>"
+    adapted = " &nbsp; ◆ adapted" if any(row.state == ADAPTED for row in rows) else ""
+    return f"<div>{' '.join(boxes)}</div><div>❄ frozen{adapted} &nbsp; ▲ trains</div>"
 
 
 def run(done: Run, words: str = "") -> str:

@@ -132,13 +132,14 @@ def set_adapted(module: nn.Module, words: dict[str, str]) -> None:
         vars(module)["adapter_words"] = words
 
 
-def attach(model: nn.Module, spec: Mapping[str, str], seed: int) -> None:
+def attach(model: nn.Module, spec: Mapping[str, str]) -> None:
     """Give weights the adapters that they lack; the network answers as before, since each adds zero at first.
+
+    The first factor of a matrix is drawn as ``nn.Linear`` draws weights, by the weight's name; the second is zero.
 
     Args:
         model: the network.
         spec: for each weight's name the adapter's words.
-        seed: of the first factor of a matrix, which is drawn as ``nn.Linear`` draws weights; the second is zero.
     """
     for name, words in spec.items():
         place, _, leaf = name.rpartition(".")
@@ -152,7 +153,7 @@ def attach(model: nn.Module, spec: Mapping[str, str], seed: int) -> None:
         else:
             rank, rows = int(words.split()[1]), len(weight)
             columns = weight.numel() // rows
-            generator = torch.Generator().manual_seed(seed_for(seed, name))
+            generator = torch.Generator().manual_seed(seed_for(name))
             drawn = torch.empty(rank, columns).uniform_(-1, 1, generator=generator) / math.sqrt(columns)
             made = [drawn.to(weight), weight.new_zeros(rows, rank)]
         for each, tensor in zip(names, made, strict=True):
@@ -289,11 +290,11 @@ def keeper(model: nn.Module) -> Callable[[], None]:
     return put_back
 
 
-def match(model: nn.Module, spec: Mapping[str, str], seed: int) -> None:
+def match(model: nn.Module, spec: Mapping[str, str]) -> None:
     """Give the network these adapters and no others; those that it has already keep their numbers."""
     there = attached(model)
     detach(model, [name for name, words in there.items() if spec.get(name) != words])
-    attach(model, spec, seed)
+    attach(model, spec)
 
 
 def merged_copy(model: nn.Module) -> nn.Module:

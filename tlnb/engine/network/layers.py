@@ -107,14 +107,13 @@ class LayerMap(Sequence[Layer]):
         other.adapted = frozenset(adapted) & set(other.adapters)
         return other
 
-    def adaptable(self, model: nn.Module, index: int, words: str) -> list[str]:
-        """Names of the weights of a layer that an adapter of these words is for; none for the head.
+    def adaptable(self, model: nn.Module, indexes: Iterable[int], words: str) -> list[str]:
+        """Names of the weights of these layers that an adapter of these words is for; none of the head.
 
         A weight that the graph itself reads, and no module that it calls, is left out.
         """
-        if index in self.head:
-            return []
-        found = weights_for(model, self[index].parameter_names, words)
+        names = [name for i in indexes if i not in self.head for name in self[i].parameter_names]
+        found = weights_for(model, names, words)
         if self.graph is None:
             return found
         called = {own_name(str(n.target)) for n in self.graph.traces.test.nodes if n.op == "call_module"}

@@ -103,6 +103,9 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
     "init": ("str", "keep", "how the head begins: as it is, softly fitted or at zero"),
     "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
+    "adapted": ("tuple", (), "numbers of the layers whose weights stay while what is added to them trains"),
+    "adapters": ("dict", {}, "for the names of weights, what is added to each"),
+    "merged": ("bool", False, "whether that is added to the weights themselves after the stage"),
     "share": ("float", 1.0, "how much of what it learned the network keeps"),
     "moments": ("bool", False, "whether it begins with the moments of the optimizer before it"),
 }
@@ -171,6 +174,9 @@ class Fields:
             "blend": setup["blend"],
             "init": stage.init,
             "kind": stage.kind,
+            "adapted": tuple(index for index, _ in stage.adapted),
+            "adapters": setup.get("adapters", {}),
+            "merged": setup.get("merged", False),
             "share": result.share,
             "moments": setup["moments"],
         }
@@ -279,7 +285,10 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines = [f"def train_stage({', '.join(_arguments(job, fields))}):"]
     lines += ['    """Train what is not frozen; print a line an epoch."""']
     lines += ["    for name, parameter in model.named_parameters():"]
-    lines += ["        parameter.requires_grad_(not in_layers(name, stage.frozen))"]
+    learns = "not in_layers(name, stage.frozen)"
+    if "adapted" in fields:
+        learns = f"{learns} and (is_adapter(name) or not in_layers(name, stage.adapted))"
+    lines += [f"        parameter.requires_grad_({learns})"]
     lines += _optimizer(job, fields)
     if "moments" in fields:
         lines += _MOMENTS_IN
@@ -295,7 +304,9 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines += [f"    {line}" for line in body] if fields.in_parts else body
     if "moments" in fields:
         lines += _MOMENTS_OUT
-    return _SET_MODES.format(norms=_NORMS if "frozen_norms" in fields else "") + "\n".join(lines)
+    norms, held = _NORMS if "frozen_norms" in fields else "", "stage.frozen"
+    held += " + stage.adapted" if "adapted" in fields else ""
+    return _SET_MODES.format(norms=norms, held=held) + "\n".join(lines)
 
 
 _MOMENTS_IN = [
@@ -398,7 +409,7 @@ _SET_MODES = '''def set_modes(model, stage):
     """Train mode, but test mode for frozen layers: batch norm keeps its statistics, dropout is off."""
     model.train()
     for name, module in model.named_modules():
-        if name and in_layers(name, stage.frozen):
+        if name and in_layers(name, {held}):
             module.eval()
 {norms}
 
@@ -600,6 +611,8 @@ def _main(job: Job, fields: Fields) -> str:
     ]
     if "blend" in fields:
         lines += ["        if stage.blend is not None:", "            blend(model, old, stage.blend)"]
+    if job.adapts:
+        lines.append("        attach(model, stage.adapters)")
     answer = "moments = " if moments else ""
     call = f"{answer}train_stage({', '.join(_arguments(job, fields))})"
     if "share" in fields:
@@ -616,6 +629,8 @@ def _main(job: Job, fields: Fields) -> str:
         lines.append(f"        {call}")
     if "share" in fields:
         lines += ["        if stage.share < 1:", "            mix(model, start, stage.share)"]
+    if "merged" in fields:
+        lines += ["        if stage.merged:", "            merge(model)"]
     if job.blend is not None:
         lines.append(f"    blend(model, old, {job.blend!r})")
     lines += ["    model.eval()",

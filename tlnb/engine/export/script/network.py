@@ -45,6 +45,9 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         lines.append(f"weights = load_file(HERE / {literal(name)})")
     head, fill = first_head(job, drawn=not whole), ["model.load_state_dict(weights)"] if file else []
     old = _old(job, imports, head_of_weights=not (whole and head))
+    added = job.setup.get("adapters", {})
+    if whole and added:
+        head = [*head, f"attach(model, {literal(dict(added))})"]
     lines += [*head, *fill, *old] if whole else [*fill, *old, *head]
     lines.append("return model, old" if old else "return model")
     return "\n".join([*body, *(indent(line, "    ") for line in lines)]), imports

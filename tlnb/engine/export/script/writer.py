@@ -8,7 +8,7 @@ import torch
 
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.own_files import SCRIPT
-from tlnb.engine.export.script import data, guard, heads, loop, network
+from tlnb.engine.export.script import adapting, data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
@@ -48,6 +48,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         _RULE.format("The network") + loop.SEEDS,
         built,
         heads.exchange_code(job, fields.heads),
+        adapting.adapters_code(job, imports),
         network.layers_code(job) + "\n\n\n" + loop.IN_LAYERS,
         _RULE.format("The data") + read,
         _RULE.format("The stages") + fields.code(),
@@ -133,7 +134,9 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
     return needed
 
 
-_STANDARD = {"copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys", "types"}
+_STANDARD = {
+    "collections", "copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys", "types", "typing",
+}  # fmt: skip
 
 
 def sorted_imports(imports: set[str]) -> str:
