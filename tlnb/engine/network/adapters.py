@@ -277,7 +277,8 @@ def keeper(model: nn.Module) -> Callable[[], None]:
 
     def put_back() -> None:
         for module, kind, parameters, words in kept:
-            if words is None and "adapter_words" not in vars(module):
+            bare = words is None and "adapter_words" not in vars(module)
+            if bare and module._parameters.keys() == parameters.keys():
                 continue
             for name in [n for n in module._parameters if n not in parameters]:
                 del module._parameters[name]

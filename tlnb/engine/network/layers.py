@@ -100,11 +100,14 @@ class LayerMap(Sequence[Layer]):
             model: whose layers these are.
             adapted: numbers of those that are adapted.
         """
-        other = copy.copy(self)
         spec = attached(model)
         found = {layer.index: adapters_in(model, layer.parameter_names) for layer in self} if spec else {}
-        other.adapters = {index: adapter for index, adapter in found.items() if adapter is not None}
-        other.adapted = frozenset(adapted) & set(other.adapters)
+        there = {index: adapter for index, adapter in found.items() if adapter is not None}
+        chosen = frozenset(adapted) & set(there)
+        if (there, chosen) == (self.adapters, self.adapted):
+            return self
+        other = copy.copy(self)
+        other.adapters, other.adapted = there, chosen
         return other
 
     def adaptable(self, model: nn.Module, indexes: Iterable[int], words: str) -> list[str]:
