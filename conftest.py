@@ -38,6 +38,30 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW = (
+    "notebooks",
+    "nbs_tests",
+    "tests/browser",
+    "tests/faults/test_faults.py",
+    "tests/test_architectures.py",
+    "tests/test_device.py",
+    "tests/test_main_job.py",
+    "tests/test_notebooks_can_fail.py",
+    "tests/test_photos.py",
+    "tests/engine/test_architectures.py",
+    "tests/engine/test_prefix.py",
+)
+"""Folders and files whose tests are left out by ``-m "not slow"``; single ones elsewhere carry the mark themselves."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what takes long."""
+    places = [config.rootpath / place for place in SLOW]
+    for item in items:
+        if any(place == item.path or place in item.path.parents for place in places):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """After a cell has run, fail it if its stderr holds a line that starts with ``UsageError:``."""

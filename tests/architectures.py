@@ -14,17 +14,22 @@ from torchvision.models import regnet
 NAMES = tuple(sorted(tv.list_models(module=tv)))
 ALL = "TLNB_TEST_ALL" in os.environ
 """Set by ``pytest --all``."""
-WITH_NUMBERS = frozenset(
-    (
-        "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
-        "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
-        "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vit_b_32",
-    )
-    if not ALL
-    else NAMES
+FAMILIES = (
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t",
+    "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
+    "shufflenet_v2_x0_5", "squeezenet1_1", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32",
 )  # fmt: skip
-"""One network of each family is run with numbers; the others on the device ``meta``, which has shapes alone.
-``--all`` runs all with numbers; that takes 16 GB and many minutes."""
+"""One network of each family; the others differ from it in depth and width."""
+WITH_NUMBERS = frozenset(
+    NAMES
+    if ALL
+    else ("densenet121", "googlenet", "mobilenet_v2", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_1")
+)
+"""Run with numbers: several inputs to a layer, side heads, blocks that invert, a sum, a split, a head of convolution.
+The others run on the device ``meta``, which has shapes alone. ``--all`` runs all with numbers; that takes 16 GB and
+many minutes."""
+SHOWN = NAMES if ALL else FAMILIES
+"""Run at all."""
 HEADS = {
     "alexnet": "classifier.6", "convnext": "classifier.2", "densenet": "classifier",
     "efficientnet": "classifier.1", "googlenet": "fc", "inception": "fc", "maxvit": "classifier.5",

@@ -1,7 +1,7 @@
-"""A network of each family of torchvision, as a session uses it: load, new head, freeze, one step, cut.
+"""Networks of torchvision as a session uses them: load, new head, freeze, one step, cut.
 
-The others differ from these in depth and width alone; ``tests/engine/test_architectures.py`` takes each of them
-through head, freezing, step and cut by shape. ``--all`` runs all of them here.
+``tests/engine/test_architectures.py`` takes one of each further family through head, freezing, step and cut by shape.
+``--all`` runs all eighty here.
 """
 
 from __future__ import annotations

@@ -23,10 +23,11 @@ FORBIDDEN = {
     "errors.py": {"tlnb", "torch", *FRONT_ENDS},
     "engine": {"tlnb.session", "tlnb.display.progress", "traitlets", *FRONT_ENDS},
     "assets": {"tlnb.session", "tlnb.display.progress", *FRONT_ENDS},
+    "tracking": {"tlnb.session", *FRONT_ENDS},
     "session": FRONT_ENDS,
     "display/progress.py": {"tlnb.session", "tlnb.magics", "tlnb.widgets", "ipywidgets"},
 }
-NEVER_PRINT = ("engine", "session", "magics", "errors.py")
+NEVER_PRINT = ("engine", "tracking", "session", "magics", "errors.py")
 # The name that is imported -> the name that is installed.
 DEPENDENCIES = {
     "IPython": "ipython",
@@ -43,7 +44,7 @@ DEPENDENCIES = {
     "traitlets": "traitlets",
 }
 # Imported inside a function that says in words what to install, or does without.
-OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas"}
+OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas", "mlflow", "trackio", "wandb"}
 
 
 def files(part: str) -> list[Path]:

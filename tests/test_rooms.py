@@ -31,6 +31,7 @@ ROOMS = (
     "engine/export",
     "engine/doctor",
     "assets",
+    "tracking",
     "session",
     "widgets",
     "magics",

@@ -1,14 +1,14 @@
-"""Every torchvision classification architecture: layers of even size, and cuts that change no bit.
+"""The classification architectures of torchvision: layers of even size, and cuts that change no bit.
 
-One network of each family runs with numbers, and with a session in ``tests/test_architectures.py``; the others run
-on the device ``meta``, where every shape and every gradient's presence is checked but no number.
+Six run with numbers, and with a session in ``tests/test_architectures.py``; one of each other family runs on the
+device ``meta``, where every shape and every gradient's presence is checked but no number. ``--all`` runs all eighty.
 """
 
 from __future__ import annotations
 
 import pytest
 import torch
-from architectures import NAMES, WITH_NUMBERS, head_of, on_meta, real
+from architectures import NAMES, SHOWN, WITH_NUMBERS, head_of, on_meta, real
 
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import TensorSamples
@@ -35,7 +35,7 @@ def test_all_eighty_are_here():
     assert len(NAMES) == 80
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SHOWN)
 def test_layers_and_cuts(name):
     model, example = real(name) if name in WITH_NUMBERS else on_meta(name)
     layers = find_layers(model, example)

@@ -458,7 +458,7 @@ def test_an_unknown_name_gets_the_nearest():
 @pytest.mark.parametrize("name", named.NAMES)
 def test_every_name_can_be_asked_for_its_parts(name, cache):
     maker = getattr(named.datasets, name)
-    for choice in named._choices(maker):
+    for _, choice in named._choices(maker):
         with pytest.raises((RuntimeError, FileNotFoundError)):  # not there; anything else is a wrong argument
             maker(root=str(cache), download=False, **choice)
 

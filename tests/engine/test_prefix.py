@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 from architectures import WITH_NUMBERS, real
@@ -78,9 +76,7 @@ def check_same(cached, plain) -> None:
     assert isinstance(fast.route.train, FeatureSamples)
 
 
-# Heavy ones only on demand: ``--all`` goes through every architecture of torchvision.
-HEAVY = {"maxvit_t", "vit_b_32", "inception_v3", "swin_t", "swin_v2_t", "convnext_tiny"}
-NETWORKS = sorted(WITH_NUMBERS if "TLNB_TEST_ALL" in os.environ else WITH_NUMBERS - HEAVY)
+NETWORKS = sorted(WITH_NUMBERS)
 OURS = ["convnet5", "vit_tiny"]
 
 

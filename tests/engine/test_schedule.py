@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tlnb.engine.training.optim import factor
+from tlnb.engine.training.schedules import SHAPES, cosine_decay, one_cycle
 
 
 @pytest.mark.parametrize("steps", [4, 10, 23, 100])
@@ -10,7 +10,7 @@ def test_one_cycle_is_torchs_own(steps):
     optimizer = torch.optim.SGD([parameter], lr=1.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2.0, total_steps=steps)
     for step in range(steps):
-        assert 2.0 * factor("one-cycle", step, steps) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert 2.0 * one_cycle(step, steps) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if step + 1 < steps:
             schedule.step()
@@ -21,12 +21,12 @@ def test_cosine_is_torchs_own():
     optimizer = torch.optim.SGD([parameter], lr=3.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=12)
     for step in range(12):
-        assert 3.0 * factor("cosine", step, 12) == pytest.approx(optimizer.param_groups[0]["lr"])
+        assert 3.0 * cosine_decay(step, 12) == pytest.approx(optimizer.param_groups[0]["lr"])
         optimizer.step()
         schedule.step()
 
 
-@pytest.mark.parametrize("schedule", ["one-cycle", "cosine", "constant"])
+@pytest.mark.parametrize("schedule", SHAPES)
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_a_stage_of_very_few_steps_has_a_rate_at_each(schedule, steps):
-    assert all(0 < factor(schedule, step, steps) <= 1 for step in range(steps))
+    assert all(0 < SHAPES[schedule](step, steps) <= 1 for step in range(steps))

@@ -9,7 +9,8 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from tlnb.engine.results.conformal import Conformal, Coverage, RiskCoverage, log_odds
+from tlnb.engine.results.conformal import Conformal, Coverage, RiskCoverage, crossed
+from tlnb.engine.results.judging import log_odds
 from tlnb.engine.results.novelty import MOST, Novelty, fit_novelty
 from tlnb.engine.results.temperature import fit_temperature
 from tlnb.errors import CheckpointError, DataError
@@ -90,6 +91,20 @@ def test_sets_hold_where_probabilities_are_1_to_the_last_bit():
     assert report.sizes[0] + report.sizes[1] == 1000
 
 
+def test_sets_of_samples_are_under_the_bound_of_the_others(digits):
+    pixels, targets = digits
+    order = np.random.default_rng(0).permutation(len(targets))
+    train, rest = order[:300], order[300:]
+    scores, own = scores_of(pixels, targets, train, rest), torch.from_numpy(targets[rest])
+    sets = crossed(scores, own, 0.9)
+    assert Coverage.of(sets, own, 0.9).share == pytest.approx(0.9, abs=0.03)
+    assert crossed(scores[:9], own[:9], 0.9) is None
+    one = crossed(scores[:60], own[:60], 0.9)
+    other = own[:60].clone()
+    other[0] = (other[0] + 1) % 10  # what a sample is has no part in its own set
+    assert torch.equal(crossed(scores[:60], other, 0.9)[0], one[0])
+
+
 def test_the_bound_is_the_one_of_the_definition():
     found = Conformal(torch.arange(9.0, dtype=torch.float64))
     assert found.bound(0.9) == 0
@@ -97,7 +112,7 @@ def test_the_bound_is_the_one_of_the_definition():
     assert found.surest == 0.9
     assert found.bound(0.91) == -np.inf
     assert found.sets(torch.randn(2, 3), 0.95).all()
-    with pytest.raises(DataError, match="--sure takes a number between 0 and 1"):
+    with pytest.raises(DataError, match="sure takes a number between 0 and 1"):
         found.bound(90)
 
 
@@ -160,11 +175,11 @@ def test_classes_that_were_left_out_are_told_better_than_by_the_largest_probabil
 
 def test_it_goes_through_plain_tensors():
     features, scores = torch.randn(60, 4), torch.randn(60, 3)
-    found = fit_novelty(features[:40], features[40:], scores[40:], false_alarms=0.1)
+    found = fit_novelty(features[:40], features[40:], scores[40:])
     tensors = {name: tensor.clone() for name, tensor in found.tensors().items()}
     again = Novelty.from_tensors(tensors)
     assert torch.equal(again.strangeness(features, scores), found.strangeness(features, scores))
-    assert again.threshold == found.threshold
+    assert again.threshold(0.1) == found.threshold(0.1) > found.threshold(0.5)
     with pytest.raises(CheckpointError, match="lacks scale"):
         Novelty.from_tensors({k: v for k, v in tensors.items() if k != "scale"})
     with pytest.raises(CheckpointError, match="another shape"):
@@ -181,9 +196,11 @@ def test_of_many_samples_each_class_keeps_as_many():
 
 def test_too_few_samples_never_raise_an_alarm():
     features, scores = torch.randn(20, 4), torch.randn(20, 3)
-    found = fit_novelty(features[:10], features[10:], scores[10:], false_alarms=0.01)
-    assert not found.none_of_these(100 * features, scores).any()
+    found = fit_novelty(features[:10], features[10:], scores[10:])
+    assert not found.none_of_these(100 * features, scores, false_alarms=0.01).any()
     with pytest.raises(DataError, match="two validation samples"):
         fit_novelty(features, features[:1], scores[:1])
     with pytest.raises(DataError, match="false alarms"):
-        fit_novelty(features, features, scores, false_alarms=0)
+        found.threshold(0)
+    with pytest.raises(DataError, match="finite"):
+        fit_novelty(features / 0, features, scores)

@@ -387,3 +387,12 @@ def test_a_new_head_keeps_the_adapters() -> None:
     assert [row.state for row in session.layers] == states
     assert session.layers[3].added > 0
     session.train(epochs=1, lr=1e-2)
+
+
+def test_folds_adapt_copies_and_leave_the_network() -> None:
+    session = mixed()
+    before = {n: t.clone() for n, t in session.model.state_dict().items()}
+    found = session.cross_validate(3, "adapt all rank 2 epochs 2 lr 1e-2")
+    again = session.cross_validate(3, "adapt all rank 2 epochs 2 lr 1e-2")
+    assert same(before, dict(session.model.state_dict()))
+    assert repr(found) == repr(again)

@@ -507,6 +507,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "frozen": lambda tl: setattr(tl, "frozen", (True,) * len(tl.frozen)),
     "step": lambda tl: setattr(tl, "step", None),
     "undo": lambda tl: tl.undo(),
+    "track": lambda tl: tl.track(),
 }
 
 

@@ -78,7 +78,10 @@ def test_no_command_but_one_reads_a_test_row(tmp_path, monkeypatch):
     session.results()
     session.show_batch()
     session.compare(first, first)
+    session.cross_validate(2, "freeze body  epochs 1  lr 1e-2")
+    assert "never looked at" in repr(session.history)
     session.predict(np.zeros((2, 8, 8), np.uint8))
+    session.predict(np.zeros((2, 8, 8), np.uint8), sure=0.9)
     session.save("here")
     session.script("made.py")
     session.export("net.safetensors")
@@ -91,6 +94,8 @@ def test_no_command_but_one_reads_a_test_row(tmp_path, monkeypatch):
 
 def test_a_measurement_says_score_interval_classes_and_confusion(looked):
     again = looked.test()
+    assert f"{again.look}. accuracy {again.value:.4g}" in repr(looked.history)
+    assert again.warning in looked.history._repr_html_()
     assert again.score.name == "accuracy"
     assert again.interval.low < again.value < again.interval.high
     assert again.confusion.sum() == len(looked.view.data.test) == 359

@@ -202,6 +202,7 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "resume": lambda tl: tl.resume("saved"),
     "results": lambda tl: tl.results(),
     "predict": lambda tl: tl.predict(pair(5)[0]),
+    "predict, sure": lambda tl: tl.predict(pair(5)[0], sure=0.5),
     "script": lambda tl: tl.script(network="model = None"),
     "compare": lambda tl: tl.compare(),
     "status": lambda tl: tl.status(),

@@ -24,6 +24,9 @@ class Listener:
     def on_curve(self, curve: Any) -> None:
         """A range test has chosen a rate (``LRCurve``), before the stage trains."""
 
+    def on_asked_curve(self, curve: Any) -> None:
+        """A range test that was asked for by itself has ended (``LRCurve``); it is answered too."""
+
     def on_stage_start(
         self, stage_number: int, stage_count: int, description: str, epochs: int, steps_per_epoch: int
     ) -> None:
@@ -40,6 +43,12 @@ class Listener:
 
     def on_run_end(self, run: Any) -> None:
         """All stages have ended (``Run``)."""
+
+    def on_results(self, results: Any) -> None:
+        """The validation samples were judged (``Results``); it is answered too."""
+
+    def on_test_part(self, result: Any) -> None:
+        """The test part was measured (``TestResult``); it is answered too."""
 
     def on_check(self, done: int, total: int) -> None:
         """Files of the data that was named were looked at: ``done`` of ``total``."""

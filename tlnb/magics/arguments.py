@@ -21,13 +21,13 @@ def parse(command: Command, line: str, namespace: Mapping[str, object], *, cell:
         command: whose line it is.
         line: the text after the magic's name.
         namespace: where ``$name`` is looked up.
-        cell: whether it is the line of a cell magic; its arguments by place come from the body then.
+        cell: whether it is the line of a cell magic; its arguments by place, or one of them, come from the body.
 
     Raises:
         BadArguments: one line that starts with the magic and names the wrong word.
     """
     try:
-        return _parse(command, line, namespace, () if cell else command.arguments)
+        return _parse(command, line, namespace, command.by_place(cell=cell))
     except BadArguments as error:
         raise BadArguments(f"{'%' * (1 + cell)}{command.name}: {error}") from None
 

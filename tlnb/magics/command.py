@@ -77,6 +77,8 @@ class Command:
         switches: pairs of a flag and the session's method that is called in place of ``target`` where it is set.
         cell: the session's method that takes the body of ``%%name``; empty where there is no cell form.
         body: what the cell body holds, one sentence.
+        body_as: the argument by place that the body stands for, so that the line of the cell takes the others; empty
+            where the body is all.
         details: more for the help, as paragraphs.
         examples: (line or cell, what it does) pairs.
     """
@@ -91,6 +93,7 @@ class Command:
     switches: tuple[tuple[str, str], ...] = ()
     cell: str = ""
     body: str = ""
+    body_as: str = ""
     details: str = ""
     examples: tuple[tuple[str, str], ...] = ()
 
@@ -98,6 +101,12 @@ class Command:
         """The option of that name; underscores stand for dashes too."""
         wanted = name.replace("_", "-")
         return next((option for option in self.options if option.name.replace("_", "-") == wanted), None)
+
+    def by_place(self, *, cell: bool) -> tuple[Argument, ...]:
+        """What a line takes by its place; that of a cell none, or all that is not its body."""
+        if not cell:
+            return self.arguments
+        return tuple(a for a in self.arguments if self.body_as and a.name != self.body_as)
 
     @property
     def usage(self) -> str:

@@ -475,7 +475,7 @@ STATUS = Command(
 HISTORY = Command(
     "tl_history",
     "history",
-    "Show every epoch of every stage.",
+    "Show every epoch of every stage, and each look at the test part.",
     read_only=True,
     options=(Option("plot", None, "draw stages, rates and curves: tl.history.plot()"),),
     examples=(
@@ -578,6 +578,46 @@ stop button the same line goes on where it stopped.""",
     ),
 )
 
+CV = Command(
+    "tl_cv",
+    "cross_validate",
+    "Train a plan once for each fold of the samples, and measure it on those that it never saw.",
+    arguments=(
+        Argument("folds", whole(2), "how many; 5 where nothing is said", required=False),
+        Argument(
+            "plan",
+            text("a plan in quotes, or in the cell", "PLAN"),
+            "a stage a line; else what the session trained on this data, the advised plan, or the default one",
+            required=False,
+        ),
+    ),
+    options=(
+        Option("repeats", whole(1), "how often all samples are dealt into folds anew", "1"),
+        Option("keep-best", None, "end each stage with the weights of its best epoch"),
+        _NO_CACHE,
+        Option("continue", None, "go on with the folds that were stopped (in Python: tl.go_on_with_folds())"),
+    ),
+    switches=(("continue", "go_on_with_folds"),),
+    cell="cross_validate",
+    body="the plan: a stage a line",
+    body_as="plan",
+    details="""Training and validation samples take part; the test part stays under seal. Groups and equal samples are
+in one fold, and each class is in every fold as far as that goes; with --time each fold is newer than what it learned
+from. Each fold starts from the network as it was before training, with a new head, on a copy: the session stays as it
+is. A frozen first part runs once over all samples and serves every fold.
+
+The interval of the mean is corrected for the samples that folds share (Nadeau and Bengio 2003). The answer holds each
+sample's out-of-fold answer: .positions, .labels, .predictions, .probabilities, .fold, and .frame() as a table of
+pandas. After the stop button the same line goes on, or --continue.""",
+    examples=(
+        ("%tl_cv 5", "the plan that was trained last, over five folds"),
+        ("cv = %tl_cv 10 --repeats 3", "cv.mean, cv.spread, cv.interval and cv.frame() to go on with"),
+        ('%tl_cv 5 "freeze body  epochs 3  lr 1e-2"', "another plan"),
+        ("%%tl_cv 5\nfit head\nunfreeze -3:   epochs 2   init soft", "a plan of several stages"),
+        ("%tl_cv --continue", "after the stop button"),
+    ),
+)
+
 FORGET = Command(
     "tl_forget",
     "forgetting",
@@ -639,6 +679,7 @@ COMMANDS: dict[str, Command] = {
         PANEL,
         ADVISE,
         SWEEP,
+        CV,
         FORGET,
         BLEND,
         *TAKING_ALONG,

@@ -12,7 +12,7 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 from tlnb.engine.training.stage import FIT, FIT_KEYS
 from tlnb.errors import BadArguments
 from tlnb.magics.command import Command, Option
-from tlnb.magics.commands import COMMANDS, TRAIN
+from tlnb.magics.commands import COMMANDS, CV, TRAIN
 from tlnb.magics.line import Word, split_line
 from tlnb.magics.magics import TlMagics
 from tlnb.magics.values import Kind
@@ -73,7 +73,7 @@ class TlCompleter:
     def offer(self, cell: str, line_number: int, line: str) -> Offer | None:
         """What could stand at the end of ``line``, the text before the cursor in that line of the cell."""
         try:
-            if line_number and cell.lstrip().startswith(f"%%{TRAIN.name}"):
+            if line_number and cell.lstrip().startswith((f"%%{TRAIN.name}", f"%%{CV.name}")):
                 return self._plan(*_words_and_fragment(line))
             found = _LINE.fullmatch(line)
             command = COMMANDS.get(found["name"]) if found else None

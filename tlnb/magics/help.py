@@ -27,7 +27,7 @@ def help_text(command: Command) -> str:
 
 def python_call(command: Command) -> str:
     """The same call on the session, as one would write it in Python."""
-    if command.cell and command.cell == command.target:
+    if command.cell and command.cell == command.target and not command.body_as:
         return f"tl.{command.target} = function"
     if command.read_only:
         return f"tl.{command.target}"
@@ -35,7 +35,7 @@ def python_call(command: Command) -> str:
     words += [f"{option.keyword}=" for option in command.options]
     shown = [*words[:3], "..."] if len(words) > 3 else words
     call = f"tl.{command.target}({', '.join(shown)})"
-    return f"{call}, tl.{command.cell}(text)" if command.cell else call
+    return f"{call}, tl.{command.cell}(text)" if command.cell and not command.body_as else call
 
 
 def _usage(command: Command) -> str:

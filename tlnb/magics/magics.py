@@ -96,7 +96,9 @@ class TlMagics(Magics):
     def _call(self, command: Command, words: Any, keywords: dict[str, Any], body: str | None) -> Any:
         if command.target == "step":
             return self._step(body, bool(words))
-        if body is not None:
+        if body is not None and command.body_as:
+            keywords[command.body_as] = body
+        elif body is not None:
             return getattr(self.session, command.cell)(body, **keywords)
         if command.read_only:
             answer = getattr(self.session, command.target)

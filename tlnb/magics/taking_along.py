@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tlnb.magics.command import Argument, Command, Option
-from tlnb.magics.values import text, whole, word_or_object
+from tlnb.magics.values import choice, percentage, text, whole, word_or_object
+from tlnb.tracking.tracker import OFF, TRACKERS
 
 _RUN = word_or_object("a run ($name) or a file of %tl_save", "RUN", files=True)
 
@@ -11,15 +12,22 @@ RESULTS = Command(
     "tl_results",
     "results",
     "Show how good the network is, and where it goes wrong.",
-    options=(Option("worst", whole(0), "how many of the worst mistakes are shown", "8"),),
+    options=(
+        Option("worst", whole(0), "how many of the worst mistakes are shown", "8"),
+        Option("sure", percentage(), "how often sets of classes should hold the right one", "90 %"),
+    ),
     details="""Accuracy with its 95 % interval (Wilson), precision, recall and F1 of each class, the
 confusion matrix, how sure the network is against how often it is right, and the worst mistakes with
-what in the picture spoke for the wrong class. All of it on the validation samples. The answer holds
-it as arrays too: .confusion, .answers, .targets, .losses, .calibration, and .frame() as a table of
+what in the picture spoke for the wrong class. How sure it is: the temperature by which its scores must be divided
+for probabilities to mean what they say, before and after; how often sets of classes hold the right one, how large
+they are, and for which class they hold least; and what is wrong among the surest, for each share of them. All of it
+on the validation samples; for the sets, each fifth of them by the bound of the others. The answer holds it as arrays
+too: .confusion, .answers, .targets, .losses, .calibration, .temperature, .coverage, .risk, and .frame() as a table of
 pandas.""",
     examples=(
         ("%tl_results", "the figures and the pictures"),
         ("results = %tl_results --worst 20", "results.plot('mistakes') is a figure of matplotlib"),
+        ("%tl_results --sure 95", "sets that hold the right class 95 times of 100"),
     ),
 )
 
@@ -48,29 +56,53 @@ PREDICT = Command(
             "a picture file, a folder (with all below it), or $name: paths a line each, or arrays",
         ),
     ),
-    options=(Option("views", whole(1), "average so many views: the picture and small changes of it", "1"),),
+    options=(
+        Option("views", whole(1), "average so many views: the picture and small changes of it", "1"),
+        Option(
+            "sure",
+            percentage(),
+            "sets of classes that hold the right one so often, or `none of these`",
+        ),
+        Option(
+            "false-alarms", percentage(), "samples of the classes that may be answered `none of these`", "5 %"
+        ),
+    ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
 that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame().""",
+and .frame().
+
+With --sure 90 each answer is a set of classes (split conformal prediction): of samples like those of the validation
+part, 90 of 100 sets hold the right class, whatever the network; of measured values it is an interval. A sample that
+is like nothing that was learned is answered `none of these`: what enters the head lies far from all training samples
+and no class is likely, more so than for all but 5 of 100 validation samples (--false-alarms). The answer then holds
+.sets, .none, .strangeness, .probabilities (at the temperature that fits the validation samples) and .intervals too.
+Validation samples were perhaps used to choose, and are like the training samples: what comes from another camera or
+clinic may be held less often.""",
     examples=(
         ("%tl_predict photos/cat.jpg", "one picture"),
         ("answers = %tl_predict 'new photos' --views 8", "a folder, the mean of eight views"),
         ("%tl_predict $share", "an array or a list of paths in a variable"),
+        ("%tl_predict photos --sure 90", "sets of classes, and what is none of them"),
     ),
 )
 
 COMPARE = Command(
     "tl_compare",
     "compare",
-    "Draw stages, rates and curves of runs into one picture.",
+    "Draw stages, rates and curves of runs into one picture, and say whether they differ by more than luck.",
     arguments=(
         Argument(
             "a", _RUN, "a run in a variable, or a file of %tl_save; nothing for this session", required=False
         ),
         Argument("b", _RUN, "another one", required=False),
     ),
-    details="""A run is what %tl_train answers. The answer's .save("curves.svg") writes the picture
-for a paper, and .png likewise. More than two runs: tl.compare(a, b, c).""",
+    details="""A run is what %tl_train answers. Two runs that were measured on the same validation samples are tested
+on those, whatever networks they trained: the difference with its 95 % interval from a bootstrap of pairs (of groups
+where the data has groups), McNemar's exact test for accuracy, and what they say. Where the samples are others, that is
+said, and nothing is paired. Two answers of %tl_cv are compared by their out-of-fold answers.
+
+The answer's .difference holds the figures; .save("curves.svg") writes the picture for a paper, and .png likewise. More
+than two runs: tl.compare(a, b, c), each against the first.""",
     examples=(
         ("%tl_compare $first $second", "two runs that were kept: first = %tl_train epochs 3"),
         ("%tl_compare monday.safetensors tuesday.safetensors", "two sessions that were saved"),
@@ -123,4 +155,36 @@ those of the session, bit for bit.""",
     ),
 )
 
-TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT)
+TRACK = Command(
+    "tl_track",
+    "track",
+    "Tell a tracker of experiments what happens: stages, rates, curves, scores, mistakes, plan and script.",
+    arguments=(
+        Argument(
+            "tracker",
+            choice(*TRACKERS, OFF),
+            "whom to tell; off ends it, nothing says where it stands",
+            required=False,
+        ),
+        Argument(
+            "where",
+            text("a folder, an address or the name of a project"),
+            "a folder (tensorboard, mlflow), an address (mlflow, trackio) or a project (trackio, wandb); "
+            "nothing for the tracker's usual place",
+            required=False,
+        ),
+    ),
+    details="""A step is an epoch; the numbers are those of %tl_history, and what was trained already is sent first.
+At the end of a run come the plan, every epoch in full (history.json) and the session as a script; with %tl_results
+the mistakes as pictures. All of it goes over a queue to a thread of its own: a tracker that is slow, full or gone
+changes nothing in training, and is reported once in one line. Each needs its own library, such as
+pip install "tlnb[tensorboard]".""",
+    examples=(
+        ("%tl_track tensorboard runs/birds", "event files in that folder"),
+        ("%tl_track mlflow", "a run where MLflow is set to (MLFLOW_TRACKING_URI)"),
+        ("%tl_track wandb team/birds", "offline where nobody is logged in"),
+        ("%tl_track off", "waits for what is on its way"),
+    ),
+)
+
+TAKING_ALONG = (RESULTS, TEST, PREDICT, COMPARE, EXPORT, SCRIPT, TRACK)

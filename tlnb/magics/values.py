@@ -69,6 +69,17 @@ def number(above: float = 0.0, below: float = math.inf) -> Kind:
     return Kind(f"a number {words}", read, "X")
 
 
+def percentage() -> Kind:
+    """A percentage, read as a share: ``90`` is 0.9."""
+
+    def read(value: Any) -> float:
+        if isinstance(value, bool) or not 1 <= float(value) < 100:
+            raise ValueError
+        return float(value) / 100
+
+    return Kind("a percentage from 1 to below 100, such as 90", read, "PERCENT")
+
+
 def share() -> Kind:
     """A number from 0 to 1, both included."""
 

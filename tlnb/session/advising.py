@@ -13,7 +13,7 @@ from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.interrupts import Stopped
-from tlnb.engine.core.objectives import scored
+from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
 from tlnb.errors import ModelError, NotReady
@@ -42,8 +42,9 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     with tools.working("advice"):
         try:
             found = measure(
-                loaded.model, layers, looked, tools.routes, tools.device, tick=lambda *_: stop.check()
-            )
+                loaded.model, layers, looked, tools.routes, tools.device, task=state.need_data().task,
+                tick=lambda *_: stop.check(),
+            )  # fmt: skip
         except Stopped:
             raise NotReady("stopped before everything was measured") from None
     found = found.of_all(samples)
@@ -70,7 +71,7 @@ def begin_sweep(
     if not loaded.head:
         raise ModelError(f"{loaded.name} has no head that a sweep could make new")
     train, valid = (choose(part, images, seed=0) for part in state.need_samples())
-    task = scored(source.task, None)  # its floor and its errors are those of the usual figure
+    task = source.task
     ground = TrialGround(
         loaded.model, loaded.head, (train, valid), len(source.classes), task, usual_batch(len(train)),
         tools.device, tools.routes, loaded.fixed,
@@ -79,8 +80,16 @@ def begin_sweep(
     key = (advice_key(state), plan, images)
     found = state.sweep
     if found is None or found.key != key:
-        chance = chance_of(valid.targets)
-        found = Sweep(plan, task.metric, key, tuple(layers.names), chance=chance, measured=len(valid))
+        chance = chance_of(valid.targets) if task.score is None else floor_of(task, valid.targets)
+        found = Sweep(
+            plan,
+            task.metric,
+            key,
+            tuple(layers.names),
+            chance,
+            task.score is None or task.score.larger,
+            len(valid),
+        )
         change.set(sweep=found)
     return ground
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from tlnb.display.tables import printable
@@ -22,7 +23,8 @@ from tlnb.engine.export import export as exports
 from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
-from tlnb.engine.export.deployed import Deployed, about, raw_inputs
+from tlnb.engine.export.deployed import Deployed, about, judgement, raw_inputs
+from tlnb.engine.export.script import loader
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.loader import loader_code
 from tlnb.engine.export.script.shown import Script
@@ -32,7 +34,8 @@ from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.network.adapters import merged_copy
-from tlnb.errors import ExportError, TlnbError
+from tlnb.engine.results.sure import Sure
+from tlnb.errors import DataError, ExportError, TlnbError
 from tlnb.session.answers import Lines
 from tlnb.session.heads import preprocess_for
 from tlnb.session.recorder import blended_since, checksums, source_of
@@ -152,7 +155,9 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 # ---------------------------------------------------------------- the network as files
 
 
-def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | None]) -> Lines:
+def export(
+    view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], learned: Callable[[], Sure]
+) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
     Everything is written and checked apart, and takes its place at the end: a file of before stands until then.
@@ -161,6 +166,7 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
         view: of the session.
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
+        learned: gives what answers are judged by.
     """
     target = exports.target(path)
     view.need_ready()
@@ -171,19 +177,27 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     network = Deployed(merged_copy(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
     with torch.no_grad():
         answers = network(inputs)
-    facts = about(loaded, data, samples, __version__)
+    sure, missing = _sure(learned)
+    facts = about(loaded, data, samples, __version__) | {"sure": None if sure is None else sure.told()}
     plain = target.suffix == ".safetensors"
     beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
+    judged = None
+    if plain and sure is not None and sure.conformal is not None:
+        beside.append(target.with_name(loader.beside(target.name)))
+        judged = judgement(sure, network, inputs, data.task)
     own_files.check([target, *beside], beside[0], own_files.CARD)
     files = [target.name, *(file.name for file in beside[1:])]
-    code = loader_code(loaded, data.classes, samples, data.task, target.name) if plain else ""
+    code = loader_code(loaded, data.classes, samples, data.task, target.name, sure) if plain else ""
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
             exports.write(written, network, inputs, facts)
             if plain:
                 written.with_suffix(".py").write_text(code, encoding="utf-8")
-            difference = check(written, inputs, answers)
+            if judged is not None and sure is not None:
+                held = {name: tensor.contiguous() for name, tensor in sure.tensors().items()}
+                save_file(held, place / loader.beside(target.name))
+            difference = check(written, inputs, answers, judged)
             apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
@@ -195,7 +209,15 @@ def export(view: SessionView, path: str, forgotten: Callable[[], Forgetting | No
     except OSError as error:
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
-    return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict)
+    return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict, missing)
+
+
+def _sure(learned: Callable[[], Sure]) -> tuple[Sure | None, str]:
+    """What answers are judged by; None, and why, where the network's scores do not serve."""
+    try:
+        return learned(), ""
+    except DataError as trouble:
+        return None, f"without what sure answers need: {trouble}"
 
 
 def _is(data: Data, told: dict[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from tlnb.display.tables import Table
 from tlnb.engine.core.seeds import seed_for
+from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
@@ -302,9 +303,14 @@ class Heads:
 
 def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
     """What the pictures of this data have to look like for this network."""
-    if source.size is not None:
-        return loaded.preprocess.at(source.size)
-    images = getattr(source.train, "images", None)
+    return preprocess_at(loaded, source.size, source.train)
+
+
+def preprocess_at(loaded: LoadedModel, size: int | None, samples: Collection) -> Preprocess:
+    """The same, for samples of which a side may be asked for, in pixels."""
+    if size is not None:
+        return loaded.preprocess.at(size)
+    images = getattr(samples, "images", None)
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess

@@ -69,7 +69,7 @@ class OldTask(Hook):
                 if keep is not None:
                     raise
         if keep is not None:
-            trainer.guard_by(self._guard(change, trainer, keep))
+            trainer.guard_by(self.guard(change, trainer, keep))
 
     def after_stage(self, change: Change, stage: StageUnderWay) -> None:
         """Measure the old task where its data is known; keep the body where that takes little memory."""
@@ -160,8 +160,12 @@ class OldTask(Hook):
 
     # ---------------------------------------------------------------- guards
 
-    def _guard(self, change: Change, trainer: StageTrainer, keep: str) -> Guard:
-        """What the stage's ``keep`` asks for."""
+    def guard(self, change: Change, trainer: StageTrainer, keep: str) -> Guard:
+        """What the stage's ``keep`` asks for.
+
+        Raises:
+            ModelError, NotReady: there is nothing old.
+        """
         old = self.network(change)
         name, _, strength = keep.partition(":")
         if name == "lwf":

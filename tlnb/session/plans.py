@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from tlnb.engine.advice.fold_run import stage_samples
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.seeds import batches
-from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.training.plan import Traits
 from tlnb.engine.training.records import StageResult
-from tlnb.engine.training.stage import FIT, Stage
+from tlnb.engine.training.stage import Stage
 from tlnb.errors import NotReady, PlanError
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState, Split, began
@@ -34,13 +34,7 @@ def samples_for(state: SessionState, stage: Stage) -> Split:
     Raises:
         DataError: they cannot be augmented so.
     """
-    source, samples = state.need_data(), state.need_samples()
-    augment = stage.augment
-    if stage.kind == FIT and augment is None and isinstance(samples[0], AugmentedSamples):
-        augment = "none"  # one view at random would be a worse choice than the pictures as they are
-    if augment is None:
-        return samples
-    return augmented(samples[0], augment, source.seed), samples[1]
+    return stage_samples(state.need_samples(), stage, state.need_data().seed)
 
 
 def traits_of(state: SessionState) -> Traits:

@@ -7,13 +7,18 @@ import inspect
 import textwrap
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from tlnb.engine.checkpoint.network import tensors_of
+from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.objectives import Regression, kind_of
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.augment import NONE, describe
+from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.export.script.heads import layer_code
 from tlnb.engine.export.script.network import rows_of
 from tlnb.engine.features import precision, prefix
@@ -23,7 +28,7 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.head import outputs_of
-from tlnb.engine.training.records import EpochRecord, StageResult
+from tlnb.engine.training.records import EpochRecord, Measured, StageResult
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import StageTrainer, Step
 from tlnb.session.change import Change
@@ -54,7 +59,7 @@ class Recorder(Hook):
             return
         state = change.state
         stage.result.before = _score_before(state)
-        sums, drawn, first = checksums(state), _head_is_new(state), not state.stages
+        sums, drawn, first = checksums(state), init_of_head(state), not state.stages
         whole = weights_are_own(state.need_model()) or (first and not drawn)
         change.set_recorder(begun=StageStart(sums, blended_since(state, sums[0]), drawn, whole))
         if first and whole and state.recorder.start is None:
@@ -72,6 +77,7 @@ class Recorder(Hook):
         if earlier:
             _join(setup, earlier)
         result.setup = setup
+        result.measured = measured_on(state)
         change.set_recorder(begun=None)
         if state.need_data().asked is None and state.samples is not None:
             held = state.need_data(), state.samples
@@ -128,7 +134,7 @@ class Recorder(Hook):
 
 def head_learned_nothing(state: SessionState) -> bool:
     """Whether the head is a new one that no stage has trained yet."""
-    return state.head is not state.came_with and bool(_head_is_new(state))
+    return state.head is not state.came_with and bool(init_of_head(state))
 
 
 def _head_told(state: SessionState, drawn: str) -> dict[str, Any] | None:
@@ -144,7 +150,7 @@ def _head_told(state: SessionState, drawn: str) -> dict[str, Any] | None:
     }  # fmt: skip
 
 
-def _head_is_new(state: SessionState) -> str:
+def init_of_head(state: SessionState) -> str:
     """How a new head starts that has these very weights, or came with the network; empty where none does."""
     task = state.tasks[state.task]
     if task.head is state.came_with:
@@ -216,6 +222,32 @@ def weights_are_own(loaded: LoadedModel) -> bool:
 
 
 # ---------------------------------------------------------------- the data
+
+_which: WeakKeyDictionary[Samples, str] = WeakKeyDictionary()  # taken once for each data
+
+
+def measured_on(state: SessionState) -> Measured:
+    """The validation samples as they are now."""
+    data, valid = state.need_data(), state.need_samples()[1]
+    targets = data.task.answers(valid.targets) if isinstance(data.task, Regression) else valid.targets
+    units = None
+    if data.units is not None and data.split is not None:
+        units = torch.from_numpy(data.units[data.split.valid.numpy()])
+    if valid not in _which:
+        _which[valid] = _samples_print(data, targets)
+    return Measured(_which[valid], kind_of(data.task), targets, units)
+
+
+def _samples_print(data: Data, targets: Tensor) -> str:
+    """Which samples these are: by content where that is known, else by their names and places in the data."""
+    known = data.valid.digests()
+    if known is None or None in known:
+        # A file whose size no other has was not read; its name and those of the others stand for it.
+        names = "|".join(data.valid.name(index) for index in range(len(data.valid)))
+        known_places = [] if data.split is None else [("places", data.split.valid)]
+        return tensors_digest([("targets", targets), *known_places], note=f"{'|'.join(data.classes)} {names}")
+    content = b"".join(digest for digest in known if digest is not None)
+    return tensors_digest([("targets", targets)], note=f"{'|'.join(data.classes)} {content.hex()}")
 
 
 def _tell_data(

@@ -6,14 +6,17 @@ from collections.abc import Iterable
 
 import torch
 
-from tlnb.engine.core.arguments import whole_number
+from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import CollatedSamples
 from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
+from tlnb.engine.results.sure import Sure
+from tlnb.engine.results.sureness import SURE
 from tlnb.engine.training.history import final_of
 from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
@@ -74,22 +77,40 @@ def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
     return picture_grid(source, view.samples[0], count, epoch)
 
 
-def results(view: SessionView, worst: int) -> Results:
+def results(view: SessionView, worst: int, sure: float = SURE) -> Results:
     """How good the network is on the validation samples; see ``Session.results``."""
     whole_number(worst, "--worst", 0)
+    number_between(sure, "sure", 0, 1)
     view.need_ready()
     valid = view.need_samples()[1]
-    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst)
+    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure)
 
 
-def predict(view: SessionView, source: object, views: int) -> Predictions:
-    """What the network says of files, a folder or arrays; see ``Session.predict``."""
+def predict(
+    view: SessionView,
+    source: object,
+    views: int,
+    judged_by: Sure | None = None,
+    *,
+    sure: float = SURE,
+    false_alarms: float = FALSE_ALARMS,
+) -> Predictions:
+    """What the network says of files, a folder or arrays; see ``Session.predict``.
+
+    Args:
+        view: of the session.
+        source: what is predicted on.
+        views: how many views are averaged.
+        judged_by: what the answers are judged by; None where they are not.
+        sure, false_alarms: how, where they are.
+    """
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
     preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
-    return predict_with(Predictor(loaded.model, data, preprocess, view.device, own), source, views=views)
+    predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
+    return predict_with(predictor, source, views=views, sure=sure, false_alarms=false_alarms)
 
 
 def _own_input(samples: CollatedSamples) -> OwnInput:

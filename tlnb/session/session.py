@@ -14,8 +14,10 @@ from torch import nn
 import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
+import tlnb.session.judging as judging
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
+import tlnb.session.tracking as tracking
 from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
@@ -26,6 +28,7 @@ from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
 from tlnb.engine.data import load as loading
 from tlnb.engine.data.grid import PictureGrid
+from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.doctor import examine
@@ -35,9 +38,13 @@ from tlnb.engine.features.planner import Routes
 from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results.bootstrap import Difference
 from tlnb.engine.results.compare import compare
+from tlnb.engine.results.cross_validation import CrossValidation
+from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
+from tlnb.engine.results.sureness import SURE
 from tlnb.engine.results.test_result import TestResult
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training.curves import Comparison
@@ -53,6 +60,7 @@ from tlnb.session.checkpoints import Checkpoints, age_of
 from tlnb.session.heads import Heads
 from tlnb.session.hooks import Hook
 from tlnb.session.interrupts import Interrupts
+from tlnb.session.likeness import features_of
 from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.recorder import Recorder
@@ -60,6 +68,7 @@ from tlnb.session.state import Importance, SessionState, Split
 from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
+from tlnb.session.validating import Validating
 from tlnb.session.view import SessionView
 
 
@@ -103,6 +112,7 @@ class Session(traitlets.HasTraits):
         hooks: tuple[Hook, ...] = (self._old_task, Recorder(tools), self._undo, self._autosave)
         self._checkpoints = Checkpoints(store, tools, self._network, self._heads, hooks)
         self._training = Training(store, tools, self._network, self._old_task, self._undo, hooks)
+        self._validating = Validating(store, tools, self._training, self._old_task)
 
     # ---------------------------------------------------------------- what it holds
 
@@ -245,6 +255,7 @@ class Session(traitlets.HasTraits):
             self._history, self._history_of = History(), state.network_number
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
+        history.looks = testing.looks_at(state.data) if state.data is not None else None
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
         self._publisher = threading.get_ident()
         try:
@@ -327,7 +338,8 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
-            fresh = loading.load_data(source, request, progress=self._tools.on_check)
+            near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
+            fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
             testing.looked_before(self._store.now, fresh)
             with self._store.change() as change:
                 if change.state.loaded is not None:
@@ -491,7 +503,9 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            return self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            curve = self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            self._tools.emit("on_asked_curve", curve)
+            return curve
 
     def train(
         self,
@@ -643,6 +657,52 @@ class Session(traitlets.HasTraits):
             # What it has measured stays, however it ends: the same call goes on with it.
             return advising.go_on_with_sweep(self._store.now, self._tools, ground)
 
+    # ---------------------------------------------------------------- folds
+
+    def cross_validate(
+        self,
+        folds: int = 5,
+        plan: str | None = None,
+        *,
+        repeats: int = 1,
+        cache: bool = True,
+        keep_best: bool = False,
+        **defaults: Any,
+    ) -> CrossValidation:
+        """Train a plan once for each fold of the samples, and measure it on those that it never saw.
+
+        Training and validation samples take part, the test part never does. Groups and equal samples stay in one
+        fold, and each class is in every fold as far as that goes; where the data has a time, each fold is newer than
+        what it is trained on. Each fold starts from the network as it was before training, with a new head, and
+        everything runs on copies: the session's network stays as it is. A frozen first part runs once over all
+        samples. An interrupt keeps the folds that ended; the same call, or :meth:`go_on_with_folds`, goes on.
+
+        Args:
+            folds: how many, two or more.
+            plan: in the stage language; None for what the session trained on this data, else the plan of
+                :meth:`advise` where that was asked, else the default plan.
+            repeats: how often all samples are dealt into folds anew.
+            cache: run the frozen first part once over the samples, not in each step.
+            keep_best: end each stage with the weights of its best epoch.
+            defaults: settings for every stage of ``plan`` that does not say otherwise.
+
+        Raises:
+            NotReady: no model or data, or the network of before training is not known.
+            DataError: more folds than groups or samples, or a class in one group only.
+            PlanError, TrainingError: the plan cannot be trained; folds that ended stay.
+        """
+        with self._call(trains=True):
+            return self._validating.cross_validate(folds, plan, repeats, cache, keep_best, defaults)
+
+    def go_on_with_folds(self) -> CrossValidation:
+        """Go on with the last cross-validation where it was stopped.
+
+        Raises:
+            NotReady: there is none.
+        """
+        with self._call(trains=True):
+            return self._validating.go_on()
+
     # ---------------------------------------------------------------- the old task
 
     def forgetting(self, source: object = None) -> Forgetting:
@@ -714,17 +774,21 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- what came of it
 
-    def results(self, *, worst: int = 8) -> Results:
-        """How good the network is on the validation samples, and where it goes wrong.
+    def results(self, *, worst: int = 8, sure: float = SURE) -> Results:
+        """How good the network is on the validation samples, where it goes wrong, and how sure it is.
 
         Args:
             worst: how many of the worst mistakes are shown.
+            sure: share of sets of classes that should hold the right one, or of values within their interval.
 
         Raises:
             NotReady: no model or no data.
+            BadArguments: an impossible number.
         """
         with self._call():
-            return reports.results(self.view, worst)
+            found = reports.results(self.view, worst, sure)
+            self._tools.emit("on_results", found)
+            return found
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -732,35 +796,67 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model, no data, or data without a test part.
         """
-        with self._call(), self._store.change() as change:
-            found = testing.test(change, self._tools.device)
-            self._autosave.save(change.state, lambda: None)
+        with self._call():
+            with self._store.change() as change:
+                found = testing.test(change, self._tools.device)
+                self._autosave.save(change.state, lambda: None)
+            self._tools.emit("on_test_part", found)
             return found
 
-    def predict(self, source: object, *, views: int = 1) -> Predictions:
+    def predict(
+        self,
+        source: object,
+        *,
+        views: int = 1,
+        sure: float | None = None,
+        false_alarms: float | None = None,
+    ) -> Predictions:
         """What the network says of files, a folder or arrays.
+
+        With ``sure`` each answer is a set of classes by split conformal prediction (Vovk et al. 2005), or an interval
+        of values, and a sample that is like nothing that was learned is ``none of these``. What they are judged by is
+        learned from the validation samples once for each network and data.
 
         Args:
             source: a picture file, a folder, files a line each, or arrays.
             views: how many views of each picture are averaged; 1 for the picture as it is.
+            sure: share of the sets that hold the right class, such as 0.9; None for the likeliest class alone.
+            false_alarms: share of samples of the classes that may be answered ``none of these``; None for 0.05.
 
         Raises:
             NotReady: no model or no data.
-            DataError: no such file, or something that cannot be predicted on.
+            BadArguments: an impossible share, or options that do not go together.
+            DataError: no such file, something that cannot be predicted on, too few validation samples to be so
+                sure, or several labels a sample.
         """
         with self._call():
-            return reports.predict(self.view, source, views)
+            if sure is None:
+                if false_alarms is not None:
+                    raise BadArguments("--false-alarms goes with --sure, such as: --sure 90 --false-alarms 5")
+                return reports.predict(self.view, source, views)
+            if views != 1:
+                raise BadArguments("--sure is for samples as they are; leave out --views")
+            alarms = FALSE_ALARMS if false_alarms is None else false_alarms
+            with self._store.change() as change:
+                judging.check(change.state, sure, alarms)
+                judged_by = judging.known(change, self._tools)
+                view = self._view_of(change.state)
+                return reports.predict(view, source, 1, judged_by, sure=sure, false_alarms=alarms)
 
-    def compare(self, a: object = None, b: object = None, *names: object) -> Comparison:
-        """Stages, rates and curves of several runs, or of this session, in one picture.
+    def compare(self, a: object = None, b: object = None, *names: object) -> Comparison | Difference:
+        """Stages, rates and curves of several runs, or of this session, in one picture, and whether they differ.
+
+        Two runs that were measured on the same validation samples are tested on those: the interval of the
+        difference from a bootstrap of pairs, McNemar's exact test for accuracy, and what they say. Each later run is
+        tested against the first. Of two cross-validations the out-of-fold answers are compared.
 
         Args:
             a, b: a run (what training answered), a history, a session, or a file that ``save`` wrote; nothing
-                for this session alone.
+                for this session alone. Or two answers of :meth:`cross_validate`.
             names: more of them.
 
         Raises:
-            NotReady: nothing was trained.
+            NotReady: nothing was trained, or cross-validations of other samples.
             CheckpointError: no such file.
         """
         given: Sequence[object] = [source for source in (a, b, *names) if source is not None]
@@ -793,13 +889,33 @@ class Session(traitlets.HasTraits):
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
         with self._call(), self._store.change() as change:
-            return exporting.export(self._view_of(change.state), path, self._forgotten)
+            return exporting.export(
+                self._view_of(change.state), path, self._forgotten, lambda: judging.known(change, self._tools)
+            )
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""
         old = self._store.now.old
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
+
+    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+        """Tell a tracker of experiments what happens from now on, and what was trained already.
+
+        It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit
+        of it, and is reported in one line.
+
+        Args:
+            tracker: ``mlflow``, ``tensorboard``, ``trackio`` or ``wandb``; ``off`` ends it; None says where it stands.
+            where: a folder (TensorBoard, MLflow), an address (MLflow, Trackio) or a project (Trackio, W&B); None
+                for the tracker's usual place.
+
+        Raises:
+            BadArguments: no such tracker.
+            NotReady: its library is not installed, or it cannot be opened; what was tracked before goes on.
+        """
+        with self._call("tracking can begin or end"):
+            return tracking.track(self._tools, lambda: self.view, tracker, where)
 
     def status(self, *, env: bool = False) -> Lines | Table:
         """Where the session stands.

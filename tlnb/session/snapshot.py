@@ -38,6 +38,8 @@ from tlnb.engine.checkpoint.network import (  # fmt: skip
 )
 from tlnb.engine.checkpoint.schema import (
     Pending,
+    answers_from,
+    answers_to,
     optimizer_from,
     optimizer_to,
     pending_from,
@@ -153,7 +155,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
     tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
     tensors |= {f"importance.{name}": t for name, t in importance.items()}
-    return Checkpoint(about, tensors)
+    return Checkpoint(about, tensors | answers_to(parts.history))
 
 
 def _task_to(task: Task) -> Plain:
@@ -205,7 +207,9 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
         optional(_asked, data["asked"]),
         texts(data["classes"]),
         text(data["fingerprint"]),
-        [result_from(plain) for plain in about["history"]],
+        answers_from(
+            [result_from(plain) for plain in about["history"]], about["history"], checkpoint.tensors
+        ),
         optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
         optimizer_from(checkpoint.part("moments")),
         {int(stage): number(score) for stage, score in about.get("old", {}).items()},

@@ -23,6 +23,8 @@ from tlnb.engine.forgetting.measure import OldData
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.results.cross_validation import CrossValidation
+from tlnb.engine.results.sure import Sure
 from tlnb.engine.training.optim import ByName
 from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.trainer import Step
@@ -191,6 +193,8 @@ class SessionState:
         step: the user's own training step.
         advice: what ``advise`` found, and for which network and data.
         sweep: the last one, which may go on.
+        folds: the last cross-validation, which may go on.
+        sure: what answers are judged by, and for which network and data.
         looks: how often each test part was measured, by its digest.
         network_number: goes up when another network is loaded.
         revision: goes up when there is another network, other layers or other data.
@@ -215,6 +219,8 @@ class SessionState:
     step: Step | None = None
     advice: tuple[object, Advice] | None = None
     sweep: Sweep | None = None
+    folds: CrossValidation | None = None
+    sure: tuple[object, Sure] | None = None
     looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
     network_number: int = 0
     revision: int = 0

@@ -122,7 +122,7 @@ class Training:
         state = self._store.now
         layers = state.need_ready()
         if epochs is None and lr is None and not keys:
-            return self._begin(self._default_stages(state), cache, keep_best)
+            return self._begin(self.default_stages(state, len(state.need_samples()[0])), cache, keep_best)
         settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
         text = state_words(layers, state.frozen_indexes)
         stage = plans.one_stage(text, layers, state.frozen_indexes, settings)
@@ -137,13 +137,22 @@ class Training:
         stages = plans.parse_plan(text, layers, state.frozen_indexes, defaults)
         return self._begin(stages, cache, keep_best)
 
-    def _default_stages(self, state: SessionState) -> tuple[Stage, ...]:
+    def default_stages(self, state: SessionState, images: int) -> tuple[Stage, ...]:
+        """What is trained where nothing is said.
+
+        Args:
+            state: of the session.
+            images: training samples.
+        """
         fit = head_learned_nothing(state) and state.step is None and state.need_model().trained
-        images = len(state.need_samples()[0])
         return default_stages(state.need_layers(), state.frozen_indexes, images, traits_of(state), fit=fit)
 
-    def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
-        """Check all of a plan, then carry it out."""
+    def check(self, stages: Iterable[Stage]) -> list[Stage]:
+        """See that a plan can be trained; its stages, with what cannot be adapted frozen.
+
+        Raises:
+            PlanError, NotReady, DataError, TrainingError: it cannot, and why.
+        """
         state = self._store.now
         stages = self._network.fitting(state, stages)
         for stage in stages:
@@ -154,6 +163,11 @@ class Training:
                 )
             for hook in self._hooks:
                 hook.check_stage(state, stage)
+        return stages
+
+    def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
+        """Check all of a plan, then carry it out."""
+        state, stages = self._store.now, self.check(stages)
         return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
 
     def _carry_out(self, plan: Pending) -> Run:

@@ -71,7 +71,7 @@ def decide(figures: Figures, layers: LayerMap, traits: Traits) -> Decision:
         traits: of the network.
     """
     amount = "much" if (figures.per_class or figures.images // 10) >= MUCH else "little"
-    gap, worse = behind(figures.scores)
+    gap, worse = behind(figures.scores, larger=figures.larger)
     alike = not worse and (figures.similarity is None or figures.similarity >= ALIKE)
     large = sum(layers[i].parameters for i in layers.body) >= LARGE
     handful = traits.handful(figures.images)
@@ -81,22 +81,26 @@ def decide(figures: Figures, layers: LayerMap, traits: Traits) -> Decision:
     return Decision(amount, likeness, kept, _reasons(figures, gap, worse, handful), _doubts(figures))
 
 
-def behind(scores: Sequence[LayerScore]) -> tuple[float, bool]:
+def behind(scores: Sequence[LayerScore], *, larger: bool = True) -> tuple[float, bool]:
     """By how much the last layer's probe is behind the best one, and whether that is more than luck.
 
     The highest of k probes is too high by luck: by about ``sqrt(2 ln k)`` standard errors where all are alike (the
     expected maximum of k normal variables). What is left has to be ``SURE`` standard errors of a difference.
     """
-    best, last = max(scores, key=lambda score: score.probe), scores[-1]
-    gap = best.probe - last.probe
+    best, last = _best(scores, larger), scores[-1]
+    gap = abs(best.probe - last.probe)
     luck = math.sqrt(2 * math.log(max(len(scores), 1))) * last.error
     error = math.hypot(best.error, last.error)
     return gap, best is not last and gap > max(luck, SURE * error)
 
 
+def _best(scores: Sequence[LayerScore], larger: bool) -> LayerScore:
+    return max(scores, key=lambda score: score.probe if larger else -score.probe)
+
+
 def _reasons(figures: Figures, gap: float, worse: bool, handful: bool) -> tuple[str, ...]:
     last = figures.scores[-1]
-    best = max(figures.scores, key=lambda score: score.probe)
+    best = _best(figures.scores, figures.larger)
     alike = (
         "similarity: the network has no BatchNorm statistics to tell it by; the probes alone decide"
         if figures.similarity is None
@@ -105,7 +109,8 @@ def _reasons(figures: Figures, gap: float, worse: bool, handful: bool) -> tuple[
     per_class = (
         f", {figures.per_class} in the smallest class ({MUCH} and more is much)" if figures.per_class else ""
     )
-    deepest = f"a linear probe on the last layer scores {last.probe:.3f} ± {last.error:.3f}"
+    what = f" by {figures.metric}" if figures.metric else ""
+    deepest = f"a linear probe on the last layer scores {last.probe:.3f} ± {last.error:.3f}{what}"
     if gap <= 0:
         deepest += ", the best of all layers"
     else:
@@ -125,7 +130,8 @@ def _doubts(figures: Figures) -> tuple[str, ...]:
         found.append("no figure for the similarity")
     elif abs(figures.similarity - ALIKE) < BORDER:
         found.append(f"the similarity {figures.similarity:.2f} is near the border of {ALIKE:g}")
-    if max(s.probe for s in figures.scores) < figures.chance + 3 * figures.scores[-1].error:
+    above = _best(figures.scores, figures.larger).probe - figures.chance
+    if (above if figures.larger else -above) < 3 * figures.scores[-1].error:
         found.append("no layer's features tell the classes apart better than chance")
     return tuple(found)
 
@@ -210,8 +216,10 @@ class Advice:
             )
             for s in self.figures.scores
         ]
-        caption = "what the features behind each layer are worth for the new task; more is better"
-        return Table(("behind layers", "linear probe", "LogME", "H-score"), rows, caption, align="<>>>")
+        more = "more is better" if self.figures.larger else "more is better, but of the probe less"
+        caption = f"what the features behind each layer are worth for the new task; {more}"
+        probe = f"linear probe, {self.figures.metric}" if self.figures.metric else "linear probe"
+        return Table(("behind layers", probe, "LogME", "H-score"), rows, caption, align="<>>>")
 
     def _lines(self) -> list[str]:
         kept = (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.advice.transferability import h_score, logme, ridge_probe
+from tlnb.engine.core.objectives import Task, floor_of
 from tlnb.engine.data.samples import Samples, TensorSamples, choose
 from tlnb.engine.features.layer_features import LayerFeatures, layer_features, narrowed, pooled
 from tlnb.engine.features.planner import Routes
@@ -118,7 +119,7 @@ class LayerScore:
 
     Attributes:
         kept: how many layers lie before.
-        probe: accuracy of a linear probe on samples that it never saw.
+        probe: accuracy of a linear probe on samples that it never saw, or the score that was asked for.
         error: its standard error.
         logme: logarithm of maximum evidence.
         h_score: H-score; None for measured values and several labels.
@@ -145,6 +146,8 @@ class Figures:
         measured_on: how the similarity was found.
         norms: similarity at each norm layer.
         pixels: what a probe on the pooled input alone scores.
+        metric: name of the score that was asked for; empty for the usual one.
+        larger: whether more of it is better.
     """
 
     images: int
@@ -156,10 +159,13 @@ class Figures:
     measured_on: str
     norms: dict[str, float]
     pixels: float
+    metric: str = ""
+    larger: bool = True
 
     def of_all(self, samples: Samples) -> Figures:
         """The same scores, with the amounts of all samples where a part of them was looked at."""
         amount, chance, _ = _amounts(samples.targets)
+        chance = self.chance if self.metric else chance
         return replace(self, images=len(samples), per_class=amount, chance=chance)
 
 
@@ -185,6 +191,7 @@ def measure(
     device: torch.device,
     *,
     features: LayerFeatures | None = None,
+    task: Task | None = None,
     seed: int = 0,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> Figures:
@@ -197,6 +204,7 @@ def measure(
         routes: keep the features that the pass gives.
         device: where the model is.
         features: of the samples, where they are known already.
+        task: what is learned, where a score is asked for.
         seed: of the choice of samples that scores are taken from.
         tick: called as ``tick(done, total)`` meanwhile.
     """
@@ -205,20 +213,24 @@ def measure(
     rows = _rows(samples, seed)
     targets = found.targets[rows]
     scores = tuple(
-        _score(kept, vectors[rows], targets) for kept, vectors in zip(found.kept, found.vectors, strict=True)
+        _score(kept, vectors[rows], targets, task)
+        for kept, vectors in zip(found.kept, found.vectors, strict=True)
     )
     alike = norm_similarity(model, samples, device)
     per_class, chance, classes = _amounts(samples.targets)
+    score = task.score if task is not None else None
     return Figures(
         images=len(samples),
         per_class=per_class,
         classes=classes,
-        chance=chance,
+        chance=chance if score is None or task is None else floor_of(task, targets),
         scores=scores,
         similarity=alike.value if alike else None,
         measured_on=alike.measured_on if alike else "",
         norms=alike.layers if alike else {},
-        pixels=_pixels(samples, rows, targets),
+        pixels=_pixels(samples, rows, targets, task),
+        metric=score.name if score is not None else "",
+        larger=score is None or score.larger,
     )
 
 
@@ -228,8 +240,8 @@ def _rows(samples: Samples, seed: int) -> Tensor:
     return choose(every, SCORED, seed).batch(torch.arange(min(SCORED, len(samples))))
 
 
-def _score(kept: int, vectors: Tensor, targets: Tensor) -> LayerScore:
-    probe = ridge_probe(vectors, targets)
+def _score(kept: int, vectors: Tensor, targets: Tensor, task: Task | None) -> LayerScore:
+    probe = ridge_probe(vectors, targets, task)
     classes = not targets.is_floating_point()
     return LayerScore(
         kept,
@@ -240,10 +252,10 @@ def _score(kept: int, vectors: Tensor, targets: Tensor) -> LayerScore:
     )
 
 
-def _pixels(samples: Samples, rows: Tensor, targets: Tensor) -> float:
+def _pixels(samples: Samples, rows: Tensor, targets: Tensor, task: Task | None) -> float:
     """What the input itself tells a probe: the floor for every layer."""
     parts = [pooled(_small(samples.batch(part))) for part in rows.split(64)]
-    return ridge_probe(narrowed(torch.cat(parts)), targets).accuracy
+    return ridge_probe(narrowed(torch.cat(parts)), targets, task).accuracy
 
 
 def _small(x: Tensor) -> Tensor:

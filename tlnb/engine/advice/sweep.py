@@ -109,7 +109,9 @@ class Sweep:
         metric: name of the figure.
         key: what it holds for.
         names: of the layers.
-        chance: what the largest class alone would score; 0 for measured values.
+        chance: what the largest class alone would score; 0 for measured values. For a score that was asked for, what
+            always answering how frequent the classes are gives.
+        larger: whether more is better.
         measured: how many samples each run is measured on.
         done: figure of each run that ended.
         stopped: it was stopped before its end.
@@ -121,6 +123,7 @@ class Sweep:
     key: object = None
     names: tuple[str, ...] = ()
     chance: float = 0.0
+    larger: bool = True
     measured: int = 0
     done: dict[SweepRun, float] = field(default_factory=dict)
     stopped: bool = False
@@ -204,12 +207,16 @@ class Sweep:
     def best(self) -> tuple[str, int] | None:
         """Mode and place of the highest mean; None where nothing ended, or nothing beats chance."""
         means = {(mode, p): mean for mode in self.modes for p, (mean, _) in self.curve(mode).items()}
-        top = max(means, key=lambda key: means[key]) if means else None
-        return top if top is not None and means[top] > self.chance + self._error(*top) else None
+        sign = 1 if self.larger else -1
+        known = [key for key in means if not math.isnan(means[key])]
+        top = max(known, key=lambda key: sign * means[key]) if known else None
+        if top is None or sign * (means[top] - self.chance) <= self._error(*top):
+            return None
+        return top
 
     def _error(self, mode: str, place: int) -> float:
         """What chance alone may add to a mean: ``SURE`` standard errors."""
-        if not self.chance or not self.measured:
+        if not self.measured or not self.larger or not 0 < self.chance < 1:
             return 0.0
         runs = max(len(self.figures(mode, place)), 1)
         return SURE * math.sqrt(self.chance * (1 - self.chance) / (self.measured * runs))
@@ -247,12 +254,14 @@ class Sweep:
             words += "; stopped, the same call goes on"
         if self.best is not None:
             return f"{words}; {self._highest(*self.best)}"
-        return f"{words}; no depth is above chance ({self.chance:.3f})" if self.done else words
+        chance = f"{'above' if self.larger else 'below'} chance ({self.chance:.3f})"
+        return f"{words}; no depth is {chance}" if self.done else words
 
     def _highest(self, mode: str, place: int) -> str:
+        best = "highest" if self.larger else "lowest"
         if mode == BLOCK:
-            return f"highest where {self._place(place)} trains"
-        return f"highest {mode}, with {place} layers kept" if place else "highest from random weights"
+            return f"{best} where {self._place(place)} trains"
+        return f"{best} {mode}, with {place} layers kept" if place else f"{best} from random weights"
 
     def plot(self) -> Figure:
         """Mean of each curve, with a band of one standard deviation and the floor of random weights."""

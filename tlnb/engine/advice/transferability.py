@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from tlnb.engine.core.metrics import CLASSES, VALUES
+from tlnb.engine.core.objectives import Task
 
 ROUNDS = 50
 
@@ -116,6 +120,8 @@ def h_score(features: Tensor, targets: Tensor, *, shrink: bool = True) -> float:
     return (1 - float(shrinkage)) * float((weighted * torch.linalg.solve(fixed, weighted.T).T).sum())
 
 
+DRAWS = 100  # of the samples, for the error of a score
+LEAST = 1e-3  # that a probe's answer counts as a probability
 PENALTIES = tuple(10.0**k for k in range(-4, 4))
 
 
@@ -134,7 +140,7 @@ class Probe:
     error: float
 
 
-def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
+def ridge_probe(features: Tensor, targets: Tensor, task: Task | None = None) -> Probe:
     """Ridge regression on one-hot classes, scored by leaving out each sample in turn (Alain and Bengio 2016).
 
     Nothing is fitted n times: with the hat matrix ``H = 1/n + U diag(s²/(s²+a)) U'`` the prediction for
@@ -147,6 +153,8 @@ def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
     Args:
         features: (n, d); columns are centred here, and not scaled.
         targets: int64 (n,), or floating point (n,) or (n, outputs).
+        task: what is learned, where a score is asked for: it takes the place of the accuracy, with the standard
+            error of a bootstrap. As a probability counts what the regression says, between 0 and 1.
     """
     f, y = features.double(), one_hot(targets)
     f, middle = f - f.mean(0), y.mean(0)
@@ -163,8 +171,28 @@ def ridge_probe(features: Tensor, targets: Tensor) -> Probe:
             best = (error, penalty, left_out)
     assert best is not None
     others = (len(f) * middle - y) / max(len(f) - 1, 1)
-    score = _score(best[2] if targets.is_floating_point() else best[2] - others + middle, y, targets)
+    predicted = best[2] if targets.is_floating_point() else best[2] - others + middle
+    if task is not None and task.score is not None:
+        return Probe(*_by_score(task, predicted, targets, best[1]))
+    score = _score(predicted, y, targets)
     return Probe(score, best[1], (max(score * (1 - score), 0.0) / len(f)) ** 0.5)
+
+
+def _by_score(task: Task, predicted: Tensor, targets: Tensor, penalty: float) -> tuple[float, float, float]:
+    """The score that is asked for, the penalty, and the standard error of the score."""
+    score = task.score
+    assert score is not None
+    answers, given = predicted, targets
+    if score.kind == VALUES:
+        answers, given = task.answers(predicted), task.answers(targets)
+    elif score.name == "loss":
+        answers = predicted.clamp(LEAST, 1 - LEAST)
+        answers = answers / answers.sum(1, keepdim=True) if score.kind == CLASSES else answers
+    drawn = (
+        np.random.default_rng(0).multinomial(len(given), [1 / len(given)] * len(given), DRAWS).astype(float)
+    )
+    spread = score.many(given.numpy(), answers.numpy(), drawn)
+    return score(given.numpy(), answers.numpy()), penalty, float(np.nanstd(spread))
 
 
 def _score(predicted: Tensor, y: Tensor, targets: Tensor) -> float:

@@ -20,8 +20,9 @@ from tlnb.engine.checkpoint.fields import (
     whole,
     wholes,
 )
+from tlnb.engine.core.metrics import CLASSES, SCORES
 from tlnb.engine.training.lr_curve import LRCurve
-from tlnb.engine.training.records import EpochRecord, Progress, StageResult
+from tlnb.engine.training.records import EpochRecord, Measured, Progress, StageResult
 from tlnb.engine.training.stage import FIT, KEYS, TRAIN, Stage, read_key
 
 # ---------------------------------------------------------------- stages and history
@@ -88,6 +89,9 @@ def result_to(result: StageResult) -> Plain:
         "fitted": result.fitted,
         "ending": None if result.ending is None else result.ending.to_dict(),
         "before": None if result.before is None else result.before.to_dict(),
+        "measured": None
+        if result.measured is None
+        else {"of": result.measured.of, "kind": result.measured.kind},
     }
 
 
@@ -111,6 +115,63 @@ def result_from(plain: Plain) -> StageResult:
         ending=optional(record_from, plain.get("ending")),
         before=optional(record_from, plain.get("before")),
         **values,
+    )
+
+
+# ---------------------------------------------------------------- answers for each validation sample
+
+
+def answers_to(stages: Sequence[StageResult]) -> dict[str, Tensor]:
+    """What the network answered after each stage, and the samples of all of them, each set once."""
+    found: dict[str, Tensor] = {}
+    for place, stage in enumerate(stages):
+        last, on = stage.final, stage.measured
+        if last is None or last.answers is None or on is None:
+            continue
+        found |= {f"answers.{place}": last.answers, f"measured.{on.of}.targets": on.targets}
+        if on.units is not None:
+            found[f"measured.{on.of}.units"] = on.units
+    return found
+
+
+def answers_from(
+    stages: list[StageResult], plain: Sequence[Plain], tensors: Mapping[str, Tensor]
+) -> list[StageResult]:
+    """The stages with their answers, as far as a file holds them.
+
+    Args:
+        stages: as ``result_from`` reads them.
+        plain: of which they were read.
+        tensors: of the file.
+
+    Raises:
+        ValueError: answers that do not fit their samples.
+    """
+    for place, (stage, about) in enumerate(zip(stages, plain, strict=True)):
+        answers, told = tensors.get(f"answers.{place}"), about.get("measured")
+        if answers is None or told is None:
+            continue
+        of, kind = text(told["of"]), text(told["kind"])
+        targets, units = tensors[f"measured.{of}.targets"], tensors.get(f"measured.{of}.units")
+        if not _fit(kind, answers, targets, units):
+            raise ValueError("answers that do not fit their samples")
+        stage.with_answers(answers, Measured(of, kind, targets, units))
+    return stages
+
+
+def _fit(kind: str, answers: Tensor, targets: Tensor, units: Tensor | None) -> bool:
+    if kind not in SCORES or not len(targets) or (units is not None and units.shape != targets.shape[:1]):
+        return False
+    if kind != CLASSES:
+        return answers.shape == targets.shape and answers.dim() == 2
+    numbers = targets.dim() == 1 and not targets.is_floating_point() and int(targets.min()) >= 0
+    if answers.dim() == 1:
+        return numbers and not answers.is_floating_point() and answers.shape == targets.shape
+    return (
+        numbers
+        and answers.dim() == 2
+        and len(answers) == len(targets)
+        and answers.shape[1] > int(targets.max())
     )
 
 

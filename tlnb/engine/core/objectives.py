@@ -199,6 +199,21 @@ def scored(task: Task, name: str | None) -> Task:
     return replace(task, metric=name, score=score_named(name, kind))
 
 
+def floor_of(task: Task, targets: Tensor) -> float:
+    """What the task's score gives to somebody who always answers how frequent each class or label is, or the mean.
+
+    Args:
+        task: with a score that is asked for.
+        targets: of the samples that are measured on, as the network learns them.
+    """
+    score = task.score
+    assert score is not None
+    given = task.answers(targets) if score.kind == VALUES else targets
+    there = F.one_hot(targets) if score.kind == CLASSES else given
+    usual = there.float().mean(0)
+    return score(given.numpy(), usual.expand(len(targets), -1).numpy())
+
+
 def worth(task: Task, loss: float, figure: float) -> float:
     """By what epochs are compared, smaller is better: the loss, or the figure where one is asked for."""
     if task.score is None:

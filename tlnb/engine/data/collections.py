@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,9 +12,17 @@ from torch import Tensor
 
 from tlnb.engine.core.fingerprint import item_digest
 from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
+from tlnb.engine.data.joined import joined, portion
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, TensorReader
-from tlnb.engine.data.samples import CollatedSamples, ImageSamples, Pipeline, Samples, TensorSamples
+from tlnb.engine.data.samples import (
+    CollatedSamples,
+    ImageSamples,
+    Pipeline,
+    Samples,
+    TensorSamples,
+    with_targets,
+)
 
 OnBroken = Callable[[str, str], None]
 
@@ -189,6 +197,63 @@ class Items(Collection):
     def digest_of(self, index: int) -> bytes | None:
         """Of an item's input."""
         return item_digest(lambda: self.pipeline.item(int(self.rows[index]))[0])
+
+
+class Several(Collection):
+    """Collections in a row, such as the parts that a source has: samples are numbered through.
+
+    Args:
+        parts: of one form of input, and with targets of one meaning.
+        rows: number of each sample; None for all in order.
+    """
+
+    def __init__(self, parts: Sequence[Collection], rows: Tensor | None = None):
+        self.parts = tuple(parts)
+        ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+        self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
+        self.rows = torch.arange(int(ends[-1])) if rows is None else rows
+        self.targets = torch.cat([part.targets for part in parts])[self.rows]
+        self.same_twice = all(part.same_twice for part in parts)
+
+    def subset(self, indices: Tensor) -> Collection:
+        """These samples only; those of one part alone are of that part's own kind."""
+        rows = self.rows[indices]
+        of = self._part_of(rows)
+        if len(rows) and bool((of == of[0]).all()):
+            found = self.parts[int(of[0])].subset(rows - self._starts[of[0]])
+        else:
+            found = Several(self.parts, rows)
+        found.targets = self.targets[indices]
+        return found
+
+    def _part_of(self, rows: Tensor) -> Tensor:
+        return torch.searchsorted(self._starts, rows, right=True) - 1
+
+    def _at(self, index: int) -> tuple[Collection, int]:
+        row = self.rows[index]
+        part = self._part_of(row)
+        return self.parts[int(part)], int(row - self._starts[part])
+
+    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+        """Each part fitted by itself."""
+        made = joined([part.prepare(preprocess, on_broken) for part in self.parts])
+        return with_targets(portion(made, self.rows), self.targets)
+
+    def digests(self) -> list[bytes | None] | None:
+        """Of all parts; None where one of them does not know."""
+        known = [part.digests() for part in self.parts]
+        every = [digest for digests in known if digests is not None for digest in digests]
+        return None if None in known else [every[row] for row in self.rows.tolist()]
+
+    def digest_of(self, index: int) -> bytes | None:
+        """A digest of one sample."""
+        part, place = self._at(index)
+        return part.digest_of(place)
+
+    def name(self, index: int) -> str:
+        """What the part calls it."""
+        part, place = self._at(index)
+        return part.name(place)
 
 
 def _row_digests(tensor: Tensor) -> list[bytes | None]:

@@ -14,7 +14,9 @@ from tlnb.display.tables import Table, few, printable
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task
 from tlnb.engine.data.augment import describe
 from tlnb.engine.data.augmented import augmented
+from tlnb.engine.data.chronology import Times
 from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.groups import Groups
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
@@ -50,6 +52,8 @@ class Data:
         test: samples under seal, which ``Session.test`` alone reads; None for none.
         split: places of the samples of each part in the source; None where it has parts of its own that are apart.
         units: number of the group of each sample in the source, (N,); None where each stands alone.
+        groups: of the samples of the source that stay together, for folds; None for none.
+        times: of the samples of the source, for folds; None where they are in no order.
     """
 
     name: str
@@ -69,6 +73,8 @@ class Data:
     test: Sealed | None = None
     split: Places | None = None
     units: np.ndarray | None = field(default=None, repr=False)
+    groups: Groups | None = field(default=None, repr=False)
+    times: Times | None = field(default=None, repr=False)
 
     def samples(
         self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None

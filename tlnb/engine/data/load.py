@@ -14,9 +14,10 @@ from torch import Tensor
 from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.balance import class_weights, label_weights
+from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.parting import Parts, parted
+from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects
@@ -37,6 +38,7 @@ def load_data(
     request: SourceRequest | None = None,
     *,
     progress: Callable[[int, int], None] | None = None,
+    features: FeaturesOf | None = None,
     **options: Any,
 ) -> Data:
     """Read a data set and split it.
@@ -47,6 +49,7 @@ def load_data(
             data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
+        features: those of a network, by which near duplicates are told; None where there is none.
         options: the fields of :class:`SourceRequest` by name, in place of ``request``.
 
     Raises:
@@ -64,7 +67,9 @@ def load_data(
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
     per_class, balance = request.per_class, request.balance
     _fits(found, per_class, balance)
-    parts = parted(found, request) if request.parted else _parts(found, request)
+    parts = parted(found, request, features) if request.parted else _parts(found, request)
+    if parts.tied:
+        request = replace(request, groups=parts.tied)
     train, held = parts.train, parts.valid
     if per_class is not None:
         kept = first_per_class(train.targets, torch.arange(len(train)), per_class, request.seed)
@@ -81,6 +86,7 @@ def load_data(
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
+        parts.groups, parts.times,
     )  # fmt: skip
 
 
@@ -158,7 +164,8 @@ def _fits(found: Found, per_class: int | None, balance: str | None) -> None:
 def _parts(found: Found, request: SourceRequest) -> Parts:
     if found.valid is not None:
         found.notes += leaks(found.train, found.valid)
-        own = None if found.own is None else Places.of(found.own)
+        whole = found.own is not None and not isinstance(found.everything, Several)
+        own = Places.of(found.own) if whole and found.own is not None else None
         return Parts(found.train, found.valid, places=own)
     digests = found.train.digests()
     rows = split(found.train.targets, request.valid, request.seed, digests=digests, classes=found.classes)
@@ -223,20 +230,8 @@ def _task(found: Found, train: Collection, held: Collection, balance: str | None
         return task
     weighted = balance == "weights"
     if found.kind == LABELS:
-        return MultiLabel(weights=_label_weights(train.targets) if weighted else None)
-    return Classification(weights=_class_weights(train.targets, len(found.classes)) if weighted else None)
-
-
-def _class_weights(targets: Tensor, classes: int) -> tuple[float, ...]:
-    """Inverse to the frequency of each class; the mean over the samples is 1."""
-    counts = torch.bincount(targets, minlength=classes).clamp(min=1)
-    return tuple((len(targets) / (classes * counts)).tolist())
-
-
-def _label_weights(targets: Tensor) -> tuple[float, ...]:
-    """How many samples lack a label for each that has it."""
-    have = targets.sum(0).clamp(min=1)
-    return tuple(((len(targets) - have) / have).clamp(min=1e-3).tolist())
+        return MultiLabel(weights=label_weights(train.targets) if weighted else None)
+    return Classification(weights=class_weights(train.targets, len(found.classes)) if weighted else None)
 
 
 def usual_batch(images: int) -> int:

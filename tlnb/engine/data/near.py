@@ -26,6 +26,7 @@ SMALL = 32  # side of these pictures
 CROWD = 512  # pictures of one band that are compared with all others of it; of more, with the next ones
 LITTLE = 20  # samples that may always be tied to one another
 CROWDED = 0.2  # share of the samples that may be tied to one another before features are not believed
+TIES = "near:"
 BLOCK = 1 << 22  # similarities that are worked out at once
 
 
@@ -82,6 +83,29 @@ def near_features(features: Tensor) -> Groups:
             "them apart; take the network as it was before it was trained on these classes"
         )
     return groups
+
+
+def ties_of(groups: Groups) -> str:
+    """Groups as a text by which they can be had again without the network: ``near:3+17,5+9+12``."""
+    order = np.argsort(groups.numbers, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups.numbers[order])) + 1)
+    return TIES + ",".join("+".join(map(str, part.tolist())) for part in parts if len(part) > 1)
+
+
+def from_ties(told: str, count: int) -> Groups:
+    """The way back.
+
+    Raises:
+        DataError: the text is of other samples, or is none.
+    """
+    try:
+        parts = [list(map(int, part.split("+"))) for part in told.removeprefix(TIES).split(",") if part]
+    except ValueError:
+        parts = [[-1]]
+    if any(not 0 <= place < count for part in parts for place in part):
+        raise DataError(f"--groups near: what was tied together does not fit {count:,} samples")
+    pairs = [pair for part in parts for pair in pairwise(part)]
+    return _tied(count, np.array(pairs, np.int64).reshape(-1, 2))
 
 
 def _hash(grey: Tensor) -> int:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
-from tlnb.engine.data.chronology import times_by
-from tlnb.engine.data.collections import Collection, Pictures, ReadPictures
-from tlnb.engine.data.groups import NEAR, groups_by
-from tlnb.engine.data.near import near_pictures
+from tlnb.engine.data.chronology import Times, times_by
+from tlnb.engine.data.collections import Collection, Pictures, ReadPictures, Several
+from tlnb.engine.data.groups import NEAR, Groups, groups_by
+from tlnb.engine.data.near import TIES, from_ties, near_features, near_pictures, ties_of
 from tlnb.engine.data.partition import TEST, partition
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.preprocess import Preprocess
@@ -21,6 +22,8 @@ from tlnb.engine.data.request import OWN, SourceRequest
 from tlnb.engine.data.sealed import Sealed
 from tlnb.engine.data.sources.found import Found
 from tlnb.errors import DataError
+
+FeaturesOf = Callable[[Collection], Tensor]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,9 @@ class Parts:
         test: samples under seal; None for none.
         places: of all of them in the source; None where they are not in one piece.
         units: number of what was kept whole, for each sample of the source, (N,); None where nothing was told.
+        groups: of the samples of the source that stay together; None for none.
+        times: of the samples of the source; None where they are in no order.
+        tied: near duplicates as a text by which they can be had again; empty where the word ``near`` does.
         notes: what the user should know.
     """
 
@@ -41,11 +47,19 @@ class Parts:
     test: Sealed | None = None
     places: Places | None = None
     units: np.ndarray | None = None
+    groups: Groups | None = None
+    times: Times | None = None
+    tied: str = ""
     notes: tuple[str, ...] = ()
 
 
-def parted(found: Found, request: SourceRequest) -> Parts:
+def parted(found: Found, request: SourceRequest, features: FeaturesOf | None = None) -> Parts:
     """The parts that the user asks for.
+
+    Args:
+        found: the samples.
+        request: what is asked.
+        features: gives those of a network, (N, D), by which near duplicates are told; None where there is none.
 
     Raises:
         DataError: an impossible share, groups or times that do not fit, or parts that are apart already.
@@ -61,12 +75,13 @@ def parted(found: Found, request: SourceRequest) -> Parts:
     if request.test == OWN and not held_out:
         raise DataError("--test: this source has no test part of its own; --test 0.2 sets a share aside")
     share = None if request.test in (None, OWN) else float(request.test)
-    count, told = len(everything), request.groups
-    near = near_pictures(_pictures(everything)) if isinstance(told, str) and told == NEAR else None
+    count, told = len(everything), _of_used(request.groups, found)
+    near, tied, said = _near(everything, told, features)
     groups = None
     if told is not None and near is None:
         groups = groups_by(told, count, columns=found.columns, paths=found.paths)
-    times = None if request.time is None else times_by(request.time, count, found.columns)
+    when = _of_used(request.time, found)
+    times = None if when is None else times_by(when, count, found.columns)
     made = partition(
         everything.targets, valid=request.valid, test=share, seed=request.seed, digests=everything.digests(),
         groups=groups, near=near, times=times, own=own, classes=found.classes,
@@ -76,9 +91,41 @@ def parted(found: Found, request: SourceRequest) -> Parts:
     if len(test):
         rows = [("rows", made.test), ("targets", test.targets)]
         sealed = Sealed(test, tensors_digest(rows, note=f"{count} {'|'.join(found.classes)}"))
-    grouped = groups is not None or near is not None
     places = Places(made.train, made.valid, made.test, made.left_out)
-    return Parts(train, valid, sealed, places, made.units if grouped else None, made.notes)
+    together = groups or near
+    units = made.units if together is not None else None
+    return Parts(train, valid, sealed, places, units, together, times, tied, (*made.notes, *said))
+
+
+def _of_used(told: Any, found: Found) -> Any:
+    """An array with an entry for each sample of the source, without those that are not used."""
+    if found.used is None or not isinstance(told, tuple) or len(told) <= int(found.used.max()):
+        return told
+    return tuple(told[place] for place in found.used.tolist())
+
+
+def _near(
+    samples: Collection, told: object, features: FeaturesOf | None
+) -> tuple[Groups | None, str, tuple[str, ...]]:
+    """Near duplicates, the text by which they can be had again, and how they were told.
+
+    Features of a network see more than a hash of pixels, but not where they make a whole class alike.
+    """
+    if not isinstance(told, str) or not (told == NEAR or told.startswith(TIES)):
+        return None, "", ()
+    if told != NEAR:
+        return from_ties(told, len(samples)), told, ()
+    hashed = "near duplicates are told by how pictures look"
+    if features is None:
+        return near_pictures(_pictures(samples)), "", (hashed,)
+    try:
+        found = near_features(features(samples))
+    except DataError as trouble:
+        if not isinstance(samples, Pictures | ReadPictures | Several):
+            raise
+        why = str(trouble).removeprefix("--groups near: ").partition(",")[0]
+        return near_pictures(_pictures(samples)), "", (f"{hashed}: {why}",)
+    return found, ties_of(found), ("near duplicates are told by the network's features",)
 
 
 def _pictures(samples: Collection) -> Iterator[Tensor]:
@@ -87,7 +134,10 @@ def _pictures(samples: Collection) -> Iterator[Tensor]:
     Raises:
         DataError: these are no pictures.
     """
-    if isinstance(samples, Pictures):
+    if isinstance(samples, Several):
+        for part in samples.parts:
+            yield from _pictures(part)
+    elif isinstance(samples, Pictures):
         yield from samples.images
     elif isinstance(samples, ReadPictures) and isinstance(samples.reader, FileReader):
         for row in samples.rows.tolist():

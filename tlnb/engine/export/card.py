@@ -101,6 +101,8 @@ def _figures(results: Results) -> str:
     rows = [
         clean(results.summary) + ", on samples that were not trained on but may have been used to choose."
     ]
+    if results.sureness is not None:
+        rows += [f"\n{clean(line)}" for line in results.sureness.lines]
     if results.kind != "values":
         rows += ["", "| class | precision | recall | F1 | samples |", "|" + "---|" * 5]
         rows += [

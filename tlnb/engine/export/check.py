@@ -8,9 +8,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlnb.engine.results.sure import Judged
 from tlnb.errors import ExportError
 
 CLOSE = 1e-4
@@ -34,6 +37,13 @@ network = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(network)
 with torch.inference_mode():
     answers = network.predict(network.load(), inputs)
+if judged:
+    found = network.judge(network.load(), inputs)
+    if isinstance(found, tuple):
+        member = torch.tensor([[name in own for name in network.CLASSES] for own in found[0]])
+        more = {"member": member, "none": torch.tensor(found[1])}
+    else:
+        more = {"intervals": found}
 """,
     ".pt2": """
 program = torch.export.load(str(path)).module()
@@ -53,18 +63,20 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
 inputs = load_file(folder / "in.safetensors")["inputs"]
+judged, more = {judged}, {{}}
 {predict}
-save_file({{"answers": answers.float().contiguous()}}, folder / "out.safetensors")
+save_file({{"answers": answers.float().contiguous(), **more}}, folder / "out.safetensors")
 """
 
 
-def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
+def check(path: Path, inputs: Tensor, answers: Tensor, judged: Judged | None = None) -> float:
     """Load the file in a fresh Python that cannot import tlnb, and compare what it answers.
 
     Args:
         path: ``.safetensors``, ``.pt2`` or ``.onnx``.
         inputs: what the network takes.
         answers: what the session's network answers, (N, outputs).
+        judged: how the session judges them, where the file has a loader that can; None to leave that out.
 
     Returns:
         The largest difference.
@@ -72,7 +84,7 @@ def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
     Raises:
         ExportError: it cannot be loaded there, or answers something else.
     """
-    code = _BLOCK + _MAIN.format(predict=_PREDICT[path.suffix])
+    code = _BLOCK + _MAIN.format(predict=_PREDICT[path.suffix], judged=judged is not None)
     with tempfile.TemporaryDirectory() as folder:
         save_file({"inputs": inputs.contiguous()}, Path(folder) / "in.safetensors")
         # Isolated, and with the modules of this process: a torch.py of the user's in the folder is no part of it.
@@ -87,7 +99,8 @@ def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ExportError(f"{path.name} was written but cannot be loaded again: {reason[:200]}")
-        found = load_file(Path(folder) / "out.safetensors")["answers"]
+        written = load_file(Path(folder) / "out.safetensors")
+    found = written["answers"]
     difference = float((found - answers).abs().max())
     scale = max(1.0, float(answers.abs().max()))
     if not difference <= CLOSE * scale:
@@ -95,4 +108,17 @@ def check(path: Path, inputs: Tensor, answers: Tensor) -> float:
             f"{path.name} was written but answers otherwise: a difference of {difference:.1e} "
             f"on {len(inputs)} samples"
         )
+    if judged is not None and _judges_otherwise(written, judged):
+        raise ExportError(f"{path.name} was written but judges otherwise how sure its answers are")
     return difference
+
+
+def _judges_otherwise(written: dict[str, Tensor], judged: Judged) -> bool:
+    if judged.intervals is not None:
+        own = torch.from_numpy(judged.intervals)
+        return not torch.allclose(written["intervals"], own, rtol=CLOSE, atol=CLOSE * float(own.abs().max()))
+    none = np.zeros(len(written["none"]), bool) if judged.none is None else judged.none
+    return (
+        written["member"].numpy().tolist() != np.asarray(judged.member).tolist()
+        or written["none"].tolist() != none.tolist()
+    )

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
-from tlnb.engine.core.objectives import Regression, kind_of, scores_of
+from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results.conformal import needed
+from tlnb.engine.results.judging import watched
+from tlnb.engine.results.sure import Judged, Sure
+from tlnb.engine.results.sureness import SURE
 
 FORMAT = 1
 
@@ -56,13 +60,33 @@ class Deployed(nn.Module):
             parameter.requires_grad_(False)
         return self
 
+    def scores(self, pixels: Tensor) -> Tensor:
+        """What the network itself gives for these samples."""
+        x = pixels.to(torch.float32) * self.scale - self.shift if self.pictures else pixels
+        return scores_of(self.model(x))
+
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities or values of these samples."""
-        x = pixels.to(torch.float32) * self.scale - self.shift if self.pictures else pixels
-        scores = scores_of(self.model(x))
+        scores = self.scores(pixels)
         if self.task_kind == "classes":
             return scores.softmax(1)
         return scores.sigmoid() if self.task_kind == "labels" else scores * self.unit + self.zero
+
+
+def judgement(sure: Sure, network: Deployed, inputs: Tensor, task: Task) -> Judged | None:
+    """How these samples are judged at the usual shares; None where there are too few validation samples for them.
+
+    Args:
+        sure: what answers are judged by.
+        network: on the CPU.
+        inputs: what it takes.
+        task: what its scores mean.
+    """
+    if sure.samples < needed(SURE):
+        return None
+    with torch.no_grad():
+        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)
+    return sure.judge(task, features, scores, SURE)
 
 
 def raw_inputs(samples: Samples, indices: Tensor) -> Tensor:

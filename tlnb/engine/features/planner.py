@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
+from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import agrees, digests, features_key
@@ -184,6 +185,10 @@ class _Work:
         return prefix.PassingSamples(samples, part, self.device, channels_last=self.channels_last)
 
     def _kept(self, samples: Samples) -> Samples:
+        if isinstance(samples, Portion):  # of a set that is computed once as a whole
+            return with_targets(portion(self._kept(samples.source), samples.rows), samples.targets)
+        if isinstance(samples, JoinedSamples):
+            return joined([self._kept(part) for part in samples.parts])
         fingerprint = samples.fingerprint()
         keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
         self._used.update(keys.values())
@@ -277,13 +282,22 @@ class _Work:
     def note(self, train: Samples, layers: LayerMap) -> str:
         """In one line how the frozen part takes part in the stage."""
         frozen = layers.describe(range(self.cut))
-        if isinstance(train, FeatureSamples):
-            features = train.features
-            form = str(features.rows.dtype).removeprefix("torch.")
-            return f"{frozen} ran once: features in {features.place}, {show_bytes(features.bytes)}, {form}"
+        parts = _parts_of(train)
+        kept = [part.features for part in parts if isinstance(part, FeatureSamples)]
+        if len(kept) == len(parts):
+            form = str(kept[0].rows.dtype).removeprefix("torch.")
+            size = show_bytes(sum(features.bytes for features in kept))
+            return f"{frozen} ran once: features in {kept[0].place}, {size}, {form}"
         if isinstance(train, ViewSamples):
             return f"{frozen} ran once for each of {len(train.views)} views"
         return f"{frozen} run each epoch, as inference"
+
+
+def _parts_of(samples: Samples) -> list[Samples]:
+    """The sets that samples are taken from."""
+    if isinstance(samples, Portion):
+        return _parts_of(samples.source)
+    return list(samples.parts) if isinstance(samples, JoinedSamples) else [samples]
 
 
 def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = "") -> Route:

@@ -7,7 +7,7 @@ Whether a network draws random numbers in an order that depends on how its image
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import set_training
+from tlnb.engine.network import adapters
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import flags, quiet
 from tlnb.errors import TrainingError
@@ -39,6 +40,24 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
             parameter.requires_grad_(name not in still)
             if name in still:
                 parameter.grad = None
+
+
+def set_states(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int], adapted: Mapping[int, str]
+) -> LayerMap:
+    """Freeze layers, adapt others, and let the rest train; the layers with the adapters that there are then.
+
+    Args:
+        model: the network.
+        layers: its layers.
+        frozen: indexes of the frozen ones.
+        adapted: of the adapted ones, each with its adapter's words; those that it lacks are attached.
+    """
+    wanted = [(i, words) for i, words in adapted.items() if i not in layers.adapters]
+    adapters.attach(model, {n: words for i, words in wanted for n in layers.adaptable(model, [i], words)})
+    layers = layers.with_adapters(model, adapted)
+    apply(model, layers, frozen)
+    return layers
 
 
 def set_modes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 
@@ -177,6 +178,9 @@ class Difference:
             f"{self.score.name}: {shown}; {b} − {a}: {gap}{' points' * points} (95 % sure: {low} to {high}){only}; "
             f"{self.test} p = {self.p:.2g}: {verdict}"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>"
 
 
 def compare(

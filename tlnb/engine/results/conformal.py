@@ -17,28 +17,12 @@ from torch import Tensor
 
 from tlnb.display.figures import BLUE, INK, new_figure, plain
 from tlnb.engine.core.arguments import number_between
+from tlnb.engine.results.judging import bound_of, log_odds, sets_of
 from tlnb.engine.results.scores import wilson
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-
-def log_odds(scores: Tensor) -> Tensor:
-    """How much likelier each class is than all others together, as a logarithm: float64 of shape (N, classes).
-
-    It is in the order of the probabilities, but does not come to rest at 1 where the network is very sure, so
-    that no two samples are alike by rounding.
-    """
-    exact = scores.detach().double().cpu()
-    if exact.shape[1] < 2:
-        raise DataError("sets of classes need two classes or more")
-    top = exact.argmax(1, keepdim=True)
-    others = exact.scatter(1, top, -math.inf).logsumexp(1, keepdim=True)
-    chances = exact.log_softmax(1)
-    # Only that of the likeliest class can be near 1, where 1 minus it would be lost to rounding.
-    odds = chances - torch.log1p(-chances.exp().clamp(max=0.75))
-    return odds.scatter(1, top, exact.gather(1, top) - others)
+    from matplotlib.figure import Figure, FigureBase
 
 
 @dataclass(frozen=True)
@@ -59,13 +43,22 @@ class Conformal:
         Args:
             scores: before softmax, (n, classes).
             targets: int64 of shape (n,).
+
+        Raises:
+            DataError: there is one class, there are no samples, or a score is not finite.
         """
+        if scores.shape[1] < 2:
+            raise DataError("sets of classes need two classes or more")
         own = log_odds(scores).gather(1, targets.cpu()[:, None])[:, 0]
         return cls(_sorted(own))
 
     @classmethod
     def of_values(cls, answers: Tensor, targets: Tensor) -> Conformal:
-        """From validation samples: values (n, values) and what they should be, in the user's unit."""
+        """From validation samples: values (n, values) and what they should be, all on one scale.
+
+        Raises:
+            DataError: there are no samples, or a value is not finite.
+        """
         return cls(_sorted(-(answers.double() - targets.double()).abs().amax(1).cpu()))
 
     @property
@@ -82,11 +75,17 @@ class Conformal:
         Raises:
             DataError: it is not between 0 and 1.
         """
-        number_between(sure, "--sure", 0, 1, DataError)
-        count = len(self.margins)
-        # Rounding must not turn 0.9 of 9 + 1 samples into a tenth one.
-        place = math.ceil((count + 1) * sure - 1e-9)
-        return float(self.margins[count - place]) if place <= count else -math.inf
+        number_between(sure, "sure", 0, 1, DataError)
+        return bound_of(self.margins, sure)
+
+    def check(self, sure: float) -> None:
+        """See that there are enough samples.
+
+        Raises:
+            DataError: so many cannot vouch for so large a share, or it is none.
+        """
+        if self.bound(sure) == -math.inf:
+            raise DataError(too_few(sure, len(self.margins)))
 
     def sets(self, scores: Tensor, sure: float) -> Tensor:
         """Which classes each sample may be of: bool (N, classes).
@@ -97,11 +96,50 @@ class Conformal:
             scores: before softmax, (N, classes).
             sure: share of the sets that hold the right class.
         """
-        return log_odds(scores) >= self.bound(sure)
+        self.bound(sure)
+        return sets_of(scores, self.margins, sure)
 
     def half_width(self, sure: float) -> float:
         """By how much a value may be off, on either side; inf where there are too few samples to say."""
         return -self.bound(sure)
+
+
+def needed(sure: float) -> int:
+    """How many validation samples can vouch for a share."""
+    return math.ceil(round(sure / (1 - sure), 6))
+
+
+def too_few(sure: float, count: int) -> str:
+    """What to say where there are not enough."""
+    most = math.floor(100 * count / (count + 1) + 1e-9)
+    return (
+        f"answers that are {100 * sure:g} % sure need {needed(sure):,} validation samples or more, and there are "
+        f"{count:,}; --sure {most} is the most"
+    )
+
+
+def crossed(scores: Tensor, targets: Tensor, sure: float, *, folds: int = 5, seed: int = 0) -> Tensor | None:
+    """Sets of classes of samples, each fifth of them under the bound of the others: bool (N, classes).
+
+    So no set knows its own answer, and how often they hold can be counted. None where there are too few samples.
+
+    Args:
+        scores: before softmax, (N, classes).
+        targets: int64 of shape (N,).
+        sure: share of the sets that hold the right class.
+        folds: how many parts there are.
+        seed: of the parts.
+    """
+    count = len(scores)
+    if count < folds or count - -(-count // folds) < needed(sure):
+        return None
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    sets = torch.zeros(scores.shape, dtype=torch.bool)
+    for number in range(folds):
+        own = torch.zeros(count, dtype=torch.bool)
+        own[order[number::folds]] = True
+        sets[own] = Conformal.of_classes(scores[~own], targets[~own]).sets(scores[own], sure)
+    return sets
 
 
 def _sorted(margins: Tensor) -> Tensor:
@@ -183,11 +221,16 @@ class RiskCoverage:
     def figure(self) -> Figure:
         """Share of wrong answers against the share of samples that are answered."""
         figure = new_figure(4.4, 3.2)
+        self.draw(figure)
+        return figure
+
+    def draw(self, figure: FigureBase) -> None:
+        """The same into a figure, or a part of one."""
         ax = figure.add_subplot()
         plain(ax)
         ax.step(100 * self.coverage, 100 * self.risk, where="pre", color=BLUE, linewidth=1.8)
         ax.set_xlim(0, 100)
-        ax.set_ylim(bottom=0)
+        ax.set_ylim(0, max(1.0, 104 * float(self.risk.max())))
         ax.set_xlabel("answered, the surest first (%)", color=INK)
         ax.set_ylabel("wrong among these (%)", color=INK)
-        return figure
+        ax.set_title("Risk and coverage", loc="left", fontsize=11, color=INK)

@@ -31,11 +31,16 @@ from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.network.forms import is_familiar
+from tlnb.engine.results.judging import watched
+from tlnb.engine.results.novelty import FALSE_ALARMS
+from tlnb.engine.results.sure import NONE, Judged, Sure
+from tlnb.engine.results.sureness import SURE
 from tlnb.errors import DataError
 
 BATCH = 32
 SHOWN = 20
 LIKELY = 3  # classes that are shown of each sample
+SET = 8  # classes that are shown of a set
 VIEW_AUGMENT = "light"
 
 
@@ -52,6 +57,7 @@ class Predictions:
         seconds: decoding included.
         network_seconds: in the network alone.
         views: how many views were averaged; 1 for the pictures as they are.
+        judged: what can be relied on; None where that was not asked.
     """
 
     names: tuple[str, ...]
@@ -62,12 +68,54 @@ class Predictions:
     seconds: float = 0.0
     network_seconds: float = 0.0
     views: int = 1
+    judged: Judged | None = None
+
+    @property
+    def sure(self) -> float | None:
+        """Share of the answers that should hold; None where that was not asked."""
+        return None if self.judged is None else self.judged.sure
+
+    @property
+    def sets(self) -> tuple[tuple[str, ...], ...] | None:
+        """The classes that each sample may be of, the likeliest first; None where that was not asked.
+
+        An empty set says that the network is less sure of every class than it usually is of the right one.
+        """
+        if self.judged is None or self.judged.member is None:
+            return None
+        order = np.argsort(-self.answers, 1, kind="stable")
+        return tuple(
+            tuple(self.classes[i] for i in row if member[i])
+            for row, member in zip(order, self.judged.member, strict=True)
+        )
+
+    @property
+    def none(self) -> np.ndarray | None:
+        """Which samples are like nothing that was learned, bool (N,); None where that is not known."""
+        return None if self.judged is None else self.judged.none
+
+    @property
+    def strangeness(self) -> np.ndarray | None:
+        """How unlike all that was learned each sample is, (N,), about 0 for an ordinary one; None as for ``none``."""
+        return None if self.judged is None else self.judged.strangeness
+
+    @property
+    def intervals(self) -> np.ndarray | None:
+        """From and to of each value, (N, values, 2); None for classes, or where that was not asked."""
+        return None if self.judged is None else self.judged.intervals
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The answer for each sample in words: the class, the labels joined by commas, or the values."""
+        """The answer for each sample in words: the class, the labels joined by commas, or the values.
+
+        A sample that is like nothing that was learned is ``none of these``, where sure answers were asked for.
+        """
         if self.kind == "classes":
-            return tuple(self.classes[i] for i in self.answers.argmax(1))
+            none = np.zeros(len(self.answers), bool) if self.none is None else self.none
+            return tuple(
+                NONE if strange else self.classes[i]
+                for i, strange in zip(self.answers.argmax(1), none, strict=True)
+            )
         if self.kind == "labels":
             return tuple(", ".join(n for n, p in zip(self.classes, row, strict=True) if p >= 0.5) or "-"
                          for row in self.answers)  # fmt: skip
@@ -75,18 +123,37 @@ class Predictions:
 
     @property
     def table(self) -> Table:
-        """A line a sample, with the likeliest classes."""
-        rows = [
-            (name, label, self._likely(row))
-            for name, label, row in zip(self.names[:SHOWN], self.labels, self.answers, strict=False)
-        ]
-        return Table(("sample", "is", "how sure"), rows, align="<<<")
+        """A line a sample, with the likeliest classes; with the set or interval where that was asked."""
+        shown = range(min(len(self.names), SHOWN))
+        columns: list[tuple[str, Sequence[str]]] = [("sample", self.names), ("is", self.labels)]
+        if self.judged is not None:
+            columns.append((f"{100 * self.judged.sure:g} % sure", [self._held(i) for i in shown]))
+        columns.append(("how sure", [self._likely(i) for i in shown]))
+        rows = [tuple(values[i] for _, values in columns) for i in shown]
+        return Table(tuple(name for name, _ in columns), rows, align="<" * len(columns))
 
-    def _likely(self, row: np.ndarray) -> str:
+    def _held(self, place: int) -> str:
+        """The set or the interval of a sample."""
+        if self.intervals is not None:
+            return ", ".join(f"{low:.4g} to {high:.4g}" for low, high in self.intervals[place])
+        assert self.sets is not None
+        found = self.sets[place]
+        left = f" and {len(found) - SET} more" if len(found) > SET else ""
+        return f"{', '.join(found[:SET])}{left}" if found else "no class"
+
+    def _likely(self, place: int) -> str:
         if self.kind == "values":
             return "-"
+        row = self.probabilities[place]
         order = np.argsort(-row, kind="stable")[:LIKELY]
         return ", ".join(f"{self.classes[i]} {100 * row[i]:.1f} %" for i in order)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """The answers, at the temperature that fits the validation samples where sure answers were asked for."""
+        if self.judged is None or self.judged.probabilities is None:
+            return self.answers
+        return self.judged.probabilities
 
     @property
     def summary(self) -> str:
@@ -95,15 +162,41 @@ class Predictions:
         each = 1000 * self.seconds / max(count, 1)
         inner = 1000 * self.network_seconds / max(count, 1)
         views = f", the mean of {self.views} views" if self.views > 1 else ""
+        how = ", batch norm folded in" if self.judged is None else ""
         return (
             f"{count:,} sample{'s' * (count != 1)} in {self.seconds:.2f} s: {each:.1f} ms each, "
-            f"{inner:.1f} ms of it in the network, batch norm folded in{views}"
+            f"{inner:.1f} ms of it in the network{how}{views}"
+        )
+
+    @property
+    def certainty(self) -> str:
+        """One line: how the sets did, and how many samples are none of the classes; empty where that was not asked."""
+        if self.judged is None:
+            return ""
+        share = f"{100 * self.judged.sure:g} %"
+        if self.sets is None:
+            return f"intervals that hold {share} of values like those of the validation part"
+        sizes = [len(found) for found in self.sets]
+        line = f"sets that hold the right class of {share} of samples like those of the validation part"
+        line += f": {sum(sizes) / max(len(sizes), 1):.2f} classes each"
+        if self.none is None or self.judged.note:
+            return line
+        return (
+            f"{line}; {int(self.none.sum()):,} {NONE}, as {100 * self.judged.false_alarms:g} % of samples of the "
+            "classes would be too (--false-alarms)"
         )
 
     def frame(self) -> Any:
         """A row a sample as a pandas DataFrame; a dict of columns where pandas is not installed."""
         columns: dict[str, Any] = {"sample": list(self.names), "answer": list(self.labels)}
         columns |= {name: self.answers[:, i] for i, name in enumerate(self.classes)}
+        if self.sets is not None:
+            columns["set"] = [", ".join(found) for found in self.sets]
+        if self.none is not None:
+            columns[NONE] = self.none
+        if self.intervals is not None:
+            for i, name in enumerate(self.classes):
+                columns[f"{name} from"], columns[f"{name} to"] = self.intervals[:, i].T
         try:
             import pandas
         except ImportError:
@@ -117,6 +210,8 @@ class Predictions:
     def _notes(self) -> list[str]:
         left = len(self.names) - SHOWN
         notes = [f"… and {left:,} more; .frame() has them all"] if left > 0 else []
+        notes += [self.certainty] if self.judged is not None else []
+        notes += [self.judged.note] if self.judged is not None and self.judged.note else []
         if self.problems:
             notes.append(f"{len(self.problems)} could not be read:")
             notes += [f"  {path}: {reason}" for path, reason in self.problems[:SHOWN]]
@@ -170,15 +265,20 @@ class Predictor:
         preprocess: of its pictures.
         device: where it runs.
         own: how the data set makes input of pictures by itself; None where tlnb does.
+        sure: what answers are judged by; None where they are not. The network runs as it is then, and what is
+            needed is kept in ``seen``.
     """
 
     def __init__(
         self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device,
-        own: OwnInput | None = None,
+        own: OwnInput | None = None, sure: Sure | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
+        self.sure = sure
+        self.seen: list[tuple[Tensor, Tensor]] = []
         self._familiar = is_familiar(model)
-        self.network = folded(model)
+        # Bounds are of the network as it is: what rounding does to a folded one would move who stands at a bound.
+        self.network = folded(model) if sure is None else as_it_is(model)
         self.network.to(device)
         self.seconds = 0.0
 
@@ -197,15 +297,44 @@ class Predictor:
         began = time.perf_counter()
         # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
         with torch.inference_mode() if self._familiar else torch.no_grad():
-            scores = scores_of(self.network(x.to(self.device))).float().cpu()
+            scores = self._scores(x.to(self.device))
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
+
+    def _scores(self, x: Tensor) -> Tensor:
+        if self.sure is None:
+            return scores_of(self.network(x)).float().cpu()
+        features, scores = watched(self.network, self.sure.reads, lambda x: scores_of(self.network(x)), x)
+        self.seen.append((features, scores))
+        return scores
+
+    def judged(self, sure: float, false_alarms: float) -> Judged:
+        """What can be relied on of all that was answered.
+
+        Raises:
+            DataError: see :meth:`Sure.judge`.
+        """
+        assert self.sure is not None
+        nothing = torch.zeros(0, len(self.data.classes))
+        features = torch.cat([found for found, _ in self.seen] or [self._no_features()])
+        scores = torch.cat([found for _, found in self.seen] or [nothing])
+        return self.sure.judge(self.data.task, features, scores, sure, false_alarms)
+
+    def _no_features(self) -> Tensor:
+        novelty = self.sure.novelty if self.sure is not None else None
+        return torch.zeros(0, 0 if novelty is None else len(novelty.centre))
+
+
+def as_it_is(model: nn.Module) -> nn.Module:
+    """A copy in test mode."""
+    own: nn.Module = duplicate(model)
+    set_training(own, False)
+    return own
 
 
 def folded(model: nn.Module) -> nn.Module:
     """A copy in test mode, BatchNorm folded into the layer before it where torch can trace the forward."""
-    own: nn.Module = duplicate(model)
-    set_training(own, False)
+    own = as_it_is(model)
     if not is_familiar(own):
         return own  # what its forward does with a stand-in for a tensor is not known
     try:
@@ -215,8 +344,9 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def predict(
-    predictor: Predictor, source: object, *, views: int = 1, check: Callable[[], None] = lambda: None
-) -> Predictions:
+    predictor: Predictor, source: object, *, views: int = 1, check: Callable[[], None] = lambda: None,
+    sure: float = SURE, false_alarms: float = FALSE_ALARMS,
+) -> Predictions:  # fmt: skip
     """Predictions for what is named.
 
     Args:
@@ -225,10 +355,13 @@ def predict(
             (N, H, W, C) or one picture; for a network that takes no pictures, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
         check: called before each batch; what it raises ends the work.
+        sure, false_alarms: how answers are judged, where the predictor judges; see :meth:`Sure.judge`.
 
     Raises:
         DataError: no such file, or something that cannot be predicted on.
     """
+    if predictor.sure is not None:
+        predictor.sure.need(sure)
     if views < 1:
         raise DataError(f"--views takes a whole number from 1 up, not {views}")
     if views > 1 and predictor.own is not None:
@@ -245,7 +378,10 @@ def predict(
     classes = tuple(map(printable, predictor.data.classes))
     found = torch.cat(answers).numpy() if answers else np.zeros((0, len(classes)), np.float32)
     seconds = time.perf_counter() - began
-    return Predictions(tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views)
+    judged = None if predictor.sure is None else predictor.judged(sure, false_alarms)
+    return Predictions(
+        tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged
+    )
 
 
 def _paths(source: object) -> list[Path] | None:

@@ -18,6 +18,7 @@ from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.results.conformal import Coverage, RiskCoverage
 from tlnb.engine.results.saliency import heat_maps
 from tlnb.engine.results.scores import (
     Calibration,
@@ -29,6 +30,8 @@ from tlnb.engine.results.scores import (
     value_rows,
     wilson,
 )
+from tlnb.engine.results.sureness import Sureness
+from tlnb.engine.results.temperature import Temperature
 from tlnb.engine.training.records import show_score
 
 if TYPE_CHECKING:
@@ -135,6 +138,7 @@ class Results:
             root mean square error.
         mistakes: the worst, the largest loss first.
         pictures: the same as pictures; None where samples are none.
+        sureness: temperature, coverage and size of sets, risk and coverage; None where that was not asked.
     """
 
     name: str
@@ -149,6 +153,7 @@ class Results:
     rows: tuple[tuple[Any, ...], ...] = field(repr=False)
     mistakes: tuple[Mistake, ...] = field(repr=False)
     pictures: MistakeGrid | None = field(repr=False, default=None)
+    sureness: Sureness | None = field(repr=False, default=None)
 
     # ---------------------------------------------------------------- figures
 
@@ -185,17 +190,44 @@ class Results:
             return None
         return Calibration.of(self.answers.max(1), self.predicted == self.targets)
 
+    @property
+    def temperature(self) -> Temperature | None:
+        """The number that makes probabilities mean what they say; None where it was not asked."""
+        return None if self.sureness is None else self.sureness.temperature
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """How sets of classes do; None where that is not known."""
+        return None if self.sureness is None else self.sureness.coverage
+
+    @property
+    def risk(self) -> RiskCoverage | None:
+        """What is wrong among the surest; None where that is not known."""
+        return None if self.sureness is None else self.sureness.risk
+
     # ---------------------------------------------------------------- pictures
 
     def plot(self, what: str = "confusion") -> Figure | None:
-        """A picture: ``confusion``, ``calibration`` or ``mistakes``; None where there is none."""
+        """A picture: ``confusion``, ``calibration``, ``risk`` or ``mistakes``; None where there is none."""
         if what == "confusion":
             return draw_confusion(self.confusion, self.classes) if self.kind == "classes" else None
         if what == "calibration":
             return self.calibration.figure if self.calibration else None
+        if what == "risk":
+            return self.risk.figure if self.risk else None
         if what == "mistakes":
             return self.pictures.figure if self.pictures else None
-        raise ValueError(f"plot takes confusion, calibration or mistakes, not {what!r}")
+        raise ValueError(f"plot takes confusion, calibration, risk or mistakes, not {what!r}")
+
+    def _how_sure(self) -> Figure | None:
+        """Calibration beside risk and coverage."""
+        if self.calibration is None or self.risk is None:
+            return self.plot("calibration")
+        figure = new_figure(8.8, 4.6)
+        left, right = figure.subfigures(1, 2, squeeze=False).flat
+        self.calibration.draw(left)
+        self.risk.draw(right)
+        return figure
 
     # ---------------------------------------------------------------- data
 
@@ -251,6 +283,9 @@ class Results:
             return ""
         return f"balanced {100 * score_named('balanced', 'classes')(self.targets, self.answers):.1f} %, "
 
+    def _sure_lines(self) -> tuple[str, ...]:
+        return () if self.sureness is None else self.sureness.lines
+
     @property
     def mistake_table(self) -> Table:
         """A line a mistake."""
@@ -261,11 +296,11 @@ class Results:
         return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
 
     def __repr__(self) -> str:
-        parts = [self.summary, repr(self.table)]
+        parts = [self.summary, *self._sure_lines(), repr(self.table)]
         return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>{escape(self.summary)}</p>"]
+        parts = [f"<p>{'<br>'.join(map(escape, (self.summary, *self._sure_lines())))}</p>"]
         grid = self.plot("mistakes")
         if grid is not None and self.pictures is not None:
             alt = "; ".join(f"{m.true} taken for {m.predicted}" for m in self.mistakes)
@@ -275,17 +310,21 @@ class Results:
             parts.append(as_html(grid, alt, 85))
         elif self.mistakes:
             parts.append(self.mistake_table._repr_html_())
-        for what in ("confusion", "calibration"):
-            figure = self.plot(what)
+        how = "calibration" if self.risk is None else "calibration, risk and coverage"
+        for what, figure in (("confusion", self.plot("confusion")), (how, self._how_sure())):
             if figure is not None:
                 parts.append(as_html(figure, f"{what} of {self.name}", 85))
         parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
+        if self.coverage is not None and self.sureness is not None:
+            sets = self.sureness.table._repr_html_()
+            parts.append(f"<details><summary>sets of each class</summary>{sets}</details>")
         return f"<div>{''.join(parts)}</div>"
 
 
 def gather(
-    model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8
-) -> Results:
+    model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8,
+    sure: float | None = None,
+) -> Results:  # fmt: skip
     """Run the validation samples and judge each.
 
     Args:
@@ -294,6 +333,7 @@ def gather(
         samples: its validation samples, fitted to the network.
         device: where the model is.
         worst: how many mistakes are kept.
+        sure: share of sure answers that should hold; None to leave out how sure the network is.
     """
     task, targets = data.task, samples.targets
     scores = scores_over(model, samples, device)
@@ -317,6 +357,7 @@ def gather(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
         _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
+        None if sure is None else Sureness.of(task, classes, scores, targets, sure),
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from tlnb.engine.network.trace import flags
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
 
 
 Z95 = 1.959963984540054
@@ -134,6 +134,11 @@ class Calibration:
     def figure(self) -> Figure:
         """Accuracy against confidence with 95 % intervals, and how many samples there are of each."""
         figure = new_figure(4.4, 4.6)
+        self.draw(figure)
+        return figure
+
+    def draw(self, figure: FigureBase) -> None:
+        """The same into a figure, or a part of one."""
         ax, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
         there = self.counts > 0
         ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", zorder=1)
@@ -157,7 +162,6 @@ class Calibration:
         below.set_xlabel("how sure: probability of the predicted class", color=INK)
         for axes in (ax, below):
             plain(axes)
-        return figure
 
 
 NUMBERS = 25  # up to so many classes, each cell has its number

@@ -12,7 +12,7 @@ from tlnb.engine.results.scores import Calibration
 from tlnb.errors import DataError
 
 COLD, HOT = 0.05, 20.0  # the temperatures that are looked at
-STEPS = 60  # of the search; each narrows the span to two thirds
+STEPS = 40  # of the search; each narrows the span to two thirds
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tlnb.display.figures import INK, PALETTE, as_html, as_png, as_svg, new_figure, plain, short
 from tlnb.display.tables import Table, printable
@@ -55,10 +56,19 @@ class Comparison:
 
     Attributes:
         lines: the runs.
+        differences: of each later run from the first, tested on the same validation samples; None where that
+            cannot be tested.
+        verdicts: what to say of each, a line each.
     """
 
-    def __init__(self, lines: Sequence[Line]):
+    def __init__(self, lines: Sequence[Line], differences: Sequence[Any] = (), verdicts: Sequence[str] = ()):
         self.lines = tuple(lines)
+        self.differences, self.verdicts = tuple(differences), tuple(verdicts)
+
+    @property
+    def difference(self) -> Any:
+        """Of the second run from the first; None where that cannot be tested, or where there is one run."""
+        return self.differences[0] if self.differences else None
 
     @property
     def figure(self) -> Figure:
@@ -125,11 +135,12 @@ class Comparison:
         return Table(headers, rows, align="<><<>>>>>")
 
     def __repr__(self) -> str:
-        return repr(self.table)
+        return "\n".join([repr(self.table), *self.verdicts])
 
     def _repr_html_(self) -> str:
         picture = as_html(self.figure, f"curves of {', '.join(line.name for line in self.lines)}", 90)
-        return f"{picture}<details><summary>each stage</summary>{self.table._repr_html_()}</details>"
+        told = "".join(f"<p>{escape(verdict)}</p>" for verdict in self.verdicts)
+        return f"{picture}{told}<details><summary>each stage</summary>{self.table._repr_html_()}</details>"
 
     def _repr_png_(self) -> bytes:
         return as_png(self.figure)

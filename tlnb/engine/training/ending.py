@@ -227,7 +227,7 @@ class _Ends:
 
 def _measured(trainer: StageTrainer, last: EpochRecord, stop: StopRequest) -> EpochRecord:
     loss, score = trainer.evaluate(stop)
-    return replace(last, valid_loss=loss, accuracy=score)
+    return replace(last, valid_loss=loss, accuracy=score, answers=trainer.answers)
 
 
 def _score(record: EpochRecord) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from tlnb.display.tables import Table
+from tlnb.engine.data.sealed import Look, seen, warning
 from tlnb.engine.training.curves import Comparison, Line
 from tlnb.engine.training.records import EpochRecord, StageResult, show_metric, show_rate, show_score, spans
 from tlnb.errors import NotReady
@@ -86,12 +88,14 @@ class History(Sequence[EpochRecord]):
         stages: one for each stage that began.
         old: figure on the old task after a stage, by the stage's number; empty where it was not measured.
         old_metric: what ``old`` holds.
+        looks: each time that the test part was measured; None where there is none.
     """
 
     def __init__(self) -> None:
         self.stages: list[StageResult] = []
         self.old: dict[int, float] = {}
         self.old_metric = "accuracy"
+        self.looks: tuple[Look, ...] | None = None
 
     @property
     def records(self) -> list[EpochRecord]:
@@ -146,11 +150,24 @@ class History(Sequence[EpochRecord]):
         known = record is last and record.stage in self.old
         return show_score(self.old[record.stage], self.old_metric) if known else ""
 
+    def _looked(self) -> list[str]:
+        """What to say of the test part: each look, and what the later ones mean."""
+        looks = self.looks
+        if not looks:
+            return seen(looks)
+        found = "; ".join(
+            f"{place}. {look.score} {look.value:.4g}" for place, look in enumerate(looks, start=1)
+        )
+        return [f"looks at the test part: {found}", *filter(None, [warning(looks)])]
+
     def __repr__(self) -> str:
-        return repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"
+        first = repr(self.table) if len(self) else "nothing trained yet; %tl_train trains what is unfrozen"
+        return "\n".join([first, *self._looked()])
 
     def _repr_html_(self) -> str:
-        return self.table._repr_html_() if len(self) else f"<p>{self!r}</p>"
+        first = self.table._repr_html_() if len(self) else ""
+        lines = self._looked() if len(self) else repr(self).splitlines()
+        return first + "".join(f"<p>{escape(line)}</p>" for line in lines)
 
 
 def _headers(headers: Sequence[str], records: Sequence[EpochRecord]) -> tuple[str, ...]:

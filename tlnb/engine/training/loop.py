@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -294,7 +295,9 @@ class _StageRun:
             to_the_end(lambda: put_back(good))
             trainer.optimizer.zero_grad(set_to_none=True)
             raise
-        vars(result).update(records=[*result.records, record], left=place)
+        kept = self.best.epoch if self.best is not None else 0
+        earlier = [r if r.epoch == kept else replace(r, answers=None) for r in result.records]
+        vars(result).update(records=[*earlier, record], left=place)
         return record
 
     def _measured_epoch(self) -> EpochRecord:

@@ -89,6 +89,34 @@ def within_memory(work: Callable[[], Result], smaller: Callable[[], bool]) -> Re
 
 
 BATCH = 256
+MOST_ANSWERS = 1 << 18  # numbers that are kept of one pass: a megabyte
+
+
+class Answers:
+    """What a network answers for each sample, kept small: of very many classes the likeliest alone.
+
+    Args:
+        task: what scores mean.
+        count: of samples.
+    """
+
+    def __init__(self, task: Task, count: int):
+        self._task, self._count = task, count
+        self._parts: list[Tensor] = []
+
+    def take(self, scores: Tensor) -> None:
+        """Take in a batch (B, outputs); nothing waits for the device."""
+        if self._count * scores[0].numel() <= MOST_ANSWERS:
+            self._parts.append(scores.detach().float())
+        elif isinstance(self._task, Classification) and self._count <= MOST_ANSWERS:
+            self._parts.append(scores.detach().argmax(1).to(torch.int32))
+
+    def value(self) -> Tensor | None:
+        """Probabilities (N, classes), or values in the user's unit, float32; class numbers (N,), int32; or None."""
+        if not self._parts:
+            return None
+        found = torch.cat(self._parts)
+        return (self._task.answers(found) if found.is_floating_point() else found).cpu()
 
 
 def measure(
@@ -121,6 +149,7 @@ def loss_and_figure(
     *,
     precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     on_batch: Callable[[], None] = lambda: None,
+    keep: Callable[[Tensor], None] = lambda scores: None,
 ) -> tuple[float, float]:
     """Mean loss and the task's figure in the modes that the network is in; the same for any ``batch``.
 
@@ -132,6 +161,7 @@ def loss_and_figure(
         batch: samples at a time.
         precision: the number format that ``forward`` runs under.
         on_batch: called before each batch; what it raises passes through.
+        keep: given the scores of each batch (B, outputs).
     """
     loss, meter = torch.zeros((), device=device), task.meter(device)
     weights = class_weights(task, device)
@@ -147,5 +177,6 @@ def loss_and_figure(
         loss += task.loss(scores.float(), targets) * amount
         amounts += amount
         meter.update(scores, targets)
+        keep(scores)
     mean = loss.item() / len(samples) if weights is None else (loss / amounts).item()
     return mean, meter.value()

@@ -30,6 +30,8 @@ class EpochRecord:
         seconds: wall-clock time with validation.
         digest: SHA-256 of the frozen layers after the epoch; empty where none is frozen.
         metric_name: what ``accuracy`` holds.
+        answers: what the network answered for each validation sample, see ``passes.Answers``; None where that is
+            not kept.
     """
 
     stage: int
@@ -43,10 +45,13 @@ class EpochRecord:
     seconds: float
     digest: str
     metric_name: str = "accuracy"
+    answers: Tensor | None = field(default=None, repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return asdict(self) | {"trained": list(self.trained)}
+        """Plain values, for a checkpoint; without the answers."""
+        plain = asdict(replace(self, answers=None)) | {"trained": list(self.trained)}
+        del plain["answers"]
+        return plain
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> EpochRecord:
@@ -96,6 +101,23 @@ class Progress:
         return replace(self, done=0, total=None, steps_done=self.epoch * steps_per_epoch)
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """The validation samples of a stage, by which the answers of two runs can be paired.
+
+    Attributes:
+        of: a digest of which samples they are, whatever network they are fitted to.
+        kind: ``classes``, ``labels`` or ``values``.
+        targets: class numbers (N,), labels (N, labels) or values (N, values) in the user's unit.
+        units: number of the group of each sample, (N,); None where each stands alone.
+    """
+
+    of: str
+    kind: str
+    targets: Tensor
+    units: Tensor | None = None
+
+
 @dataclass
 class StageResult:
     """One stage of training.
@@ -124,6 +146,7 @@ class StageResult:
         fitted: how its head was fitted, in one line; empty where it was trained.
         test_seconds: that finding the rate took; 0 where it was given, or known already.
         before: the score of the network before the stage on the same samples; None where it is not known.
+        measured: the samples that it was measured on; None where they are not known.
     """
 
     number: int
@@ -149,6 +172,7 @@ class StageResult:
     before: EpochRecord | None = None
     test_seconds: float = 0.0
     fitted: str = ""
+    measured: Measured | None = field(default=None, repr=False, compare=False)
 
     @property
     def final(self) -> EpochRecord | None:
@@ -157,6 +181,16 @@ class StageResult:
             return self.ending
         kept = next((record for record in self.records if record.epoch == self.kept), None)
         return kept or (self.records[-1] if self.records else None)
+
+    def with_answers(self, answers: Tensor, measured: Measured) -> None:
+        """Take over what the network that the stage left answered, as it stands in a file."""
+        last, self.measured = self.final, measured
+        if last is None:
+            return
+        if self.ending is not None:
+            self.ending = replace(last, answers=answers)
+        else:
+            self.records = [replace(r, answers=answers) if r is last else r for r in self.records]
 
     @property
     def taken_back(self) -> bool:

@@ -21,9 +21,9 @@ from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training import optim, passes
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
-from tlnb.engine.training.optim import factor
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
+from tlnb.engine.training.schedules import SHAPES
 from tlnb.engine.training.stage import Stage
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -113,6 +113,7 @@ class StageTrainer:
         self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
         self._held: AbstractContextManager[None] | None = None
+        self.answers: Tensor | None = None  # of the validation samples, when they were measured last
 
     def guard_by(self, guard: Guard) -> None:
         """Add a guard against forgetting to the loss, before the stage starts."""
@@ -202,7 +203,7 @@ class StageTrainer:
         rest = order[self.done :]
         for indices, inputs in zip(rest, train.stream(rest), strict=True):
             stop.check()
-            now = rate * factor(self.stage.schedule, self.steps_done, len(order) * self.stage.epochs)
+            now = rate * SHAPES[self.stage.schedule](self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
             loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
             # Reading the loss makes an accelerator wait, so there it is read once an epoch.
@@ -333,11 +334,14 @@ class StageTrainer:
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
         route = self.route
+        answers = passes.Answers(self.task, len(route.valid))
         with self._still():
-            return loss_and_figure(
+            found = loss_and_figure(
                 route.forward, route.valid, self.task, route.device, self._evaluation_batch,
-                precision=self._precision, on_batch=stop.check if stop else lambda: None,
+                precision=self._precision, on_batch=stop.check if stop else lambda: None, keep=answers.take,
             )  # fmt: skip
+        self.answers = answers.value()
+        return found
 
     def _halve_evaluation(self) -> bool:
         size = min(self._evaluation_batch, len(self.route.valid))
@@ -358,7 +362,7 @@ class StageTrainer:
         seconds += time.perf_counter() - began
         return EpochRecord(
             self.number, self.epoch, self.stage.epochs, self.trained, rate, train_loss, valid_loss, accuracy,
-            seconds, digest, self.task.metric,
+            seconds, digest, self.task.metric, self.answers,
         )  # fmt: skip
 
     def set_modes(self, *, training: bool) -> None:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tlnb.engine.core.machine import pool
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.images.check import Problem, Verdict
 from tlnb.engine.data.images.decode import deep_values
 from tlnb.engine.data.images.scale import PLAIN, PixelScale, common_white, scale_note, white_above
+from tlnb.engine.data.partition import TEST as TESTS
+from tlnb.engine.data.partition import TRAIN as TRAINS
+from tlnb.engine.data.partition import VALID as VALIDATES
 from tlnb.engine.data.readers import FileReader
-from tlnb.engine.data.request import CLASSES, SourceRequest
+from tlnb.engine.data.request import CLASSES, OWN, SourceRequest
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Found:
         own: its parts, int64 of shape (N,): ``partition.TRAIN``, ``VALID`` or ``TEST`` for each of ``everything``.
         columns: of a table, each with an entry for each of all samples.
         paths: of all samples, with ``/``; None where they are no files.
+        used: numbers of the samples that are used among those that the source has; None where all are.
     """
 
     train: Collection
@@ -50,6 +55,22 @@ class Found:
     own: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     paths: Sequence[str] | None = None
+    used: np.ndarray | None = None
+
+    @classmethod
+    def of_parts(cls, made: Sequence[Collection], roles: Sequence[int], **more: Any) -> Found:
+        """A source that has parts of its own.
+
+        Args:
+            made: the samples of each.
+            roles: what each is for: ``partition.TRAIN``, ``VALID`` or ``TEST``; the first is to learn from.
+            more: the other fields.
+        """
+        held = next((part for part, role in zip(made, roles, strict=True) if role == VALIDATES), None)
+        if len(made) == 1:
+            return cls(made[0], None, **more)
+        own = np.concatenate([np.full(len(part), role) for part, role in zip(made, roles, strict=True)])
+        return cls(made[0], held, everything=Several(made), own=own, **more)
 
 
 TRAIN = ("train", "training", "trainval", "tr")
@@ -57,6 +78,26 @@ VALID = ("val", "valid", "validation", "dev", "eval", "va")
 TEST = ("test", "testing", "te")
 HELD = (*VALID, *TEST)
 EVERY = (*TRAIN, *HELD)
+
+
+def roles_of(names: Container[str], request: SourceRequest) -> dict[str, int]:
+    """The parts of a source that are read, and what each is for, the one to learn from first.
+
+    Args:
+        names: of its parts, in lower case.
+        request: asks for the source's own test part, or does not.
+
+    Returns:
+        Empty where no part is called train.
+    """
+    train, valid, test = (next((n for n in known if n in names), None) for known in (TRAIN, VALID, TEST))
+    if train is None:
+        return {}
+    if request.test == OWN and test is not None:
+        return {train: TRAINS} | ({valid: VALIDATES} if valid is not None else {}) | {test: TESTS}
+    held = next((n for n in HELD if n in names), None)
+    return {train: TRAINS} | ({held: VALIDATES} if held is not None else {})
+
 
 SAMPLE = 64  # pictures by whose values white is found
 

@@ -11,9 +11,11 @@ from PIL import Image
 from tlnb.display.tables import few
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.scale import PixelScale
+from tlnb.engine.data.partition import TRAIN as TRAINS
+from tlnb.engine.data.partition import VALID as VALIDATES
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import SourceRequest
-from tlnb.engine.data.sources.found import HELD, TEST, TRAIN, Found
+from tlnb.engine.data.sources.found import TEST, Found, roles_of
 from tlnb.engine.data.sources.labels import composed, encode
 from tlnb.engine.data.sources.objects import picture_scale
 from tlnb.errors import DataError, did_you_mean
@@ -47,7 +49,7 @@ def read(source: Any, request: SourceRequest) -> Found:
         ("split", "folder", "suffix", "links"), "a Hugging Face data set has splits and files of its own"
     )
     notes: list[str] = []
-    parts = _parts(source, notes)
+    parts, roles = _parts(source, request, notes)
     image, label = _columns(parts[0].features, request, notes)
     targets: list[Any] = []
     names: list[list[str] | None] = []
@@ -60,11 +62,12 @@ def read(source: Any, request: SourceRequest) -> Found:
     known = names[0]
     if _names(parts[0].features[label]) is None and known is not None:
         targets = [_rows(column, own or known, known) for column, own in zip(targets, names, strict=True)]
-    elif len(parts) == 2 and known is not None and names[1] is not None and list(known) != list(names[1]):
-        merged = known + [name for name in names[1] if name not in known]
+    elif known is not None and any(own is not None and list(own) != list(known) for own in names):
+        every = [own or known for own in names]
+        merged = list(dict.fromkeys(name for own in every for name in own))
         targets = [
             [own[number] if number >= 0 else -1 for number in column]
-            for column, own in zip(targets, (known, names[1]), strict=True)
+            for column, own in zip(targets, every, strict=True)
         ]
         if any(-1 in column for column in targets):
             raise DataError(
@@ -78,25 +81,55 @@ def read(source: Any, request: SourceRequest) -> Found:
     for part, tensor, kept in zip(parts, encoded.parts, encoded.kept, strict=True):
         made.append(ReadPictures(_reader(part, image, scales[0][0]), tensor, kept))
     notes += [note for note in (*scales[0][1], *encoded.notes) if note not in notes]
-    valid = made[1] if len(made) > 1 else None
-    return Found(made[0], valid, encoded.classes, encoded.kind, notes=notes, scale=scales[0][0])
+    found = Found.of_parts(
+        made, roles, classes=encoded.classes, kind=encoded.kind, notes=notes, scale=scales[0][0]
+    )
+    found.columns = _told_columns(parts, encoded.kept, request)
+    starts = np.cumsum([0, *map(len, parts)])
+    if any(kept is not None for kept in encoded.kept):
+        found.used = np.concatenate(
+            [start + rows for start, rows in zip(starts, map(_places, parts, encoded.kept), strict=False)]
+        )
+    return found
 
 
-def _parts(source: Any, notes: list[str]) -> list[Any]:
-    """The training split, and the validation split where there is one."""
+def _places(part: Any, kept: Any) -> np.ndarray:
+    """Places of the rows of a part that are used."""
+    return np.arange(len(part)) if kept is None else np.asarray(kept)
+
+
+def _told_columns(parts: list[Any], kept: Sequence[Any], request: SourceRequest) -> dict[str, list[Any]]:
+    """The columns by which groups or times are told, over all parts; of the others the names alone matter."""
+    there = [name for name in parts[0].features if all(name in part.features for part in parts)]
+    found: dict[str, list[Any]] = {}
+    for name in there:
+        if type(parts[0].features[name]).__name__ == "Image":
+            continue
+        asked = name in (request.groups, request.time)
+        columns = [_column(part, name) if asked else [] for part in parts]
+        found[name] = [
+            column[place]
+            for part, column, rows in zip(parts, columns, kept, strict=True)
+            for place in (_places(part, rows).tolist() if asked else ())
+        ]
+    return found
+
+
+def _parts(source: Any, request: SourceRequest, notes: list[str]) -> tuple[list[Any], list[int]]:
+    """The splits that are read, the one to learn from first, and what each is for."""
     if not isinstance(source, Mapping):
-        return list(source) if isinstance(source, tuple | list) else [source]
+        parts = list(source) if isinstance(source, tuple | list) else [source]
+        return parts, [TRAINS, VALIDATES][: len(parts)]
     named = {str(name).lower(): part for name, part in source.items()}
-    train = next((name for name in TRAIN if name in named), None)
-    held = next((name for name in HELD if name in named), None)
-    if train is None:
+    roles = roles_of(named, request)
+    if not roles:
         raise DataError(f"the data set has the splits {', '.join(map(str, source))}, but none called train")
-    if held in TEST:
+    if any(name in TEST and role == VALIDATES for name, role in roles.items()):
         notes.append("measured on test, as there is no validation split")
-    others = tuple(name for name in named if name not in (train, held))
+    others = tuple(name for name in named if name not in roles)
     if others:
         notes.append(f"splits that are not read: {few(others)}")
-    return [named[name] for name in (train, held) if name is not None]
+    return [named[name] for name in roles], list(roles.values())
 
 
 def _columns(features: Mapping[str, Any], request: SourceRequest, notes: list[str]) -> tuple[str, str]:
@@ -189,9 +222,7 @@ def _rows(column: Sequence[Sequence[int]], own: Sequence[str], names: Sequence[s
     for row, numbers in zip(rows, column, strict=True):
         for number in numbers:
             if own[number] not in place:
-                raise DataError(
-                    f"the validation split has the label {own[number]!r}, which training does not know"
-                )
+                raise DataError(f"a split has the label {own[number]!r}, which training does not know")
             row[place[own[number]]] = 1
     return rows
 

@@ -14,7 +14,8 @@ from torchvision import datasets
 
 from tlnb.engine.core.machine import named_home
 from tlnb.engine.data.collections import Pictures
-from tlnb.engine.data.request import COLUMNS, SourceRequest
+from tlnb.engine.data.partition import TEST, TRAIN, VALID
+from tlnb.engine.data.request import COLUMNS, OWN, SourceRequest
 from tlnb.engine.data.sources import objects
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.published import NAMES
@@ -69,27 +70,38 @@ def read(source: str, request: SourceRequest) -> Found:
         known = [f"torchvision/{known}" for known in NAMES]
         raise DataError(f"no data {source!r}{did_you_mean(source, known)}; there are {', '.join(NAMES)}")
     maker = getattr(datasets, name)
-    parts = [_open(maker, name, choice) for choice in _choices(maker)]
+    choices = _choices(maker, own_test=request.test == OWN)
+    parts = [_open(maker, name, choice) for _, choice in choices]
     made = [_in_memory(part) or part for part in parts]
-    found = objects.read(tuple(made) if len(made) > 1 else made[0], request)
+    roles = [role for role, _ in choices]
+    found = objects.read_parts(made, roles, request) if len(made) > 1 else objects.read(made[0], request)
     names = _names(parts[0])
     if names is not None and len(names) == len(found.classes):
         found.classes = names
     return found
 
 
-def _choices(maker: Any) -> list[dict[str, Any]]:
-    """The arguments that ask for training and validation; one without any for a set in one piece."""
-    if maker is datasets.EMNIST:  # its split says which classes
-        return [{"split": "balanced", "train": True}, {"split": "balanced", "train": False}]
+def _choices(maker: Any, *, own_test: bool = False) -> list[tuple[int, dict[str, Any]]]:
+    """What each part is for, and the arguments that ask for it; one without any for a set in one piece.
+
+    Args:
+        maker: the class of the data set.
+        own_test: whether its own test part is to be kept for the end.
+    """
+    more = {"split": "balanced"} if maker is datasets.EMNIST else {}  # its split says which classes
     parameters = inspect.signature(maker).parameters
     if "train" in parameters:
-        return [{"train": True}, {"train": False}]
+        held = TEST if own_test else VALID
+        return [(TRAIN, {**more, "train": True}), (held, {**more, "train": False})]
     if "split" in parameters:
         allowed = _splits(maker)
-        held = next(name for name in _VALID if name in allowed)
-        return [{"split": next(name for name in _TRAIN if name in allowed)}, {"split": held}]
-    return [{}]
+        roles = {next(name for name in _TRAIN if name in allowed): TRAIN}
+        if own_test and "test" in allowed:
+            roles |= {name: VALID for name in _VALID[:2] if name in allowed} | {"test": TEST}
+        else:
+            roles[next(name for name in _VALID if name in allowed)] = VALID
+        return [(role, {"split": name}) for name, role in roles.items()]
+    return [(TRAIN, {})]
 
 
 def _splits(maker: Any) -> tuple[str, ...]:

@@ -14,11 +14,13 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 from tlnb.engine.core.seeds import own_stream
 from tlnb.engine.data.collections import Collection, Items, ReadPictures
 from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
+from tlnb.engine.data.partition import TRAIN as PARTS_TRAIN
+from tlnb.engine.data.partition import VALID as PARTS_VALID
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, SourceRequest
 from tlnb.engine.data.samples import Pipeline
 from tlnb.engine.data.sources.arrays import collection_of
-from tlnb.engine.data.sources.found import HELD, TRAIN, Found
+from tlnb.engine.data.sources.found import TRAIN, Found, roles_of
 from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
 from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
 from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
@@ -43,7 +45,10 @@ def read(source: object, request: SourceRequest) -> Found:
         (*(name for name in COLUMNS if name != "delimiter"), "links"), "a variable has no columns or files"
     )
     if isinstance(source, Mapping):
-        source = _pair(source)
+        parts, roles = _parts_of(source, request)
+        if len(parts) > 1:
+            return read_parts(parts, roles, request)
+        source = parts[0]
     if isinstance(source, tuple | list) and len(source) == 2:
         notes = _same_index(*source)
         columns = _columns(source[1])
@@ -56,7 +61,7 @@ def read(source: object, request: SourceRequest) -> Found:
             part.names = columns
             return _from_parts([part], request, notes)
         if all(_is_set(part) or _is_arrays(part) for part in source):
-            return _from_parts([_part(part, request) for part in source], request)
+            return read_parts(source, (PARTS_TRAIN, PARTS_VALID), request)
     if _is_set(source):
         return _from_parts([_part(source, request)], request)
     if isinstance(source, IterableDataset):
@@ -65,22 +70,38 @@ def read(source: object, request: SourceRequest) -> Found:
     raise DataError(f"data cannot be {what}; give {_KINDS}")
 
 
-def _pair(source: Mapping[Any, Any]) -> object:
-    """Training and validation data out of a dict of parts."""
+def read_parts(parts: Sequence[Any], roles: Sequence[int], request: SourceRequest) -> Found:
+    """Samples from variables that are parts of one data set.
+
+    Args:
+        parts: each a Dataset, a DataLoader, or a pair of inputs and targets.
+        roles: what each is for: ``partition.TRAIN``, ``VALID`` or ``TEST``, the first of them ``TRAIN``.
+        request: how they are read.
+
+    Raises:
+        DataError: an object of another kind, or parts with targets of different forms.
+    """
+    if not all(_is_set(part) or _is_arrays(part) for part in parts):
+        kinds = ", ".join(type(part).__name__ for part in parts)
+        raise DataError(f"the parts of the data cannot be {kinds}; give {_KINDS}")
+    return _from_parts([_part(part, request) for part in parts], request, roles=roles)
+
+
+def _parts_of(source: Mapping[Any, Any], request: SourceRequest) -> tuple[list[Any], list[int]]:
+    """The parts out of a dict of them, and what each is for."""
     named = {str(name).lower(): part for name, part in source.items()}
-    train = next((named[name] for name in TRAIN if name in named), None)
-    held = next((named[name] for name in HELD if name in named), None)
-    if train is None:
+    roles = roles_of(named, request)
+    if not roles:
         known = ", ".join(sorted(named)[:8]) or "nothing"
         raise DataError(
             f"a dict of data has a part called train, and one called valid or test; this one has {known}"
         )
-    if held is None and len(named) > 1:
+    if len(roles) == 1 and len(named) > 1:
         others = ", ".join(name for name in named if name not in TRAIN)
         raise DataError(
             f"a dict of data has its validation part under valid, val, dev or test, not under {others}"
         )
-    return train if held is None else (train, held)
+    return [named[name] for name in roles], list(roles.values())
 
 
 def _same_index(inputs: Any, targets: Any) -> list[str]:
@@ -132,14 +153,21 @@ class _Part:
         self.notes, self.scale = list(notes), scale
 
 
-def _from_parts(parts: list[_Part], request: SourceRequest, notes: Sequence[str] = ()) -> Found:
+def _from_parts(
+    parts: list[_Part], request: SourceRequest, notes: Sequence[str] = (), roles: Sequence[int] = (PARTS_TRAIN,)
+) -> Found:  # fmt: skip
     notes = [*notes, *(note for part in parts for note in part.notes)]
     names = _matched(parts, notes)
     raw = [part.targets for part in parts]
     if request.target is None and names is None and are_one_hot(raw):
         request = SourceRequest(**{**vars(request), "target": CLASSES})
     encoded = encode(raw, request, names)
-    made = []
+    made: list[Collection] = []
+    starts = np.cumsum([0, *(len(part.targets) for part in parts)])
+    used = np.concatenate([
+        start + (np.arange(end - start) if kept is None else kept.numpy())
+        for start, end, kept in zip(starts[:-1], starts[1:], encoded.kept, strict=True)
+    ])  # fmt: skip
     for part, tensor, kept in zip(parts, encoded.parts, encoded.kept, strict=True):
         whole = len(part.targets)
         if kept is None:
@@ -148,26 +176,26 @@ def _from_parts(parts: list[_Part], request: SourceRequest, notes: Sequence[str]
         every = torch.zeros((whole, *tensor.shape[1:]), dtype=tensor.dtype)
         every[kept] = tensor
         made.append(part.make(every).subset(kept))
-    valid = made[1] if len(made) > 1 else None
     notes = list(dict.fromkeys([*notes, *encoded.notes]))
     scale = next((part.scale for part in parts if not part.scale.is_plain), PixelScale())
-    return Found(
-        made[0], valid, encoded.classes, encoded.kind, notes=notes, batch=parts[0].batch, scale=scale
-    )
+    return Found.of_parts(
+        made, roles, classes=encoded.classes, kind=encoded.kind, notes=notes, batch=parts[0].batch, scale=scale,
+        used=used if len(used) < starts[-1] else None,
+    )  # fmt: skip
 
 
 def _matched(parts: list[_Part], notes: list[str]) -> Names | None:
     """One set of names for training and validation samples; where they number their classes differently, by name."""
     names = [part.names for part in parts]
-    if len(parts) == 1 or names[0] is None or names[1] is None:
+    if len(parts) == 1 or any(known is None for known in names):
         if len(parts) == 2 and (names[0] is None) != (names[1] is None) and not _all_words(parts):
             which = "validation" if names[1] is None else "training"
             notes.append(
                 f"the {which} part does not name its classes: its numbers are taken for those of the other"
             )
-        return names[0] if names[0] is not None else names[-1]
+        return next((known for known in names if known is not None), None)
     both = [_by_number(part) for part in names if part is not None]
-    if both[0] == both[1]:
+    if all(known == both[0] for known in both):
         return names[0]
     if all(isinstance(part.names, Mapping) for part in parts):
         merged: list[str] = []
@@ -176,7 +204,7 @@ def _matched(parts: list[_Part], notes: list[str]) -> Names | None:
             part.targets = words.targets
             merged += [name for _, name in sorted(known.items()) if name not in merged]
         return merged
-    return sorted(set(both[0].values()) | set(both[1].values()))
+    return sorted({name for known in both for name in known.values()})
 
 
 def _all_words(parts: list[_Part]) -> bool:

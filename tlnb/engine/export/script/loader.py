@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import torch
@@ -13,6 +14,11 @@ from tlnb.engine.export.script.network import build_code
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.results import judging
+from tlnb.engine.results.conformal import needed
+from tlnb.engine.results.sure import Sure
+from tlnb.engine.results.sureness import SURE
+from tlnb.engine.training.fit_head import as_vectors
 
 _LOAD = '''def load():
     """The network with its weights, in test mode."""
@@ -24,9 +30,14 @@ _PICTURES = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
 STD = torch.tensor({std}).view(-1, 1, 1)
 
 
+def scores_of(model, pixels):
+    """What the network gives for pictures (B, {shape}), {span}."""
+    return {scores}
+
+
 def predict(model, pixels):
     """{what} of pictures (B, {shape}), {span}."""
-    return {answer}
+    return {answer}{judge}
 
 
 def read_picture(path):
@@ -42,7 +53,11 @@ if __name__ == "__main__":
         with torch.inference_mode():
             answers = predict(network, read_picture(name))[0].tolist()
         best = max(range(len(CLASSES)), key=answers.__getitem__)
-        print(f"{{name}}: {{CLASSES[best]}} ({{answers[best]:.3f}})")'''
+        print(f"{{name}}: {{CLASSES[best]}} ({{answers[best]:.3f}})"){said}'''
+
+_SAID = """
+        sets, none = judge(network, read_picture(name))
+        print("    90 % sure:", "none of these" if none[0] else ", ".join(sets[0]) or "no class")"""
 
 _DEEP = """
     if picture.mode.startswith(("I", "F")):  # more than eight bits: {low:g} is black, {white:g} white
@@ -50,13 +65,68 @@ _DEEP = """
         picture = Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8))
     picture = picture"""
 
-_OTHERS = '''def predict(model, inputs):
+_OTHERS = '''def scores_of(model, inputs):
+    """What the network gives for inputs (B, {shape})."""
+    return model(inputs)
+
+
+def predict(model, inputs):
     """{what} of inputs (B, {shape})."""
-    return {answer}'''
+    return {answer}{judge}'''
+
+_CALIBRATED = '''
+
+
+TEMPERATURE = {temperature!r}  # by which scores are divided so that probabilities mean what they say
+
+
+def calibrated(model, {inputs}):
+    """Probabilities as :func:`predict`, at the temperature that fits the validation samples."""
+    return (scores_of(model, {inputs}).float() / TEMPERATURE){activation}'''
+
+_CLASSES = '''
+
+
+READS = {reads}  # the module whose input is compared with that of what was learned
+
+
+@torch.no_grad()
+def judge(model, {inputs}, sure=0.9, false_alarms=0.05):
+    """The classes that each sample may be of, the likeliest first, and which samples are none of these.
+
+    Of samples like those of the validation part, the share ``sure`` of the sets holds the right class; the share
+    ``false_alarms`` of samples of the classes is taken for none of them.
+    """
+    known = load_file(HERE / {file})
+    features, scores = watched(model, READS, lambda x: scores_of(model, x), {inputs})
+    if bound_of(known["margins"], sure) == -math.inf:
+        raise ValueError(f"there were too few validation samples to be {{100 * sure:g}} % sure")
+    member, order = sets_of(scores, known["margins"], sure), (-scores).argsort(dim=1, stable=True)
+    sets = [tuple(CLASSES[i] for i in row.tolist() if own[i]) for row, own in zip(order, member)]
+    if "references" not in known:
+        return sets, [False] * len(sets)
+    return sets, none_of_these(strangeness(features, scores, known), known["ordinary"], false_alarms).tolist()'''
+
+_VALUES = '''
+
+
+@torch.no_grad()
+def judge(model, {inputs}, sure=0.9):
+    """From and to of each value, (B, values, 2): of samples like those of the validation part, ``sure`` lie within."""
+    bound = bound_of(load_file(HERE / {file})["margins"], sure)
+    if bound == -math.inf:
+        raise ValueError(f"there were too few validation samples to be {{100 * sure:g}} % sure")
+    answers, width = predict(model, {inputs}), -bound * torch.tensor({std})
+    return torch.stack([answers - width, answers + width], 2)'''
 
 
 def loader_code(
-    loaded: LoadedModel, classes: tuple[str, ...], samples: Samples, task: Task, file: str
+    loaded: LoadedModel,
+    classes: tuple[str, ...],
+    samples: Samples,
+    task: Task,
+    file: str,
+    sure: Sure | None = None,
 ) -> str:
     """The text of the file that lies beside exported weights.
 
@@ -65,7 +135,8 @@ def loader_code(
         classes: names of its outputs.
         samples: what it takes.
         task: what its scores mean.
-        file: name of the weights.
+        file: name of the weights; what answers are judged by lies beside it, see :func:`beside`.
+        sure: what answers are judged by; None where that is not known.
 
     Raises:
         ExportError: a module of the user's that cannot be built from code.
@@ -76,7 +147,11 @@ def loader_code(
     load = _LOAD.format(
         build="\n".join(f"    {line}" for line in "\n".join(build).splitlines()), file=literal(file)
     )
-    parts = [*before, wrapped("CLASSES", classes), load, _predict(samples, task, imports)]
+    judge = _judge(task, sure, file, "pixels" if isinstance(samples, PictureSamples) else "inputs", imports)
+    judging = [] if sure is None or sure.conformal is None else [_judging(sure)]
+    parts = [
+        *before, wrapped("CLASSES", classes), load, *judging, _predict(samples, task, imports, judge, sure)
+    ]  # fmt: skip
     # Names from outside end no docstring.
     plain = str.maketrans({"\\": "/", '"': "'"})
     title = f"{loaded.name} for {len(classes)} classes: loads {file} beside it, and predicts.".translate(
@@ -90,11 +165,50 @@ def loader_code(
     return f"{top}\n\n\n{code}\n"
 
 
-def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
+def beside(file: str) -> str:
+    """Name of the file that holds what answers are judged by."""
+    return f"{Path(file).stem}.sure.safetensors"
+
+
+def _judging(sure: Sure) -> str:
+    """The code by which the session judges, as far as it is needed."""
+    if sure.kind == "values":
+        return inspect.getsource(judging.bound_of).rstrip()
+    source = inspect.getsource(judging)
+    vectors = inspect.getsource(as_vectors).rstrip()
+    return f"{source[source.index('ROUNDING = ') :].rstrip()}\n\n\n{vectors}"
+
+
+def _judge(task: Task, sure: Sure | None, file: str, inputs: str, imports: set[str]) -> str:
+    """The functions that say how sure an answer is."""
+    if sure is None:
+        return ""
+    parts, name = [], literal(beside(file))
+    if sure.temperature is not None:
+        activation = ".softmax(1)" if sure.kind == "classes" else ".sigmoid()"
+        value = sure.temperature.value
+        parts.append(_CALIBRATED.format(temperature=value, inputs=inputs, activation=activation))
+    if sure.conformal is None:
+        return "".join(parts)
+    imports.update(("import math", "from torch import Tensor"))
+    if isinstance(task, Regression):
+        return _VALUES.format(inputs=inputs, file=name, std=list(task.std))
+    imports.update(("from collections.abc import Callable", "from torch.nn import functional"))
+    return "".join([*parts, _CLASSES.format(inputs=inputs, file=name, reads=literal(sure.reads))])
+
+
+def _said(sure: Sure | None) -> str:
+    """What the loader prints beside the class."""
+    return _SAID if sure is not None and sure.kind == "classes" and sure.samples >= needed(SURE) else ""
+
+
+def _predict(samples: Samples, task: Task, imports: set[str], judge: str, sure: Sure | None) -> str:
     scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
-        return _OTHERS.format(what=_what(task), shape=shape, answer=_answer(task, "model(inputs)"))
+        return _OTHERS.format(
+            what=_what(task), shape=shape, answer=_answer(task, "scores_of(model, inputs)"), judge=judge
+        )
     imports.update(("import sys", "from PIL import Image, ImageOps"))
     imports.add("from torchvision.transforms.v2 import functional as TF")
     floating = samples.pixels(torch.tensor([0])).is_floating_point()
@@ -109,7 +223,8 @@ def _predict(samples: Samples, task: Task, imports: set[str]) -> str:
     return _PICTURES.format(
         deep=deep,
         mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task), shape=shape, span=span,
-        answer=_answer(task, scores.format(top=top)), mode=mode,
+        scores=scores.format(top=top), answer=_answer(task, "scores_of(model, pixels)"), mode=mode,
+        judge=judge, said=_said(sure),
         resize=_resize(samples, floating),
     )  # fmt: skip
 

@@ -9,46 +9,13 @@ from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
-from tlnb.engine.export.script.text import Code, literal
+from tlnb.engine.export.script.text import Code, literal, source_of
 from tlnb.engine.network.head import is_auxiliary
-from tlnb.engine.training.optim import START_FACTOR, USUAL_MOMENTUM, USUAL_WEIGHT_DECAY, WARM_UP
+from tlnb.engine.training import schedules
+from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
+from tlnb.engine.training.schedules import SHAPES, one_cycle
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
-
-SEEDS = '''def seed_for(*numbers):
-    """One seed from several numbers; neighbours give unrelated seeds."""
-    digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
-    return int.from_bytes(digest[:6], "big")'''
-
-BATCHES = '''def batches(samples, size, *seeds):
-    """A random order of all samples, cut into batches; a last batch of one joins the one before it."""
-    generator = torch.Generator().manual_seed(seed_for(*seeds))
-    parts = list(torch.randperm(samples, generator=generator).split(size))
-    if len(parts) > 1 and len(parts[-1]) == 1:
-        last = parts.pop()
-        parts[-1] = torch.cat([parts[-1], last])
-    return parts'''
-
-SCHEDULES = {
-    "one-cycle": f'''def cosine(start, end, progress):
-    """From start to end along half a wave."""
-    return end + (start - end) / 2 * (1 + math.cos(math.pi * progress))
-
-
-def one_cycle(step, steps):
-    """What the rate is multiplied by: up for {WARM_UP:.0%} of the steps, then down (Smith, Topin 2018)."""
-    low, peak, last = 1 / {1 / START_FACTOR:.0f}, {WARM_UP} * steps - 1, max(steps - 1, 1)
-    if step <= peak:
-        return cosine(low, 1.0, step / peak)
-    return cosine(1.0, low * 1e-4, min((step - peak) / (last - peak), 1.0))''',
-    "cosine": '''def cosine_decay(step, steps):
-    """What the rate is multiplied by: from 1 down to 0 (Loshchilov and Hutter 2017)."""
-    return (1.0 / 2) * (1 + math.cos(math.pi * (step / max(steps, 1))))''',
-    "constant": '''def constant(step, steps):
-    """The rate stays."""
-    return 1.0''',
-}  # fmt: skip
-_FUNCTIONS = {"one-cycle": "one_cycle", "cosine": "cosine_decay", "constant": "constant"}
 
 IN_LAYERS = '''def in_layers(name, numbers):
     """Whether the module or weight of this name is in one of these layers."""
@@ -449,15 +416,22 @@ _RATIOS = [
 
 def _schedule(fields: Fields) -> str:
     kinds = {str(row["schedule"]) for row in fields.rows}
-    return _FUNCTIONS[kinds.pop()] if len(kinds) == 1 else "SCHEDULES[stage.schedule]"
+    return SHAPES[kinds.pop()].__name__ if len(kinds) == 1 else "SCHEDULES[stage.schedule]"
 
 
 def schedules_code(fields: Fields) -> str:
-    """The schedules that are used."""
-    kinds = [kind for kind in SCHEDULES if kind in {row["schedule"] for row in fields.rows}]
-    parts = [SCHEDULES[kind] for kind in kinds]
-    if len(kinds) > 1:
-        parts.append("SCHEDULES = {" + ", ".join(f"{kind!r}: {_FUNCTIONS[kind]}" for kind in kinds) + "}")
+    """The schedules that are used, as the product has them."""
+    used = {row["schedule"] for row in fields.rows}
+    shapes = {kind: shape for kind, shape in SHAPES.items() if kind in used}
+    parts = [source_of(shape) for shape in shapes.values()]
+    if one_cycle in shapes.values():
+        names = ("WARM_UP", "START_FACTOR", "END_FACTOR")
+        parts.insert(0, "\n".join(f"{name} = {getattr(schedules, name)!r}" for name in names))
+    if used - {"constant"}:
+        parts.append(source_of(schedules.between))
+    if len(shapes) > 1:
+        rows = ", ".join(f"{kind!r}: {shape.__name__}" for kind, shape in shapes.items())
+        parts.append("SCHEDULES = {" + rows + "}")
     return "\n\n\n".join(parts)
 
 

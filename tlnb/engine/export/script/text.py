@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import tokenize
+from collections.abc import Callable
+from typing import Any
 
 
 class Code(str):
@@ -25,6 +28,11 @@ def literal(value: object) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{literal(key)}: {literal(each)}' for key, each in value.items())}}}"
     return repr(value)
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """A function of the product as it stands in its file, so that a script computes what the product does."""
+    return inspect.getsource(function).rstrip()
 
 
 def wrapped(name: str, values: tuple[str, ...], width: int = 100) -> str:

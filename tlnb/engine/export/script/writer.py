@@ -6,13 +6,14 @@ from textwrap import fill, indent
 
 import torch
 
+from tlnb.engine.core import seeds
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.own_files import SCRIPT
 from tlnb.engine.export.script import adapting, data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
-from tlnb.engine.export.script.text import literal, numbered, of_data, wrapped
+from tlnb.engine.export.script.text import literal, numbered, of_data, source_of, wrapped
 from tlnb.engine.training.records import show_metric
 from tlnb.errors import ExportError
 
@@ -36,7 +37,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     read = _data(job, fields, imports)
     features = loop.features_code(job, chain, fields, imports)
     training = [
-        loop.BATCHES,
+        source_of(seeds.batches),
         loop.schedules_code(fields),
         features,
         loop.layout_code(fields, bool(features)),
@@ -45,7 +46,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         loop.training_code(job, chain, fields),
     ]
     parts = [
-        _RULE.format("The network") + loop.SEEDS,
+        _RULE.format("The network") + source_of(seeds.seed_for),
         built,
         heads.exchange_code(job, fields.heads),
         adapting.adapters_code(job, imports),
@@ -121,12 +122,13 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
         "from dataclasses import dataclass",
         "from pathlib import Path",
         "import torch",
+        "from torch import Tensor",
         "from safetensors.torch import save_file",
         "from torch import nn",
         "from torch.nn import functional as F",
     }
     if loop.fitting.needs_fit(job):
-        needed |= {"import math", "from torch import Tensor"}
+        needed.add("import math")
     if any(row["schedule"] != "constant" for row in fields.rows):
         needed.add("import math")
     if any(source.kind == "labels" for source in job.sources):
@@ -135,8 +137,18 @@ def _needed(job: Job, fields: loop.Fields) -> set[str]:
 
 
 _STANDARD = {
-    "collections", "copy", "csv", "functools", "hashlib", "math", "dataclasses", "pathlib", "sys", "types", "typing",
-}  # fmt: skip
+    "collections",
+    "copy",
+    "csv",
+    "functools",
+    "hashlib",
+    "math",
+    "dataclasses",
+    "pathlib",
+    "sys",
+    "types",
+    "typing",
+}
 
 
 def sorted_imports(imports: set[str]) -> str:

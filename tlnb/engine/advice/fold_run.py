@@ -1,0 +1,266 @@
+"""One fold of a cross-validation: a plan trained on a copy of a network, and what it answers for the fold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scores_of
+from tlnb.engine.data.augmented import AugmentedSamples, augmented
+from tlnb.engine.data.balance import class_weights, label_weights
+from tlnb.engine.data.joined import portion
+from tlnb.engine.data.samples import Samples, with_targets
+from tlnb.engine.data.split import repeated_to_balance
+from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
+from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network import adapters, freeze
+from tlnb.engine.network.layers import LayerMap, find_layers
+from tlnb.engine.training.loop import run_stage
+from tlnb.engine.training.optim import load_named_state, named_state
+from tlnb.engine.training.records import StageResult
+from tlnb.engine.training.stage import AUTO, FIT, Stage
+from tlnb.engine.training.trainer import Guard, StageTrainer, Step
+from tlnb.errors import ModelError
+
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class FoldStage:
+    """One stage of the plan.
+
+    Attributes:
+        stage: its settings.
+        keep_best: end with the weights of its best epoch.
+        moments: begin with the optimizer's moments of the stage before.
+    """
+
+    stage: Stage
+    keep_best: bool = False
+    moments: bool = False
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """The samples of all folds, and how each fold learns from them.
+
+    Attributes:
+        samples: all of them, as they are.
+        raw: their targets, in the user's unit: int64 (N,), or float32 (N, outputs).
+        task: loss and figure; what depends on the training samples is found anew in each fold.
+        outputs: class scores of the network.
+        augment: preset or transform for the training pictures.
+        balance: ``weights``, ``samples`` or None.
+        batch: samples a step, for so many training samples.
+        seed: of the order of samples and of dropout.
+    """
+
+    samples: Samples
+    raw: Tensor
+    task: Task
+    outputs: int
+    augment: object
+    balance: str | None
+    batch: Callable[[int], int]
+    seed: int
+
+    def split(self, train: Tensor, valid: Tensor) -> tuple[Samples, Samples, Task]:
+        """What a session of its own would learn from and measure on, and its task.
+
+        Args:
+            train, valid: places of the samples, int64.
+        """
+        task, targets = self._task(self.raw[train]), self.raw
+        if isinstance(task, Regression):
+            targets = task.standardised(targets)
+        if self.balance == "samples":
+            train = train[repeated_to_balance(self.raw[train])]
+        learned, held = (with_targets(portion(self.samples, rows), targets[rows]) for rows in (train, valid))
+        return augmented(learned, self.augment, self.seed), held, task
+
+    def _task(self, targets: Tensor) -> Task:
+        task, weighted = self.task, self.balance == "weights"
+        if isinstance(task, Regression):
+            return Regression(*_spread_of(targets), task.metric, task.score)
+        if isinstance(task, MultiLabel) and weighted:
+            return MultiLabel(task.metric, label_weights(targets), task.score)
+        if isinstance(task, Classification) and weighted:
+            return Classification(task.metric, class_weights(targets, self.outputs), task.score)
+        return task
+
+
+def _spread_of(targets: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    found = Regression.of(targets)
+    return found.mean, found.std
+
+
+@dataclass(frozen=True)
+class FoldOutcome:
+    """What came of a fold.
+
+    Attributes:
+        stages: as they were trained.
+        scores: of the network for the validation samples: (n, outputs), on the CPU.
+        targets: of these, as the network learns them.
+        task: of the fold.
+        seconds: wall-clock time.
+    """
+
+    stages: tuple[StageResult, ...]
+    scores: Tensor
+    targets: Tensor
+    task: Task
+    seconds: float
+
+
+class FoldRunner:
+    """Trains the plan of a cross-validation on one copy, whose weights are put back before each fold.
+
+    Args:
+        model: a network of one's own to work on, with the weights that every fold starts from.
+        loaded: what is known of it.
+        stages: the plan.
+        device: where it runs.
+        routes: keep what frozen layers make of the samples, for all folds; None to keep nothing.
+        bn: what ``bn auto`` means.
+        step: the user's own training step.
+        guard: what a stage's ``keep`` asks for.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loaded: LoadedModel,
+        stages: Sequence[FoldStage],
+        device: torch.device,
+        routes: Routes | None,
+        *,
+        bn: str = "train",
+        step: Step | None = None,
+        guard: Callable[[StageTrainer, str], Guard] | None = None,
+    ):
+        self.model, self.head, self.stages, self.device = model.to(device), loaded.head, tuple(stages), device
+        self.routes, self.bn, self.step, self.guard = routes, bn, step, guard
+        assert loaded.input is not None
+        example = loaded.input.example(device)
+        self.layers: LayerMap = find_layers(self.model, example, loaded.head or None, loaded.fixed)
+        self._adapters = adapters.attached(self.model)
+        self._start = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
+
+    def _tensors(self) -> chain[Tensor]:
+        return chain(self.model.parameters(), self.model.buffers())
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        adapters.match(self.model, self._adapters)
+        self.layers = self.layers.with_adapters(self.model, ())
+        for tensor, copy in self._start:
+            tensor.copy_(copy)
+
+    def run(self, data: FoldData, train: Tensor, valid: Tensor, stop: StopRequest) -> FoldOutcome:
+        """Train the plan on these samples, and answer for those.
+
+        Args:
+            data: with all samples.
+            train, valid: places in it.
+            stop: read at each batch edge.
+
+        Raises:
+            Stopped: a stop was asked for.
+            TrainingError: a stage found no rate, or cannot be trained.
+        """
+        began = time.perf_counter()
+        self._put_back()
+        learned, held, task = data.split(train, valid)
+        results: list[StageResult] = []
+        trainer: StageTrainer | None = None
+        for number, step in enumerate(self.stages, start=1):
+            moments = named_state(self.model, trainer.optimizer) if trainer and step.moments else {}
+            trainer = self._trainer(data, self.stages[number - 1 :], (learned, held), task, number)
+            load_named_state(self.model, trainer.optimizer, moments)
+            result = StageResult(number, step.stage, trainer.trained, step.stage.lr or 0.0)
+            result.before = results[-1].final if results else None
+            run_stage(trainer, result, stop, lambda *what: None, keep_best=step.keep_best)
+            if result.stopped:
+                raise Stopped
+            result.left = None
+            results.append(result)
+            if result.diverged:
+                break
+        assert trainer is not None
+        return FoldOutcome(
+            tuple(results), _answered(trainer, held, stop), held.targets, task, time.perf_counter() - began
+        )
+
+    def _trainer(
+        self, data: FoldData, coming: Sequence[FoldStage], samples: tuple[Samples, Samples], task: Task, number: int
+    ) -> StageTrainer:  # fmt: skip
+        stage = coming[0].stage
+        self.layers = freeze.set_states(self.model, self.layers, stage.frozen, dict(stage.adapted))
+        pair = stage_samples(samples, stage, data.seed)
+        trainer = StageTrainer(
+            self.model, self.layers, stage, Route(*pair, self.model, self.device), number=number,
+            batch=stage.batch or data.batch(len(samples[0])), seed=data.seed, task=task, step=self.step,
+            bn=self.bn if stage.bn == AUTO else stage.bn, head=self.head,
+            shortcut=self._shortcut([each.stage for each in coming], pair),
+        )  # fmt: skip
+        if stage.keep is not None and self.guard is not None:
+            trainer.guard_by(self.guard(trainer, stage.keep))
+        return trainer
+
+    def _shortcut(self, coming: Sequence[Stage], samples: tuple[Samples, Samples]) -> Shortcut | None:
+        routes = self.routes
+        if routes is None or self.step is not None:
+            return None
+        wish = Wish(coming[0].frozen, [stage.frozen for stage in coming[1:]], coming[0].views)
+
+        def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
+            return routes.route(self.model, self.layers, wish, samples, self.device, say=say, tick=tick)
+
+        return shortcut
+
+
+def stage_samples(samples: tuple[Samples, Samples], stage: Stage, seed: int) -> tuple[Samples, Samples]:
+    """The samples under the stage's own augmentation, where it has one.
+
+    Raises:
+        DataError: they cannot be augmented so.
+    """
+    augment = stage.augment
+    if stage.kind == FIT and augment is None and isinstance(samples[0], AugmentedSamples):
+        augment = "none"  # one view at random would be a worse choice than the pictures as they are
+    if augment is None:
+        return samples
+    return augmented(samples[0], augment, seed), samples[1]
+
+
+@torch.no_grad()
+def _answered(trainer: StageTrainer, held: Samples, stop: StopRequest) -> Tensor:
+    """Scores of the network as the last stage left it."""
+    trainer.set_modes(training=False)
+    route, order = trainer.route, torch.arange(len(held)).split(BATCH)
+    parts = []
+    for x in route.valid.stream(order):
+        stop.check()
+        parts.append(scores_of(route.forward(x.to(route.device))).float().cpu())
+    return torch.cat(parts)
+
+
+def working_copy(model: nn.Module) -> nn.Module:
+    """A copy to train on.
+
+    Raises:
+        ModelError: the network cannot be copied.
+    """
+    try:
+        found: nn.Module = duplicate(model)
+    except Exception as error:  # another's code may raise anything
+        raise ModelError(f"this network cannot be copied, so there are no folds of it: {error}") from None
+    return found

@@ -1,0 +1,131 @@
+"""Sets of samples that stand together: several in a row, and portions of one whose other samples are needed too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.core.machine import ahead
+from tlnb.engine.data.samples import ChosenSamples, PictureSamples, Samples
+
+
+class JoinedSamples(Samples):
+    """Several sets in a row, numbered through.
+
+    Args:
+        parts: sets of one form of input.
+    """
+
+    def __init__(self, parts: Sequence[Samples]):
+        self.parts = tuple(parts)
+        self.targets = torch.cat([part.targets for part in parts])
+        self.random = any(part.random for part in parts)
+        self.at_hand = all(part.at_hand for part in parts)
+        self._ends = torch.tensor([len(part) for part in parts]).cumsum(0)
+
+    def batch(self, indices: Tensor) -> Tensor:
+        """Network input for these samples, from whichever sets they are in."""
+        return self._gathered(indices, [(part, part.batch) for part in self.parts])
+
+    def _gathered(self, indices: Tensor, asked: Sequence[tuple[Samples, object]]) -> Tensor:
+        found = self._places(indices)
+        if len(found) == 1:
+            (number, _, rows) = found[0]
+            return asked[number][1](rows)  # type: ignore[operator]
+        made: Tensor | None = None
+        for number, places, rows in found:
+            some: Tensor = asked[number][1](rows)  # type: ignore[operator]
+            if made is None:
+                made = some.new_empty((len(indices), *some.shape[1:]))
+                if some.dim() == 4 and some.is_contiguous(memory_format=torch.channels_last):
+                    made = made.contiguous(memory_format=torch.channels_last)
+            made[places.to(made.device)] = some
+        assert made is not None
+        return made
+
+    def _places(self, indices: Tensor) -> list[tuple[int, Tensor, Tensor]]:
+        """For each set that is asked: its number, places in the batch, and numbers in the set."""
+        of = torch.searchsorted(self._ends, indices, right=True)
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), self._ends[:-1]])
+        found = []
+        for number in of.unique().tolist():
+            places = (of == number).nonzero().flatten()
+            found.append((number, places, indices[places] - starts[number]))
+        return found
+
+    def view(self, *numbers: int) -> Samples:
+        """All sets as a certain stage and epoch see them."""
+        return joined([part.view(*numbers) for part in self.parts]) if self.random else self
+
+    def fingerprint(self) -> str:
+        """Of all sets."""
+        return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+
+class JoinedPictures(JoinedSamples, PictureSamples):
+    """The same, of pictures that one network takes."""
+
+    def __init__(self, parts: Sequence[PictureSamples]):
+        super().__init__(parts)
+        self.preprocess = parts[0].preprocess
+        self._pictures = tuple(parts)
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Pictures at training size: (B, C, H, W)."""
+        return self._gathered(indices, [(part, part.pixels) for part in self._pictures])
+
+    def whole(self, indices: Tensor) -> list[Tensor]:
+        """The same after the resize and before the crop: B tensors (C, H, W)."""
+        pictures: dict[int, Tensor] = {}
+        for number, places, rows in self._places(indices):
+            pictures |= zip(places.tolist(), self._pictures[number].whole(rows), strict=True)
+        return [pictures[place] for place in range(len(indices))]
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Batches decoded ahead of the one who trains on them, where decoding takes time."""
+        # Another's data set is called in the thread of the one who trains, as it would be without tlnb.
+        readers = [getattr(part, "reader", None) for part in self.parts]
+        if self.at_hand or not all(getattr(reader, "threads", True) for reader in readers):
+            return super().stream(batches)
+        return ahead(self.batch, batches)
+
+
+class Portion(ChosenSamples):
+    """Some of the samples of a set whose other ones are asked for as well, such as all folds but one.
+
+    What is computed once for a sample, such as features of a frozen part, is computed for the whole set.
+    """
+
+
+class PicturePortion(Portion, PictureSamples):
+    """The same, of pictures."""
+
+    source: PictureSamples
+
+    def __init__(self, source: PictureSamples, rows: Tensor):
+        super().__init__(source, rows)
+        self.preprocess = source.preprocess
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Pictures at training size: (B, C, H, W)."""
+        return self.source.pixels(self.rows[indices])
+
+    def whole(self, indices: Tensor) -> list[Tensor]:
+        """The same after the resize and before the crop: B tensors (C, H, W)."""
+        return self.source.whole(self.rows[indices])
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Several sets in a row; a single one as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    pictures = [part for part in parts if isinstance(part, PictureSamples)]
+    return JoinedPictures(pictures) if len(pictures) == len(parts) else JoinedSamples(parts)
+
+
+def portion(source: Samples, rows: Tensor) -> Portion:
+    """Some of the samples, in this order; int64 of shape (n,)."""
+    return PicturePortion(source, rows) if isinstance(source, PictureSamples) else Portion(source, rows)

@@ -1,0 +1,61 @@
+"""What the session's network makes of samples before they are its data, so that near duplicates can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.data.collections import Collection
+from tlnb.engine.features.layer_features import pooled
+from tlnb.engine.forgetting.old_network import HeadInput
+from tlnb.engine.network.trace import quiet
+from tlnb.errors import DataError
+from tlnb.session.heads import preprocess_at
+from tlnb.session.state import SessionState
+from tlnb.session.tools import Tools
+
+BATCH = 64
+
+
+def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable[[Collection], Tensor] | None:
+    """What enters the head of the network as it was before training, for each sample: (N, D).
+
+    A network that was trained on these classes makes all samples of a class alike, so that of before is asked.
+
+    Args:
+        state: with the network.
+        tools: of the session.
+        size: side of the pictures in pixels; None for the network's own.
+
+    Returns:
+        None where there is no such network: none is loaded, its weights are random, or those of before training are
+        not known.
+    """
+    loaded = state.loaded
+    if loaded is None or not loaded.trained or not loaded.head:
+        return None
+    model, head = loaded.model, loaded.head
+    if any(stage.records for stage in state.all_stages):
+        if state.old.network is None:
+            return None
+        model, head = state.old.network.model.to(tools.device), state.old.network.head
+
+    def features(samples: Collection) -> Tensor:
+        prepared = samples.prepare(preprocess_at(loaded, size, samples))
+        entrance, parts = HeadInput(model, head), []
+        order = torch.arange(len(prepared)).split(BATCH)
+        try:
+            with quiet(model), entrance.watching():
+                for x in prepared.stream(order):
+                    tools.interrupts.check()
+                    model(x.to(tools.device))
+                    assert entrance.seen is not None
+                    parts.append(pooled(entrance.seen))
+        except (RuntimeError, TypeError, ValueError) as trouble:
+            line = (str(trouble).strip() or type(trouble).__name__).splitlines()[0]
+            raise DataError(f"--groups near: the network does not take these samples ({line})") from None
+        return torch.cat(parts)
+
+    return features
