@@ -249,8 +249,8 @@ HEAD = Command(
     arguments=(
         Argument(
             "spec",
-            text("linear or mlp:512,256", "SPEC", source="heads"),
-            "linear (one layer, the default), or mlp: and the widths of the hidden layers",
+            text("linear, mlp:512,256, nearest or knn:5", "SPEC", source="heads"),
+            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest or knn:5",
             required=False,
             several=True,
         ),
@@ -270,12 +270,16 @@ HEAD = Command(
         ),
     ),
     details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
-few images need not unlearn random scores. The heads of all tasks are kept, the one that
+few images need not unlearn random scores. Two heads need no schedule, and are fitted at once on what the frozen
+layers give: nearest is a linear layer set to the means of the classes, knn:5 keeps the training samples and lets the
+five nearest vote, each by the inverse of its distance. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
         ("%tl_head mlp:512,256", "two hidden layers before it"),
         ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
+        ("%tl_head nearest", "the class whose mean is nearest"),
+        ("%tl_head knn:5", "the five nearest training samples vote"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )

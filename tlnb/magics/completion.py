@@ -210,6 +210,6 @@ def _rules() -> Iterable[str]:
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
     "data": _data,
-    "heads": lambda: ("linear", "mlp:"),
+    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5"),
     "rules": _rules,
 }

@@ -368,7 +368,9 @@ class Session(traitlets.HasTraits):
         """Put a new head on the network, sized by the data; or put the head of another task back.
 
         Args:
-            spec: ``linear`` (the default) or ``mlp:512,256``; hidden layers have He normal weights, zero biases.
+            spec: ``linear`` (the default), ``mlp:512,256`` (hidden layers have He normal weights, zero biases), or a
+                head that needs no schedule: ``nearest``, fitted to the means of the classes, or ``knn:5``, which keeps
+                the training samples and lets the five nearest vote.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
             init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
@@ -379,11 +381,13 @@ class Session(traitlets.HasTraits):
             ModelError: an unknown spec, or no such task to go back to.
             TrainingError: a head that cannot be fitted.
         """
-        with self._call(trains=init == "fit"), self._store.change() as change:
+        by = "nearest" if spec == "nearest" else ""
+        fits = init == "fit" or bool(by) or str(spec or "").startswith("knn")
+        with self._call(trains=fits), self._store.change() as change:
             told = self._heads.head(change, spec, task, init)
-            if init != "fit" or not told.lines[0].startswith("new head"):
+            if not fits or not told.lines[0].startswith("new head"):
                 return told
-            ended = self._training.run("fit head", True, False, {}).stages[-1].final
+            ended = self._training.run(f"fit head {by}".strip(), True, False, {}).stages[-1].final
             fitted = f"{ended.metric_name} {show_metric(ended)} on validation" if ended is not None else ""
             return Lines(*told.lines, fitted)
 

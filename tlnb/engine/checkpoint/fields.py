@@ -126,6 +126,12 @@ def layer_from(code: object) -> str:
 
 
 def _check_layer(call: ast.expr) -> None:
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Neighbours":
+        if call.keywords or not all(
+            isinstance(part, ast.Constant) and type(part.value) is int for part in call.args
+        ):
+            raise ValueError("neighbours are made of numbers")
+        return
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         raise ValueError("a head is made by a call of a layer")
     owner, kind = call.func.value, getattr(nn, call.func.attr, None)

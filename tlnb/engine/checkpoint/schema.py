@@ -23,7 +23,7 @@ from tlnb.engine.checkpoint.fields import (
 from tlnb.engine.core.metrics import CLASSES, SCORES
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import EpochRecord, Measured, Progress, StageResult
-from tlnb.engine.training.stage import FIT, KEYS, TRAIN, Stage, read_key
+from tlnb.engine.training.stage import FIT, FITS, KEYS, TRAIN, Stage, read_key
 
 # ---------------------------------------------------------------- stages and history
 
@@ -44,8 +44,17 @@ def stage_from(plain: Plain) -> Stage:
     if kind not in (TRAIN, FIT):
         raise ValueError(f"{kind!r} is no kind of stage")
     adapted = tuple((whole(index), adapter(words)) for index, words in plain.get("adapted", []))
+    by = plain.get("by", "")
+    if by not in ("", *FITS):
+        raise ValueError(f"{by!r} is no way to fit a head")
     return Stage(
-        text(plain["text"]), wholes(plain["frozen"]), asked=asked, kind=kind, adapted=adapted, **settings
+        text(plain["text"]),
+        wholes(plain["frozen"]),
+        asked=asked,
+        kind=kind,
+        adapted=adapted,
+        by=by,
+        **settings,
     )
 
 

@@ -5,7 +5,8 @@ unfreeze -3:     epochs 2   lr auto
 train 0,head     epochs 2   lr 1e-4  decay 2.6
 adapt 3: rank 8  epochs 3                    # what is added to the weights of layers 3: trains, and the head
 
-``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen. ``adapt`` leaves layers adapted
+``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen; ``fit head nearest`` sets it
+to the means of the classes, and a head of neighbours keeps the samples. ``adapt`` leaves layers adapted
 that lines before it have adapted, and freezes the rest of the body.
 
 What trains where the user says nothing: the head first, fitted; then what is unfrozen, from a soft head.
@@ -29,7 +30,7 @@ from tlnb.engine.network import address
 from tlnb.engine.network.adapters import KINDS, RANK, WIDEST, words_of
 from tlnb.engine.network.layers import TRAINS, LayerMap
 from tlnb.engine.training.records import spans
-from tlnb.engine.training.stage import FIT, FIT_KEYS, KEYS, Stage, read_key, read_keys
+from tlnb.engine.training.stage import FIT, FIT_KEYS, FITS, KEYS, LOGISTIC, Stage, read_key, read_keys
 from tlnb.errors import AddressError, PlanError, did_you_mean
 
 VERBS = ("freeze", "unfreeze", "train", "fit", "adapt")
@@ -133,10 +134,11 @@ def _stage(line: str, layers: LayerMap, state: States, usual: Mapping[str, Any])
     verb = verb.lower()
     where, rest = _where(verb, rest)
     words, rest = _adapter(rest) if verb == ADAPT else ("", rest)
+    by, rest = (rest[0], rest[1:]) if verb == FIT and rest and rest[0] in FITS else ("", rest)
     pairs = _pairs(rest)
     hit = frozenset(address.select(where, layers))
     if verb == FIT:
-        return _fit(line, layers, hit, usual, pairs)
+        return _fit(line, layers, hit, usual, pairs, by if by != LOGISTIC else "")
     if verb == ADAPT:
         check_body(hit, layers)
     after = {
@@ -196,13 +198,18 @@ def _adapter(words: list[str]) -> tuple[str, list[str]]:
 
 
 def _fit(
-    line: str, layers: LayerMap, hit: frozenset[int], usual: Mapping[str, Any], pairs: Mapping[str, Any]
+    line: str,
+    layers: LayerMap,
+    hit: frozenset[int],
+    usual: Mapping[str, Any],
+    pairs: Mapping[str, Any],
+    by: str,
 ) -> Stage:
     if hit != frozenset(layers.head):
         raise PlanError("what can be fitted is the head alone: fit head")
     _only_known(pairs)
     chosen = {name: value for name, value in usual.items() if name in FIT_KEYS} | dict(pairs)
-    return _checked(line, layers, States(frozenset(layers.body), {}), {**chosen, "kind": FIT})
+    return _checked(line, layers, States(frozenset(layers.body), {}), {**chosen, "kind": FIT, "by": by})
 
 
 def _only_known(pairs: Mapping[str, Any]) -> None:

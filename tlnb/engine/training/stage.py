@@ -17,6 +17,8 @@ GUARDS = ("l2sp", "lwf", "ewc")
 INITS = ("keep", "soft", "zero")
 BN_MODES = ("auto", "train", "frozen")
 TRAIN, FIT = "train", "fit"  # what a stage does
+LOGISTIC, NEAREST = "logistic", "nearest"  # how a linear head is fitted: by regression, or to class means
+FITS = (LOGISTIC, NEAREST)
 FIT_KEYS = ("augment", "views", "guard")  # of a stage that fits the head
 AUTO = "auto"
 
@@ -102,6 +104,7 @@ class Stage:
     Args:
         text: the line that the user wrote, without its comment.
         frozen: indexes of the layers that stay fixed.
+        by: one of ``FITS``, where the head is fitted; empty for the first.
         adapted: for each layer that is adapted, its index and the adapter's words (``rank 8``, ``bias``, ``norm``).
         epochs: passes over the training set.
         lr: learning rate of the last trainable layer, or None to find it by a range test.
@@ -149,6 +152,7 @@ class Stage:
     blend: float | str | None = None
     guard: bool = True
     kind: str = TRAIN
+    by: str = ""
     adapted: tuple[tuple[int, str], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 

@@ -19,8 +19,9 @@ from tlnb.engine.network import freeze
 from tlnb.engine.network.freeze import HeldStill
 from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training import optim, passes
-from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
+from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head, last_layer
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
 from tlnb.engine.training.schedules import SHAPES
@@ -159,10 +160,14 @@ class StageTrainer:
         Raises:
             Stopped, TrainingError: see :meth:`fit_head`.
         """
-        if self.stage.init == "soft":
+        if self.stage.init == "soft" and not isinstance(self._scoring(), Neighbours):
             self._fit(stop, SOFT)
         elif self.stage.init == "zero":
             clear(self.model.get_submodule(self.head))
+
+    def _scoring(self) -> nn.Module:
+        layer: nn.Module = last_layer(self.model.get_submodule(self.head) if self.head else self.model)
+        return layer
 
     def fit_head(self, stop: StopRequest) -> HeadFit:
         """Fit the head's last layer to convergence; the epoch is then to be measured.
@@ -171,11 +176,11 @@ class StageTrainer:
             Stopped: a stop was asked for; nothing has changed then.
             TrainingError: the head is not one that can be fitted.
         """
-        fit = self._fit(stop, None)
+        fit = self._fit(stop, None, self.stage.by)
         self.epoch, self.unmeasured = 1, fit.loss
         return fit
 
-    def _fit(self, stop: StopRequest, strength: float | None) -> HeadFit:
+    def _fit(self, stop: StopRequest, strength: float | None, by: str = "") -> HeadFit:
         train = self.route.train
         views = {
             id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
@@ -184,7 +189,7 @@ class StageTrainer:
             head = self.model.get_submodule(self.head) if self.head else self.model
             return fit_head(
                 self.model, head, self.route.forward, list(views.values()),
-                self.task, self.route.device, stop.check, strength=strength,
+                self.task, self.route.device, stop.check, strength=strength, by=by,
             )  # fmt: skip
 
     # ---------------------------------------------------------------- an epoch

@@ -14,6 +14,7 @@ from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal, numbered, of_data, source_of, wrapped
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training.records import show_metric
 from tlnb.errors import ExportError
 
@@ -70,7 +71,8 @@ def _chain(job: Job) -> Chain | None:
     told = [result.setup["head"] for result in job.results]
     kinds = {str(code).partition("(")[0] for head in told if head for code in head["code"][:1]}
     place = job.loaded.head
-    now = f"nn.{type(job.loaded.model.get_submodule(place)).__name__}" if place else ""
+    kind = type(job.loaded.model.get_submodule(place)) if place else None
+    now = "" if kind is None else kind.__name__ if kind is Neighbours else f"nn.{kind.__name__}"
     return chain if kinds <= {now} and not job.setup["step"] else None
 
 
