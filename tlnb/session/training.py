@@ -168,6 +168,10 @@ class Training:
     def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
         """Check all of a plan, then carry it out."""
         state, stages = self._store.now, self.check(stages)
+        if keep_best and any(stage.average for stage in stages):
+            raise PlanError(
+                "an average of weights and the best epoch are two ends of a stage; leave out one of them"
+            )
         return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
 
     def _carry_out(self, plan: Pending) -> Run:

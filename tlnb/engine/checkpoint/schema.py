@@ -199,10 +199,12 @@ def progress_to(progress: Progress) -> tuple[Plain, dict[str, Tensor]]:
         "best_loss",
         "waited",
         "best_epoch",
+        "averaged",
     )
     tensors = {f"random.{name}": state for name, state in progress.random.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     tensors |= {f"start.{name}": tensor for name, tensor in progress.start.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     tensors |= optimizer_to(progress.optimizer)
     if progress.total is not None:
         tensors["total"] = progress.total
@@ -218,6 +220,7 @@ def progress_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Progress:
         optional(number, plain["unmeasured"]), optional(lambda n: whole(n, 1), plain["micro"]),
         number(plain["best_loss"]), whole(plain["waited"]), whole(plain["best_epoch"]),
         best=_below(tensors, "best"), start=_below(tensors, "start"),
+        average=_below(tensors, "average"), averaged=whole(plain.get("averaged", 0)),
         optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
     )  # fmt: skip
     if not math.isfinite(progress.rate) or progress.rate < 0:  # 0 where a head was fitted

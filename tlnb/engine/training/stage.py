@@ -50,6 +50,7 @@ class Key:
             "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
             "switch": "on or off",
             "share": "none, auto or a number from 0 to 1",
+            "average": "none, ema or last:N, the mean after each of the last N epochs",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
@@ -84,6 +85,11 @@ KEYS: dict[str, Key] = {
     "blend": Key(
         "share",
         "end between the weights before the stage (0) and after it (1); auto takes the best on validation",
+    ),
+    "average": Key(
+        "average",
+        "end with an average of the weights: exponential over steps (ema), or of the last N epochs; BatchNorm's "
+        "statistics are then taken anew",
     ),
     "guard": Key("switch", "go back to the stage before where this one ends worse on the validation samples"),
     "precision": Key(
@@ -123,6 +129,7 @@ class Stage:
         init: one of ``INITS``: ``soft`` fits the head's last layer with a strong penalty, ``zero`` sets it to zero.
         blend: how much of what the stage learned its layers keep, between 0 and 1; ``auto`` to choose it by the
             validation samples; None for all of it.
+        average: ``ema``, or ``last:N`` epochs, whose mean weights it ends with; None for the last ones.
         guard: whether the network goes back to the stage before where this one ends worse.
         precision: one of ``PRECISIONS``.
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
@@ -151,6 +158,7 @@ class Stage:
     init: str = "keep"
     blend: float | str | None = None
     guard: bool = True
+    average: str | None = None
     kind: str = TRAIN
     by: str = ""
     adapted: tuple[tuple[int, str], ...] = ()
@@ -237,6 +245,18 @@ def _switch(key: Key, value: object) -> bool:
     return words[str(value).lower()]
 
 
+def _average(key: Key, value: object) -> str | None:
+    word = str(value).lower()
+    if value is None or word == "none":
+        return None
+    if word == "ema":
+        return word
+    name, _, number = word.partition(":")
+    if name != "last" or not number.isdecimal() or int(number) < 1:
+        raise ValueError
+    return f"last:{int(number)}"
+
+
 def _share(key: Key, value: object) -> float | str | None:
     word = str(value).lower()
     if value is None or word == "none":
@@ -273,4 +293,5 @@ _READERS = {
     "guard": _guard,
     "switch": _switch,
     "share": _share,
+    "average": _average,
 }

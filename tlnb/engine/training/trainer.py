@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Task, scores_of
 from tlnb.engine.core.seeds import batches, count_batches
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
 from tlnb.engine.features.planner import Route, Shortcut
 from tlnb.engine.network import freeze
@@ -21,6 +23,7 @@ from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training import optim, passes
+from tlnb.engine.training.averages import Average, renew_statistics
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head, last_layer
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
@@ -114,6 +117,7 @@ class StageTrainer:
         self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
         self._held: AbstractContextManager[None] | None = None
+        self.average = Average(stage.average, self._learning(), stage.epochs) if stage.average else None
         self.answers: Tensor | None = None  # of the validation samples, when they were measured last
 
     def guard_by(self, guard: Guard) -> None:
@@ -147,6 +151,32 @@ class StageTrainer:
             self.route = self._shortcut(say, tick)
             self._shortcut = None
             self._modes.clear()
+
+    def _learning(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def take_average(self, stop: StopRequest) -> bool:
+        """End with the averaged weights, and BatchNorm statistics of their own; False where nothing was averaged.
+
+        Raises:
+            Stopped: a stop was asked for; the weights are in between then, and the caller's to put back.
+        """
+        if self.average is None or not self.average.put():
+            return False
+        self.set_modes(training=True)
+        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        norms = [norm for norm in norms if norm.running_mean is not None]
+        self.set_modes(training=False)
+        if norms:
+            train = self.route.train.view(self.number, 0)
+            with self._still(), self._precision():
+                renew_statistics(norms, self.route.forward, self._checked(train, stop))
+        return True
+
+    def _checked(self, samples: Samples, stop: StopRequest) -> Iterator[Tensor]:
+        for x in samples.stream(torch.arange(len(samples)).split(EVALUATION_BATCH)):
+            stop.check()
+            yield x.to(self.route.device)
 
     # ---------------------------------------------------------------- fitting
 
@@ -217,11 +247,15 @@ class StageTrainer:
             self.total = total = total + loss * len(indices)
             self.steps_done += 1
             self.done += 1
+            if self.average is not None:
+                self.average.after_step(self.steps_done)
             on_batch(self.done, len(order))
         mean = (total / len(self.route.train)).item()
         if not math.isfinite(mean):
             raise Diverged(self._where(total, rate, len(order)))
         self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
+        if self.average is not None:
+            self.average.after_epoch(self.epoch)
         return mean
 
     def loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tlnb.engine.core.objectives import Classification, Regression, scored
-from tlnb.engine.export.script import fitting
+from tlnb.engine.export.script import averaging, fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
@@ -70,6 +70,7 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
     "init": ("str", "keep", "how the head begins: as it is, softly fitted or at zero"),
     "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
+    "average": ("str | None", None, "ema, or last:N epochs, whose mean weights it ends with"),
     "by": ("str", "", "nearest for a head that is fitted to the means of the classes"),
     "adapted": ("tuple", (), "numbers of the layers whose weights stay while what is added to them trains"),
     "adapters": ("dict", {}, "for the names of weights, what is added to each"),
@@ -142,6 +143,7 @@ class Fields:
             "blend": setup["blend"],
             "init": stage.init,
             "kind": stage.kind,
+            "average": stage.average,
             "by": stage.by,
             "adapted": tuple(index for index, _ in stage.adapted),
             "adapters": setup.get("adapters", {}),
@@ -269,7 +271,11 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     body = [*_from_data(job, fields), *guard_lines(job)]
     take = _take(job, chain, fields, body)
     body += fitting.start_lines(job, _how_changed(job), _form(fields))
+    if "average" in fields:
+        lines += averaging.before_lines(job, "planned" in fields)
     body += _epochs(job, chain, fields, take)
+    if "average" in fields:
+        body += averaging.after_lines(job, fields.in_parts, _how_changed(job), take, "bfloat16" in fields)
     lines += [f"    {line}" for line in body] if fields.in_parts else body
     if "moments" in fields:
         lines += _MOMENTS_OUT
@@ -338,7 +344,9 @@ def _epochs(job: Job, chain: Chain | None, fields: Fields, take: str) -> list[st
         "            optimizer.zero_grad()",
         "            total += loss.detach() * len(rows)",
         "            step += 1",
+        *(["            if average:", "                average.after_step(step)"] if "average" in fields else []),
         *(["        if epoch == end:", "            break  # other data was named here"] if parts else []),
+        *(["        if average:", "            average.after_epoch(epoch + 1)"] if "average" in fields else []),
         f"        loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{more})",
         '        print(f"stage {number}, epoch {epoch + 1} of {stage.epochs}: training loss "',
         '              f"{total.item() / len(targets):.4f}, validation loss {loss:.4f}, '

@@ -9,7 +9,7 @@ import torch
 from tlnb.engine.core import seeds
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.own_files import SCRIPT
-from tlnb.engine.export.script import adapting, data, guard, heads, loop, network
+from tlnb.engine.export.script import adapting, averaging, data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.source import Source
@@ -44,6 +44,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         loop.layout_code(fields, bool(features)),
         "" if job.several else loop.loss_code(job.last, fields),
         guard.guard_code(job, imports),
+        averaging.averages_code(job, imports),
         loop.training_code(job, chain, fields),
     ]
     parts = [
