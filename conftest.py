@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,10 +55,21 @@ SLOW = (
 """Folders and files whose tests are left out by ``-m "not slow"``; single ones elsewhere carry the mark themselves."""
 
 
+NEEDS = {"09_sound.ipynb": "spoken_digits"}
+"""Notebooks that need data which does not ship with tlnb: a folder of ``TLNB_DATA``, or of ``shared/data`` beside the
+clone."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what takes long."""
+    """Mark what takes long, and skip notebooks whose data is not here."""
     places = [config.rootpath / place for place in SLOW]
+    data = Path(os.environ.get("TLNB_DATA") or config.rootpath.parent / "shared" / "data")
     for item in items:
+        needed = NEEDS.get(item.path.name)
+        if needed is not None and not (data / needed).is_dir():
+            item.add_marker(
+                pytest.mark.skip(reason=f"the data {needed} is not here; TLNB_DATA names its folder")
+            )
         if any(place == item.path or place in item.path.parents for place in places):
             item.add_marker(pytest.mark.slow)
 

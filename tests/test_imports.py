@@ -44,7 +44,17 @@ DEPENDENCIES = {
     "traitlets": "traitlets",
 }
 # Imported inside a function that says in words what to install, or does without.
-OPTIONAL = {"timm", "huggingface_hub", "onnx", "onnxscript", "pandas", "mlflow", "trackio", "wandb"}
+OPTIONAL = {
+    "timm",
+    "soundfile",
+    "huggingface_hub",
+    "onnx",
+    "onnxscript",
+    "pandas",
+    "mlflow",
+    "trackio",
+    "wandb",
+}
 
 
 def files(part: str) -> list[Path]:

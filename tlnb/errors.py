@@ -18,6 +18,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 900  # characters of a message; of a longer one the middle is left out
+
 
 class TlnbError(Exception):
     """Base of all errors that tlnb raises on purpose.
@@ -27,7 +29,8 @@ class TlnbError(Exception):
 
     def __str__(self) -> str:
         text = super().__str__()
-        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST * 2 // 3]} … {text[-_LONGEST // 3 :]}"
 
     def _render_traceback_(self) -> list[str]:
         # IPython asks an exception for its own rendering; one line is enough for a wrong word.
@@ -81,15 +84,17 @@ class TrainingError(TlnbError):
     """Training that cannot start, or that broke a promise."""
 
 
-def nearest(word: str, options: Iterable[str]) -> str | None:
-    """The option most like ``word``, or None where nothing is near."""
+def nearest(word: object, options: Iterable[str]) -> str | None:
+    """The option most like ``word``, or None where nothing is near, or it is no word."""
     options = list(options)
+    if not isinstance(word, str) or len(word) > _LONGEST:
+        return None
     lowered = {option.lower(): option for option in options}
     match = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
     return lowered[match[0]] if match else None
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
+def did_you_mean(word: object, options: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest option, or an empty string."""
     near = nearest(word, options)
     return f"; did you mean {near!r}?" if near else ""

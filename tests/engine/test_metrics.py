@@ -94,6 +94,33 @@ def test_a_single_class_has_no_curve_but_the_other_scores():
     assert np.isnan(score_named("kappa", "classes")(targets, np.array([[0.8, 0.2]] * 6)))
 
 
+@pytest.mark.parametrize("name", sorted(set(AS_SKLEARN) - {"auroc", "kappa", "qwk", "top5"}))
+def test_a_single_class_of_several_with_weights_is_scikit_learns(name):
+    for seed in range(5):
+        targets, answers, weights = classes(seed, number=4, present=1)
+        for given in (None, weights):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                expected = AS_SKLEARN[name](targets, answers, given)
+            assert score_named(name, "classes")(targets, answers, given) == pytest.approx(expected, abs=1e-12)
+
+
+def test_scores_of_labels_that_all_have_or_nobody_has_are_scikit_learns():
+    rng = np.random.default_rng(1)
+    targets, answers = (rng.random((30, 3)) < 0.5).astype(np.float32), np.round(rng.random((30, 3)), 2)
+    weights = rng.choice([0.5, 2.0], 30)
+    targets[:, 1], targets[:, 2] = 1, 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        each = [roc(targets[:, c], answers[:, c], sample_weight=weights) for c in (0,)]
+        found = [ap(targets[:, c], answers[:, c], sample_weight=weights) for c in (0, 1)]
+    assert score_named("auroc", "labels")(targets, answers, weights) == pytest.approx(np.mean(each))
+    assert score_named("ap", "labels")(targets, answers, weights) == pytest.approx(np.mean(found))
+    assert score_named("accuracy", "labels")(targets, answers, weights) == pytest.approx(
+        sk.accuracy_score(targets, answers >= 0.5, sample_weight=weights)
+    )
+
+
 def test_scores_of_labels_are_scikit_learns():
     rng = np.random.default_rng(0)
     targets, answers = (rng.random((50, 4)) < 0.3).astype(np.float32), np.round(rng.random((50, 4)), 2)

@@ -36,6 +36,8 @@ class Job:
         keep_best: see ``Session.train``.
         pictures: whether the samples are 8-bit pictures, which can be augmented.
         old_classes: that the network knows before it learns its three.
+        kind: ``classes``, ``labels`` or ``values`` to be learned.
+        own_step: whether the user's own step trains.
     """
 
     plan: str
@@ -43,6 +45,8 @@ class Job:
     keep_best: bool = False
     pictures: bool = False
     old_classes: int = 3
+    kind: str = "classes"
+    own_step: bool = False
 
 
 JOBS = {
@@ -86,7 +90,23 @@ JOBS = {
         {"batch": 16},
         old_classes=2,
     ),
+    "several labels, weighted": Job(
+        "unfreeze all epochs 3 lr 0.02 micro 7\nfreeze 0 epochs 2 lr 0.01 keep l2sp:1 patience 2",
+        {"batch": 16, "balance": "weights", "target": "labels"},
+        kind="labels",
+    ),
+    "measured values, a step of one's own": Job(
+        "freeze body epochs 2 lr 0.01\nunfreeze all epochs 3 lr 5e-3 schedule cosine decay 2",
+        {"batch": 16, "target": "regression"},
+        kind="values",
+        own_step=True,
+    ),
 }
+
+
+def own_step(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """A loss that is not tlnb's."""
+    return torch.nn.functional.smooth_l1_loss(model(x), y)
 
 
 def session_for(job: Job) -> Session:
@@ -97,7 +117,14 @@ def session_for(job: Job) -> Session:
     inputs = samples.inputs
     if job.pictures:
         inputs = (inputs - inputs.amin()).mul_(255 / (inputs.amax() - inputs.amin())).to(torch.uint8)
-    session.data((inputs, samples.targets), **job.options)
+    targets = samples.targets
+    if job.kind == "labels":
+        targets = torch.stack([targets == 0, targets == 1, targets != 1], 1).float()
+    elif job.kind == "values":
+        targets = torch.stack([targets * 0.7 + 0.1, 1.0 - targets, targets**2 / 3], 1)
+    session.data((inputs, targets), **job.options)
+    if job.own_step:
+        session.step = own_step
     return session
 
 

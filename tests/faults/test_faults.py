@@ -26,6 +26,36 @@ def run(module: str, count: int) -> dict[str, int]:
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
 
+def injected(*options: str) -> dict[str, int]:
+    """A few faults at random lines; the counts of what came of them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.injections", "--seed", "7", *options],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    return ast.literal_eval(done.stdout.strip().splitlines()[-1])
+
+
+def test_whatever_happens_at_a_line_of_training_it_comes_to_the_same() -> None:
+    counts = injected("--count", "2", "--job", "one's own")
+    assert all(counts[form] == 2 for form in ("press", "two presses", "interrupt", "error"))
+
+
+def test_whatever_happens_at_a_line_of_a_call_it_is_done_or_nothing_has_changed() -> None:
+    counts = injected("--calls", "--count", "12", "--job", "data")
+    assert counts.get("unchanged", 0) + counts.get("complete", 0) + counts.get("not reached", 0) == 12
+
+
+def test_odd_arguments_and_files_are_one_line_and_change_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.odd", "--seed", "3", "--count", "120"],
+        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    counts = ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    assert counts["one line"] > 60
+
+
 def test_killed_runs_come_to_the_same_weights_and_history() -> None:
     counts = run("kills", 6)
     assert counts["kills"] >= 6

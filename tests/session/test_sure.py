@@ -52,7 +52,7 @@ def test_sets_hold_the_right_class_as_often_as_they_say(sure: float) -> None:
         order = np.random.default_rng(seed).permutation(len(targets))
         known, new = order[:900], order[900:]
         tl = linear(inputs[known], targets[known], valid=0.5, seed=seed)
-        tl.run("freeze body\nfit head")
+        tl.run("fit head")
         found = tl.predict(inputs[new], sure=sure)
         assert found.sets is not None
         shares.append(np.mean([str(t) in held for t, held in zip(targets[new], found.sets, strict=True)]))
@@ -126,7 +126,7 @@ def test_classes_that_were_left_out_are_told_better_than_by_the_largest_probabil
         tl = Session([])
         tl.load("convnet5")
         tl.data((images[seen], targets[seen]), valid=0.4)
-        tl.run("freeze body\nfit head")
+        tl.run("fit head")
         found = tl.predict(images[new], sure=0.9)
         strange = np.isin(targets[new], left)
         softmax = roc_auc_score(strange, -found.answers.max(1))
@@ -179,7 +179,7 @@ def test_a_network_without_a_head_of_its_own_is_judged_by_its_scores() -> None:
 def test_what_answers_are_judged_by_follows_weights_and_data() -> None:
     inputs, targets = digits()
     tl = linear(inputs[:600], targets[:600])
-    tl.run("freeze body\nfit head")
+    tl.run("fit head")
     new = inputs[1000:1100]
     first = tl.predict(new, sure=0.9)
     tl.unfreeze("all")
@@ -212,6 +212,26 @@ def test_a_session_that_comes_back_judges_as_before(tmp_path: Path) -> None:
     again = other.predict(pictures, sure=0.9)
     assert again.sets == first.sets
     assert again.none.tolist() == first.none.tolist()
+
+
+def test_the_temperature_is_out_of_fold_where_folds_were_measured() -> None:
+    inputs, targets = digits()
+    tl = linear(inputs[:500], targets[:500])
+    tl.run("fit head")
+    before = tl.results(worst=0).temperature
+    assert before.of == "the validation samples"
+    first = tl.predict(inputs[600:650], sure=0.9)
+    folds = tl.cross_validate(3)
+    after = tl.results(worst=0).temperature
+    assert after.of == "500 answers out of fold"
+    own = folds.answers[np.arange(500), folds.targets]
+    assert after.loss[0] == pytest.approx(-np.log(own).mean(), rel=1e-5)
+    found = tl.predict(inputs[600:650], sure=0.9)
+    warm = first.answers.astype(np.float64) ** (1 / after.value)
+    assert np.allclose(found.probabilities, warm / warm.sum(1, keepdims=True), atol=1e-4)
+    assert found.sets == first.sets
+    tl.train(1, 0.01)  # another network than the folds had
+    assert tl.results(worst=0).temperature.of == "the validation samples"
 
 
 # ------------------------------------------------------------------ results

@@ -19,8 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from networks import blobs, small
-from torch import nn
+from faults.calls import CALLS, pair, plain_net, ready
 
 import tlnb.session
 from tlnb.engine.training import loop
@@ -120,37 +119,8 @@ def whole(tl: Session) -> list[object]:
     return found
 
 
-def pair(count: int = 60, classes: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    found = blobs(count, classes, seed)
-    return found.inputs, found.targets
-
-
-def plain_net() -> nn.Module:
-    torch.manual_seed(3)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
-    )
-
-
-def ready() -> Session:
-    """Trained in three stages, one of them guarded, with old data named, two tasks, a blend and a frozen layer."""
-    tl = Session([])
-    tl.load(plain_net(), input="1,8,8")
-    tl.data(pair(), batch=16)
-    tl.forgetting(pair(30, 3, 5))
-    tl.train(1, 0.01, keep="ewc:1")
-    tl.data(pair(60, 5, 1), batch=16)
-    tl.data(pair(), batch=16)
-    tl.train(1, 0.01)
-    tl.save("saved")
-    tl.train(1, 0.01)
-    tl.blend(0.5)
-    tl.freeze("0")
-    return tl
-
-
 def adapted() -> Session:
-    """The same with the first layer adapted, and trained so."""
+    """Ready, with the first layer adapted and trained so."""
     tl = ready()
     tl.adapt("0", rank=1)
     tl.train(1, 0.01, guard="off")
@@ -170,43 +140,9 @@ ADAPTED: dict[str, tuple[Callable[[], Session], Callable[[Session], object]]] = 
     "merge": (adapted, lambda tl: tl.merge()),
     "undo of a stage that adapted": (adapted, lambda tl: tl.undo()),
     "freeze what is adapted": (adapted, lambda tl: tl.freeze("0")),
-    "a new head": (adapted, lambda tl: tl.head("mlp:6")),
+    "a new head on what is adapted": (adapted, lambda tl: tl.head("mlp:6")),
     "save alone": (adapted, lambda tl: tl.save("other", adapter=True)),
     "adapt as in a file": (with_a_file, lambda tl: tl.adapt(file="alone")),
-}
-CALLS: dict[str, Callable[[Session], object]] = {
-    "adapt": lambda tl: tl.adapt("0", rank=1),
-    "load": lambda tl: tl.load(small(4), input="1,8,8"),
-    "load with layers_from": lambda tl: tl.load(plain_net(), input="1,8,8", layers_from="0"),
-    "data with a new head": lambda tl: tl.data(pair(60, 4), batch=16),
-    "data with a known head": lambda tl: tl.data(pair(60, 3, 9), batch=16),
-    "data of another size": lambda tl: tl.data((torch.randn(60, 1, 9, 9), torch.arange(60) % 3), batch=16),
-    "data, shown": lambda tl: tl.data((torch.rand(60, 1, 8, 8), torch.arange(60) % 3), show=True),
-    "head": lambda tl: tl.head("mlp:6"),
-    "head that is fitted": lambda tl: tl.head("linear", init="fit"),
-    "head of another task": lambda tl: tl.head(task=next(name for name in tl.heads if name != tl.task)),
-    "tasks": lambda tl: tl.tasks(),
-    "freeze": lambda tl: tl.freeze("1"),
-    "unfreeze": lambda tl: tl.unfreeze("all"),
-    "unfreeze and find": lambda tl: tl.unfreeze("all", find=True),
-    "frozen": lambda tl: setattr(tl, "frozen", (False, True)),
-    "device": lambda tl: setattr(tl, "device", "cpu"),
-    "find_lr": lambda tl: tl.find_lr(steps=12, keep="l2sp:1"),
-    "undo": lambda tl: tl.undo(),
-    "advise": lambda tl: tl.advise(images=20),
-    "forgetting": lambda tl: tl.forgetting(),
-    "forgetting of other data": lambda tl: tl.forgetting(pair(30, 3, 8)),
-    "blend": lambda tl: tl.blend(0.2),
-    "blend, shown": lambda tl: tl.blend(),
-    "save": lambda tl: tl.save("other"),
-    "resume": lambda tl: tl.resume("saved"),
-    "results": lambda tl: tl.results(),
-    "predict": lambda tl: tl.predict(pair(5)[0]),
-    "predict, sure": lambda tl: tl.predict(pair(5)[0], sure=0.5),
-    "script": lambda tl: tl.script(network="model = None"),
-    "compare": lambda tl: tl.compare(),
-    "status": lambda tl: tl.status(),
-    "panel": lambda tl: tl.panel(),
 }
 
 

@@ -23,6 +23,7 @@ EXTRAS = {
     "ipywidgets": ("widgets", "pip install ipywidgets"),
     "jupyterlab": ("JupyterLab", 'pip install "tlnb[lab]"'),
     "timm": ("timm/NAME", 'pip install "tlnb[timm]"'),
+    "soundfile": ("sounds", 'pip install "tlnb[sound]"'),
     "onnx": ("%tl_export to .onnx", 'pip install "tlnb[onnx]"'),
     "pandas": (".frame() as a DataFrame", "pip install pandas"),
 }

@@ -50,8 +50,8 @@ LOAD = Command(
             word_or_object(
                 "the name of a model, a file of weights or $name", "MODEL", source="models", files=True
             ),
-            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, a file of "
-            "weights, or a variable with an nn.Module",
+            "convnet5 (ships with tlnb), a classification model of torchvision, timm/NAME, hf/OWNER/NAME or a "
+            "folder with a config.json (Hugging Face), a file of weights, or a variable with an nn.Module",
         ),
     ),
     options=(
@@ -74,6 +74,18 @@ LOAD = Command(
             "guessed, then told by the data",
         ),
         Option(
+            "revision",
+            text("a branch, a tag or a commit", "REVISION"),
+            "of a network of the Hub: which version",
+            "its main branch",
+        ),
+        Option(
+            "tokenizer",
+            word_or_object("a tokenizer.json, its folder, or $name", "TOKENIZER", files=True),
+            "for a variable: what cuts its texts into tokens",
+            "the one in the folder that it was loaded from",
+        ),
+        Option(
             "layers-from",
             _LAYERS,
             "these layers keep their weights; all others get He normal weights and zero biases",
@@ -83,13 +95,17 @@ LOAD = Command(
     details="""The pictures that it is shown later are prepared in the way its weights ask for. Where weights
 cannot be downloaded, one line names the file that is missing; give it by --weights FILE. A file may be
 safetensors or a .pth of a state dict, also as training scripts wrap it; it is never run as code. What did not
-fit is listed, and a head of another size is built to the file's size.""",
+fit is listed, and a head of another size is built to the file's size. none drops the network; the data stays.""",
     examples=(
         ("%tl_load convnet5", "the network that ships with tlnb"),
         ("%tl_load resnet18 --weights none", "the architecture alone, with random weights"),
         ('%tl_load resnet18 --weights "my files/resnet18.pth"', "weights from a file"),
         ("%tl_load best.pth", "the same, the architecture found by the file's names and shapes"),
         ("%tl_load timm/convnext_atto", "a network of timm (pip install 'tlnb[timm]')"),
+        (
+            "%tl_load hf/sentence-transformers/all-MiniLM-L6-v2",
+            "a network of the Hub (pip install 'tlnb[hf]')",
+        ),
         ("%tl_load $net --input 1,28,28", "your own module"),
         ("%tl_load convnet5 --layers-from 0:5", "the five convolutions; the linear layers are new"),
     ),
@@ -103,13 +119,13 @@ DATA = Command(
         Argument(
             "source",
             word_or_object(
-                "digits, glyphs, a folder, a CSV, torchvision/NAME or $name",
+                "digits, glyphs, a folder, a table, torchvision/NAME or $name",
                 "SOURCE",
                 source="data",
                 files=True,
             ),
-            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a CSV, "
-            "torchvision/NAME or $name; nothing for the data that is named",
+            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a table (CSV, TSV; of texts "
+            "also JSONL, Parquet), torchvision/NAME or $name; nothing for the data that is named",
             required=False,
         ),
     ),
@@ -139,6 +155,18 @@ DATA = Command(
             word_or_object("the name of a column, or several joined by commas", "COLUMN[,COLUMN]"),
             "column of a table with the label, or several columns of labels or values",
             "told by the columns' names",
+        ),
+        Option(
+            "text",
+            word_or_object("the name of a column, or two joined by commas", "COLUMN[,COLUMN]"),
+            "column of a table with the texts, or two for pairs of sentences",
+            "told by the columns' names",
+        ),
+        Option(
+            "length",
+            whole(1),
+            "tokens of the longest text; what is longer is cut at its end",
+            "the 99th percentile of the training texts",
         ),
         Option(
             "path",
@@ -181,8 +209,20 @@ DATA = Command(
         Option(
             "bands",
             word_or_object("numbers from 1 up, such as 4,3,2", "B[,B]"),
-            "which bands of the pictures are used, in this order",
-            "grey, or red, green and blue",
+            "which bands of the pictures are used, in this order; of sounds, how many mel bands they are drawn in",
+            "grey, or red, green and blue; 64 for sounds",
+        ),
+        Option(
+            "window",
+            number(0),
+            "seconds of a sound that the network is shown at a time; longer clips are cut into pieces",
+            "what holds 95 of 100 clips whole, 5 at most",
+        ),
+        Option(
+            "rate",
+            whole(1),
+            "samples a second that sounds are brought to",
+            "that of most clips, 16000 at most",
         ),
         Option(
             "test",
@@ -205,7 +245,7 @@ DATA = Command(
         Option(
             "score",
             choice(*SCORES),
-            "by which keep-best, patience, the end of a stage, results and the test part go",
+            "by which keep-best, patience, the end of a stage, advice, sweeps, folds, results and the test part go",
             "accuracy, ap or r2, and the loss for keep-best and patience",
         ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
@@ -217,17 +257,26 @@ test). A CSV or TSV holds a path, relative to it, and a label in each row; label
 columns of 0 and 1 are several labels a picture; measured values are a regression. Columns are known by their
 names (label, class, target …; path, image …; split, is_valid, fold …), and what was guessed is said with the option
 that changes it. Pictures of more than 8 bits get one white for the whole set. Variables: (X, y) tensors,
-arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, or a pair (train, valid) of such.
+arrays or lists of pictures, a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face data set,
+or a pair (train, valid) of such.
+
+Folders and tables may hold sounds in place of pictures, as WAV or FLAC (pip install "tlnb[sound]"): each is drawn as a
+log-mel picture, so that any network of pictures learns from it; a $net that takes (B, samples) gets raw frames. Clips
+longer than the window are cut into pieces that stay together, and the answers of a clip's pieces are averaged.
+
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
 than the data's gets a new linear head. none drops the data; the network stays.
 
 A test part is under seal: %tl_test alone reads it, and counts how often. Samples of one group, and equal ones,
-are never on two sides.""",
+are never on two sides. Of a source that comes in parts (a pair, a dict, splits), what is held out stays so; $array then
+has an entry for each sample, in the order of the parts. near goes by the features of the network that is loaded, as it
+was before training, else by how pictures look.""",
     examples=(
         ("%tl_data digits", "the quickstart's data"),
         ("%tl_data 'my photos' --augment standard", "a folder of class folders"),
         ("%tl_data birds.csv --target regression", "a table of path and measured value"),
         ("%tl_data scans.csv --label diagnosis --path image_id --folder scans", "columns and folder by name"),
+        ("%tl_data calls.csv --label bird --groups site --window 3", "sounds of 3 s, each site on one side"),
         ("%tl_data fields --bands 4,3,2 --range 0,4095", "near infrared, red, green of 12 bits"),
         ("%tl_data torchvision/CIFAR10", "downloaded once, then kept"),
         ("%tl_data $share --batch 32", "what the variable share holds"),
@@ -238,6 +287,8 @@ are never on two sides.""",
         ("%tl_data scans.csv --groups patient --test 0.2", "each patient on one side"),
         ("%tl_data scans --score auroc", "the best epoch is that with the largest area under the ROC curve"),
         ("%tl_data birds --test --groups parent", "the folder's own test part"),
+        ("%tl_data reviews.csv --text review --label stars", "texts with their labels"),
+        ("%tl_data pairs.jsonl --text premise,hypothesis --label label", "pairs of sentences"),
         ("%tl_data none", "drop the data, so that a network of another kind can be loaded"),
     ),
 )

@@ -10,6 +10,7 @@ from typing import Any
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 
 from tlnb.display.progress import LineProgress
+from tlnb.engine.core.machine import stay_here
 from tlnb.errors import Interrupted, NotReady
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
@@ -30,6 +31,7 @@ class TlMagics(Magics):
 
     def __init__(self, shell: Any, listener: Callable[[], Any]) -> None:
         super().__init__(shell)
+        stay_here()
         self._listener = listener
         self._session: Any = None
         self.showing: Any = None  # how answers come into a notebook with their views

@@ -48,12 +48,13 @@ a look at the test part is too good there, so the first number is the one to rep
 PREDICT = Command(
     "tl_predict",
     "predict",
-    "Say what is in pictures: files, a folder, or arrays.",
+    "Say what is in pictures or sounds: files, a folder, or arrays.",
     arguments=(
         Argument(
             "source",
-            word_or_object("a picture file, a folder or $name", "SOURCE", files=True),
-            "a picture file, a folder (with all below it), or $name: paths a line each, or arrays",
+            word_or_object("a file, a folder or $name", "SOURCE", files=True),
+            "a picture or sound file, a folder (with all below it), or $name: paths a line each, arrays, or "
+            "(samples, rate) of a sound",
         ),
     ),
     options=(
@@ -69,7 +70,8 @@ PREDICT = Command(
     ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
 that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame().
+and .frame(). A sound that is longer than the window is answered for by the mean over its
+pieces.
 
 With --sure 90 each answer is a set of classes (split conformal prediction): of samples like those of the validation
 part, 90 of 100 sets hold the right class, whatever the network; of measured values it is an interval. A sample that

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tlnb.engine.core.arguments import shown
 from tlnb.engine.training.stage import Key, read_key
 from tlnb.errors import BadArguments, PlanError, did_you_mean
 
@@ -139,8 +140,7 @@ def read_value(kind: Kind, label: str, value: object) -> object:
     """
     try:
         return kind.read(value)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # a number that is none; or an object of the user's, which may raise anything
         # An object's own text may be many lines (a network's is); its kind says enough.
-        shown = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
-        hint = did_you_mean(str(value), kind.choices) if kind.choices else ""
-        raise BadArguments(f"{label} takes {kind.takes}, not {shown}{hint}") from None
+        hint = did_you_mean(value, kind.choices) if kind.choices else ""
+        raise BadArguments(f"{label} takes {kind.takes}, not {shown(value)}{hint}") from None

@@ -16,6 +16,7 @@ from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
+from tlnb.engine.data.wholes import one_of_each
 from tlnb.errors import ModelError, NotReady
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of
@@ -37,7 +38,7 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         )
     if not layers.body:
         raise ModelError("the network is all head, so there is nothing to keep or to train but that")
-    began, samples, stop = time.perf_counter(), state.need_samples()[0], tools.stop
+    began, samples, stop = time.perf_counter(), one_of_each(state.need_samples()[0]), tools.stop
     looked = choose(samples, images, seed=0)
     with tools.working("advice"):
         try:

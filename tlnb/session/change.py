@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.training.ending import put_back
-from tlnb.session.interrupts import Interrupts
+from tlnb.session.interrupts import Interrupts, bookkeeping
 from tlnb.session.state import SessionState
 
 _log = logging.getLogger("tlnb")
@@ -38,10 +38,6 @@ class Journal:
     def note(self, take_back: Callable[[], object]) -> None:
         """Note how to take something back, before it is written."""
         self._entries.append(take_back)
-
-    def clear(self) -> None:
-        """What was written stays."""
-        self._entries.clear()
 
     def take_back(self, mark: int = 0) -> None:
         """Take back what was noted since there were ``mark`` entries, the last first."""
@@ -136,21 +132,27 @@ class Store:
 
     def __init__(self, interrupts: Interrupts, publish: Callable[[], None]):
         self._interrupts, self._publish = interrupts, publish
-        self._state = SessionState()
+        self._whole = SessionState(), Journal()
         self._open: list[Change] = []
-        self.journal = Journal()
+        self._untold = False  # whether views lag behind the state
+
+    @property
+    def journal(self) -> Journal:
+        """What was written since the state was set."""
+        return self._whole[1]
 
     @property
     def committed(self) -> SessionState:
         """The state, without what is in the making."""
-        return self._state
+        return self._whole[0]
 
     @property
     def now(self) -> SessionState:
         """The state as the innermost change that is open has it."""
-        return self._open[-1].state if self._open else self._state
+        return self._open[-1].state if self._open else self.committed
 
     @contextmanager
+    @bookkeeping
     def change(self) -> Iterator[Change]:
         """Inside, a new state is made; it is set when the block ends, and only then.
 
@@ -162,7 +164,7 @@ class Store:
         try:
             yield change
             if not outer:
-                self._interrupts.check()
+                self._interrupts.settle()
         except BaseException:
             with self._interrupts.held():
                 del self._open[outer:]
@@ -174,14 +176,14 @@ class Store:
                 self._open[outer - 1].state = change.state
                 del self._open[outer:]
             else:
-                self._state = change.state
+                # By one assignment: what breaks off before it is taken back, and what breaks off after it stands.
+                self._whole = change.state, Journal()
                 self._open.clear()
-                self.journal.clear()
             self._tell(outer)
 
     def recover(self) -> None:
         """Take back what a change left behind that was torn out of its block, as by another thread's exception."""
-        if self._open or len(self.journal):
+        if self._open or len(self.journal) or self._untold:
             with self._interrupts.held():
                 self._open.clear()
                 self.journal.take_back()
@@ -190,8 +192,10 @@ class Store:
     def _tell(self, outer: int) -> None:
         if outer:
             return
+        self._untold = True
         try:
             self._publish()
+            self._untold = False
         except Exception:
             # The state is set already; a view that fails must not make the call look as if it had failed.
             _log.exception("a view of the session failed")

@@ -6,12 +6,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
-from tlnb.engine.checkpoint import autosave
+from tlnb.engine.checkpoint import autosave, origin
 from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.checkpoint.fields import BROKEN, optional, text, texts, wholes
 from tlnb.engine.checkpoint.fields import adapters as adapters_from
@@ -19,6 +20,7 @@ from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint
 from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to, tensors_of
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import path_of
+from tlnb.engine.data.load import SOURCES
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
@@ -88,7 +90,9 @@ class Checkpoints:
         target = _target(path)
         plan = state.plan
         left = plan.result.left if plan is not None and plan.result is not None else None
-        size = checkpoint.write(target, self.snapshot(state, left))
+        taken = self.snapshot(state, left)
+        self._tools.interrupts.settle()
+        size = checkpoint.write(target, taken)
         return Lines(
             f"saved to {printable(str(target))}, {show_bytes(size)}: network, heads, optimizer, history"
             + (f"; {left_of(plan)}" if plan is not None else "")
@@ -213,8 +217,12 @@ class Checkpoints:
         """
         before = change.state
         snapshot = from_checkpoint(found, before.loaded)
+        foreign = not origin.is_ours(found.about)
+        if foreign:
+            snapshot = _without_sources(snapshot, before)
         self._take_over(change, snapshot, found)
-        lines = [*self._read_again(snapshot, before), *_other_tasks(change.state)]
+        change.set(foreign=foreign)
+        lines = [*self._read_again(snapshot, before, foreign), *_other_tasks(change.state)]
         plan = change.state.plan
         if plan is not None:
             lines.append(f"{left_of(plan)}; %tl_train --continue goes on")
@@ -258,7 +266,7 @@ class Checkpoints:
             hook.set_state(change, snapshot)
         change.set(plan=_as_left(snapshot.pending))
 
-    def _read_again(self, snapshot: SessionSnapshot, before: SessionState) -> Iterable[str]:
+    def _read_again(self, snapshot: SessionSnapshot, before: SessionState, foreign: bool) -> Iterable[str]:
         """Read the data again, or keep the object that is named; what to say where neither can be done."""
         if not snapshot.data:
             return
@@ -266,7 +274,10 @@ class Checkpoints:
         held = before.data
         same = held is not None and held.classes == snapshot.classes
         if snapshot.asked is None and not same:
-            yield f"its data was an object, {snapshot.data}; {again}"
+            if foreign:
+                yield f"it was saved elsewhere, so its data {snapshot.data} is not read unasked; {again}"
+            else:
+                yield f"its data was an object, {snapshot.data}; {again}"
             return
         try:
             with self._store.change() as change:
@@ -300,6 +311,24 @@ def check_sizes_of(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], names
         own[n].shape != t.shape or own[n].dtype != t.dtype for n, t in saved.items()
     ):
         raise CheckpointError("the adapter's tensors are not those that its words ask for")
+
+
+def _without_sources(snapshot: SessionSnapshot, before: SessionState) -> SessionSnapshot:
+    """A checkpoint from elsewhere without what would be read by its word: paths, and downloads.
+
+    What ships with tlnb stays, and the data that this session has named by itself.
+    """
+    mine = before.data.asked if before.data is not None else None
+
+    def allowed(asked: dict[str, Any] | None) -> dict[str, Any] | None:
+        return asked if asked is not None and (asked["source"] in SOURCES or asked == mine) else None
+
+    return replace(
+        snapshot,
+        asked=allowed(snapshot.asked),
+        tasks=[replace(task, asked=allowed(task.asked)) for task in snapshot.tasks],
+        old_source=snapshot.old_source if snapshot.old_source in SOURCES else None,
+    )
 
 
 def age_of(path: Path) -> float:

@@ -14,16 +14,18 @@ from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
-from tlnb.engine.data.load import load_data
-from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.data.load import SOURCES, load_data
+from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export import export as exports
 from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
-from tlnb.engine.export.deployed import Deployed, about, judgement, raw_inputs
+from tlnb.engine.export.deployed import TOKENIZER, about, deployed, judgement, raw_inputs
 from tlnb.engine.export.script import loader
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.loader import loader_code
@@ -42,14 +44,18 @@ from tlnb.session.recorder import blended_since, checksums, source_of
 from tlnb.session.reports import results
 from tlnb.session.state import SessionState, Split
 from tlnb.session.testing import looks_at
+from tlnb.session.tools import Tools
 from tlnb.session.view import SessionView
 from tlnb.version import __version__
 
 # ---------------------------------------------------------------- the script
 
 
-def script(view: SessionView, path: str | None, *, with_weights: bool, network: str) -> Script:
-    """The session as one plain PyTorch script; see ``Session.script``."""
+def script(
+    view: SessionView, path: str | None, *, with_weights: bool, network: str,
+    settle: Callable[[], None] = lambda: None,
+) -> Script:  # fmt: skip
+    """The session as one plain PyTorch script; see ``Session.script``. ``settle`` is called before it is written."""
     target = None if path is None else _python_file(path)
     state = view.state
     layers = view.need_ready()
@@ -64,6 +70,7 @@ def script(view: SessionView, path: str | None, *, with_weights: bool, network: 
         "".join(f"# {line}\n" for line in looks) + write(job, with_weights=with_weights), job.files
     )
     if target is not None:
+        settle()
         found.write(target)
     return found
 
@@ -119,6 +126,11 @@ def _data_told(state: SessionState, told: dict[str, Any]) -> tuple[Data, Split]:
         raise ExportError(
             f"the data {told['asked']['name']} was an object, and is not held any more; name it again"
         )
+    if state.foreign and told["asked"]["source"] not in SOURCES:
+        raise ExportError(
+            f"the session was saved elsewhere, so the data {told['asked']['name']} is not read unasked; name it "
+            "again (%tl_data)"
+        )
     try:
         data = load_data(**{name: value for name, value in told["asked"].items() if value is not None})
         samples = data.samples(preprocess_for(state.need_model(), data))
@@ -134,19 +146,27 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
     loaded = state.need_model()
     if state.recorder.start is not None:
         return dict(state.recorder.start)
-    if state.all_stages[0].setup["whole"]:
+    if state.all_stages[0].setup["whole"] or (state.foreign and loaded.name != models.CONVNET5):
         raise ExportError(
             "the weights from before the first stage are not known, since the session was resumed"
         )
     with torch.random.fork_rng():
-        fresh = models.load_model(loaded.name, weights=_weights_word(loaded))
+        fresh = models.load_model(loaded.name, weights=_weights_word(loaded), revision=_revision(loaded))
     return {name: tensor.contiguous() for name, tensor in tensors_of(fresh.model).items()}
+
+
+def _revision(loaded: LoadedModel) -> str | None:
+    """The commit of a network of the Hub."""
+    known = loaded.recipe is not None and loaded.weights.startswith("commit ")
+    return loaded.weights.removeprefix("commit ") if known else None
 
 
 def _weights_word(loaded: LoadedModel) -> str | None:
     """What has to be said to get the weights of the start again."""
     if loaded.weights == RANDOM:
         return models.NO_WEIGHTS
+    if loaded.recipe is not None:
+        return None
     if loaded.name == models.CONVNET5 and not Path(loaded.weights).is_file():
         return None
     return loaded.weights.removesuffix(" (timm)")
@@ -156,7 +176,11 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 
 
 def export(
-    view: SessionView, path: str, forgotten: Callable[[], Forgetting | None], learned: Callable[[], Sure]
+    view: SessionView,
+    tools: Tools,
+    path: str,
+    forgotten: Callable[[], Forgetting | None],
+    learned: Callable[[], Sure],
 ) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
@@ -164,6 +188,7 @@ def export(
 
     Args:
         view: of the session.
+        tools: of the session.
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
         learned: gives what answers are judged by.
@@ -172,12 +197,12 @@ def export(
     view.need_ready()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
-    preprocess = samples.preprocess if isinstance(samples, PictureSamples) else None
+    tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = Deployed(merged_copy(loaded.model), preprocess, data.task, inputs.is_floating_point()).at_rest()
+    network = deployed(merged_copy(loaded.model), samples, data.task, inputs).at_rest()
     with torch.no_grad():
-        answers = network(inputs)
-    sure, missing = _sure(learned)
+        answers = call(network, inputs)
+    sure, missing = _sure(learned) if samples.wholes is None else (None, IN_PIECES)
     facts = about(loaded, data, samples, __version__) | {"sure": None if sure is None else sure.told()}
     plain = target.suffix == ".safetensors"
     beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
@@ -186,12 +211,17 @@ def export(
         beside.append(target.with_name(loader.beside(target.name)))
         judged = judgement(sure, network, inputs, data.task)
     own_files.check([target, *beside], beside[0], own_files.CARD)
+    if tokenizer is not None:
+        _check_tokenizer(target.with_name(TOKENIZER), tokenizer)
+        beside.append(target.with_name(TOKENIZER))
     files = [target.name, *(file.name for file in beside[1:])]
     code = loader_code(loaded, data.classes, samples, data.task, target.name, sure) if plain else ""
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
             exports.write(written, network, inputs, facts)
+            if tokenizer is not None:
+                (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
             if plain:
                 written.with_suffix(".py").write_text(code, encoding="utf-8")
             if judged is not None and sure is not None:
@@ -202,14 +232,18 @@ def export(
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
                 loaded, results(view, worst=0), view.state.all_stages, files, verdict, forgotten(),
-                takes=_takes(facts, loaded), looks=looks_at(data),
+                takes=_takes(facts, samples), looks=looks_at(data),
             )  # fmt: skip
             written.with_suffix(".md").write_text(text, encoding="utf-8")
             size = show_bytes(written.stat().st_size)
+            tools.interrupts.settle()
     except OSError as error:
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
     return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict, missing)
+
+
+IN_PIECES = "without what sure answers need: those are of whole clips, and the file answers for pieces"
 
 
 def _sure(learned: Callable[[], Sure]) -> tuple[Sure | None, str]:
@@ -220,6 +254,20 @@ def _sure(learned: Callable[[], Sure]) -> tuple[Sure | None, str]:
         return None, f"without what sure answers need: {trouble}"
 
 
+def _check_tokenizer(path: Path, content: str) -> None:
+    """See that no other tokenizer would be written over.
+
+    Raises:
+        ExportError: one is there.
+    """
+    try:
+        same = not path.exists() or path.read_text(encoding="utf-8") == content
+    except (OSError, UnicodeDecodeError):
+        same = False
+    if not same:
+        raise ExportError(f"{printable(str(path))} is there and is of another network; take another folder")
+
+
 def _is(data: Data, told: dict[str, Any]) -> bool:
     """Whether data was named in these words."""
     asked = told["asked"]
@@ -228,13 +276,15 @@ def _is(data: Data, told: dict[str, Any]) -> bool:
     return bool(data.balance == asked["balance"])
 
 
-def _takes(facts: dict[str, Any], loaded: LoadedModel) -> str:
-    how = f": {loaded.describe_input()}" if facts["preprocess"] else ""
+def _takes(facts: dict[str, Any], samples: Samples) -> str:
+    how = f": {samples.preprocess.describe()}" if isinstance(samples, PictureSamples) else ""
     return f"{facts['input']['what']}{how}"
 
 
 def _python_file(path: str) -> Path:
     target = path_of(path, ExportError)
+    if not target.name:
+        raise ExportError("a script needs a name, such as: %tl_script train.py")
     if target.suffix not in ("", ".py"):
         raise ExportError(f"a script is written to a .py file, not {target.suffix}")
     return target if target.suffix else target.with_suffix(".py")

@@ -18,13 +18,18 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.sound.clips import Clips
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import Texts
+from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
 from tlnb.engine.models.answer import check_answer, notes_on_answer
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.passes import measure
-from tlnb.errors import CheckpointError, ModelError, TlnbError, did_you_mean
+from tlnb.errors import CheckpointError, DataError, ModelError, TlnbError, did_you_mean
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
@@ -32,6 +37,7 @@ from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import looked_before
 from tlnb.session.tools import Tools
 
+_COUNTED = 20_000  # texts whose lengths are counted to say how many are cut
 _STARTS = {
     "zero": "starting at zero",
     "he": "He normal weights, zero biases",
@@ -232,8 +238,13 @@ class Heads:
 
     # ---------------------------------------------------------------- data
 
-    def fit_data(self, change: Change, source: Data) -> None:
+    def fit_data(self, change: Change, source: Data, *, or_drop: bool = False) -> None:
         """Fit samples, layers and head to data.
+
+        Args:
+            change: takes them.
+            source: the data.
+            or_drop: where the network runs, but not on such samples, name no data any more, and say so.
 
         Raises:
             ModelError, DataError: they do not fit.
@@ -241,9 +252,17 @@ class Heads:
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
         samples = source.samples(preprocess, self._tools.say)
-        if loaded.own:
+        if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
-        self._see(change, samples[0])
+        self._say_length(source, samples)
+        try:
+            self._see(change, samples[0])
+        except ModelError:
+            seen = Input.of(samples[0].batch(torch.arange(min(2, len(samples[0])))))
+            if not or_drop or loaded.input is None or seen == loaded.input:
+                raise
+            self._leave_data(change, loaded, f"{source.name} has {seen.describe()}")
+            return
         device = next(loaded.model.parameters()).device
         few = samples[0].batch(torch.arange(min(3, len(samples[0])))).to(device)
         check_answer(change.state.need_model(), few, len(source.classes))
@@ -252,6 +271,18 @@ class Heads:
             self._tools.say(line)
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
+
+    def _say_length(self, source: Data, samples: tuple[Samples, Samples]) -> None:
+        """How long a text may be, where the data told, and how many are longer."""
+        train = samples[0]
+        if source.length is not None or not isinstance(train, TextSamples):
+            return
+        length = train.preprocess.length
+        cut = int((train.preprocess.lengths(train.texts[:_COUNTED]) > length).sum())
+        longer = f", {cut} of them longer" if cut else ""
+        self._tools.say(
+            f"texts of up to {length} tokens, the 99th percentile of the training texts{longer} (--length N changes it)"
+        )
 
     def drop_data(self, change: Change) -> Lines:
         """Name no data any more; the network and its heads stay.
@@ -266,6 +297,16 @@ class Heads:
         change.set(data=None, samples=None, revision=state.revision + 1)
         stays = f"; {state.loaded.name} stays, with its head for {state.task}" if state.loaded else ""
         return Lines(f"{named.name} is dropped, and no data is named{stays}")
+
+    def _leave_data(self, change: Change, loaded: LoadedModel, has: str) -> None:
+        """Take a network alone, which runs on other samples than those that are named."""
+        change.set(loaded=loaded, data=None, samples=None)
+        found = self._network.find_layers(loaded)
+        assert found is not None
+        self._network.accept_layers(change, found, own_flags(loaded, found))
+        self._tools.say(
+            f"{loaded.name} takes {loaded.describe_input()}; {has}, so it is dropped: name data that fits (%tl_data)"
+        )
 
     def _see(self, change: Change, samples: Samples) -> None:
         """Find the layers anew where the samples have another shape than was known."""
@@ -307,21 +348,59 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            self._tools.say(
+                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+            )
 
 
-def preprocess_for(loaded: LoadedModel, source: Data) -> Preprocess:
-    """What the pictures of this data have to look like for this network."""
-    return preprocess_at(loaded, source.size, source.train)
+def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFrames:
+    """What the pictures of this data have to look like for this network, or its sounds, or how its texts are cut.
+
+    Raises:
+        DataError: an option that means nothing for what the network takes.
+    """
+    if source.length is not None and not isinstance(loaded.preprocess, TextPreprocess):
+        raise DataError("--length is for texts, and the network takes none")
+    return preprocess_at(loaded, source.size, source.train, source.length)
 
 
-def preprocess_at(loaded: LoadedModel, size: int | None, samples: Collection) -> Preprocess:
-    """The same, for samples of which a side may be asked for, in pixels."""
+def preprocess_at(
+    loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
+) -> AnyPreprocess | RawFrames:
+    """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
+    if isinstance(samples, Clips):
+        return _for_sounds(loaded, size, samples.library.front)
+    if isinstance(loaded.preprocess, TextPreprocess):
+        if length is not None:
+            return loaded.preprocess.at_length(length)
+        if isinstance(samples, Texts):
+            return loaded.preprocess.at_length(loaded.preprocess.usual_length(samples.all()))
+        return loaded.preprocess
     if size is not None:
         return loaded.preprocess.at(size)
     images = getattr(samples, "images", None)
     if loaded.any_size and images is not None:
         return loaded.preprocess.at(tuple(images.shape[-2:]))
     return loaded.preprocess
+
+
+def _for_sounds(loaded: LoadedModel, size: int | None, sound: LogMel) -> Preprocess | RawFrames:
+    """Raw frames for a network that takes a row of numbers, else pictures of which nothing is cut away."""
+    shape = loaded.input.shape if loaded.input is not None and loaded.input.dtype.is_floating_point else ()
+    if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+        return RawFrames(shape[-1], sound.rate, shape)
+    if not isinstance(loaded.preprocess, Preprocess):
+        raise DataError(f"{loaded.name} takes texts, and these are sounds")
+    return replace(loaded.preprocess if size is None else loaded.preprocess.at(size), resize=None)
+
+
+def heard_by(state: SessionState) -> LogMel | None:
+    """How the network learned to hear, where it was trained on sounds; also after a resume without them."""
+    if not state.all_stages or state.task not in state.tasks:
+        return None
+    if state.data is not None:
+        return state.data.sound
+    return LogMel.of(state.tasks[state.task].learned_from[1] or {})
 
 
 def _spread(layers: LayerMap, body: list[bool]) -> list[bool]:

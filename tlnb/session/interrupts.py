@@ -6,16 +6,32 @@ import _thread
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, TypeVar
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.errors import Interrupted
 
 PATIENCE = 10.0  # seconds after the second press, in which an edge has to come
 AT_ONCE = 3  # the press that raises where there are edges; one fewer where there are none
+
+
+_BOOKKEEPING: set[CodeType] = set()
+Code = TypeVar("Code", bound=Callable[..., Any])
+
+
+def bookkeeping(function: Code) -> Code:
+    """Mark the code of a context manager that begins and ends calls: no press on the button raises inside it."""
+    _BOOKKEEPING.add(function.__code__)
+    return function
+
+
+def _in_bookkeeping(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code not in _BOOKKEEPING:
+        frame = frame.f_back
+    return frame is not None
 
 
 class Interrupts:
@@ -34,6 +50,7 @@ class Interrupts:
         self.stop = StopRequest()
         self.pressed = 0
         self._edges = True
+        self._settled = False
         self._held = 0
         self._late = False
         self._before: Any = None
@@ -41,6 +58,7 @@ class Interrupts:
         self._timer: threading.Timer | None = None
 
     @contextmanager
+    @bookkeeping
     def taken(self, stop: StopRequest, *, edges: bool) -> Iterator[None]:
         """Inside, a press of the button sets ``stop``; the handler of before comes back on every way out.
 
@@ -53,6 +71,7 @@ class Interrupts:
             return
         before = signal.getsignal(signal.SIGINT)
         self.stop, self.pressed, self._edges, self._late, self._before = stop, 0, edges, False, before
+        self._settled = False
         signal.signal(signal.SIGINT, self._press)
         try:
             yield
@@ -61,8 +80,12 @@ class Interrupts:
                 self._timer.cancel()
                 self._timer = None
             signal.signal(signal.SIGINT, before)
+            if self._late:
+                self._late = False
+                self._raise(None)
 
     @contextmanager
+    @bookkeeping
     def held(self) -> Iterator[None]:
         """Inside, not even the third press raises; it does so at the end."""
         self._held += 1
@@ -80,8 +103,18 @@ class Interrupts:
         Raises:
             Interrupted: it was.
         """
-        if self.pressed and not self._edges and threading.current_thread() is threading.main_thread():
+        asked = self.pressed and not self._edges and not self._settled
+        if asked and threading.current_thread() is threading.main_thread():
             raise Interrupted("stopped; nothing has changed")
+
+    def settle(self) -> None:
+        """The last edge of a call without batches: what it is for happens now, and a later press is too late.
+
+        Raises:
+            Interrupted: the button was pressed before.
+        """
+        self.check()
+        self._settled = True
 
     def _press(self, number: int, frame: FrameType | None) -> None:
         self.pressed += 1
@@ -98,7 +131,7 @@ class Interrupts:
             self._timer.start()
 
     def _raise(self, frame: FrameType | None) -> None:
-        if self._held:
+        if self._held or _in_bookkeeping(frame):
             self._late = True
         elif callable(self._before):
             self._before(signal.SIGINT, frame)

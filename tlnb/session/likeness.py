@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.wholes import mean_of_wholes
 from tlnb.engine.features.layer_features import pooled
 from tlnb.engine.forgetting.old_network import HeadInput
 from tlnb.engine.network.trace import quiet
@@ -56,6 +57,7 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
         except (RuntimeError, TypeError, ValueError) as trouble:
             line = (str(trouble).strip() or type(trouble).__name__).splitlines()[0]
             raise DataError(f"--groups near: the network does not take these samples ({line})") from None
-        return torch.cat(parts)
+        found = torch.cat(parts)
+        return found if prepared.wholes is None else mean_of_wholes(found, prepared.wholes)
 
     return features

@@ -19,6 +19,7 @@ from tlnb.engine.training.plan import adapter_words, check_body
 from tlnb.engine.training.stage import Stage
 from tlnb.errors import ModelError, NotReady, PlanError
 from tlnb.session.answers import Change as ChangeAnswer
+from tlnb.session.answers import Lines
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
@@ -40,12 +41,13 @@ class Network:
     # ---------------------------------------------------------------- loading
 
     def read(
-        self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None
-    ) -> LoadedModel:
+        self, model: object, weights: str | None, arch: str | None, shape: str | Iterable[int] | None,
+        revision: str | None = None, tokenizer: object = None,
+    ) -> LoadedModel:  # fmt: skip
         """Read a network; nothing of the session changes, nor of a module of the user's.
 
         Args:
-            model, weights, arch, shape: see ``Session.load``.
+            model, weights, arch, shape, revision, tokenizer: see ``Session.load``.
 
         Raises:
             ModelError, WeightsError: it cannot be used.
@@ -57,13 +59,19 @@ class Network:
                 raise ModelError(
                     "--input is for a module of your own ($name); the input of a named one is known"
                 )
-            return models.load_model(model, weights=weights, arch=arch, say=self._tools.say)
-        for option, value in (("--weights", weights), ("--arch", arch)):
+            if tokenizer is not None:
+                raise ModelError(
+                    "--tokenizer is for a module of your own ($net); a named network has its own"
+                )
+            return models.load_model(
+                model, weights=weights, arch=arch, revision=revision, say=self._tools.say
+            )
+        for option, value in (("--weights", weights), ("--arch", arch), ("--revision", revision)):
             if value is not None:
                 raise ModelError(
                     f"{option} is for a network that is loaded by name; a module has its weights"
                 )
-        return own_model.adopt(model, _shape(shape))
+        return own_model.adopt(model, _shape(shape), tokenizer=tokenizer)
 
     def take(self, change: Change, loaded: LoadedModel, layers_from: object) -> None:
         """Begin anew with a network; what was named as data stays, and is still to be fitted to it.
@@ -92,6 +100,21 @@ class Network:
         )  # fmt: skip
         if layers is not None:
             self.accept_layers(change, layers, own_flags(loaded, layers))
+
+    def drop(self, change: Change) -> Lines:
+        """Hold no network any more, nor what was trained with it; the data stays.
+
+        Raises:
+            NotReady: there is none.
+        """
+        before = change.state
+        name = before.need_model().name
+        change.state = SessionState(
+            data=before.data, step=before.step, looks=before.looks, revision=before.revision + 1,
+            network_number=before.network_number + 1,
+        )  # fmt: skip
+        stays = f"; the data {before.data.name} stays" if before.data is not None else ""
+        return Lines(f"{name} is dropped, with its history{stays}")
 
     def move(self, change: Change, device: torch.device) -> None:
         """Take the network, where there is one, to a device; what else needs one goes there when it is used."""

@@ -76,8 +76,10 @@ class Recorder(Hook):
         _tell_data(setup, state, stage, earlier.get("data", []))
         if earlier:
             _join(setup, earlier)
-        result.setup = setup
-        result.measured = measured_on(state)
+        measured = measured_on(state)
+        vars(result).update(
+            setup=setup, measured=measured
+        )  # by one call: it may be broken off, and begin once more
         change.set_recorder(begun=None)
         if state.need_data().asked is None and state.samples is not None:
             held = state.need_data(), state.samples

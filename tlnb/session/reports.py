@@ -7,9 +7,12 @@ from collections.abc import Iterable
 import torch
 
 from tlnb.engine.core.arguments import number_between, whole_number
-from tlnb.engine.data.grid import PictureGrid, picture_grid
-from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.sound.front_end import RawFrames
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
@@ -22,6 +25,7 @@ from tlnb.engine.training.records import show_metric, spans
 from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
+from tlnb.session.judging import out_of_fold
 from tlnb.session.view import SessionView
 
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
@@ -68,12 +72,14 @@ def panel(view: SessionView) -> PanelCard:
     return PanelCard(str(view.loaded or ""), str(view.data or ""), view.state.frozen_indexes)
 
 
-def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid:
-    """Training pictures as the network sees them; see ``Session.show_batch``."""
+def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid | TextTable:
+    """Training pictures or texts as the network sees them; see ``Session.show_batch``."""
     view.need_model()
     source = view.need_data()
     if view.samples is None:
         raise DataError("the data is not fitted to the network yet")
+    if isinstance(view.samples[0], TextSamples):
+        return text_table(source, view.samples[0], count, epoch)
     return picture_grid(source, view.samples[0], count, epoch)
 
 
@@ -83,7 +89,10 @@ def results(view: SessionView, worst: int, sure: float = SURE) -> Results:
     number_between(sure, "sure", 0, 1)
     view.need_ready()
     valid = view.need_samples()[1]
-    return gather(view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure)
+    return gather(
+        view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure,
+        temperature=out_of_fold(view.state),
+    )  # fmt: skip
 
 
 def predict(
@@ -107,7 +116,7 @@ def predict(
     view.need_ready()
     loaded, data = view.need_model(), view.need_data()
     valid = view.need_samples()[1]
-    preprocess: Preprocess = getattr(valid, "preprocess", loaded.preprocess)
+    preprocess: AnyPreprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
     return predict_with(predictor, source, views=views, sure=sure, false_alarms=false_alarms)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 import traitlets
 from torch import nn
@@ -23,6 +27,7 @@ from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.core.arguments import others_code, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
@@ -31,6 +36,7 @@ from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.groups import NEAR
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
+from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
@@ -51,15 +57,16 @@ from tlnb.engine.training.curves import Comparison
 from tlnb.engine.training.history import History, Run
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
+from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
-from tlnb.errors import BadArguments, DataError, NotReady, TrainingError
+from tlnb.errors import BadArguments, DataError, Interrupted, NotReady, TrainingError
 from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
-from tlnb.session.heads import Heads
+from tlnb.session.heads import Heads, heard_by
 from tlnb.session.hooks import Hook
-from tlnb.session.interrupts import Interrupts
+from tlnb.session.interrupts import Interrupts, bookkeeping
 from tlnb.session.likeness import features_of
 from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
@@ -70,6 +77,21 @@ from tlnb.session.training import Training
 from tlnb.session.undo import Undo
 from tlnb.session.validating import Validating
 from tlnb.session.view import SessionView
+
+
+class _Flags(traitlets.Tuple):
+    """A flag for each layer; what is no row of flags is one line."""
+
+    def validate(self, session: Any, value: Any) -> Any:
+        with others_code(value, BadArguments):
+            flags = (
+                tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
+            )
+            if flags is None or not all(isinstance(flag, bool | int | np.bool_) for flag in flags):
+                raise BadArguments(
+                    f"frozen takes a flag for each layer, such as (True, False), not {shown(value)}"
+                )
+        return super().validate(session, tuple(map(bool, flags)))
 
 
 class Session(traitlets.HasTraits):
@@ -88,14 +110,18 @@ class Session(traitlets.HasTraits):
         stop_request: of the run that is under way, by which another thread may stop or pause it; or None.
     """
 
-    frozen: tuple[bool, ...] = traitlets.Tuple(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
+    frozen: tuple[bool, ...] = _Flags(help="for each layer, whether it stays fixed")  # type: ignore[assignment]
     revision: int = traitlets.Int(help="counts changes of network, layers and data")  # type: ignore[assignment]
     busy: str = traitlets.Unicode(help="what the session is doing; empty at rest")  # type: ignore[assignment]
 
     def __init__(self, listeners: Iterable[object] | None = None):
         super().__init__()
         self.stop_request: StopRequest | None = None
-        self._turn, self._owner = threading.Lock(), 0  # held by the thread that works
+        self._turn, self._owner = (
+            threading.Lock(),
+            0,
+        )  # the thread that works; the lock is held to take its place
+        self._caller: FrameType | None = None  # the frame of its call
         self._publisher = 0  # the thread that lets views follow at this moment
         self._history, self._history_of = History(), 0
         listeners = [LineProgress()] if listeners is None else listeners
@@ -208,6 +234,7 @@ class Session(traitlets.HasTraits):
     # ---------------------------------------------------------------- one call at a time
 
     @contextmanager
+    @bookkeeping
     def _call(self, wish: str = "this can be done", *, trains: bool = False) -> Iterator[None]:
         """Around every call: one thread works, and the stop button asks before it breaks anything off.
 
@@ -220,22 +247,30 @@ class Session(traitlets.HasTraits):
             Interrupted: the stop button was pressed.
         """
         me = threading.get_ident()
+        if self._owner and not _runs(self._owner, self._caller):
+            self._owner = 0  # an exception at any line may have torn that call out of its own end
         if self._owner == me:
             yield  # a call of our own calls, or a listener does
             return
         stop = StopRequest()
         with self._interrupts.taken(stop, edges=trains) if self._owner == 0 else _nothing():
-            if not self._turn.acquire(blocking=False):
-                doing = self.busy or "another call"
-                raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
             try:
-                self._owner, self._tools.stop = me, stop
+                with self._turn:
+                    taken = self._owner
+                    self._owner = taken or me
+                if taken:
+                    doing = self.busy or "another call"
+                    raise NotReady(f"{doing} is under way; {wish} when it has ended, or after a Stop")
+                self._caller = sys._getframe(2)  # the method whose block this is; its frame ends with it
+                self._tools.stop = stop
                 self._store.recover()
                 with usual_switches():
                     yield
             finally:
-                self._owner = 0
-                self._turn.release()
+                with self._interrupts.held():
+                    if self._owner == me:
+                        # Also what an exception at any line has left of saying what is done.
+                        self.stop_request, self.busy, self._caller, self._owner = None, "", None, 0
             self._interrupts.check()
 
     @contextmanager
@@ -281,39 +316,49 @@ class Session(traitlets.HasTraits):
         arch: str | None = None,
         input: str | Iterable[int] | None = None,
         layers_from: object = None,
-    ) -> LoadedModel:
-        """Load a trained network; the session starts anew with it, the data stays.
+        revision: str | None = None,
+        tokenizer: object = None,
+    ) -> LoadedModel | Lines:
+        """Load a trained network; the session starts anew with it, the data stays where the network takes it.
 
         Args:
-            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, a file of
-                weights, or an ``nn.Module``.
+            model: ``convnet5``, the name of a torchvision classification model, ``timm/NAME``, ``hf/OWNER/NAME``, a
+                folder with a ``config.json``, a file of weights, or an ``nn.Module``; ``none`` drops the network.
             weights: None for the published default, ``none`` for random, an entry's name, or a file.
             arch: for a file, its architecture; None to find it by names and shapes.
             input: for a module, the shape of one sample (``"1,28,28"``); None to guess it.
             layers_from: layers that keep their weights (``"0:5"``); all others get He normal weights and zero
                 biases. None keeps all.
+            revision: of a network of the Hub: a branch, tag or commit; None for its main branch.
+            tokenizer: for a module that takes texts: a ``tokenizer.json``, its folder, or a fast tokenizer.
 
         Raises:
             ModelError, WeightsError, AddressError: nothing has changed then.
         """
+        if isinstance(model, str) and model == "none":
+            with self._call("the network can be dropped"), self._store.change() as change:
+                return self._network.drop(change)
         with self._call():
-            loaded = self._network.read(model, weights, arch, input)
+            loaded = self._network.read(model, weights, arch, input, revision, tokenizer)
             with self._store.change() as change:
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
                 if change.state.data is not None:
-                    self._heads.fit_data(change, change.state.data)
+                    self._heads.fit_data(change, change.state.data, or_drop=True)
             return change.state.need_model()
 
     @takes_request
+    @takes(show=bool)
     def data(
         self, source: object = None, *, show: bool = False, **options: Any
-    ) -> loading.Data | PictureGrid | Lines:
+    ) -> loading.Data | PictureGrid | TextTable | Lines:
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
             source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
-                ``torchvision/NAME``, or an object: (X, y), a Dataset, a DataLoader, a Hugging Face data set.
+                a table of texts (CSV, TSV, JSONL, Parquet), a folder of .txt files, ``torchvision/NAME``, or an object:
+                (X, y) of tensors, arrays or strings, a Dataset, a DataLoader, a DataFrame of path and label, a
+                Hugging Face data set.
                 None for the data that is named already; the other settings but ``show`` then stay too.
                 ``none`` drops the data: the network and its heads stay.
             show: answer with a grid of training pictures, see :meth:`show_batch`.
@@ -338,6 +383,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             if show:
                 self._store.now.need_model()
+            request = replace(request, heard=heard_by(self._store.now))
             near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
             fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
             testing.looked_before(self._store.now, fresh)
@@ -351,8 +397,9 @@ class Session(traitlets.HasTraits):
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
 
-    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid:
-        """Training pictures as the network sees them, augmentation included.
+    @takes(count=int, epoch=int)
+    def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
+        """Training pictures as the network sees them, augmentation included; or texts, and how they are cut.
 
         Args:
             count: how many.
@@ -360,10 +407,11 @@ class Session(traitlets.HasTraits):
 
         Raises:
             NotReady: no model or no data yet.
-            DataError: the data holds no pictures.
+            DataError: the data holds no pictures or texts.
         """
         return reports.show_batch(self.view, count, epoch)
 
+    @takes(spec=str, task=str, init=str)
     def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
         """Put a new head on the network, sized by the data; or put the head of another task back.
 
@@ -387,7 +435,10 @@ class Session(traitlets.HasTraits):
             told = self._heads.head(change, spec, task, init)
             if not fits or not told.lines[0].startswith("new head"):
                 return told
-            ended = self._training.run(f"fit head {by}".strip(), True, False, {}).stages[-1].final
+            run = self._training.run(f"fit head {by}".strip(), True, False, {})
+            if run.stopped:
+                raise Interrupted("stopped before the head was fitted; nothing has changed")
+            ended = run.stages[-1].final
             fitted = f"{ended.metric_name} {show_metric(ended)} on validation" if ended is not None else ""
             return Lines(*told.lines, fitted)
 
@@ -412,6 +463,7 @@ class Session(traitlets.HasTraits):
         with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
             return self._network.freeze(change, "froze", where, True)
 
+    @takes(find=bool)
     def unfreeze(self, where: object, *, find: bool = False) -> Change:
         """Let these layers train; the others stay as they are.
 
@@ -480,6 +532,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- training
 
+    @takes(rule=str, start=float, stop=float, steps=int, cache=bool)
     def find_lr(
         self,
         *,
@@ -511,6 +564,7 @@ class Session(traitlets.HasTraits):
             self._tools.emit("on_asked_curve", curve)
             return curve
 
+    @takes(cache=bool, keep_best=bool)
     def train(
         self,
         epochs: int | None = None,
@@ -540,6 +594,7 @@ class Session(traitlets.HasTraits):
         with self._call(trains=True):
             return self._training.train(epochs, lr, cache, keep_best, keys)
 
+    @takes(cache=bool, keep_best=bool)
     def run(self, text: str, *, cache: bool = True, keep_best: bool = False, **defaults: Any) -> Run:
         """Run a plan, a stage a line; the whole is checked before anything trains.
 
@@ -618,6 +673,7 @@ class Session(traitlets.HasTraits):
         own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
         if own:
             raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
+        read_keys({name: value for name, value in settings.items() if name not in ("cache", "keep_best")})
         with self._call(trains=True):
             state = self._store.now
             known = state.advice
@@ -628,6 +684,7 @@ class Session(traitlets.HasTraits):
             self._tools.say(f"advised: {advice.procedure}")
             return self.run(advice.plan, **settings)
 
+    @takes(blocks=bool)
     def sweep(
         self,
         *,
@@ -724,6 +781,7 @@ class Session(traitlets.HasTraits):
         with self._call(), self._store.change() as change:
             return old_knowledge.forgetting(change, self._old_task, self._tools, source)
 
+    @takes(a=float)
     def blend(self, a: float | None = None) -> Blend:
         """Set the body between what it was before training (0) and what it is after (1).
 
@@ -807,6 +865,7 @@ class Session(traitlets.HasTraits):
             self._tools.emit("on_test_part", found)
             return found
 
+    @takes(views=int, sure=float, false_alarms=float)
     def predict(
         self,
         source: object,
@@ -866,6 +925,7 @@ class Session(traitlets.HasTraits):
         given: Sequence[object] = [source for source in (a, b, *names) if source is not None]
         return compare(given or [self.history])
 
+    @takes(network=str, with_weights=bool)
     def script(self, path: str | None = None, *, with_weights: bool = False, network: str = "") -> Script:
         """The session as one plain PyTorch script that runs without tlnb and gives the same figures.
 
@@ -879,7 +939,10 @@ class Session(traitlets.HasTraits):
             ExportError: nothing was trained, or something that a script cannot hold; says what.
         """
         with self._call():
-            return exporting.script(self.view, path, with_weights=with_weights, network=network)
+            settle = self._interrupts.settle
+            return exporting.script(
+                self.view, path, with_weights=with_weights, network=network, settle=settle
+            )
 
     def export(self, path: str) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
@@ -894,8 +957,9 @@ class Session(traitlets.HasTraits):
         """
         with self._call(), self._store.change() as change:
             return exporting.export(
-                self._view_of(change.state), path, self._forgotten, lambda: judging.known(change, self._tools)
-            )
+                self._view_of(change.state), self._tools, path, self._forgotten,
+                lambda: judging.known(change, self._tools),
+            )  # fmt: skip
 
     def _forgotten(self) -> Forgetting | None:
         """What is left of the old task, where its data was named; None where nobody measured it."""
@@ -921,6 +985,7 @@ class Session(traitlets.HasTraits):
         with self._call("tracking can begin or end"):
             return tracking.track(self._tools, lambda: self.view, tracker, where)
 
+    @takes(env=bool)
     def status(self, *, env: bool = False) -> Lines | Table:
         """Where the session stands.
 
@@ -954,6 +1019,18 @@ class Session(traitlets.HasTraits):
     @property
     def _importance(self) -> Importance | None:
         return self._store.now.old.importance
+
+
+def _runs(thread: int, caller: FrameType | None) -> bool:
+    """Whether a call is still on the stack of its thread."""
+    if (
+        caller is None
+    ):  # another thread's has just begun; one of this thread would have said so before it goes on
+        return thread != threading.get_ident()
+    frame = sys._current_frames().get(thread)
+    while frame is not None and frame is not caller:
+        frame = frame.f_back
+    return frame is not None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.checkpoint import origin
 from tlnb.engine.checkpoint.fields import (
     BROKEN,
     Plain,
@@ -47,7 +48,7 @@ from tlnb.engine.checkpoint.schema import (
     result_from,
     result_to,
 )
-from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.request import HIDDEN, SourceRequest
 from tlnb.engine.data.sealed import Look, from_plain, to_plain
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
@@ -155,7 +156,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
     tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
     tensors |= {f"importance.{name}": t for name, t in importance.items()}
-    return Checkpoint(about, tensors | answers_to(parts.history))
+    return Checkpoint(about | {"origin": origin.sign(about)}, tensors | answers_to(parts.history))
 
 
 def _task_to(task: Task) -> Plain:
@@ -269,10 +270,10 @@ _ASKED = {
 
 
 _MORE_ASKED = {
-    f.name: flag if isinstance(f.default, bool) else text
+    f.name: flag if isinstance(f.default, bool) else (lambda n: whole(n, 1)) if f.name == "length" else text
     for f in fields(SourceRequest)
-    if f.name not in _ASKED and f.name != "progress"
-}
+    if f.name not in (*_ASKED, *HIDDEN)
+} | {"window": number, "rate": whole}
 
 
 def _asked(plain: Plain) -> Plain:

@@ -182,6 +182,7 @@ class SessionState:
         came_with: the head that came with the weights.
         data: that is named.
         samples: the data, fitted to the network.
+        foreign: resumed from a file that was saved elsewhere: what it names is not read unasked.
         strict: right after a resume: new data with as many classes gets no new head.
         stages: those that ended, or were left for good; the one that can be gone on with is ``plan.result``.
         plan: what is left of the last plan; None where it ended.
@@ -208,6 +209,7 @@ class SessionState:
     came_with: nn.Module | None = None
     data: Data | None = None
     samples: Split | None = None
+    foreign: bool = False
     strict: bool = False
     stages: tuple[StageResult, ...] = ()
     plan: Pending | None = None

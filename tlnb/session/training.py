@@ -254,17 +254,20 @@ class Training:
     def _end(self, stage: StageUnderWay, failure: BaseException | None) -> BaseException | None:
         """Commit what came of a stage, by one assignment; what went wrong before, or here.
 
-        Whatever a hook fails with, the stage has ended: it must never be trained a second time.
+        Whatever a hook fails with, the stage has ended: it must never be trained a second time. A hook that is
+        broken off begins once more, as what it notes of the stage can be noted only now.
         """
         with self._store.change() as change:
             if stage.ended:
                 change.set(plan=stage.plan.after(), stages=(*change.state.stages, stage.result))
             change.set(running=False)
             for hook in self._hooks:
-                try:
-                    hook.after_stage(change, stage)
-                except BaseException as error:
-                    failure = failure or error
+                for _ in range(2):
+                    try:
+                        hook.after_stage(change, stage)
+                        break
+                    except BaseException as error:
+                        failure = failure or error
         return failure
 
     def _never_began(self, before: SessionState, stage: StageUnderWay) -> None:

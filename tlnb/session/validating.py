@@ -23,6 +23,7 @@ from tlnb.engine.data.folds import Folds, make_folds
 from tlnb.engine.data.joined import joined, portion
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import Samples, with_targets
+from tlnb.engine.data.wholes import pieces_of
 from tlnb.engine.network import freeze
 from tlnb.engine.network import head as heads
 from tlnb.engine.results.cross_validation import CrossValidation, selected
@@ -144,7 +145,7 @@ class Validating:
         if text is not None:
             stages = parse_plan(text, layers, state.frozen_indexes, keys)
             return tuple(FoldStage(stage, keep_best) for stage in stages), "each fold trains the plan given"
-        trained = _trained(state)
+        trained = trained_on_it(state)
         if trained:
             again = tuple(
                 FoldStage(
@@ -179,7 +180,7 @@ class Validating:
         return guard
 
 
-def _trained(state: SessionState) -> list[StageResult]:
+def trained_on_it(state: SessionState) -> list[StageResult]:
     """The last stages that learned from the data as it is now."""
     now, found = state.data_fingerprint, []
     for result in reversed(state.stages):
@@ -218,7 +219,10 @@ def _pool(state: SessionState) -> tuple[Samples, Tensor, Tensor]:
         return every, raw, torch.arange(len(raw))
     places = torch.cat([data.split.train, data.split.valid])
     order = places.argsort()
-    return portion(every, order), raw[order], places[order]
+    pieces, wholes = pieces_of(every.wholes, order)
+    found = portion(every, pieces)
+    found.wholes = wholes
+    return found, raw[order], places[order]
 
 
 def _dealt(data: Data, pool: Samples, raw: Tensor, positions: Tensor, folds: int, repeats: int) -> Folds:
@@ -243,8 +247,9 @@ def _digests(data: Data) -> list[bytes | None] | None:
 def _fold_data(data: Data, pool: Samples, raw: Tensor) -> FoldData:
     told = data.batch if data.batch != usual_batch(len(data.train)) else None
     task = data.task
+    targets = raw if pool.wholes is None else raw[pool.wholes]
     return FoldData(
-        with_targets(pool, raw), raw, task, len(data.classes), data.augment, data.balance,
+        with_targets(pool, targets), raw, task, len(data.classes), data.augment, data.balance,
         lambda count: told or usual_batch(count), data.seed,
     )  # fmt: skip
 

@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from tlnb.engine.advice.transferability import h_score, logme, ridge_probe
 from tlnb.engine.core.objectives import Task, floor_of
+from tlnb.engine.core.tree import IDS, MASK, Batch, Tree, call
 from tlnb.engine.data.samples import Samples, TensorSamples, choose
-from tlnb.engine.features.layer_features import LayerFeatures, layer_features, narrowed, pooled
+from tlnb.engine.features.layer_features import WIDEST, LayerFeatures, layer_features, narrowed, pooled
 from tlnb.engine.features.planner import Routes
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import quiet
@@ -67,7 +68,7 @@ def norm_similarity(model: nn.Module, samples: Samples, device: torch.device) ->
     try:
         with quiet(model):
             for indices in _some(samples).split(64):
-                model(samples.batch(indices).to(device))
+                call(model, samples.batch(indices).to(device))
     finally:
         for hook in hooks:
             hook.remove()
@@ -254,8 +255,19 @@ def _score(kept: int, vectors: Tensor, targets: Tensor, task: Task | None) -> La
 
 def _pixels(samples: Samples, rows: Tensor, targets: Tensor, task: Task | None) -> float:
     """What the input itself tells a probe: the floor for every layer."""
-    parts = [pooled(_small(samples.batch(part))) for part in rows.split(64)]
+    parts = [pooled(_small(_vectors(samples.batch(part)))) for part in rows.split(64)]
     return ridge_probe(narrowed(torch.cat(parts)), targets, task).accuracy
+
+
+def _vectors(x: Batch) -> Tensor:
+    """Inputs as one tensor: of texts which tokens are in them, counted in as many places as a vector may have."""
+    if not isinstance(x, Tree):
+        return x
+    if IDS in x:
+        counts = torch.zeros(len(x), WIDEST)
+        there = x[MASK] if MASK in x else torch.ones_like(x[IDS])
+        return counts.scatter_add_(1, x[IDS] % WIDEST, there.float())
+    return torch.cat([part.float().flatten(1) for part in x.values()], 1)
 
 
 def _small(x: Tensor) -> Tensor:

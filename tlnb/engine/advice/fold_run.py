@@ -18,6 +18,7 @@ from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.joined import portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.split import repeated_to_balance
+from tlnb.engine.data.wholes import of_wholes, pieces_of
 from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters, freeze
@@ -52,7 +53,7 @@ class FoldData:
     """The samples of all folds, and how each fold learns from them.
 
     Attributes:
-        samples: all of them, as they are.
+        samples: all of them, as they are; places are those of wholes, where they are pieces.
         raw: their targets, in the user's unit: int64 (N,), or float32 (N, outputs).
         task: loss and figure; what depends on the training samples is found anew in each fold.
         outputs: class scores of the network.
@@ -82,8 +83,14 @@ class FoldData:
             targets = task.standardised(targets)
         if self.balance == "samples":
             train = train[repeated_to_balance(self.raw[train])]
-        learned, held = (with_targets(portion(self.samples, rows), targets[rows]) for rows in (train, valid))
+        learned, held = (self._portion(rows, targets[rows]) for rows in (train, valid))
         return augmented(learned, self.augment, self.seed), held, task
+
+    def _portion(self, rows: Tensor, targets: Tensor) -> Samples:
+        pieces, wholes = pieces_of(self.samples.wholes, rows)
+        found = with_targets(portion(self.samples, pieces), targets if wholes is None else targets[wholes])
+        found.wholes = wholes
+        return found
 
     def _task(self, targets: Tensor) -> Task:
         task, weighted = self.task, self.balance == "weights"
@@ -195,9 +202,10 @@ class FoldRunner:
             if result.diverged:
                 break
         assert trainer is not None
-        return FoldOutcome(
-            tuple(results), _answered(trainer, held, stop), held.targets, task, time.perf_counter() - began
-        )
+        scores, targets = _answered(trainer, held, stop), held.targets
+        if held.wholes is not None:
+            scores, targets = of_wholes(task, scores, targets, held.wholes)
+        return FoldOutcome(tuple(results), scores, targets, task, time.perf_counter() - began)
 
     def _trainer(
         self, data: FoldData, coming: Sequence[FoldStage], samples: tuple[Samples, Samples], task: Task, number: int

@@ -17,6 +17,7 @@ from tlnb.display.tables import Table
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.network.trace import quiet
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ class Sweep:
         x, targets = train.batch(rows).to(ground.device), train.targets[rows]
         began = time.perf_counter()
         with quiet(ground.model), torch.enable_grad():
-            scores = scores_of(ground.model(x))
+            scores = scores_of(call(ground.model, x))
             loss = functional.mse_loss(scores, torch.zeros_like(scores))
             weights = [p for p in ground.model.parameters() if p.requires_grad]
             if weights:

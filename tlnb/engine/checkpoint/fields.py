@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.request import HIDDEN, SourceRequest
 from tlnb.engine.network.adapters import rank_of
 
 Plain = dict[str, Any]
@@ -89,7 +89,7 @@ def optional(read: Any, value: object) -> Any:
     return None if value is None else read(value)
 
 
-DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - {"progress"}
+DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - set(HIDDEN)
 LATER = frozenset(
     ("cache", "keep_best", "from_file", "kind", "adapters", "merged")
 )  # that a file need not hold

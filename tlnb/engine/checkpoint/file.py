@@ -149,17 +149,17 @@ def write(path: Path, checkpoint: Checkpoint) -> int:
     Raises:
         CheckpointError: it cannot be written; what stood there before still does.
     """
-    about = json.dumps({"format": FORMAT, **checkpoint.about}, separators=(",", ":"))
-    tensors = _apart(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    )
-    meta = {_KEY: about, _SUM: checksum(about, tensors)}
     try:
+        about = json.dumps({"format": FORMAT, **checkpoint.about}, separators=(",", ":"))
+        tensors = _apart(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+        )
+        meta = {_KEY: about, _SUM: checksum(about, tensors)}
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as part:
             save_file(tensors, part, meta)
         return path.stat().st_size
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, MemoryError) as error:
         raise CheckpointError(f"{printable(str(path))} cannot be written: {reason_of(error)}") from None
 
 

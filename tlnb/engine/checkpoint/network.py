@@ -24,10 +24,18 @@ from torch import Tensor, nn
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.fields import Plain, flag, optional, text, texts, whole, wholes
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.tokens import preprocess_from
 from tlnb.engine.forgetting.old_network import OldNetwork
-from tlnb.engine.models import timm_models
+from tlnb.engine.models import hub, timm_models
 from tlnb.engine.models.loaded import Input, LoadedModel
-from tlnb.engine.models.published import CONVNET5, Blueprint, blueprint, build, torchvision_names
+from tlnb.engine.models.published import (
+    CONVNET5,
+    Blueprint,
+    blueprint,
+    build,
+    torchvision_names,
+    without_storage,
+)
 from tlnb.engine.models.state_dicts import compare
 from tlnb.engine.network.head import MOST_KEPT
 from tlnb.engine.network.neighbours import Neighbours
@@ -53,10 +61,11 @@ def network_to(loaded: LoadedModel) -> Plain:
         "side_heads": list(loaded.side_heads),
         "behind": loaded.behind,
         "notes": list(loaded.notes),
-        "input": None if loaded.input is None else [list(loaded.input.shape), str(loaded.input.dtype)],
+        "input": None if loaded.input is None else _input_to(loaded.input),
         "any_size": loaded.any_size,
         "task": loaded.task,
         "image_size": _image_size(loaded.model),
+        "recipe": loaded.recipe,
     }
 
 
@@ -74,15 +83,19 @@ def network_from(
         CheckpointError: it cannot be built here.
     """
     name, kind = text(plain["name"]), text(plain["kind"])
-    preprocess = Preprocess.from_dict(plain["preprocess"])
-    numbers = (*preprocess.mean, *preprocess.std)
-    if (
+    preprocess, recipe = preprocess_from(plain["preprocess"]), plain.get("recipe")
+    numbers = (*preprocess.mean, *preprocess.std) if isinstance(preprocess, Preprocess) else ()
+    if isinstance(preprocess, Preprocess) and (
         preprocess.channels * math.prod(preprocess.size) > MOST_NUMBERS
         or max(map(abs, numbers)) > MOST_NUMBERS
     ):
         raise ValueError("no pictures are prepared so")
     model, fresh = (
-        _own(own, kind) if flag(plain["own"]) else _build(name, optional(_side, plain["image_size"]), saved)
+        _own(own, kind)
+        if flag(plain["own"])
+        else _by_recipe(recipe, name, saved)
+        if recipe is not None
+        else _build(name, optional(_side, plain["image_size"]), saved)
     )
     return LoadedModel(
         model,
@@ -100,6 +113,7 @@ def network_from(
         fresh,
         own.fixed if own is not None and own.model is model else frozenset(),
         behind=text(plain.get("behind", "")),
+        recipe=recipe,
     )
 
 
@@ -139,16 +153,37 @@ def _build(
         return fresh().eval(), fresh
 
 
+def _by_recipe(
+    recipe: Any, name: str, saved: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, Callable[[], nn.Module]]:
+    """A network of transformers: its configuration names a class of that package, and no code of the file runs."""
+    if not isinstance(recipe, dict) or not isinstance(recipe.get("config"), dict):
+        raise ValueError("the recipe of the network is none")
+    with without_storage():
+        plan = Blueprint.of(name, hub.build(recipe), "")
+    _check_filled(plan, saved)
+    with torch.random.fork_rng():
+        return hub.build(recipe), partial(hub.build, recipe)
+
+
 def _image_size(model: nn.Module) -> int | None:
     size = getattr(model, "image_size", None)
     return size if isinstance(size, int) else None
 
 
-def _input(plain: Any) -> Input:
-    shape, dtype = plain
+def _input_to(one: Input) -> list[Any]:
+    plain: list[Any] = [list(one.shape), str(one.dtype)]
+    return [*plain, [[name, _input_to(part)] for name, part in one.parts]] if one.parts else plain
+
+
+def _input(plain: Any, depth: int = 0) -> Input:
+    shape, dtype, *rest = plain
     if math.prod(wholes(shape)) > MOST_NUMBERS:
         raise ValueError("no network takes samples of so many numbers")
-    return Input(wholes(shape), _TYPES[dtype])
+    if rest and depth:
+        raise ValueError("a part of an input has no parts")
+    parts = tuple((text(name), _input(part, 1)) for name, part in (rest[0] if rest else ()))
+    return Input(wholes(shape), _TYPES[dtype], parts)
 
 
 # ---------------------------------------------------------------- heads

@@ -2,11 +2,76 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from numbers import Integral, Real
 from pathlib import Path
+from typing import Any, TypeVar
 
 from tlnb.display.tables import printable
 from tlnb.errors import BadArguments, TlnbError
+
+MOST = (1 << 31) - 1
+"""The largest whole number that counts anything."""
+LONG = 60  # characters of a value that an error shows
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+_KINDS: dict[type, tuple[type, str]] = {
+    bool: (bool, "True or False"), str: (str, "a word"), int: (Integral, "a whole number"), float: (Real, "a number"),
+}  # fmt: skip
+
+
+def takes(**kinds: type) -> Callable[[Method], Method]:
+    """A method whose arguments of these names are words (``str``), whole numbers (``int``), numbers or flags.
+
+    What is None by default may be None. Any other value is refused before the method begins.
+    """
+
+    def checked(method: Method) -> Method:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(*args: Any, **keys: Any) -> Any:
+            for name, value in signature.bind(*args, **keys).arguments.items():
+                if name not in kinds or (value is None and signature.parameters[name].default is None):
+                    continue
+                kind, words = _KINDS[kinds[name]]
+                whole = kind is not Integral or (isinstance(value, Integral) and abs(int(value)) <= MOST)
+                if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool) or not whole:
+                    raise BadArguments(f"{name} takes {words}, not {shown(value)}")
+            return method(*args, **keys)
+
+        return call  # type: ignore[return-value]
+
+    return checked
+
+
+@contextmanager
+def others_code(value: object, error: type[TlnbError]) -> Iterator[None]:
+    """Inside, an object of the user's own is looked at: what it raises is one line.
+
+    Raises:
+        TlnbError: of the class ``error``: the object raised something.
+    """
+    try:
+        yield
+    except TlnbError:
+        raise
+    except Exception as trouble:
+        raise error(f"{one_line(trouble)}, raised by the {type(value).__name__} itself") from trouble
+
+
+def one_line(trouble: BaseException) -> str:
+    """An exception as one line: its kind, and the first line of what it says."""
+    try:
+        said = str(trouble).strip().splitlines()
+    except Exception:
+        said = []
+    return f"{type(trouble).__name__}: {printable(said[0])[:160]}" if said else type(trouble).__name__
 
 
 def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
@@ -24,13 +89,24 @@ def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
         path = Path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError) as trouble:  # a name that is too long; a user who is not there
-        shown = text if len(text) < 60 else f"{text[:60]}…"
-        raise error(f"{printable(shown)!r} is no path here: {_reason(trouble)}") from None
+        short = text if len(text) < LONG else f"{text[:LONG]}…"
+        raise error(f"{printable(short)!r} is no path here: {_reason(trouble)}") from None
     return path
 
 
 def _reason(trouble: OSError | RuntimeError) -> str:
     return (trouble.strerror if isinstance(trouble, OSError) else None) or str(trouble)
+
+
+def shown(value: object) -> str:
+    """A value as a line about it names it: short, and only its kind where it is no word and no number."""
+    if not isinstance(value, str | int | float | complex | type(None)):
+        return f"a {type(value).__name__}"
+    try:
+        text = repr(value)
+    except Exception:  # more digits than Python writes, or a class of its own with a fault
+        return f"a {type(value).__name__} that cannot be written"
+    return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text):,} characters)"
 
 
 def whole_number(value: object, name: str, least: int = 1, error: type[TlnbError] = BadArguments) -> None:
@@ -39,8 +115,8 @@ def whole_number(value: object, name: str, least: int = 1, error: type[TlnbError
     Raises:
         TlnbError: of the class ``error``: it is not, or it is below ``least``.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise error(f"{name} takes a whole number from {least} up, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= MOST:
+        raise error(f"{name} takes a whole number from {least} up, not {shown(value)}")
 
 
 def number_between(
@@ -52,4 +128,4 @@ def number_between(
         TlnbError: of the class ``error``: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise error(f"{name} takes a number between {low:g} and {high:g}, not {value!r}")
+        raise error(f"{name} takes a number between {low:g} and {high:g}, not {shown(value)}")

@@ -105,8 +105,33 @@ def ahead(work: Callable[[Item], Result], items: Iterable[Item], depth: int = 2)
 
 
 def home() -> Path:
-    """The folder: what ``TLNB_HOME`` says, else ``.tlnb`` in the working directory. It may not exist yet."""
-    return named_home() or Path.cwd() / ".tlnb"
+    """The folder: what ``TLNB_HOME`` says, else ``.tlnb`` beside the notebook. It may not exist yet.
+
+    Where Jupyter does not say where the notebook is, it is taken to be in the working directory of when tlnb was
+    loaded: ``%cd`` in one of its first cells does not move the folder.
+    """
+    return named_home() or _beside_notebook() / ".tlnb"
+
+
+def user_folder() -> Path:
+    """What is kept for this user, whatever the notebook: ``TLNB_HOME``, else the user's cache folder."""
+    return named_home() or Path.home() / ".cache" / "tlnb"
+
+
+def stay_here() -> None:
+    """Take the working directory of now for the notebook's own."""
+    global _loaded_in
+    _loaded_in = Path.cwd()
+
+
+_loaded_in: Path | None = None
+
+
+def _beside_notebook() -> Path:
+    told = Path(os.environ.get("JPY_SESSION_NAME", ""))
+    if told.is_absolute() and told.parent.is_dir():
+        return told.parent
+    return _loaded_in if _loaded_in is not None and _loaded_in.is_dir() else Path.cwd()
 
 
 def named_home() -> Path | None:

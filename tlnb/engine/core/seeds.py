@@ -55,6 +55,42 @@ def batches(samples: int, size: int, *seeds: int) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
+POOL = 8  # batches whose samples are sorted by their length among themselves
+
+
+def batches_by_length(lengths: Tensor, size: int, *seeds: int) -> tuple[Tensor, ...]:
+    """A random order of all samples, cut into batches of samples of like length, so that little padding is computed.
+
+    The order is that of ``batches``; each run of eight batches is sorted by length, and the batches are shuffled.
+
+    Args:
+        lengths: of each sample, (N,).
+        size: samples in a batch; the last one may be smaller.
+        seeds: session seed, stage number and epoch.
+    """
+    order = torch.cat(batches(len(lengths), size, *seeds))
+    pools = [part[lengths[part].argsort(stable=True)] for part in order.split(POOL * size)]
+    parts = list(torch.cat(pools).split(size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        last = parts.pop()
+        parts[-1] = torch.cat([parts[-1], last])
+    generator = torch.Generator().manual_seed(seed_for(*seeds))
+    return tuple(parts[i] for i in torch.randperm(len(parts), generator=generator).tolist())
+
+
+def batches_of(samples: Any, size: int, *seeds: int) -> tuple[Tensor, ...]:
+    """The batches of an epoch over samples: by length where they have one, else in a random order.
+
+    Args:
+        samples: with ``lengths``, (N,) or None.
+        size: samples in a batch.
+        seeds: session seed, stage number and epoch.
+    """
+    if samples.lengths is None:
+        return batches(len(samples), size, *seeds)
+    return batches_by_length(samples.lengths, size, *seeds)
+
+
 _GENERATOR = "MT19937"
 
 

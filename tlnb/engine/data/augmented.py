@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.arguments import others_code
 from tlnb.engine.core.machine import ahead, pool
 from tlnb.engine.core.seeds import own_stream, seed_for
 from tlnb.engine.data.augment import transform_for
@@ -34,7 +35,7 @@ class AugmentedSamples(PictureSamples):
         self, plain: PictureSamples, transform: Callable[[Tensor], Tensor], seed: int, name: str = ""
     ):
         self.plain, self.transform, self.seed, self.name = plain, transform, seed, name
-        self.targets, self.preprocess = plain.targets, plain.preprocess
+        self.targets, self.preprocess, self.wholes = plain.targets, plain.preprocess, plain.wholes
         self._numbers: tuple[int, ...] = ()
 
     def view(self, *numbers: int) -> Samples:
@@ -53,7 +54,7 @@ class AugmentedSamples(PictureSamples):
         return self.plain.whole(indices)
 
     def _changed(self, picture: Tensor, index: int) -> Tensor:
-        with own_stream(seed_for(self.seed, *self._numbers, index)):
+        with own_stream(seed_for(self.seed, *self._numbers, index)), others_code(self.transform, DataError):
             changed = self.transform(picture)
         if not isinstance(changed, Tensor) or changed.dim() != 3:
             raise DataError(

@@ -6,11 +6,13 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import item_digest
+from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
 from tlnb.engine.data.joined import joined, portion
 from tlnb.engine.data.preprocess import Preprocess
@@ -23,6 +25,7 @@ from tlnb.engine.data.samples import (
     TensorSamples,
     with_targets,
 )
+from tlnb.errors import DataError
 
 OnBroken = Callable[[str, str], None]
 
@@ -37,10 +40,12 @@ class Collection(ABC):
     Attributes:
         targets: int64 of shape (N,) for classes; float32 of shape (N, outputs) otherwise.
         same_twice: whether a sample is the same whenever it is asked for.
+        equal: what samples of the same digest are to each other, in words.
     """
 
     targets: Tensor
     same_twice: bool = True
+    equal: str = "byte-equal"
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -50,12 +55,15 @@ class Collection(ABC):
         """These samples only, in this order; an index may stand there twice."""
 
     @abstractmethod
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Samples at the size and in the colours that the network takes.
 
         Args:
             preprocess: of the network.
             on_broken: told name and reason where a picture turns out broken later.
+
+        Raises:
+            DataError: the network takes something else.
         """
 
     def digests(self) -> list[bytes | None] | None:
@@ -86,8 +94,9 @@ class Pictures(Collection):
         """These images only."""
         return Pictures(self.images[indices], self.targets[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Fitted at once where that takes little memory, batch by batch otherwise."""
+        _check_pictures(preprocess)
         size = len(self) * preprocess.channels * preprocess.size[0] * preprocess.size[1]
         if size * self.images.element_size() > picture_budget():
             return DecodedSamples(
@@ -125,8 +134,9 @@ class ReadPictures(Collection):
         """These pictures only."""
         return ReadPictures(self.reader, self.targets[indices], self.rows[indices], self.known)
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Decoded when they are first needed."""
+        _check_pictures(preprocess)
         return DecodedSamples(self.reader, self.rows, self.targets, preprocess, on_broken=on_broken)
 
     def digests(self) -> list[bytes | None] | None:
@@ -148,27 +158,35 @@ class ReadPictures(Collection):
         return self.reader.path(int(self.rows[index])) if isinstance(self.reader, FileReader) else None
 
 
+def _check_pictures(preprocess: object) -> None:
+    if not isinstance(preprocess, Preprocess):
+        raise DataError("the data holds pictures, and the network takes texts")
+
+
 class Rows(Collection):
     """Inputs in memory, just as the network takes them.
 
     Args:
-        inputs: shape (N, ...), any dtype.
+        inputs: shape (N, ...), any dtype; or a tree of such.
         targets: of shape (N,) or (N, outputs).
     """
 
-    def __init__(self, inputs: Tensor, targets: Tensor):
+    def __init__(self, inputs: Batch, targets: Tensor):
         self.inputs, self.targets = inputs, targets
 
     def subset(self, indices: Tensor) -> Rows:
         """These rows only."""
         return Rows(self.inputs[indices], self.targets[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """As they are."""
         return TensorSamples(self.inputs, self.targets)
 
     def digests(self) -> list[bytes | None]:
         """Over the bytes of each row."""
+        if isinstance(self.inputs, Tree):
+            parts = [_row_digests(part) for part in self.inputs.values()]
+            return [b"".join(part or b"" for part in row) for row in zip(*parts, strict=True)]
         return _row_digests(self.inputs)
 
 
@@ -190,7 +208,7 @@ class Items(Collection):
         """These items only."""
         return Items(self.pipeline, self.targets[indices], self.rows[indices])
 
-    def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
+    def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Asked for and collated batch by batch."""
         return CollatedSamples(self.pipeline, self.rows, self.targets)
 

@@ -21,10 +21,11 @@ from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.places import Places
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Sealed
+from tlnb.engine.data.sound.front_end import LogMel, RawFrames
 from tlnb.engine.data.split import repeated_to_balance
+from tlnb.engine.data.tokens import AnyPreprocess
 
 SHOWN = 12  # problems in the text; the page has them all
 UNEVEN = 3.0  # from this ratio of the largest class to the smallest on, it is said
@@ -52,6 +53,8 @@ class Data:
         test: samples under seal, which ``Session.test`` alone reads; None for none.
         split: places of the samples of each part in the source; None where it has parts of its own that are apart.
         units: number of the group of each sample in the source, (N,); None where each stands alone.
+        sound: how its sounds are drawn; None where it holds none.
+        length: tokens of the longest text; None for what most of the training texts have.
         groups: of the samples of the source that stay together, for folds; None for none.
         times: of the samples of the source, for folds; None where they are in no order.
     """
@@ -73,11 +76,13 @@ class Data:
     test: Sealed | None = None
     split: Places | None = None
     units: np.ndarray | None = field(default=None, repr=False)
+    sound: LogMel | None = None
+    length: int | None = None
     groups: Groups | None = field(default=None, repr=False)
     times: Times | None = field(default=None, repr=False)
 
     def samples(
-        self, preprocess: Preprocess, say: Callable[[str], None] = lambda text: None
+        self, preprocess: AnyPreprocess | RawFrames, say: Callable[[str], None] = lambda text: None
     ) -> tuple[Samples, Samples]:
         """Training samples, balanced and augmented, and validation samples, fitted to a network.
 
@@ -96,9 +101,11 @@ class Data:
         train = self.train
         if self.balance == "samples":
             train = train.subset(repeated_to_balance(train.targets))
+        # Raw frames are asked for where the data is clips, and nowhere else.
         plain, held = (part.prepare(preprocess, on_broken) for part in (train, self.valid))
-        if isinstance(plain, DecodedSamples) and isinstance(held, DecodedSamples):
-            held.share(plain)
+        decoded, other = (getattr(part, "plain", part) for part in (plain, held))
+        if isinstance(decoded, DecodedSamples) and isinstance(other, DecodedSamples):
+            other.share(decoded)
         return augmented(plain, self.augment, self.seed), held
 
     def counts(self) -> Table:
@@ -124,7 +131,8 @@ class Data:
         return "\n".join([*self._lines(), *self._problem_lines()])
 
     def _lines(self) -> list[str]:
-        head = f"{self.name}: {len(self.train):,} training and {len(self.valid):,} validation samples"
+        what = "samples" if self.sound is None else "clips"
+        head = f"{self.name}: {len(self.train):,} training and {len(self.valid):,} validation {what}"
         if isinstance(self.task, Classification):
             per_class = self._per_class(self.train)
             low, high = int(per_class.min()), int(per_class.max())

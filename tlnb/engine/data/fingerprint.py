@@ -11,9 +11,12 @@ from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.seeds import own_random_state
+from tlnb.engine.core.tree import named_parts
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
+from tlnb.engine.data.sound.clips import PieceReader
+from tlnb.engine.data.text_samples import TextSamples
 
 LOOKED_AT = 32
 """Samples of another's data set, and files of a large folder, that are looked into."""
@@ -50,13 +53,18 @@ def _inputs(samples: Samples) -> str:
             _rows(more) if more is not None and more is not samples.images else ""
         )
     if isinstance(samples, TensorSamples):
-        return _rows(samples.inputs)
+        return "".join(_rows(part) for _, part in named_parts(samples.inputs))
+    if isinstance(samples, TextSamples):
+        return samples.fingerprint()
     if isinstance(samples, DecodedSamples):
         reader, rows = samples.reader, samples.rows
         if isinstance(reader, TensorReader):
             return _rows(reader.images) + tensors_digest([("rows", rows)])
         if isinstance(reader, FileReader):
             return _files(reader, rows.tolist())
+        if isinstance(reader, PieceReader):
+            clips = reader.clips[rows].unique().tolist()
+            return f"{_files(reader.files, clips)} {reader.note(rows.tolist())}"
     return _some(samples)
 
 
@@ -112,7 +120,7 @@ def _some(samples: Samples) -> str:
     if samples.random or not len(samples):
         return ""
     with own_random_state(0):
-        return tensors_digest([("some", samples.batch(_spread(len(samples), LOOKED_AT)))])
+        return tensors_digest(named_parts(samples.batch(_spread(len(samples), LOOKED_AT)), "some"))
 
 
 def _spread(count: int, most: int) -> Tensor:

@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, printable
 from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.core.seeds import batches
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import FrameSamples
+from tlnb.engine.data.sound.players import Players, drawn, players_of
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.texts import TextTable
 from tlnb.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,10 +36,11 @@ class PictureGrid:
         pixels: (N, C, H, W), uint8 in 0..255 or floating point in 0..1, after augmentation.
         titles: class, labels or values of each picture.
         text: what is said above them.
+        players: plays the sounds that the pictures are of; None where they are of none.
     """
 
-    def __init__(self, pixels: Tensor, titles: Sequence[str], text: str):
-        self.pixels, self.titles, self.text = pixels, tuple(titles), text
+    def __init__(self, pixels: Tensor, titles: Sequence[str], text: str, players: Players | None = None):
+        self.pixels, self.titles, self.text, self.players = pixels, tuple(titles), text, players
 
     @property
     def figure(self) -> Figure:
@@ -79,7 +84,32 @@ class PictureGrid:
         text = "<br>".join(escape(line) for line in self.text.splitlines())
         picture = base64.b64encode(self._repr_png_()).decode()
         titles = escape(", ".join(self.titles))
-        return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">'
+        sounds = self.players.html if self.players else ""
+        return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">{sounds}'
+
+
+def text_table(data: Data, samples: TextSamples, count: int = 12, epoch: int = 0) -> TextTable:
+    """Training texts as an epoch would see them, and what of them is cut off.
+
+    Args:
+        data: the data set.
+        samples: its training samples, fitted to the network.
+        count: how many texts.
+        epoch: whose order is shown.
+    """
+    if count < 1:
+        raise DataError(f"a table needs one text or more, not {count}")
+    indices = torch.cat(batches(len(samples), len(samples), data.seed, 1, epoch))[:count]
+    preprocess, chosen = samples.preprocess, indices.tolist()
+    shown = [preprocess.tokens(samples.texts[number]) for number in chosen]
+    rows = [
+        (printable(title), list(map(printable, seen)), list(map(printable, cut)))
+        for title, (seen, cut) in zip(titles(data, samples.targets[indices]), shown, strict=True)
+    ]
+    cut = sum(bool(gone) for _, _, gone in rows)
+    what = f"; {cut} of these are longer, and cut at ✂" if cut else ""
+    head = f"{len(rows)} of {len(samples):,} training texts of {data.name}, up to {preprocess.length} tokens{what}"
+    return TextTable(rows, head)
 
 
 def picture_grid(data: Data, samples: Samples, count: int = 12, epoch: int = 0) -> PictureGrid:
@@ -96,15 +126,20 @@ def picture_grid(data: Data, samples: Samples, count: int = 12, epoch: int = 0) 
     """
     if count < 1:
         raise DataError(f"a grid needs one picture or more, not {count}")
-    if not isinstance(samples, PictureSamples):
+    if not isinstance(samples, PictureSamples | FrameSamples):
         raise DataError("this data holds no pictures that could be shown; it goes to the network as it is")
     indices = torch.cat(batches(len(samples), len(samples), data.seed, 1, epoch))[:count]
+    classes = titles(data, samples.targets[indices])
+    players = players_of(samples, indices, classes)
+    if isinstance(samples, FrameSamples):
+        text = f"{len(indices)} of {len(samples):,} training frames of {data.name}; {samples.preprocess.describe()}"
+        return PictureGrid(drawn(samples, indices), classes, text, players)
     view = samples.view(1, epoch)
     assert isinstance(view, PictureSamples)
     size = "×".join(map(str, samples.preprocess.size))
     what = "under random changes" if samples.random else "as they are"
     text = f"{len(indices)} of {len(samples):,} training pictures of {data.name}, {what}, at {size} pixels"
-    return PictureGrid(view.pixels(indices), titles(data, samples.targets[indices]), text)
+    return PictureGrid(view.pixels(indices), classes, text, players)
 
 
 def titles(data: Data, targets: Tensor) -> list[str]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
 from tlnb.engine.data.samples import ChosenSamples, PictureSamples, Samples
+from tlnb.engine.data.text_samples import TextSamples
 
 
 class JoinedSamples(Samples):
@@ -24,6 +25,7 @@ class JoinedSamples(Samples):
         self.targets = torch.cat([part.targets for part in parts])
         self.random = any(part.random for part in parts)
         self.at_hand = all(part.at_hand for part in parts)
+        self.wholes = _numbered_through(parts)
         self._ends = torch.tensor([len(part) for part in parts]).cumsum(0)
 
     def batch(self, indices: Tensor) -> Tensor:
@@ -63,6 +65,18 @@ class JoinedSamples(Samples):
     def fingerprint(self) -> str:
         """Of all sets."""
         return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+
+def _numbered_through(parts: Sequence[Samples]) -> Tensor | None:
+    """The numbers of all wholes; None where no set is of pieces."""
+    if all(part.wholes is None for part in parts):
+        return None
+    numbers, start = [], 0
+    for part in parts:
+        own = torch.arange(len(part)) if part.wholes is None else part.wholes
+        numbers.append(own + start)
+        start += int(own.max()) + 1
+    return torch.cat(numbers)
 
 
 class JoinedPictures(JoinedSamples, PictureSamples):
@@ -122,6 +136,10 @@ def joined(parts: Sequence[Samples]) -> Samples:
     """Several sets in a row; a single one as it is."""
     if len(parts) == 1:
         return parts[0]
+    texts = [part for part in parts if isinstance(part, TextSamples)]
+    if len(texts) == len(parts):
+        every = [text for part in texts for text in part.texts]
+        return TextSamples(every, torch.cat([part.targets for part in texts]), texts[0].preprocess)
     pictures = [part for part in parts if isinstance(part, PictureSamples)]
     return JoinedPictures(pictures) if len(pictures) == len(parts) else JoinedSamples(parts)
 

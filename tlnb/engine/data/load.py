@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection, Several
@@ -20,11 +21,11 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
-from tlnb.engine.data.sources import hugging_face, named, objects
+from tlnb.engine.data.sources import hugging_face, named, objects, text
 from tlnb.engine.data.sources.folder import read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
-from tlnb.engine.data.sources.table import read_table
+from tlnb.engine.data.sources.table import is_frame, read_frame, read_table
 from tlnb.engine.data.split import first_per_class, leaks, repeats, split
 from tlnb.errors import DataError, did_you_mean
 
@@ -44,8 +45,9 @@ def load_data(
     """Read a data set and split it.
 
     Args:
-        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label,
-            ``torchvision/NAME``, a pair of tensors or arrays (X, y), a Dataset, a DataLoader, a Hugging Face
+        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label (pictures, or
+            sounds as wav and flac), a table of texts (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of
+            tensors, arrays or texts (X, y), a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face
             data set, or a pair (train, valid) of such.
         request: how it is to be read.
         progress: told how many of how many files are looked at.
@@ -55,13 +57,18 @@ def load_data(
     Raises:
         DataError: an unknown source, an impossible split or option, or, when strict, a bad file.
     """
-    request = SourceRequest.of(**options) if request is None else request
+    if request is None:
+        request = SourceRequest.of(**options)
     if progress is not None:
         request = replace(request, progress=progress)
+    plain = isinstance(source, str | os.PathLike | Tensor | tuple | list)
     try:
-        found = _find(source, request)
+        with nullcontext() if plain else others_code(source, DataError):
+            found = _find(source, request)
     except OSError as error:  # a folder that may not be read, or a disk that fails
         raise DataError(f"cannot read {_name(source)!r}: {error.strerror or error}") from None
+    if found.sound is None:
+        request.refuse(("window", "rate"), "this data holds no sounds")
     if request.strict and found.problems:
         path, reason = found.problems[0]
         raise DataError(f"--strict, and {len(found.problems)} files cannot be used; {path}: {reason}")
@@ -85,9 +92,17 @@ def load_data(
     batch = request.batch or found.batch or usual_batch(len(train.targets))
     return Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
-        balance, found.problems, _plain(source, request), found.scale, parts.test, parts.places, parts.units,
-        parts.groups, parts.times,
+        balance, found.problems, _plain(source, _settled(request, found)), found.scale, parts.test, parts.places,
+        parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
+
+
+def _settled(request: SourceRequest, found: Found) -> SourceRequest:
+    """The request with what was found out about sounds, so that they are heard the same when they are read again."""
+    sound = found.sound
+    if sound is None:
+        return request
+    return replace(request, window=sound.window, bands=str(sound.bands), rate=sound.rate)
 
 
 def _plain(source: object, request: SourceRequest) -> dict[str, Any] | None:
@@ -107,27 +122,45 @@ def _find(source: object, request: SourceRequest) -> Found:
         return named.read(source, request)
     if isinstance(source, str | os.PathLike):
         return _find_path(os.fspath(source), request)
+    if is_frame(source):
+        return _of_frame(source, request)
+    if hugging_face.is_one(source) and text.is_text_set(source, request):
+        return text.read_text_set(source, request)
     if hugging_face.is_one(source):
         return hugging_face.read(source, request)
     return objects.read(source, request)
 
 
-def _find_path(text: str, request: SourceRequest) -> Found:
-    if not text.strip():
+def _of_frame(frame: Any, request: SourceRequest) -> Found:
+    names = [str(name) for name in frame.columns]
+    if request.text is None and (request.path is not None or not text.name_texts(names)):
+        return read_frame(frame, request)
+    columns = {name: list(frame[column]) for name, column in zip(names, frame.columns, strict=True)}
+    return text.read_text_columns(columns, request, f"the {type(frame).__name__}")
+
+
+def _find_path(name: str, request: SourceRequest) -> Found:
+    if not name.strip():
         raise DataError("no source is named; such as: %tl_data digits")
-    path = path_of(text, DataError)
+    path = path_of(name, DataError)
     if path.is_dir():
+        if text.tables_in(path) and (request.text is not None or not text.holds_pictures(path)):
+            return text.read_text_tables(path, request)
+        if text.holds_texts(path, request):
+            return text.read_text_folder(path, request)
         return read_folder(path, request)
     if path.is_file():
+        if text.is_text_table(path, request):
+            return text.read_text_table(path, request)
         if path.suffix.lower() in (".csv", ".tsv"):
             return read_table(path, request)
         what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
             "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
-        raise DataError(f"{printable(text)!r} cannot be read as data; {what}")
-    hint = did_you_mean(text, SOURCES) or _beside(path)
+        raise DataError(f"{printable(name)!r} cannot be read as data; {what}")
+    hint = did_you_mean(name, SOURCES) or _beside(path)
     raise DataError(
-        f"no data {printable(text)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
+        f"no data {printable(name)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
         "a CSV or $name"
     )
 

@@ -233,7 +233,7 @@ def as_image_tensor(item: Any, scale: PixelScale = PLAIN) -> Tensor:
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8 or scale.given:
         values = scale.to_bytes(values)
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(values, -1, 0)))
+    return torch.from_numpy(np.require(np.moveaxis(values, -1, 0), requirements=["C", "W"]))
 
 
 def is_channels_first(shape: Sequence[int]) -> bool:

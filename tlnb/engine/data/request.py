@@ -8,15 +8,17 @@ import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
 
-from tlnb.engine.core.arguments import number_between, path_of, whole_number
+from tlnb.engine.core.arguments import number_between, others_code, path_of, shown, whole_number
 from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.images.scale import PixelScale
+from tlnb.engine.data.sound.front_end import LogMel
 from tlnb.errors import DataError, did_you_mean
 
 CLASSES, LABELS, REGRESSION = "classes", "labels", "regression"
@@ -27,6 +29,8 @@ OWN = "own"
 """The test part that the source itself has."""
 FIRST = ("valid", "size", "batch", "per_class", "augment", "balance", "target", "strict", "seed")
 """Options that stand in every record of how data was read; the others stand there where they were named."""
+HIDDEN = ("progress", "heard")
+"""Fields that are no options of the user's."""
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 _MOST_SIDE = 1 << 13  # pixels of a side of the training pictures
 
@@ -58,7 +62,10 @@ class SourceRequest:
         suffix: ending that the names in a table lack, such as ``.jpg``.
         links: follow links that lead out of the folder.
         range: black and white, such as ``0,4095``, or white alone; None: found over the pictures.
-        bands: which bands of the pictures are used, from 1, such as ``4,3,2``.
+        bands: which bands of the pictures are used, from 1, such as ``4,3,2``; of sounds, how many mel bands they
+            are drawn in, such as ``64``.
+        window: seconds of a sound that the network is shown at a time; longer clips are cut into pieces.
+        rate: samples a second that sounds are brought to.
         test: share of the samples that is set aside under seal, which only ``test`` reads; ``own`` (or True) for the
             source's own test part. None for no test part.
         groups: samples that stay on one side of the split: name of a column, ``parent`` for the folder of a file,
@@ -66,7 +73,10 @@ class SourceRequest:
         score: by which networks are compared: ``accuracy``, ``balanced``, ``f1``, ``auroc``, ``ap``, ``kappa``,
             ``loss`` … for classes, fewer for labels; ``r2``, ``mae``, ``rmse``, ``loss`` for values; None: the usual.
         time: column with a time, or an entry a sample: the newest samples validate, or are the test part.
+        text: column with the texts, or two joined by commas for pairs of sentences.
+        length: tokens of the longest text; None for the 99th percentile of the training texts.
         progress: told how many of how many files are looked at.
+        heard: how the network at hand learned to hear; options that are named come first.
     """
 
     valid: float = 0.2
@@ -91,7 +101,12 @@ class SourceRequest:
     groups: Any = None
     time: Any = None
     score: str | None = None
+    window: float | None = None
+    rate: int | None = None
+    text: str | None = None
+    length: int | None = None
     progress: Callable[[int, int], None] = field(default=_nobody, compare=False, repr=False)
+    heard: LogMel | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, **options: Any) -> SourceRequest:
@@ -100,16 +115,20 @@ class SourceRequest:
         Raises:
             DataError: an unknown option, or a value that it does not take.
         """
-        names = [f.name for f in fields(cls)]
+        names = [f.name for f in fields(cls) if f.name != "heard"]
         for name in options:
             if name not in names:
                 raise DataError(f"there is no option {name!r} of the data{did_you_mean(name, names)}")
         plain: dict[str, Callable[[Any], Any]] = {
-            "label": _joined, "range": _numbers, "bands": _numbers,
+            "label": _joined, "text": partial(_joined, option="--text"), "range": _numbers, "bands": _numbers,
             "folder": lambda value: os.fspath(path_of(value, DataError)),
-            "test": _test, "groups": _entries, "time": _entries,
+            "test": _test, "groups": _entries, "time": _entries, "window": _seconds,
         }  # fmt: skip
-        made = cls(**{n: plain[n](v) if n in plain and v is not None else v for n, v in options.items()})
+        for name, value in options.items():
+            if name in plain and value is not None:
+                with others_code(value, DataError):
+                    options[name] = plain[name](value)
+        made = cls(**options)
         made._check()
         return made
 
@@ -120,6 +139,7 @@ class SourceRequest:
             ("--per-class", self.per_class),
             ("--batch", self.batch),
             ("--size", self.size),
+            ("--length", self.length),
         ):
             if number is not None:
                 whole_number(number, option, 1, DataError)
@@ -127,18 +147,22 @@ class SourceRequest:
             ("--balance", self.balance, BALANCES),
             ("--target", self.target, TARGETS),
         ):
-            if word is not None and word not in words:
+            if word is not None and (not isinstance(word, str) or word not in words):
                 raise DataError(
-                    f"{option} takes {', '.join(words)}, not {word!r}{did_you_mean(str(word), words)}"
+                    f"{option} takes {', '.join(words)}, not {shown(word)}{did_you_mean(word, words)}"
                 )
         for name in ("path", "split", "delimiter", "suffix", "score"):
             word = getattr(self, name)
             if word is not None and (not isinstance(word, str) or not word):
-                raise DataError(f"--{name} takes a word, not {word!r}")
+                raise DataError(f"--{name} takes a word, not {shown(word)}")
+        for name in ("strict", "links"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise DataError(f"--{name} is True or False, not {shown(getattr(self, name))}")
         check_augment(self.augment)
         if self.size is not None:
             _check_size(self.size)
         _ = self.span, self.band_numbers
+        LogMel(**{name: value for name in ("window", "rate") if (value := getattr(self, name)) is not None})
 
     @property
     def parted(self) -> bool:
@@ -148,9 +172,12 @@ class SourceRequest:
     @property
     def labels(self) -> tuple[str, ...]:
         """The columns that hold labels; empty to be told by their names."""
-        if self.label is None:
-            return ()
-        return tuple(name.strip() for name in next(csv.reader([self.label], skipinitialspace=True)))
+        return _names(self.label)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The columns that hold texts; empty to be told by their names."""
+        return _names(self.text)
 
     @property
     def span(self) -> tuple[float, float] | None:
@@ -167,7 +194,7 @@ class SourceRequest:
             numbers = []
         low, white = (0.0, numbers[0]) if len(numbers) == 1 else numbers if len(numbers) == 2 else (0.0, 0.0)
         if not (isfinite(low) and isfinite(white) and low < white):
-            raise DataError(f"--range takes black and white, such as 0,4095, not {self.range!r}")
+            raise DataError(f"--range takes black and white, such as 0,4095, not {shown(self.range)}")
         return low, white
 
     @property
@@ -181,7 +208,7 @@ class SourceRequest:
             return ()
         parts = [part.strip() for part in self.bands.split(",")]
         if not all(part.isdecimal() and 0 < int(part) <= 1 << 12 for part in parts) or len(parts) > 1 << 10:
-            raise DataError(f"--bands takes numbers from 1 up, such as 4,3,2, not {self.bands!r}")
+            raise DataError(f"--bands takes numbers from 1 up, such as 4,3,2, not {shown(self.bands)}")
         return tuple(map(int, parts))
 
     @property
@@ -208,7 +235,7 @@ class SourceRequest:
         """The arguments of ``load_data`` as plain values, to read the same again."""
         asked: dict[str, Any] = {"source": source} | {name: getattr(self, name) for name in FIRST}
         for f in fields(self):
-            if f.name not in (*FIRST, "progress") and getattr(self, f.name) != f.default:
+            if f.name not in (*FIRST, *HIDDEN) and getattr(self, f.name) != f.default:
                 asked[f.name] = getattr(self, f.name)
         return asked
 
@@ -224,7 +251,7 @@ def takes_request(method: _Method) -> _Method:
     more = [
         inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=f.type)
         for f in fields(SourceRequest)
-        if f.name != "progress"
+        if f.name not in HIDDEN
     ]
     method.__signature__ = signature.replace(parameters=[*plain, *more])  # type: ignore[attr-defined]
     told = inspect.cleandoc(SourceRequest.__doc__ or "").partition("Args:\n")[2].partition("    progress:")[0]
@@ -241,13 +268,13 @@ def _test(value: object) -> str | None:
     """A share as text, or the word for the source's own part."""
     if value is False:
         return None
-    if value is True or value == OWN:
+    if value is True or (isinstance(value, str) and value == OWN):
         return OWN
     try:
         share = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         raise DataError(
-            f"--test takes a share between 0 and 1, or nothing for the source's own test part, not {value!r}"
+            f"--test takes a share between 0 and 1, or nothing for the source's own test part, not {shown(value)}"
         ) from None
     number_between(share, "--test", 0, 1, DataError)
     return f"{share:.15g}"
@@ -260,14 +287,20 @@ def _entries(value: object) -> object:
     return tuple(np.asarray(value).tolist()) if np.ndim(value) == 1 else value  # type: ignore[arg-type]
 
 
-def _joined(value: object) -> str:
+def _names(joined: str | None) -> tuple[str, ...]:
+    if joined is None:
+        return ()
+    return tuple(name.strip() for name in next(csv.reader([joined], skipinitialspace=True)))
+
+
+def _joined(value: object, option: str = "--label") -> str:
     """Names of columns as one text; a name that holds a comma stands in quotes."""
     if isinstance(value, str):
         if not value.strip():
-            raise DataError("--label takes the name of a column, or several joined by commas")
+            raise DataError(f"{option} takes the name of a column, or several joined by commas")
         return value
     if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
-        raise DataError(f"--label takes the name of a column, or several, not {value!r}")
+        raise DataError(f"{option} takes the name of a column, or several, not {shown(value)}")
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(value)
     return text.getvalue()
@@ -279,8 +312,12 @@ def _numbers(value: object) -> str:
     if isinstance(value, int | float | np.number):
         return f"{value:.15g}"
     if isinstance(value, list | tuple | np.ndarray):
-        return ",".join(map(str, value))
-    return str(value)
+        return ",".join(part if isinstance(part, str) else shown(part) for part in value)
+    return value if isinstance(value, str) else shown(value)
+
+
+def _seconds(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _check_size(size: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.seeds import own_stream, seed_for
+from tlnb.engine.core.tree import Batch, Tree, as_batch, lengths_of, named_parts
 from tlnb.engine.data.preprocess import Preprocess
 
 
@@ -23,24 +24,31 @@ class Samples(ABC):
         targets: int64 of shape (N,) for classes; float32 of shape (N, labels) or (N, values) otherwise.
         random: whether a batch differs from view to view (augmentation).
         at_hand: whether making a batch costs little more than copying it.
+        wholes: where samples are pieces (of clips of sound), the number of the whole that each belongs to, rising:
+            int64 of shape (N,); answers are for wholes then, see :func:`tlnb.engine.data.wholes.of_wholes`. None
+            where each sample stands alone.
+        lengths: tokens of each text, (N,); None where all samples have one size.
     """
 
     targets: Tensor
     random: bool = False
     at_hand: bool = False
+    wholes: Tensor | None = None
+    lengths: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
     @abstractmethod
-    def batch(self, indices: Tensor) -> Tensor:
+    def batch(self, indices: Tensor) -> Any:
         """Network input for these samples.
 
         Args:
             indices: int64 of shape (B,).
 
         Returns:
-            float32 of shape (B, ...), a fresh tensor that the caller may change.
+            float32 of shape (B, ...), a fresh tensor that the caller may change; or a tree of tensors
+            (``core.tree.Tree``).
         """
 
     @abstractmethod
@@ -58,7 +66,7 @@ class Samples(ABC):
         """
         return self
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Any]:
         """``batch`` for each, in order; where that takes time, it is done ahead in threads."""
         for indices in batches:
             yield self.batch(indices)
@@ -126,22 +134,25 @@ class TensorSamples(Samples):
     """Inputs kept in memory just as the network takes them.
 
     Args:
-        inputs: shape (N, ...), any dtype.
+        inputs: shape (N, ...), any dtype; or a tree of such.
         targets: of shape (N,) or (N, outputs).
     """
 
     at_hand = True
 
-    def __init__(self, inputs: Tensor, targets: Tensor):
+    def __init__(self, inputs: Batch, targets: Tensor):
         self.inputs, self.targets = inputs, targets
+        self.lengths = lengths_of(inputs)
 
-    def batch(self, indices: Tensor) -> Tensor:
+    def batch(self, indices: Tensor) -> Any:
         """A copy of these rows of the inputs."""
+        if isinstance(self.inputs, Tree):
+            return self.inputs.map(lambda part: part.index_select(0, indices))
         return self.inputs.index_select(0, indices)
 
     def fingerprint(self) -> str:
         """SHA-256 over inputs and targets."""
-        return tensors_digest([("inputs", self.inputs), ("targets", self.targets)])
+        return tensors_digest([*named_parts(self.inputs, "inputs"), ("targets", self.targets)])
 
 
 def with_targets(samples: Samples, targets: Tensor) -> Samples:
@@ -163,12 +174,14 @@ class ChosenSamples(Samples):
         self.source, self.rows = source, rows
         self.targets, self.random = source.targets[rows], source.random
         self.at_hand = source.at_hand
+        self.wholes = None if source.wholes is None else source.wholes[rows]
+        self.lengths = None if source.lengths is None else source.lengths[rows]
 
-    def batch(self, indices: Tensor) -> Tensor:
+    def batch(self, indices: Tensor) -> Any:
         """Network input for these places in the choice."""
         return self.source.batch(self.rows[indices])
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Any]:
         """``batch`` for each, in order; prepared ahead where the source does so."""
         return self.source.stream(self.rows[indices] for indices in batches)
 
@@ -243,17 +256,20 @@ class CollatedSamples(Samples):
         other._numbers = numbers
         return other
 
-    def batch(self, indices: Tensor) -> Tensor:
-        """Inputs as the data set's collate function gives them: (B, ...)."""
+    def batch(self, indices: Tensor) -> Any:
+        """Inputs as the data set's collate function gives them: (B, ...), or a tree of such."""
         items = []
         for row in self.rows[indices].tolist():
             with own_stream(seed_for(self.pipeline.seed, *self._numbers, row)):
                 items.append(self.pipeline.item(row))
         made = self.pipeline.collate(items)
-        return made[0] if isinstance(made, tuple | list) else made
+        return as_batch(made[0] if isinstance(made, tuple | list) else made)
 
     def fingerprint(self) -> str:
         """Over the items, each as a batch of its own."""
         one = (self.batch(row.reshape(1)) for row in self.rows.new_tensor(range(len(self))))
-        content = tensors_digest(((str(place), batch) for place, batch in enumerate(one)), str(self._numbers))
+        named = (
+            (f"{place}{name}", part) for place, batch in enumerate(one) for name, part in named_parts(batch)
+        )
+        content = tensors_digest(named, str(self._numbers))
         return tensors_digest([("targets", self.targets)], note=content)

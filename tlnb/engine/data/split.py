@@ -143,7 +143,7 @@ def repeats(samples: Collection, digests: Digests) -> list[str]:
     if not pairs:
         return []
     notes = [
-        f"{_counted(len(pairs), 'sample')} byte-equal to others; equal ones stay on one side of the split"
+        f"{_counted(len(pairs), 'sample')} {samples.equal} to others; equal ones stay on one side of the split"
     ]
     torn = [(a, b) for a, b in pairs if not torch.equal(samples.targets[a], samples.targets[b])]
     if torn:
@@ -196,7 +196,7 @@ def _found(train: Collection, valid: Collection, ours: Digests, theirs: Digests)
     )
     more = ", …" if len(pairs) > 3 else ""
     return [
-        f"{_counted(len(pairs), 'validation sample')} byte-equal to training samples, so the figure is too good: "
+        f"{_counted(len(pairs), 'validation sample')} {train.equal} to training samples, so the figure is too good: "
         f"{few(shown)}{more}"
     ]
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.results.sure import Judged
 from tlnb.errors import ExportError
 
@@ -48,13 +49,14 @@ if judged:
     ".pt2": """
 program = torch.export.load(str(path)).module()
 with torch.inference_mode():
-    answers = program(inputs)
+    answers = program(**inputs) if isinstance(inputs, dict) else program(inputs)
 """,
     ".onnx": """
 import onnxruntime
 onnxruntime.set_default_logger_severity(3)
 session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-answers = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: inputs.numpy()})[0])
+named = inputs if isinstance(inputs, dict) else {session.get_inputs()[0].name: inputs}
+answers = torch.from_numpy(session.run(None, {name: part.numpy() for name, part in named.items()})[0])
 """,
 }
 _MAIN = """
@@ -62,14 +64,15 @@ import torch
 from pathlib import Path
 from safetensors.torch import load_file, save_file
 path, folder = Path(sys.argv[1]), Path(sys.argv[2])
-inputs = load_file(folder / "in.safetensors")["inputs"]
+inputs = load_file(folder / "in.safetensors")
+inputs = inputs["inputs"] if set(inputs) == {{"inputs"}} else inputs
 judged, more = {judged}, {{}}
 {predict}
 save_file({{"answers": answers.float().contiguous(), **more}}, folder / "out.safetensors")
 """
 
 
-def check(path: Path, inputs: Tensor, answers: Tensor, judged: Judged | None = None) -> float:
+def check(path: Path, inputs: Batch, answers: Tensor, judged: Judged | None = None) -> float:
     """Load the file in a fresh Python that cannot import tlnb, and compare what it answers.
 
     Args:
@@ -86,7 +89,8 @@ def check(path: Path, inputs: Tensor, answers: Tensor, judged: Judged | None = N
     """
     code = _BLOCK + _MAIN.format(predict=_PREDICT[path.suffix], judged=judged is not None)
     with tempfile.TemporaryDirectory() as folder:
-        save_file({"inputs": inputs.contiguous()}, Path(folder) / "in.safetensors")
+        named = dict(inputs.items()) if isinstance(inputs, Tree) else {"inputs": inputs}
+        save_file({n: t.contiguous() for n, t in named.items()}, Path(folder) / "in.safetensors")
         # Isolated, and with the modules of this process: a torch.py of the user's in the folder is no part of it.
         places = [
             os.path.abspath(place) for place in sys.path if place and Path(place).resolve() != Path.cwd()

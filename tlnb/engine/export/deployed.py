@@ -9,16 +9,22 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.tree import IDS, MASK, TYPES, Batch, Tree, call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import FrameSamples
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.conformal import needed
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.sure import Judged, Sure
 from tlnb.engine.results.sureness import SURE
+from tlnb.errors import ExportError
 
 FORMAT = 1
+TOKENIZER = "tokenizer.json"
+"""What the tokenizer is called that lies beside an exported text network."""
 
 
 class Deployed(nn.Module):
@@ -41,6 +47,7 @@ class Deployed(nn.Module):
 
     def __init__(self, model: nn.Module, preprocess: Preprocess | None, task: object, floating: bool):
         super().__init__()
+        self.names: tuple[str, ...] = ()
         self.model, self.task_kind = model, kind_of(task)
         self.pictures = preprocess is not None
         if preprocess is not None:
@@ -67,13 +74,58 @@ class Deployed(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Probabilities or values of these samples."""
-        scores = self.scores(pixels)
+        return self.meant(self.scores(pixels))
+
+    def meant(self, scores: Tensor) -> Tensor:
+        """Probabilities or values of scores (B, outputs)."""
         if self.task_kind == "classes":
             return scores.softmax(1)
         return scores.sigmoid() if self.task_kind == "labels" else scores * self.unit + self.zero
 
 
-def judgement(sure: Sure, network: Deployed, inputs: Tensor, task: Task) -> Judged | None:
+class DeployedTexts(Deployed):
+    """Network, and what scores mean, in one module; takes token numbers and what else the network does.
+
+    Args:
+        model: gives scores (B, outputs).
+        names: of its inputs.
+        task: what scores mean.
+    """
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...], task: object):
+        super().__init__(model, None, task, False)
+        self.names = names
+
+    def scores(self, pixels: Batch) -> Tensor:
+        """What the network itself gives for these texts."""
+        return scores_of(call(self.model, pixels))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """Probabilities or values of these texts, (B, tokens) each."""
+        given = {IDS: input_ids, MASK: attention_mask, TYPES: token_type_ids}
+        return self.meant(scores_of(self.model(**{name: given[name] for name in self.names})))
+
+
+def deployed(model: nn.Module, samples: Samples, task: object, inputs: Batch) -> Deployed:
+    """The module that is exported, for samples of a network.
+
+    Raises:
+        ExportError: a network of several inputs that are no texts.
+    """
+    if isinstance(samples, PictureSamples):
+        return Deployed(model, samples.preprocess, task, inputs.is_floating_point())
+    if not isinstance(inputs, Tree):
+        return Deployed(model, None, task, inputs.is_floating_point())
+    if not set(inputs) <= {IDS, MASK, TYPES}:
+        raise ExportError(
+            f"a network with the inputs {', '.join(inputs)} cannot be exported; one input, or texts, can"
+        )
+    return DeployedTexts(model, tuple(inputs), task)
+
+
+def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judged | None:
     """How these samples are judged at the usual shares; None where there are too few validation samples for them.
 
     Args:
@@ -85,19 +137,23 @@ def judgement(sure: Sure, network: Deployed, inputs: Tensor, task: Task) -> Judg
     if sure.samples < needed(SURE):
         return None
     with torch.no_grad():
-        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)
+        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)  # type: ignore[arg-type]
     return sure.judge(task, features, scores, SURE)
 
 
-def raw_inputs(samples: Samples, indices: Tensor) -> Tensor:
+def raw_inputs(samples: Samples, indices: Tensor) -> Batch:
     """What :class:`Deployed` takes for these samples."""
-    return samples.pixels(indices) if isinstance(samples, PictureSamples) else samples.batch(indices)
+    found: Batch = samples.pixels(indices) if isinstance(samples, PictureSamples) else samples.batch(indices)
+    return found
 
 
 def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) -> dict[str, Any]:
     """All that has to be known to use the network, as plain values."""
     pictures = isinstance(samples, PictureSamples)
     preprocess = samples.preprocess.to_dict() if isinstance(samples, PictureSamples) else None
+    heard = _heard(data, samples)
+    if isinstance(samples, TextSamples):
+        preprocess = samples.preprocess.to_dict() | {"tokenizer": TOKENIZER}
     first = raw_inputs(samples, torch.tensor([0]))
     task = data.task
     return {
@@ -110,16 +166,34 @@ def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) 
         "classes": list(data.classes),
         "data": data.name,
         "input": {
-            "shape": ["batch", *first.shape[1:]],
-            "dtype": str(first.dtype).removeprefix("torch."),
-            "what": _what(first, pictures) + _scale(data),
+            "shape": ["batch", *(first.shape[1:] if isinstance(first, Tensor) else ("tokens",))],
+            "dtype": str(first.dtype).removeprefix("torch.") if isinstance(first, Tensor) else "int64",
+            **({"names": list(first)} if isinstance(first, Tree) else {}),
+            "what": _what(first, pictures) + _scale(data) if heard is None else _of_sound(pictures),
         },
         "preprocess": preprocess,
+        **({"sound": heard} if heard is not None else {}),
         "output": "probabilities, one a class"
         if kind_of(task) != "values"
         else "values in the unit of the data",
         **({"mean": list(task.mean), "std": list(task.std)} if isinstance(task, Regression) else {}),
     }
+
+
+def _heard(data: Data, samples: Samples) -> dict[str, Any] | None:
+    """How sounds become input, as plain values; None where there are none."""
+    if data.sound is None:
+        return None
+    front = samples.preprocess if isinstance(samples, FrameSamples) else data.sound
+    return front.to_dict()
+
+
+def _of_sound(pictures: bool) -> str:
+    shown = "log-mel pictures of pieces of sound, pixels in 0..255, drawn as sound says and resized as preprocess says"
+    pieces = "the answers of a clip's pieces are averaged"
+    return (
+        f"{shown if pictures else 'frames of sound as sound says, mean 0 and standard deviation 1'}; {pieces}"
+    )
 
 
 def _scale(data: Data) -> str:
@@ -131,7 +205,9 @@ def _scale(data: Data) -> str:
     return f"; of values from {scale.low:g} (black) to {scale.white:g} (white){bands}"
 
 
-def _what(first: Tensor, pictures: bool) -> str:
+def _what(first: Batch, pictures: bool) -> str:
+    if isinstance(first, Tree):
+        return f"token numbers of {TOKENIZER}, cut to the length that preprocess says, padded to the longest text"
     if not pictures:
         return "inputs as the network takes them"
     span = "0..1" if first.is_floating_point() else "0..255"

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tlnb.engine.checkpoint.file import reason_of
 from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.export.deployed import Deployed
 from tlnb.engine.export.own_files import check_module_name
 from tlnb.engine.network.trace import flags
@@ -28,7 +29,7 @@ KEY = "tlnb.json"
 """Under this name each file holds what has to be known: preprocessing, class names, shapes."""
 
 
-def to_safetensors(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+def to_safetensors(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
     """Weights and buffers of the network under its own names, with class names and preprocessing."""
     state = {name: t.detach().cpu().contiguous().clone() for name, t in network.model.state_dict().items()}
     plain = {key: json.dumps(value) for key, value in about.items()}
@@ -36,20 +37,21 @@ def to_safetensors(path: Path, network: Deployed, inputs: Tensor, about: dict[st
     path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def to_torch_export(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+def to_torch_export(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
     """The graph of the network for any batch size, pixels in, probabilities out.
 
     Raises:
         ExportError: torch cannot write its forward as a graph.
     """
     try:
-        program = torch.export.export(network, (inputs[:2],), dynamic_shapes=_any_batch())
+        args, named, shapes = _example(inputs)
+        program = torch.export.export(network, args, named, dynamic_shapes=shapes)
     except Exception as error:  # torch.export meets others' code with almost any exception
         raise ExportError(f"torch.export cannot take this network: {_first_line(error)}") from None
     torch.export.save(program, str(path), extra_files={KEY: json.dumps(about)})
 
 
-def to_onnx(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+def to_onnx(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
     """An ONNX graph for any batch size, pixels in, probabilities out.
 
     Raises:
@@ -60,10 +62,12 @@ def to_onnx(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]
         import onnxscript  # noqa: F401
     except ImportError:
         raise ExportError('ONNX needs more packages: pip install "tlnb[onnx]"') from None
+    args, named, shapes = _example(inputs)
+    names = list(named) or ["pixels" if network.pictures else "inputs"]
     try:
         torch.onnx.export(
-            network, (inputs[:2],), str(path), dynamo=True, dynamic_shapes=_any_batch(), external_data=False,
-            input_names=["pixels" if network.pictures else "inputs"], output_names=["answers"],
+            network, args, str(path), kwargs=named, dynamo=True, dynamic_shapes=shapes, external_data=False,
+            input_names=names, output_names=["answers"],
         )  # fmt: skip
     except Exception as error:
         raise ExportError(f"this network cannot be written as ONNX: {_first_line(error)}") from None
@@ -72,7 +76,7 @@ def to_onnx(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]
     onnx.save(model, str(path))
 
 
-Writer = Callable[[Path, Deployed, Tensor, dict[str, Any]], None]
+Writer = Callable[[Path, Deployed, Batch, dict[str, Any]], None]
 WRITERS: dict[str, Writer] = {".safetensors": to_safetensors, ".pt2": to_torch_export, ".onnx": to_onnx}
 
 
@@ -83,6 +87,8 @@ def target(path: str) -> Path:
         ExportError: another ending, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
+    if not place.name:
+        raise ExportError("an export needs a name, such as: %tl_export birds.safetensors")
     place = place if place.suffix else place.with_suffix(".safetensors")
     if place.suffix not in WRITERS:
         raise ExportError(
@@ -94,7 +100,7 @@ def target(path: str) -> Path:
     return place
 
 
-def write(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) -> None:
+def write(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
     """Write the network in the form that the ending says.
 
     Args:
@@ -114,8 +120,12 @@ def write(path: Path, network: Deployed, inputs: Tensor, about: dict[str, Any]) 
         raise ExportError(f"cannot write {path.name}: {reason_of(error)}") from None
 
 
-def _any_batch() -> tuple[dict[int, Any]]:
-    return ({0: torch.export.Dim.DYNAMIC},)
+def _example(inputs: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Any]:
+    """Two samples as arguments in order and by name, and which of their dimensions may have any size."""
+    free = torch.export.Dim.DYNAMIC
+    if isinstance(inputs, Tree):
+        return (), dict(inputs[:2].items()), {name: {0: free, 1: free} for name in inputs}
+    return (inputs[:2],), {}, ({0: free},)
 
 
 @contextmanager

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlnb.engine.core.modules import set_training
+from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.network.layers import LayerMap
 
 
 @torch.no_grad()
-def forward_flops(model: nn.Module, layers: LayerMap, example: Tensor) -> tuple[int, ...]:
+def forward_flops(model: nn.Module, layers: LayerMap, example: Batch) -> tuple[int, ...]:
     """Floating-point operations of each layer for a batch, in matrix products and convolutions.
 
     Args:
@@ -25,7 +26,7 @@ def forward_flops(model: nn.Module, layers: LayerMap, example: Tensor) -> tuple[
     set_training(model, False)
     try:
         with FlopCounterMode(display=False) as counter:
-            model(example)
+            call(model, example)
     finally:
         for module, flag in modes:
             module.training = flag

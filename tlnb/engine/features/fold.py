@@ -6,7 +6,7 @@ it can take over (Jacob et al., arXiv 1712.05877, section 3.2).
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -14,8 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 
 from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.tree import CROSSING, Batch, Tree
 from tlnb.engine.network.forms import is_familiar
 from tlnb.engine.network.parts import Prefix
+from tlnb.engine.network.replay import ReplayPrefix
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
@@ -206,7 +208,7 @@ class FastPart:
         )
 
     @torch.inference_mode()
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+    def __call__(self, x: Any) -> Any:
         """What crosses the cut behind the part for the batch ``x`` (B, ...), as an inference tensor."""
         if not self._tried:
             with torch.inference_mode(False):
@@ -222,3 +224,39 @@ class FastPart:
         with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
             answer: torch.Tensor = self._run.forward(x)  # its call would print what it raises
         return answer.to(self.dtype) if answer.is_floating_point() else answer
+
+
+class ReplayedPart:
+    """A frozen part of a model that is replayed: the model's own modules as they stand, as inference.
+
+    Args:
+        part: layers of a model.
+        dtype: float32, or bfloat16 for automatic precision.
+    """
+
+    channels_last = False
+
+    def __init__(self, part: ReplayPrefix, dtype: torch.dtype = torch.float32):
+        self._part, self.dtype = part, dtype
+
+    def in_bfloat16(self) -> ReplayedPart:
+        """The same part under automatic precision in bfloat16."""
+        return ReplayedPart(self._part, torch.bfloat16)
+
+    def __call__(self, x: Batch) -> Batch:
+        """What crosses the cut behind the part for the batch ``x``."""
+        short = self.dtype == torch.bfloat16
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=short):
+            found: Batch = self._part(x)
+        return _rounded(found) if short else found
+
+
+def _rounded(x: Batch) -> Batch:
+    if isinstance(x, Tree):
+        return x.with_part(CROSSING, x[CROSSING].bfloat16())
+    return x.bfloat16()
+
+
+def fast_part(part: Prefix | ReplayPrefix, dtype: torch.dtype = torch.float32) -> FastPart | ReplayedPart:
+    """The form of a frozen part in which it runs over samples."""
+    return ReplayedPart(part, dtype) if isinstance(part, ReplayPrefix) else FastPart(part, dtype)

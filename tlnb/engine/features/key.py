@@ -7,6 +7,7 @@ list of tensors, a forward of its own. A few samples on the whole way tell, what
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from uuid import uuid4
@@ -16,17 +17,21 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.parts import Prefix
+from tlnb.engine.network.replay import Replay, ReplayPrefix
 from tlnb.engine.network.trace import quiet
 
 FORMAT = "tlnb features 2"  # counts up when the way in which features are computed or stored changes
 
 
-def part_digest(part: Prefix) -> str:
+def part_digest(part: Prefix | ReplayPrefix) -> str:
     """SHA-256 over what a frozen part computes: its graph, its modules, their code, weights and buffers."""
+    if isinstance(part, ReplayPrefix):
+        return _replayed_digest(part)
     module = part.graph_module()  # constants that tracing found are among its buffers
     tensors = [
         *module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False),
@@ -34,7 +39,40 @@ def part_digest(part: Prefix) -> str:
     return tensors_digest(tensors, note="\n".join(_description(part)))
 
 
-def digests(graph: Graph, cuts: Iterable[int]) -> dict[int, str]:
+def _replayed_digest(part: ReplayPrefix) -> str:
+    """Of a part that is replayed: its modules, and the settings and version of what calls them."""
+    modules = part.shared_modules()
+    named = [
+        (f"{name}.{inner}", tensor)
+        for name, module in modules.items()
+        for inner, tensor in (*module.named_parameters(), *module.named_buffers())
+    ]
+    # Weights that the forward reads without calling their module (a table of relative positions).
+    called = {id(tensor) for _, tensor in named}
+    named += [
+        (n, t) for n, t in part.model.named_parameters() if id(t) not in called and _is_loose(part.model, n)
+    ]
+    told = [f"{name}: {module!r}" for name, module in modules.items()]
+    for name, module in part.model.named_modules():
+        author, config = type(module).__module__.partition(".")[0], getattr(module, "config", None)
+        if author == "transformers":
+            told.append(f"{name}: {type(module).__qualname__} {sys.modules[author].__version__}")
+            if config is not None and hasattr(config, "to_json_string"):
+                told.append(config.to_json_string(use_diff=False))
+        else:
+            found = described(module)
+            told.append(f"{name}: {found.text}")
+            if found.unknown:
+                told.append(uuid4().hex)  # nobody can tell whether it is still the same
+    return tensors_digest(named, note="\n".join(told))
+
+
+def _is_loose(model: nn.Module, name: str) -> bool:
+    """Whether a weight stands in a module that has others inside."""
+    return any(model.get_submodule(name.rpartition(".")[0]).children())
+
+
+def digests(graph: Graph | Replay, cuts: Iterable[int]) -> dict[int, str]:
     """For each cut the digest of all before it.
 
     It is put together from the parts between all clean cuts, so that each weight is read once, and the digest
@@ -103,8 +141,8 @@ def agrees(
     training = tail.training
     try:
         with quiet(model):
-            whole = scores_of(model(source.batch(some).to(device)))
-            short = scores_of(tail.eval()(kept.batch(some).to(device)))
+            whole = scores_of(call(model, source.batch(some).to(device)))
+            short = scores_of(call(tail.eval(), kept.batch(some).to(device)))
     finally:
         tail.train(training)
     return whole.shape == short.shape and _near(whole, short, FAR.get(dtype, FAR_IN_SHORT))

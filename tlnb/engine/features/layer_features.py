@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tlnb.engine.core.tree import CROSSING, MASK, Batch, Tree, call, width_of
 from tlnb.engine.data.samples import ChosenSamples, Samples
 from tlnb.engine.features.planner import Routes, Wish
 from tlnb.engine.network.layers import LayerMap
@@ -71,16 +72,19 @@ def layer_features(
     return LayerFeatures(tuple(cuts), tuple(vectors[k] for k in cuts), samples.targets)
 
 
-def _stream(samples: Samples) -> Iterator[Tensor]:
+def _stream(samples: Samples) -> Iterator[Batch]:
     return samples.stream(torch.arange(len(samples)).split(BATCH))
 
 
-def pooled(features: Tensor) -> Tensor:
+def pooled(features: Batch) -> Tensor:
     """Features as vectors on the CPU: (B, d), float32.
 
     Images (B, C, H, W) are averaged over the finest grid of 1, 2 or 4 cells a side that leaves at most
-    ``GRID`` numbers; sequences (B, T, D) over their length (probes on pooled layers: Alain and Bengio 2016).
+    ``GRID`` numbers; sequences (B, T, D) over their length, padding left out (probes on pooled layers: Alain and
+    Bengio 2016).
     """
+    if isinstance(features, Tree):
+        return _pooled_tokens(features)
     if features.dim() == 4:
         channels = features.shape[1]
         side = next((g for g in (4, 2) if channels * g * g <= GRID and g <= min(features.shape[2:])), 1)
@@ -88,6 +92,15 @@ def pooled(features: Tensor) -> Tensor:
     elif features.dim() == 3:
         features = features.mean(1)
     return features.detach().flatten(1).float().cpu()
+
+
+def _pooled_tokens(features: Tree) -> Tensor:
+    crossing: Tensor = features[CROSSING]
+    if crossing.dim() != 3 or MASK not in features or crossing.shape[1] != width_of(features):
+        return pooled(crossing)
+    mask = features[MASK].to(crossing.device)[:, :, None].float()
+    mean = (crossing.float() * mask).sum(1) / mask.sum(1).clamp(min=1)
+    return mean.detach().cpu()
 
 
 def narrowed(vectors: Tensor, seed: int = 0) -> Tensor:
@@ -129,7 +142,7 @@ def hooked_features(
     try:
         with quiet(model):
             for x in _stream(samples):
-                model(x.to(device))
+                call(model, x.to(device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import agrees, digests, features_key
-from tlnb.engine.features.samples import Features, FeatureSamples, show_bytes
+from tlnb.engine.features.samples import Features, FeatureSamples, Places, show_bytes
 from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.freeze import draws_by_place
 from tlnb.engine.network.graph import CHANGED, Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.parts import Part
+from tlnb.engine.network.replay import Replay, ReplayPart
 from tlnb.errors import ModelError
 
 
@@ -130,9 +132,9 @@ class Routes:
         assert layers.graph is not None
         tail = layers.graph.tail(cut, frozen=layers.held(wish.frozen))
         work = _Work(self, layers.graph, cuts, cut, device, say, tick)
-        shape = layers[cut - 1].shape or ()
-        example = Input(shape).example(device)
-        work.channels_last = convolves(tail, example, model)
+        if not isinstance(tail, ReplayPart):
+            shape = layers[cut - 1].shape or ()
+            work.channels_last = convolves(tail, Input(shape).example(device), model)
         before = self.cache.saved - self.cache.spent
         train, valid = (work.behind_cut(part, wish.views) for part in samples)
         route = Route(
@@ -146,7 +148,7 @@ class _Work:
     """Finds or computes features for one route."""
 
     def __init__(
-        self, routes: Routes, graph: Graph, cuts: Sequence[int], cut: int, device: torch.device, say: Say,
+        self, routes: Routes, graph: Graph | Replay, cuts: Sequence[int], cut: int, device: torch.device, say: Say,
         tick: prefix.Tick,
     ):  # fmt: skip
         self.cache, self.form, self.graph, self.device = routes.cache, routes.form, graph, device
@@ -181,14 +183,30 @@ class _Work:
         return True
 
     def _passing(self, samples: Samples, dtype: torch.dtype) -> Samples:
-        part = prefix.FastPart(self.graph.segment(0, self.cut), dtype)
+        part = prefix.fast_part(self.graph.segment(0, self.cut), dtype)
         return prefix.PassingSamples(samples, part, self.device, channels_last=self.channels_last)
+
+    def _samples_at(
+        self, cut: int, features: Features, samples: Samples, *, channels_last: bool = True
+    ) -> Samples:
+        """The samples as they are at a cut, out of what is kept there."""
+        tree = isinstance(self.graph, Replay) and self.graph.recording.takes_tree
+        return FeatureSamples(
+            features, samples.targets, self.device, channels_last=channels_last,
+            source=samples if tree else None, places=self._places(cut, samples), wholes=samples.wholes,
+        )  # fmt: skip
+
+    def _places(self, cut: int, samples: Samples) -> Places | None:
+        return Places(samples.lengths) if samples.lengths is not None and self.graph.ragged(cut) else None
 
     def _kept(self, samples: Samples) -> Samples:
         if isinstance(samples, Portion):  # of a set that is computed once as a whole
             return with_targets(portion(self._kept(samples.source), samples.rows), samples.targets)
         if isinstance(samples, JoinedSamples):
             return joined([self._kept(part) for part in samples.parts])
+        if samples.lengths is None and not samples.at_hand and any(map(self.graph.ragged, self.cuts)):
+            # How long each sample is shows when it is read: there is no place to keep it at.
+            return self._passing(samples, torch.float32)
         fingerprint = samples.fingerprint()
         keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
         self._used.update(keys.values())
@@ -197,7 +215,7 @@ class _Work:
         features = self.cache.find(keys[self.cut])
         if features is not None:
             self._dtype = features.rows.dtype
-            return FeatureSamples(features, samples.targets, self.device, channels_last=self.channels_last)
+            return self._samples_at(self.cut, features, samples, channels_last=self.channels_last)
         return self._passing(samples, self._dtype or torch.float32)
 
     def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
@@ -215,18 +233,20 @@ class _Work:
         keep: set[str],
     ) -> bool:  # fmt: skip
         """Go on from ``known`` at the cut ``start``, or from the images; False where there is no room."""
-        source = FeatureSamples(known, samples.targets, self.device) if known else samples
+        source = self._samples_at(start, known, samples) if known else samples
         trial = self._trial(start, missing, source, known.rows.dtype if known else self._dtype)
         self._dtype = trial.dtype
         before = known.seconds if known else 0.0
-        slots = self._slots(len(samples), missing, trial, before, frozenset(keep))
+        places = [self._places(k, samples) for k in missing]
+        counts = [place.total if place else len(samples) for place in places]
+        slots = self._slots(counts, len(samples), missing, trial, before, frozenset(keep))
         if slots[missing.index(self.cut)] is None:
             return False
         if trial.seconds[-1] * len(samples) > WORTH_SAYING:
             self.say(self._announcement(start, missing, len(samples)))
         try:
             rows = [slot.rows if slot else None for slot in slots]
-            seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick)
+            seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
         except BaseException:
             for slot in slots:
                 if slot is not None:
@@ -235,7 +255,8 @@ class _Work:
         self.cache.spent += seconds[-1]
         for k, slot, took in zip(missing, slots, seconds, strict=True):
             if slot is not None:
-                self.cache.add(keys[k], slot, before + took, channels_last=True)
+                plain = isinstance(self.graph, Replay)
+                self.cache.add(keys[k], slot, before + took, channels_last=not plain)
         return True
 
     def _nearest(self, cut: int, keys: dict[int, str]) -> tuple[int, Features | None]:
@@ -260,17 +281,19 @@ class _Work:
         return self._trials[place]
 
     def _slots(
-        self, count: int, cuts: Sequence[int], trial: prefix.Trial, before: float, keep: frozenset[str]
-    ) -> list[Slot | None]:
+        self, counts: Sequence[int], samples: int, cuts: Sequence[int], trial: prefix.Trial, before: float,
+        keep: frozenset[str],
+    ) -> list[Slot | None]:  # fmt: skip
         """Room at each cut: for this stage first, then for the next ones."""
         slots: dict[int, Slot | None] = {}
         for k in sorted(cuts, key=lambda k: k != self.cut):
             i = cuts.index(k)
             shape, exact = trial.shapes[i], trial.dtypes[i]
-            packed = (shape[1], shape[2], shape[0]) if len(shape) == 3 else shape
+            images = len(shape) == 3 and not isinstance(self.graph, Replay)
+            packed = (shape[1], shape[2], shape[0]) if images else shape
             dtype = trial.dtype if exact.is_floating_point else exact
-            cost = before + trial.seconds[i] * count
-            slots[k] = self.cache.slot((count, *packed), dtype, cost, self.device, keep)
+            cost = before + trial.seconds[i] * samples
+            slots[k] = self.cache.slot((counts[i], *packed), dtype, cost, self.device, keep)
             if slots[self.cut] is None:
                 break  # what this stage itself needs has no room
         return [slots.get(k) for k in cuts]
@@ -319,6 +342,8 @@ def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:
         x: a batch of what enters it.
         model: the whole; its modes are put back.
     """
+    if isinstance(x, Tree):
+        return False
     modules = part.shared_modules().values() if isinstance(part, Part) else [part]
     convolutions = any(isinstance(m, nn.Conv2d) for module in modules for m in module.modules())
     if x.dim() != 4 or not convolutions:

@@ -6,18 +6,21 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import CROSSING, Batch, Tree, call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
-from tlnb.engine.features.fold import FastPart
-from tlnb.engine.features.samples import pack
+from tlnb.engine.features.fold import FastPart, ReplayedPart, fast_part
+from tlnb.engine.features.samples import Places, crossing_of, pack
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.replay import Replay
 from tlnb.engine.network.trace import flags
 
 PROBE = 4  # samples that a format is tried on
@@ -25,6 +28,7 @@ PASS_BATCH = {"cuda": 256}  # samples at a time; the same everywhere else, so th
 USUAL_PASS_BATCH = 32
 
 Tick = Callable[[int, int], None]
+Fast = FastPart | ReplayedPart
 
 
 def cut_for(layers: LayerMap, frozen: Collection[int]) -> int:
@@ -63,20 +67,25 @@ class Trial:
     Attributes:
         dtype: the format that it should run in.
         parts: from cut to cut, in that format.
-        shapes: what crosses each cut, without the batch dimension.
+        shapes: what crosses each cut, without the batch dimension; of texts, for a token.
         dtypes: the dtype of what crosses each cut in exact arithmetic.
         seconds: a sample takes, to each cut.
     """
 
     dtype: torch.dtype
-    parts: list[FastPart]
+    parts: list[Fast]
     shapes: list[tuple[int, ...]]
     dtypes: list[torch.dtype]
     seconds: list[float]
 
 
 def try_out(
-    graph: Graph, start: int, cuts: Sequence[int], samples: Samples, device: torch.device, wanted: str
+    graph: Graph | Replay,
+    start: int,
+    cuts: Sequence[int],
+    samples: Samples,
+    device: torch.device,
+    wanted: str,
 ) -> Trial:
     """Run a few samples through the part before the last cut, and choose its number format.
 
@@ -91,27 +100,30 @@ def try_out(
     some = torch.linspace(0, len(samples) - 1, min(PROBE, len(samples))).long()
     x = samples.batch(some).to(device)
     samples.warm()  # this is done on one core, so that another is free to decode
-    exact = [FastPart(graph.segment(a, b)) for a, b in pairwise([start, *cuts])]
+    exact: list[Fast] = [fast_part(graph.segment(a, b)) for a, b in pairwise([start, *cuts])]
     outputs = run_chain(exact, x)
     dtype, chosen = torch.float32, exact
     if wanted == "bf16" or (wanted == "auto" and _worth(exact, x, len(samples), device)):
-        fast = [part.in_bfloat16() for part in exact]
+        fast: list[Fast] = [part.in_bfloat16() for part in exact]
         if wanted == "bf16" or _agrees(graph, cuts[-1], outputs[-1], run_chain(fast, x)[-1]):
             dtype, chosen = torch.bfloat16, fast
-    shapes, dtypes = [tuple(o.shape[1:]) for o in outputs], [o.dtype for o in outputs]
+    crossing = [crossing_of(o) for o in outputs]
+    by_token = [2 if samples.lengths is not None and graph.ragged(cut) else 1 for cut in cuts]
+    shapes = [tuple(o.shape[first:]) for o, first in zip(crossing, by_token, strict=True)]
+    dtypes = [o.dtype for o in crossing]
     return Trial(dtype, chosen, shapes, dtypes, _timed(chosen, x))
 
 
-def run_chain(parts: Sequence[FastPart], x: Tensor) -> list[Tensor]:
+def run_chain(parts: Sequence[Fast], x: Batch) -> list[Batch]:
     """What crosses each cut for the batch ``x``, as inference tensors."""
-    outputs = []
+    outputs: list[Batch] = []
     for part in parts:
         x = part(x)
         outputs.append(x)
     return outputs
 
 
-def _worth(parts: Sequence[FastPart], x: Tensor, samples: int, device: torch.device) -> bool:
+def _worth(parts: Sequence[Fast], x: Batch, samples: int, device: torch.device) -> bool:
     # By operations and not by the clock: whoever resumes a run must get the same format again.
     if not precision.native_bfloat16(device):
         return False
@@ -122,16 +134,23 @@ def _worth(parts: Sequence[FastPart], x: Tensor, samples: int, device: torch.dev
 
 
 @torch.no_grad()
-def _agrees(graph: Graph, cut: int, exact: Tensor, fast: Tensor) -> bool:
-    if not precision.agree(exact, fast):
+def _agrees(graph: Graph | Replay, cut: int, exact: Batch, fast: Batch) -> bool:
+    if not precision.agree(crossing_of(exact), crossing_of(fast)):
         return False
-    tail, model = graph.tail(cut).eval(), graph.traces.holder.model
+    tail, model = graph.tail(cut).eval(), graph.model
     with flags(model, training=False):
-        scores = [scores_of(tail(features.float().clone())) for features in (exact, fast)]
+        scores = [scores_of(call(tail, _fresh(features))) for features in (exact, fast)]
     return precision.same_predictions(*scores)
 
 
-def _timed(parts: Sequence[FastPart], x: Tensor) -> list[float]:
+def _fresh(x: Batch) -> Batch:
+    """A batch at a cut that may take part in a backward pass; what crosses is float32."""
+    if isinstance(x, Tree):
+        return x.with_part(CROSSING, x[CROSSING].float().clone())
+    return x.float().clone()
+
+
+def _timed(parts: Sequence[Fast], x: Batch) -> list[float]:
     """Seconds a sample to each cut; the parts have run on ``x`` before."""
     seconds, total = [], 0.0
     for part in parts:
@@ -145,11 +164,12 @@ def _timed(parts: Sequence[FastPart], x: Tensor) -> list[float]:
 
 
 def run_pass(
-    parts: Sequence[FastPart],
+    parts: Sequence[Fast],
     samples: Samples,
     outputs: Sequence[Tensor | None],
     device: torch.device,
     tick: Tick = lambda done, total: None,
+    places: Sequence[Places | None] = (),
 ) -> list[float]:
     """Run samples through the parts once and write down what crosses each cut.
 
@@ -159,20 +179,30 @@ def run_pass(
         outputs: for each part the rows to fill, in any format and on any device; None to let them go.
         device: where the parts run.
         tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the pass.
+        places: for each part where the rows of a sample stand, where it has one for each token.
 
     Returns:
         Seconds from the samples to each cut.
     """
-    seconds = [0.0] * len(parts)
-    order = torch.arange(len(samples)).split(PASS_BATCH.get(device.type, USUAL_PASS_BATCH))
+    seconds, places = [0.0] * len(parts), places or [None] * len(parts)
+    # Texts of like lengths together, so that hardly any padding is computed.
+    every = torch.arange(len(samples)) if samples.lengths is None else samples.lengths.argsort(stable=True)
+    order = every.split(PASS_BATCH.get(device.type, USUAL_PASS_BATCH))
     began = time.perf_counter()
     done = 0
-    for x in samples.stream(order):
+    for indices, x in zip(order, samples.stream(order), strict=True):
         x = x.to(device, non_blocking=True)
-        for i, (part, rows) in enumerate(zip(parts, outputs, strict=True)):
+        for i, (part, rows, place) in enumerate(zip(parts, outputs, places, strict=True)):
             x = part(x)
-            if rows is not None:
-                rows[done : done + len(x)].copy_(pack(x, part.channels_last), non_blocking=True)
+            if rows is not None and samples.lengths is None:
+                made = crossing_of(x)
+                rows[done : done + len(x)].copy_(pack(made, part.channels_last), non_blocking=True)
+            elif rows is not None:
+                made = crossing_of(x)
+                if place is not None:
+                    made = made[place.mask(indices, made.shape[1]).to(made.device)]
+                where = indices if place is None else place.rows(indices)
+                rows.index_copy_(0, where.to(rows.device), made.to(rows.device, rows.dtype))
             now = time.perf_counter()
             seconds[i] += now - began
             began = now
@@ -194,16 +224,17 @@ class PassingSamples(Samples):
         channels_last: give images with channels last in memory; False for (B, C, H, W) in memory as well.
     """
 
-    def __init__(self, source: Samples, part: FastPart, device: torch.device, *, channels_last: bool = True):
+    def __init__(self, source: Samples, part: Fast, device: torch.device, *, channels_last: bool = True):
         self.source, self.part, self.device = source, part, device
         self.channels_last = channels_last
         self.targets, self.random = source.targets, source.random
+        self.lengths, self.wholes = source.lengths, source.wholes
 
-    def batch(self, indices: Tensor) -> Tensor:
-        """What crosses the cut for these samples: float32 (B, ...)."""
+    def batch(self, indices: Tensor) -> Any:
+        """What crosses the cut for these samples: float32 (B, ...), or a tree with it."""
         return self._through(self.source.batch(indices))
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[Any]:
         """``batch`` for each, in order; what enters the part is prepared ahead where that takes time."""
         return map(self._through, self.source.stream(batches))
 
@@ -216,8 +247,10 @@ class PassingSamples(Samples):
         """Of the source, and where it was cut."""
         return f"{self.source.fingerprint()} behind a frozen part"
 
-    def _through(self, x: Tensor) -> Tensor:
+    def _through(self, x: Batch) -> Batch:
         crossing = self.part(x.to(self.device, non_blocking=True))
+        if isinstance(crossing, Tree) or isinstance(self.part, ReplayedPart):
+            return _fresh(crossing)
         # An inference tensor cannot take part in a backward pass; its copy, made out here, can.
         copy = crossing.float() if crossing.dtype == torch.bfloat16 else crossing.clone()
         return copy if self.channels_last else copy.contiguous()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.forgetting.old_network import HeadInput, OldNetwork
 from tlnb.engine.training.trainer import Guard
@@ -101,7 +102,7 @@ class Distillation(Guard):
         """How far the old head's answers on this batch have moved."""
         assert self._goal is not None
         with _test_mode(self._model, forward), self._entrance.watching():
-            forward(inputs)
+            call(forward, inputs)
             assert self._entrance.seen is not None
             now = (self._head(self._entrance.seen).float() / TEMPERATURE).log_softmax(1)
         goal = self._goal[indices.to(self._goal.device)]
@@ -142,7 +143,7 @@ def fisher(old: OldNetwork, samples: Samples, device: torch.device, seed: int = 
     model.requires_grad_(True)
     try:
         for row in rows.split(1):
-            logs = scores_of(model(samples.batch(row).to(device))).float().log_softmax(1)
+            logs = scores_of(call(model, samples.batch(row).to(device))).float().log_softmax(1)
             label = torch.multinomial(logs.detach().exp().cpu(), 1, generator=generator).item()
             gradients = torch.autograd.grad(logs[0, int(label)], list(names.values()), allow_unused=True)
             for name, gradient in zip(names, gradients, strict=True):

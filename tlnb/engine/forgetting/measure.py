@@ -13,8 +13,8 @@ from tlnb.engine.core.objectives import Classification, Task
 from tlnb.engine.data import glyphs
 from tlnb.engine.data.collections import Pictures
 from tlnb.engine.data.load import load_data
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples, choose, with_targets
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.layer_features import hooked_features
 from tlnb.engine.network.layers import LayerMap
 from tlnb.errors import DataError
@@ -81,7 +81,9 @@ class OldData:
     task: Task
 
 
-def old_data(source: object, preprocess: Preprocess, classes: Sequence[str] | None, outputs: int) -> OldData:
+def old_data(
+    source: object, preprocess: AnyPreprocess, classes: Sequence[str] | None, outputs: int
+) -> OldData:
     """Read data of the old task.
 
     Args:
@@ -94,7 +96,7 @@ def old_data(source: object, preprocess: Preprocess, classes: Sequence[str] | No
     Raises:
         DataError: the data has classes that the old head does not know.
     """
-    if source == "glyphs" and classes == glyphs.CLASSES:
+    if isinstance(source, str) and source == "glyphs" and classes == glyphs.CLASSES:
         drawn = [
             Pictures(*glyphs.draw(GLYPHS, seed=GLYPHS_SEED + k, fonts=fonts)).prepare(preprocess)
             for k, fonts in enumerate((glyphs.HELD_OUT_FONTS, glyphs.TRAIN_FONTS))
@@ -105,6 +107,10 @@ def old_data(source: object, preprocess: Preprocess, classes: Sequence[str] | No
     if isinstance(data.task, Classification):
         places = _places(data.classes, classes, outputs)
         learned, samples = (with_targets(part, places[part.targets]) for part in (learned, samples))
+    elif len(data.classes) != outputs:
+        raise DataError(
+            f"the old head gives {outputs} scores, and a target of this data holds {len(data.classes)}"
+        )
     return OldData(data.name, samples, learned, data.task)
 
 

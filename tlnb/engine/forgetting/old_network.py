@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import Task, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network import adapters
 from tlnb.engine.network.trace import quiet
@@ -69,7 +70,9 @@ class OldNetwork:
         """The old network's class scores: (n, old classes), on the CPU."""
         self.model.to(device)
         parts = torch.arange(len(samples)).split(BATCH)
-        return torch.cat([scores_of(self.model(x.to(device))).float().cpu() for x in samples.stream(parts)])
+        return torch.cat(
+            [scores_of(call(self.model, x.to(device))).float().cpu() for x in samples.stream(parts)]
+        )
 
 
 def body_state(model: nn.Module, head: str) -> dict[str, Tensor]:
@@ -139,7 +142,7 @@ def figure_with_head(
     try:
         with quiet(model), entrance.watching():
             for indices, x in zip(parts, samples.stream(parts), strict=True):
-                model(x.to(device))
+                call(model, x.to(device))
                 assert entrance.seen is not None
                 meter.update(old_head(entrance.seen), samples.targets[indices].to(device))
     finally:

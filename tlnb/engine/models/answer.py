@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.objectives import Classification, MultiLabel, scores_of
+from tlnb.engine.core.tree import Batch, Tree, call, named_parts, repeated
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.forms import tensors_in
+from tlnb.engine.network.reading import described_batch
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
@@ -51,7 +53,7 @@ class Answer:
         return self.shape[1] if len(self.shape) == 2 and self.shape[0] == self.samples else None
 
 
-def answer_to(model: nn.Module, names: Collection[str], x: Tensor) -> Answer:
+def answer_to(model: nn.Module, names: Collection[str], x: Batch) -> Answer:
     """Run a few samples and look at the answer; nothing of the model changes.
 
     Args:
@@ -85,28 +87,29 @@ def answer_to(model: nn.Module, names: Collection[str], x: Tensor) -> Answer:
     return Answer(tuple(scores.shape), len(x), _maker(scores, made), _closing(scores), others)
 
 
-def _run(model: nn.Module, x: Tensor, made: list[Any]) -> Any:
+def _run(model: nn.Module, x: Batch, made: list[Any]) -> Any:
     """The answer, with the steps of autograd that led to it where the model takes an input with a gradient."""
     try:
         with quiet(model), torch.enable_grad():
             # A clone, since a forward may write to its input.
+            if isinstance(x, Tree):
+                return call(model, x.clone())
             return model(x.clone().requires_grad_().clone() if x.is_floating_point() else x)
     except Exception:  # such as one that makes an array of its input
         made.clear()
     try:
         with quiet(model):
-            return model(x)
+            return call(model, x)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model cannot run on a batch of shape {tuple(x.shape)} ({x.dtype}): {line}"
-        ) from error
+        raise ModelError(f"the model cannot run on a batch of {described_batch(x)}: {line}") from error
 
 
-def _distinct(x: Tensor) -> Tensor:
+def _distinct(x: Any) -> Any:
     """As many samples as no other dimension has, so that the one of the samples can be told."""
-    count = next((count for count in _COUNTS if count not in x.shape[1:]), _COUNTS[0])
-    return torch.cat([x] * count)[:count].detach().clone()
+    sizes = {size for _, part in named_parts(x) for size in part.shape[1:]}
+    count = next((count for count in _COUNTS if count not in sizes), _COUNTS[0])
+    return repeated(x, count).detach().clone()
 
 
 def _maker(scores: Tensor, made: list[tuple[str, Tensor, Any]]) -> str:
@@ -158,7 +161,7 @@ def _closing(scores: Tensor) -> str:
     return "Softmax" if whole else ""
 
 
-def check_answer(loaded: LoadedModel, x: Tensor, outputs: int) -> None:
+def check_answer(loaded: LoadedModel, x: Batch, outputs: int) -> None:
     """See that the answer of a module of the user's is a row of scores for each sample.
 
     Args:
@@ -197,7 +200,7 @@ def check_answer(loaded: LoadedModel, x: Tensor, outputs: int) -> None:
         )
 
 
-def notes_on_answer(loaded: LoadedModel, x: Tensor, task: object) -> list[str]:
+def notes_on_answer(loaded: LoadedModel, x: Batch, task: object) -> list[str]:
     """What to say of the answer of a module of the user's, now that its head fits the data; a line each.
 
     Args:

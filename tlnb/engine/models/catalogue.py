@@ -14,7 +14,7 @@ import torchvision
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.models import from_file, timm_models
+from tlnb.engine.models import from_file, hub, timm_models
 from tlnb.engine.models import weights as files
 from tlnb.engine.models.convnet5 import WEIGHTS
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
@@ -54,17 +54,20 @@ def load_model(
     *,
     weights: str | None = None,
     arch: str | None = None,
+    revision: str | None = None,
     seed: int = 0,
     say: Say = lambda text: None,
 ) -> LoadedModel:
     """Build a network and give it weights.
 
     Args:
-        name: one of ``names()``, ``timm/NAME``, or a file of weights.
+        name: one of ``names()``, ``timm/NAME``, ``hf/OWNER/NAME``, a folder with a ``config.json``, or a file of
+            weights.
         weights: None or ``DEFAULT`` for the published default, ``none`` for random ones, the name of a
             published entry (``IMAGENET1K_V2``), or a file. Where ``name`` is a file that holds several networks, the
             key or prefix of the one that is meant (``teacher``).
         arch: for a file, the architecture that it belongs to; None to find it by names and shapes.
+        revision: of a network of the Hub: branch, tag or commit.
         seed: of random weights.
         say: is told about downloads.
 
@@ -77,12 +80,18 @@ def load_model(
     name, weights = os.fspath(name), None if weights is None else os.fspath(weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say)
+        loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say, revision)
     set_training(loaded.model, False)
     return loaded
 
 
-def _load(name: str, weights: str | None, arch: str | None, say: Say) -> LoadedModel:
+def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: str | None) -> LoadedModel:
+    if name.startswith(hub.PREFIX) or hub.is_folder(name):
+        if arch is not None:
+            raise ModelError("--arch names the architecture of a file; a config.json says its own")
+        return hub.load(name, weights, say, revision)
+    if revision is not None:
+        raise ModelError("--revision is for a network of the Hub: hf/OWNER/NAME")
     part = None
     if _is_file(name):
         part, name, weights = weights, arch or "", name

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
+from tlnb.engine.core.tree import IDS, MASK, Batch, Tree, width_of
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
 from tlnb.engine.network.head import outputs_of
 
 RANDOM = "random"
+TOKENS = 12  # of a text whose length is not known
+_SMALL = 5  # different token ids in an example; every vocabulary has more
 
 
 @dataclass(frozen=True)
@@ -19,27 +24,57 @@ class Input:
     """What one sample of a network's input looks like.
 
     Attributes:
-        shape: without the batch dimension.
+        shape: without the batch dimension; empty where there are parts.
         dtype: of its numbers; int64 for token ids.
+        parts: of an input of several tensors, each with its name.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
+    parts: tuple[tuple[str, Input], ...] = ()
 
     @classmethod
-    def of(cls, batch: torch.Tensor) -> Input:
-        """The input that this batch (B, ...) is made of."""
-        return cls(tuple(batch.shape[1:]), batch.dtype)
+    def of(cls, batch: Batch) -> Input:
+        """The input that this batch (B, ...) is made of; of texts, with a usual number of tokens."""
+        if not isinstance(batch, Tree):
+            return cls(tuple(batch.shape[1:]), batch.dtype)
+        width, parts = width_of(batch), []
+        for name, part in batch.items():
+            shape = tuple(part.shape[1:])
+            if width is not None and shape[:1] == (width,):
+                shape = (TOKENS, *shape[1:])  # how long the longest text of a batch is says nothing
+            parts.append((name, cls(shape, part.dtype)))
+        return cls((), torch.int64, tuple(parts))
 
-    def example(self, device: torch.device | str = "cpu") -> torch.Tensor:
-        """A batch of three samples: numbers from 0 to 1, other ones in each; zeros where token ids are wanted."""
+    def example(self, device: torch.device | str = "cpu") -> Any:
+        """A batch of three samples: numbers from 0 to 1, other ones in each; zeros where token ids are wanted.
+
+        Of several tensors a tree; masks are ones, and the token ids of a text are small numbers above zero.
+        """
+        if self.parts:
+            return Tree({name: self._part(name, part, device) for name, part in self.parts})
         if not self.dtype.is_floating_point:
             return torch.zeros((3, *self.shape), dtype=self.dtype, device=device)
         generator = torch.Generator().manual_seed(0)
         return torch.rand((3, *self.shape), generator=generator, dtype=torch.float32).to(device, self.dtype)
 
+    @staticmethod
+    def _part(name: str, part: Input, device: torch.device | str) -> torch.Tensor:
+        made: torch.Tensor = part.example(device)
+        if name == MASK:
+            return torch.ones_like(made)
+        if name == IDS:
+            numbers = torch.arange(made.numel(), device=device).reshape(made.shape)
+            return (numbers % _SMALL + 1).to(made.dtype)
+        return made
+
     def describe(self) -> str:
         """``3×224×224``, ``16 token ids``."""
+        if self.parts:
+            names = [name for name, _ in self.parts]
+            if IDS in names:
+                return f"texts as {', '.join(names)}"
+            return ", ".join(f"{name} {part.describe()}" for name, part in self.parts)
         size = "×".join(map(str, self.shape)) or "1 number"
         return size if self.dtype.is_floating_point else f"{size} token ids ({self.dtype})"
 
@@ -52,10 +87,11 @@ class LoadedModel:
         model: in test mode, on the CPU.
         name: what the user called it.
         weights: where its weights came from, in words.
-        preprocess: what its pictures must look like.
+        preprocess: what its pictures must look like, or how its texts are cut into tokens.
         categories: names of the classes that its head knows, or None where nobody told.
         head: qualified name of the classifier module; empty where no linear or convolution layer ends it.
         side_heads: further classifiers, that help in training alone (Inception, GoogLeNet, DeiT).
+        recipe: plain values by which the same architecture can be built again (transformers); None elsewhere.
         width: number of scores a sample that it was seen to answer; None where it was not looked at.
         behind: activation behind the head, which a new head has none of (SqueezeNet); empty for none.
         notes: what the user should know about how it was loaded, a line each.
@@ -70,7 +106,7 @@ class LoadedModel:
     model: nn.Module
     name: str
     weights: str
-    preprocess: Preprocess
+    preprocess: AnyPreprocess
     categories: tuple[str, ...] | None
     head: str
     side_heads: tuple[str, ...] = ()
@@ -83,10 +119,15 @@ class LoadedModel:
     fixed: frozenset[str] = frozenset()
     behind: str = ""
     width: int | None = None
+    recipe: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self.task = self.task or self.name
-        if self.input is None and not self.own:
+        if self.input is None and isinstance(self.preprocess, TextPreprocess):
+            tokens = Input((min(TOKENS, self.preprocess.most),), torch.int64)
+            self.input = Input((), torch.int64, tuple((name, tokens) for name in self.preprocess.names))
+        elif self.input is None and not self.own:
+            assert isinstance(self.preprocess, Preprocess)
             self.input = Input((self.preprocess.channels, *self.preprocess.size))
 
     @property
@@ -112,6 +153,8 @@ class LoadedModel:
         """One line about what it takes."""
         if self.input is None:
             return "not known until data is named (or said: --input 1,28,28)"
+        if isinstance(self.preprocess, TextPreprocess):
+            return self.preprocess.describe()
         if len(self.input.shape) == 3 and self.input.dtype.is_floating_point:
             return self.preprocess.describe()
         return self.input.describe()

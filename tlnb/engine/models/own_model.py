@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
+from tlnb.engine.core.tree import IDS, call
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.tokens import INPUTS, AnyPreprocess
+from tlnb.engine.models import hub
 from tlnb.engine.models.answer import answer_to
-from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.models.loaded import TOKENS, Input, LoadedModel
 from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
@@ -19,13 +23,17 @@ _LENGTHS = (16, 64, 128, 32, 256, 512)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
-def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str = "") -> LoadedModel:
+def adopt(
+    module: object, input_shape: tuple[int, ...] | None = None, name: str = "", tokenizer: object = None
+) -> LoadedModel:
     """A module as a network of the session; it is not copied or changed.
 
     Args:
         module: answers ``module(x)`` with class scores.
         input_shape: shape of one sample, without the batch; None to guess it from the first layer.
         name: what the user calls it; the name of its class by default.
+        tokenizer: of a text network: a ``tokenizer.json``, its folder, or a fast tokenizer. None to look for one where
+            a module of transformers was loaded from.
 
     Raises:
         ModelError: it is no module, has no weights, or does not run on a sample of ``input_shape``.
@@ -39,15 +47,22 @@ def adopt(module: object, input_shape: tuple[int, ...] | None = None, name: str 
     if not any(True for _ in inner.parameters()):
         raise ModelError(f"{type(inner).__name__} has no weights, so there is nothing to train or freeze")
     _check_precision(inner)
-    seen, flexible = _input_of(inner, input_shape)
+    content = hub.tokenizer_of(inner) if tokenizer is None else hub.tokenizer_content(tokenizer)
+    seen, flexible = _text_input(inner), False
+    if seen is None:
+        seen, flexible = _input_of(inner, input_shape)
     if seen is None:
         notes.append(
             "its input is not known yet: the layers are found when data is named, or by --input 1,28,28"
         )
-    elif input_shape is None and not flexible:
+    elif input_shape is None and not flexible and not seen.parts:
         notes.append(f"its input was guessed: {seen.describe()}")
-    preprocess = _preprocess(inner, seen)
-    if _takes_pictures(inner, seen):
+    preprocess: AnyPreprocess = _preprocess(inner, seen)
+    if content is not None and (seen is None or seen.parts):
+        preprocess = hub.for_network(content, inner)
+        seen = None  # follows from the inputs of the tokenizer
+        notes = [note for note in notes if "not known yet" not in note]
+    elif _takes_pictures(inner, seen):
         notes.append("its preprocessing is not known: pixels in 0..1 as they are, mean 0, std 1")
     loaded = LoadedModel(
         inner, name or type(inner).__name__, "its own", preprocess, None, "", auxiliary_heads(inner),
@@ -94,9 +109,25 @@ def find_own_head(loaded: LoadedModel) -> None:
 
 def _unwrapped(module: nn.Module) -> nn.Module:
     inner = getattr(module, "_orig_mod", module)  # torch.compile
+    if type(module).__module__.startswith("peft."):
+        base = getattr(getattr(module, "base_model", None), "model", None)
+        return base if isinstance(base, nn.Module) else module
     if isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
         return inner.module
     return inner if isinstance(inner, nn.Module) else module
+
+
+def _text_input(module: nn.Module) -> Input | None:
+    """The input of a text network of transformers, which says so itself; None for any other."""
+    if getattr(module, "main_input_name", "") != IDS:
+        return None
+    config, takes = getattr(module, "config", None), inspect.signature(module.forward).parameters
+    names = [
+        name
+        for name in INPUTS
+        if name in takes and (name in INPUTS[:2] or getattr(config, "type_vocab_size", 0) > 1)
+    ]
+    return Input((), torch.int64, tuple((name, Input((TOKENS,), torch.int64)) for name in names))
 
 
 def _input_of(module: nn.Module, shape: tuple[int, ...] | None) -> tuple[Input | None, bool]:
@@ -135,7 +166,9 @@ def _guesses(module: nn.Module) -> Iterator[Input]:
     elif isinstance(first, nn.Conv1d):
         yield from (Input((first.in_channels, length)) for length in _LENGTHS)
     elif isinstance(first, nn.Conv2d):
-        yield from (Input((first.in_channels, side, side)) for side in _SIDES)
+        own = getattr(getattr(module, "config", None), "image_size", None)  # as transformers' networks say it
+        sides = (own, *_SIDES) if isinstance(own, int) else _SIDES
+        yield from (Input((first.in_channels, side, side)) for side in sides)
     elif isinstance(first, nn.Conv3d):
         yield from (Input((first.in_channels, side // 2, side, side)) for side in (16, 32, 64))
     elif isinstance(first, nn.RNNBase):
@@ -159,7 +192,7 @@ def _trouble(module: nn.Module, guess: Input) -> str | None:
     device = next(module.parameters()).device
     try:
         with quiet(module):
-            module(guess.example(device))
+            call(module, guess.example(device))
     except Exception as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     return None

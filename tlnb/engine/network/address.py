@@ -5,16 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from tlnb.engine.core.arguments import others_code, shown
 from tlnb.errors import AddressError, nearest
 
 if TYPE_CHECKING:
     from tlnb.engine.network.layers import LayerMap
 
+_LONGEST = 10_000  # characters of an address
 WORDS = ("all", "body", "head", "none")
-_NUMBER = re.compile(r"[+-]?\d+\Z")
-_RANGE = re.compile(r"([+-]?\d+)?\s*:\s*([+-]?\d+)?(?:\s*:\s*([+-]?\d+)?)?\Z")
+_NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones are no layers, and slow to read
+_END = r"([+-]?[0-9]{1,18})?"
+_RANGE = re.compile(rf"{_END}\s*:\s*{_END}(?:\s*:\s*{_END})?\Z")
 
 
 def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
@@ -39,6 +43,8 @@ def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
         (0, 1, 7)
     """
     if isinstance(text, str):
+        if len(text) > _LONGEST:
+            raise AddressError(f"an address of {len(text):,} characters names no layers{_listing(layers)}")
         parts = [part.strip() for part in text.split(",")]
         if not all(parts):
             raise AddressError(f"{text!r} has an empty place between its commas{_listing(layers)}")
@@ -51,17 +57,20 @@ def select(text: Any, layers: LayerMap) -> tuple[int, ...]:
 def _select_object(value: Any, layers: LayerMap) -> Sequence[int]:
     if isinstance(value, bool) or value is None:
         raise AddressError(
-            f"{value!r} is no layer address; write for example 'all' or 'none'{_listing(layers)}"
+            f"{shown(value)} is no layer address; write for example 'all' or 'none'{_listing(layers)}"
         )
     if isinstance(value, slice):
         ends = ("" if end is None else str(end) for end in (value.start, value.stop))
         step = "" if value.step is None else f":{value.step}"
         return _select_word(":".join(ends) + step, layers)
-    if hasattr(value, "__index__"):
-        return _select_word(str(value.__index__()), layers)
-    if isinstance(value, Sequence) or hasattr(value, "__iter__"):
-        return [index for item in value for index in select(item, layers)]
-    raise AddressError(f"{value!r} is no layer address{_listing(layers)}")
+    with others_code(value, AddressError):
+        if hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0:
+            return _select_word(str(value.__index__()), layers)
+        if isinstance(value, Sequence) or hasattr(value, "__iter__"):
+            items = list(islice(value, _LONGEST))
+            if not any(item is value for item in items):
+                return [index for item in items for index in select(item, layers)]
+    raise AddressError(f"{shown(value)} is no layer address{_listing(layers)}")
 
 
 def _select_word(word: str, layers: LayerMap) -> Sequence[int]:

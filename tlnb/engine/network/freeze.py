@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.network import adapters
+from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import flags, quiet
 from tlnb.errors import TrainingError
@@ -233,7 +234,7 @@ class HeldStill:
             m: {"train": partial(_keep_mode, m)} for m in model.modules() if not m.training
         }
         held = layers.held(frozen)
-        if layers.graph is not None and layers.act_otherwise & held:
+        if isinstance(layers.graph, Graph) and layers.act_otherwise & held:
             self._tail = layers.graph.tail(0, frozen=held)
             self._forward = model.forward
             self._own.setdefault(model, {})["forward"] = self._call

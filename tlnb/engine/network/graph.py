@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Collection, Sequence
 from difflib import SequenceMatcher
 
-from torch import fx
+from torch import fx, nn
 
 from tlnb.engine.network.described import described, names_read
 from tlnb.engine.network.parts import Assembly, Prefix, Tail
@@ -61,6 +61,15 @@ class Graph:
             if not any(name[:end] in called for end in name_ends(name))
         ]
         return [each.text for each in found], [kind for each in found for kind in each.unknown]
+
+    @property
+    def model(self) -> nn.Module:
+        """The whole model."""
+        return self.traces.holder.model
+
+    def ragged(self, cut: int) -> bool:
+        """False: a graph is of a network whose samples have one size."""
+        return False
 
     @property
     def cuts(self) -> tuple[int, ...]:

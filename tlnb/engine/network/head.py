@@ -16,6 +16,7 @@ from tlnb.errors import ModelError
 
 if TYPE_CHECKING:
     from tlnb.engine.network.graph import Graph
+    from tlnb.engine.network.replay import Replay
 
 
 AUXILIARY_WEIGHT = 0.3
@@ -97,12 +98,12 @@ def find_head(model: nn.Module) -> str:
     return candidates[-1]
 
 
-def behind_head(graph: Graph | None, head: str) -> str:
+def behind_head(graph: Graph | Replay | None, head: str) -> str:
     """Name of an activation module that nothing but the head feeds, and that changes its scores; else empty.
 
     SqueezeNet has one: scores below zero are cut off there, and a head that starts at zero would never learn.
     """
-    if graph is None or not head:
+    if graph is None or not head or not hasattr(graph, "traces"):
         return ""
     nodes = graph.traces.test.nodes
     inside = [

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.network.adapters import Adapter, adapters_in, attached, tensor_names, weights_for
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.reading import Reading, read
+from tlnb.engine.network.replay import Replay
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
 from tlnb.engine.network.trace import few, name_ends, own_name
 from tlnb.errors import ModelError, did_you_mean
@@ -78,7 +80,7 @@ class LayerMap(Sequence[Layer]):
         self,
         layers: Iterable[Layer],
         head: Sequence[int],
-        graph: Graph | None = None,
+        graph: Graph | Replay | None = None,
         note: str | None = None,
         fixed: Iterable[str] = (),
         served: Mapping[str, Collection[int]] | None = None,
@@ -117,7 +119,7 @@ class LayerMap(Sequence[Layer]):
         """
         names = [name for i in indexes if i not in self.head for name in self[i].parameter_names]
         found = weights_for(model, names, words)
-        if self.graph is None:
+        if not isinstance(self.graph, Graph):
             return found
         called = {own_name(str(n.target)) for n in self.graph.traces.test.nodes if n.op == "call_module"}
         return [name for name in found if any(name[:end] in called for end in name_ends(name))]
@@ -178,7 +180,7 @@ class LayerMap(Sequence[Layer]):
         """
         if self.graph is None:
             return frozenset()
-        modules = dict(self.graph.traces.holder.model.named_modules())
+        modules = dict(self.graph.model.named_modules())
         shared = [users for name, users in self.served.items() if isinstance(modules[name], _DropoutNd)]
         return frozenset(self.graph.act_otherwise()).union(*shared)
 
@@ -222,7 +224,7 @@ class LayerMap(Sequence[Layer]):
 
 
 def find_layers(
-    model: nn.Module, example: torch.Tensor, head: str | None = None, fixed: Collection[str] = ()
+    model: nn.Module, example: torch.Tensor | Tree, head: str | None = None, fixed: Collection[str] = ()
 ) -> LayerMap:
     """The layers of a model, and the graph in which it can be cut.
 
@@ -254,11 +256,14 @@ def find_layers(
         raise ModelError(f"the model has no module {head!r} for its head{did_you_mean(head, modules)}")
     reading = read(model, example)
     spans = find_spans(reading.steps, model, head)
-    graph, note = None, reading.note
+    graph: Graph | Replay | None = None
+    note = reading.note
     if reading.traces is not None:
         graph = Graph(reading.traces, [reading.steps[span.start].position or 0 for span in spans])
-    if graph is not None and not (is_familiar(model) or _trains_alike(model, graph, example)):
-        graph, note = None, OTHERWISE
+        if not (is_familiar(model) or _trains_alike(model, graph, few(example))):
+            graph, note = None, OTHERWISE
+    elif reading.recording is not None:
+        graph = Replay(reading.recording, [span.start for span in spans])
     extra = graph.only_in_training() if graph else ()
     owners = Owners(model, reading.steps, spans, extra)
     layers = _describe_layers(model, reading, spans, owners)
@@ -272,8 +277,7 @@ def find_layers(
     return found.with_adapters(model, ())
 
 
-def _trains_alike(model: nn.Module, graph: Graph, example: torch.Tensor) -> bool:
-    x = few(example)
+def _trains_alike(model: nn.Module, graph: Graph, x: torch.Tensor) -> bool:
     return x.is_meta or alike(model, model, graph.tail(0), x)
 
 

@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import Tree, call
 from tlnb.engine.network.forms import has_hooks
+from tlnb.engine.network.replay import Recording
 from tlnb.engine.network.spans import Step, is_under
 from tlnb.engine.network.trace import (
     Holder,
@@ -27,7 +30,7 @@ from tlnb.engine.network.trace import (
     watch_calls,
     watch_graph,
 )
-from tlnb.engine.network.walk import opened_modules, whole_modules
+from tlnb.engine.network.walk import is_container, opened_modules, starts_layer, whole_modules
 from tlnb.errors import ModelError
 
 
@@ -169,12 +172,13 @@ class Traces:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a run of the model showed: its steps, its graphs (or why there are none)."""
+    """What a run of the model showed: its steps, its graphs (or why there are none), or its calls to be replayed."""
 
     steps: Sequence[Step]
     traces: Traces | None
     note: str | None
     answer: tuple[int, ...] | None
+    recording: Recording | None = None
 
     def shape_before(self, stop: int) -> tuple[int, ...] | None:
         """Shape per sample of what is handed on at step ``stop``."""
@@ -191,12 +195,12 @@ class Reading:
         return shape[1:] if shape is not None else None
 
 
-def read(model: nn.Module, example: torch.Tensor) -> Reading:
-    """Run and trace the model.
+def read(model: nn.Module, example: torch.Tensor | Tree) -> Reading:
+    """Run and trace the model; one that takes a tree, or is made of transformers' modules, is replayed.
 
     Args:
         model: any module that answers ``model(x)``.
-        example: a batch (B, ...) of input.
+        example: a batch (B, ...) of input, or a tree.
 
     Raises:
         ModelError: the model cannot run on the example.
@@ -204,6 +208,8 @@ def read(model: nn.Module, example: torch.Tensor) -> Reading:
     x = few(example)
     opened = opened_modules(model)
     answer = _answer(model, x)
+    if isinstance(x, Tree) or is_of_transformers(model):
+        return _read_calls(model, x, opened, answer)
     try:
         return _read_graph(model, x, opened, answer)
     except Untraceable as reason:
@@ -212,17 +218,61 @@ def read(model: nn.Module, example: torch.Tensor) -> Reading:
         return Reading(steps, None, f"no cut: {reason}, so it trains the ordinary way", shape_of(answer))
 
 
-def _answer(model: nn.Module, x: torch.Tensor) -> Any:
+def described_batch(x: torch.Tensor | Tree) -> str:
+    """A batch in words, for errors."""
+    return repr(x) if isinstance(x, Tree) else f"shape {tuple(x.shape)} ({x.dtype})"
+
+
+def is_of_transformers(model: nn.Module) -> bool:
+    """Whether most weights of the model stand in modules of transformers, whose forwards no trace can follow."""
+    return any(type(module).__module__.startswith("transformers.") for module in model.modules())
+
+
+def _read_calls(model: nn.Module, x: torch.Tensor | Tree, opened: set[str], answer: Any) -> Reading:
+    """The calls of the model's modules; a layer may start where one tensor crosses."""
+    modules = dict(model.named_modules())
+    tables = {name for name in opened - {""} if _are_tables(modules[name])}
+    opened = {name for name in opened if not any(is_under(name, table) for table in tables)}
+    names = [name for name, _ in whole_modules(model, opened)]
+    shape = _shape_of_answer(answer)
+    try:
+        recording = Recording(model, names, x)
+    except ModelError as reason:
+        calls = watch_calls(model, names, x)
+        steps = [Step(name, call=True, shape=shape) for name, shape in calls]
+        return Reading(steps, None, f"no cut: {reason}, so it trains the ordinary way", shape)
+    steps, joins = [], not is_of_transformers(model)
+    for number, name in enumerate(recording.names):
+        # A table of distances belongs to the layer in which it is read first.
+        starts = starts_layer(modules[name]) and not isinstance(modules[name], nn.Embedding)
+        # In a network of several inputs two tensors may cross: its layers can be frozen there, though not cut.
+        clean = number == 0 or (starts and (joins or recording.crossing(number) is not None))
+        steps.append(Step(name, call=True, clean=clean, shape=recording.shape_of(number)))
+    return Reading(steps, None, None, shape, recording)
+
+
+def _are_tables(module: nn.Module) -> bool:
+    """Whether a module only joins tables of embeddings (words, places, kinds): one layer, however large they are."""
+    children = list(module.children())
+    return any(isinstance(child, nn.Embedding) for child in children) and not any(map(is_container, children))
+
+
+def _shape_of_answer(answer: Any) -> tuple[int, ...] | None:
+    try:
+        return shape_of(scores_of(answer))
+    except ModelError:
+        return None
+
+
+def _answer(model: nn.Module, x: torch.Tensor | Tree) -> Any:
     before = {name for name, _ in model.named_parameters()}
     try:
         with quiet(model):
-            answer = model(x)
+            answer = call(model, x)
             made = next((name for name, _ in model.named_parameters() if name not in before), None)
     except Exception as error:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"the model cannot run on a batch of shape {tuple(x.shape)} ({x.dtype}): {line}"
-        ) from error
+        raise ModelError(f"the model cannot run on a batch of {described_batch(x)}: {line}") from error
     if made is not None:
         raise ModelError(
             f"the model makes the weight {made!r} in its first forward; run one batch through it, then load it"

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from tlnb.engine.core.tree import Tree, call, repeated
 from tlnb.engine.network.untouched import Attributes, untouched
 
 ROOT = "model"
@@ -271,9 +272,9 @@ def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
-def few(example: torch.Tensor) -> torch.Tensor:
+def few(example: Any) -> Any:
     """Three samples of the batch (repeated if there are fewer), to know the batch dimension from others."""
-    return torch.cat([example] * 3)[:3] if len(example) < 3 else example[:3]
+    return repeated(example, 3)
 
 
 def shape_of(value: Any) -> tuple[int, ...] | None:
@@ -303,7 +304,7 @@ def watch_graph(holder: Holder, graph: fx.Graph, x: torch.Tensor) -> tuple[dict[
 
 
 def watch_calls(
-    model: nn.Module, names: Collection[str], x: torch.Tensor
+    model: nn.Module, names: Collection[str], x: torch.Tensor | Tree
 ) -> list[tuple[str, tuple[int, ...] | None]]:
     """The named modules in the order in which ``model(x)`` calls them, each with the shape of its answer."""
     calls: list[tuple[str, tuple[int, ...] | None]] = []
@@ -330,7 +331,7 @@ def watch_calls(
             handles.append(modules[name].register_forward_pre_hook(before))
             handles.append(modules[name].register_forward_hook(after))
         with quiet(model):
-            model(x)
+            call(model, x)
     finally:
         for handle in handles:
             handle.remove()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from tlnb.display.tables import printable
 from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.checkpoint.fields import BROKEN
 from tlnb.engine.checkpoint.schema import answers_from, result_from
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.metrics import CLASSES, SCORES, Score, score_named
 from tlnb.engine.results import bootstrap
 from tlnb.engine.results.bootstrap import Difference
@@ -56,7 +56,7 @@ def compare(sources: Sequence[object]) -> Comparison | Difference:
 
 
 def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         path = path_of(source, CheckpointError)
         path = path if path.suffix or path.exists() else path.with_suffix(checkpoint.SUFFIX)
         found = checkpoint.read(path)
@@ -66,8 +66,8 @@ def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
             return printable(path.stem), answers_from(stages, plain, found.tensors)
         except BROKEN:
             raise CheckpointError(f"{printable(path.name)} holds no history that can be read") from None
-    source = getattr(source, "history", source)
-    held = getattr(source, "stages", None)
+    with others_code(source, NotReady):
+        held = getattr(getattr(source, "history", source), "stages", None)
     if not isinstance(held, list):
         raise NotReady(
             f"a {type(source).__name__} holds no run; give what %tl_train answered, or a saved file"

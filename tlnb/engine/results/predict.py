@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,20 +19,27 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from tlnb.display.tables import Table, printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import kind_of, scores_of
+from tlnb.engine.core.tree import Batch, Tree, as_batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.images.decode import decode_file, decode_image
+from tlnb.engine.data.images.decode import decode_bytes, decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
+from tlnb.engine.data.sound.front_end import RawFrames
+from tlnb.engine.data.sources.text import as_texts, read_text
+from tlnb.engine.data.texts import shown
+from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
+from tlnb.engine.data.wholes import mean_of_wholes, of_wholes
 from tlnb.engine.network.forms import is_familiar
+from tlnb.engine.results.hearing import Ear, is_sound, of_sound_files, of_waves
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.sure import NONE, Judged, Sure
@@ -39,6 +48,7 @@ from tlnb.errors import DataError
 
 BATCH = 32
 SHOWN = 20
+_LONGEST_PATH, _LONGEST_TITLE = 1024, 60  # letters
 LIKELY = 3  # classes that are shown of each sample
 SET = 8  # classes that are shown of a set
 VIEW_AUGMENT = "light"
@@ -262,7 +272,7 @@ class Predictor:
     Args:
         model: gives scores (B, outputs); is not touched.
         data: with names and task.
-        preprocess: of its pictures.
+        preprocess: of its pictures, or of its texts.
         device: where it runs.
         own: how the data set makes input of pictures by itself; None where tlnb does.
         sure: what answers are judged by; None where they are not. The network runs as it is then, and what is
@@ -270,10 +280,11 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, preprocess: Preprocess, device: torch.device,
+        self, model: nn.Module, data: Data, preprocess: AnyPreprocess | RawFrames, device: torch.device,
         own: OwnInput | None = None, sure: Sure | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
+        self.ear = None if data.sound is None else Ear(data.sound, preprocess)
         self.sure = sure
         self.seen: list[tuple[Tensor, Tensor]] = []
         self._familiar = is_familiar(model)
@@ -282,17 +293,39 @@ class Predictor:
         self.network.to(device)
         self.seconds = 0.0
 
+    @property
+    def pictured(self) -> Preprocess:
+        """What its pictures must look like."""
+        assert isinstance(self.preprocess, Preprocess)
+        return self.preprocess
+
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
-        total = self.inputs(self.preprocess.normalise(pixels))
+        total = self.inputs(self.pictured.normalise(pixels))
         if views > 1:
-            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.preprocess)
+            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.pictured)
             changed, every = augmented(plain, VIEW_AUGMENT, 0), torch.arange(len(pixels))
             for view in range(1, views):
                 total = total + self.inputs(changed.view(view).batch(every))
         return total / views
 
-    def inputs(self, x: Tensor) -> Tensor:
+    def texts(self, texts: Sequence[Text]) -> Tensor:
+        """Answers (N, outputs) for texts, those of like length together."""
+        preprocess = self.preprocess
+        assert isinstance(preprocess, TextPreprocess)
+        encoded = preprocess.encode(texts)
+        order = encoded.lengths.argsort(stable=True)
+        answers, back, before = [], order.argsort(), len(self.seen)
+        for rows in order.split(BATCH):
+            part = rows.tolist()
+            answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
+        seen = self.seen[before:]
+        if seen:  # in the order of the texts, as the answers are
+            features, scores = (torch.cat(parts)[back] for parts in zip(*seen, strict=True))
+            self.seen[before:] = [(features, scores)]
+        return torch.cat(answers)[back]
+
+    def inputs(self, x: Batch) -> Tensor:
         """Answers (B, outputs) for what the network takes."""
         began = time.perf_counter()
         # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
@@ -301,12 +334,24 @@ class Predictor:
         self.seconds += time.perf_counter() - began
         return self.data.task.answers(scores)
 
-    def _scores(self, x: Tensor) -> Tensor:
+    def _scores(self, x: Batch) -> Tensor:
         if self.sure is None:
-            return scores_of(self.network(x)).float().cpu()
-        features, scores = watched(self.network, self.sure.reads, lambda x: scores_of(self.network(x)), x)
+            return scores_of(call(self.network, x)).float().cpu()
+        features, scores = watched(
+            self.network,
+            self.sure.reads,
+            lambda x: scores_of(call(self.network, x)),
+            x,  # type: ignore[arg-type]
+        )
         self.seen.append((features, scores))
         return scores
+
+    def join_seen(self, since: int, wholes: Tensor) -> None:
+        """Take what was seen from a place on as that of pieces, and keep the means of their wholes, (N,) numbers."""
+        if self.sure is not None:
+            features, scores = (torch.cat(parts) for parts in zip(*self.seen[since:], strict=True))
+            scores, _ = of_wholes(self.data.task, scores, scores, wholes)
+            self.seen[since:] = [(mean_of_wholes(features, wholes), scores)]
 
     def judged(self, sure: float, false_alarms: float) -> Judged:
         """What can be relied on of all that was answered.
@@ -351,8 +396,9 @@ def predict(
 
     Args:
         predictor: the network.
-        source: a picture file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
-            (N, H, W, C) or one picture; for a network that takes no pictures, inputs (N, ...).
+        source: a picture or sound file, a folder, files a line each, or arrays: (N, H, W), (N, C, H, W),
+            (N, H, W, C) or one picture; sounds as (samples, rate), or a list of such; for a network that takes
+            neither, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
         check: called before each batch; what it raises ends the work.
         sure, false_alarms: how answers are judged, where the predictor judges; see :meth:`Sure.judge`.
@@ -364,19 +410,49 @@ def predict(
         predictor.sure.need(sure)
     if views < 1:
         raise DataError(f"--views takes a whole number from 1 up, not {views}")
-    if views > 1 and predictor.own is not None:
+    if views > 1 and (predictor.own is not None or isinstance(predictor.preprocess, RawFrames)):
         raise DataError("--views is for pictures that tlnb prepares; this data set prepares its own")
     began = time.perf_counter()
-    paths = _paths(source)
-    if paths is not None:
-        names, answers, problems = _of_files(predictor, paths, views, check)
-    else:
-        names, answers = _of_arrays(predictor, source, views, check)
+    if isinstance(predictor.preprocess, TextPreprocess) and (given := _texts(source)) is not None:
+        if views > 1:
+            raise DataError("--views is for pictures, and these are texts")
+        names, texts, problems = given
+        check()
+        answers = [predictor.texts(texts)] if texts else []
+        return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
+    ear = predictor.ear
+    with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
+        paths = _paths(source, sounds=ear is not None)
+    if isinstance(predictor.preprocess, TextPreprocess) and any(isinstance(p, Encoded) for p in paths or ()):
+        raise DataError("the network reads texts; give words, or a .txt file")
+    if ear is not None and paths is not None:
+        files = [path for path in paths if isinstance(path, Path)]
+        if len(files) < len(paths):
+            raise DataError("the network listens; give the file of a sound, or (samples, rate)")
+        names, answers, problems = of_sound_files(predictor, ear, files, views, check)
+    elif ear is not None:
+        names, answers = of_waves(predictor, ear, source, views, check)
         problems = []
+    elif paths is not None:
+        names, answers, problems = _of_files(predictor, paths, views, check)
+        if problems and not names:
+            more = f"; and {len(problems) - 1} others" if problems[1:] else ""
+            raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
+    else:
+        with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
+            names, answers = _of_arrays(predictor, source, views, check)
+        problems = []
+    return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
+
+
+def _made(
+    predictor: Predictor, names: Sequence[str], answers: Sequence[Tensor], problems: Sequence[Problem], began: float,
+    views: int, sure: float, false_alarms: float,
+) -> Predictions:  # fmt: skip
     task = predictor.data.task
     kind = kind_of(task)
     classes = tuple(map(printable, predictor.data.classes))
-    found = torch.cat(answers).numpy() if answers else np.zeros((0, len(classes)), np.float32)
+    found = torch.cat(list(answers)).numpy() if answers else np.zeros((0, len(classes)), np.float32)
     seconds = time.perf_counter() - began
     judged = None if predictor.sure is None else predictor.judged(sure, false_alarms)
     return Predictions(
@@ -384,41 +460,141 @@ def predict(
     )
 
 
-def _paths(source: object) -> list[Path] | None:
+class Encoded(NamedTuple):
+    """A picture as the bytes of its file."""
+
+    name: str
+    content: bytes
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_KNOWN = (str, os.PathLike, bytes, list, tuple, Tensor, np.ndarray, Image.Image)
+
+
+def _encoded(source: Any) -> Encoded | None:
+    """What holds a file's bytes: bytes, an open file, or an entry of ipywidgets' FileUpload; None for anything else."""
+    name = "picture"
+    if isinstance(source, Mapping) and "content" in source:
+        name, source = str(source.get("name", name)), source["content"]
+    elif isinstance(source, io.IOBase) and source.readable():
+        name, source = str(getattr(source, "name", name)), source.read()
+    return Encoded(name, bytes(source)) if isinstance(source, bytes | bytearray | memoryview) else None
+
+
+def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None:
+    """Names and texts that are meant: texts themselves, or .txt files and folders of them; None for other things.
+
+    Raises:
+        DataError: no such file, or a folder without a .txt.
+    """
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and _is_place(source)):
+        return _text_files([path_of(source, DataError)])
+    if isinstance(source, str):
+        lines = [line.strip() for line in source.splitlines() if line.strip()]
+        if lines and all(map(_is_place, lines)):
+            return _text_files([Path(line) for line in lines])
+        return [_title(source)], [source], []
+    found = as_texts(source)
+    if found is None:
+        if (
+            isinstance(source, list | tuple)
+            and source
+            and all(isinstance(one, os.PathLike) for one in source)
+        ):
+            return _text_files([Path(one) for one in source])
+        return None
+    if all(isinstance(one, str) and _is_place(one) for one in found):
+        return _text_files([Path(str(one)) for one in found])
+    return [_title(one) for one in found], found, []
+
+
+def _is_place(word: str) -> bool:
+    """Whether this is a .txt file, a folder, or what would be called so."""
+    if len(word) > _LONGEST_PATH or "\n" in word or "\0" in word:
+        return False
+    path = Path(word).expanduser() if not word.startswith("~") else Path(word)
+    return path.is_dir() or path.suffix.lower() == ".txt"
+
+
+def _text_files(paths: Sequence[Path]) -> tuple[list[str], list[Text], list[Problem]]:
+    names: list[str] = []
+    texts: list[Text] = []
+    problems: list[Problem] = []
+    for path in paths:
+        inside = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
+        if not inside:
+            raise DataError(f"no .txt in {printable(str(path))!r}")
+        if not inside[0].is_file():
+            raise DataError(
+                f"no file {printable(str(path))!r}; a text in quotes, a .txt, or a folder of them is needed"
+            )
+        for one in inside:
+            read = read_text(one)
+            if isinstance(read, str):
+                names.append(printable(str(one)))
+                texts.append(read)
+            else:
+                problems.append(Problem(printable(str(one)), read.reason))
+    return names, texts, problems
+
+
+def _title(text: Text) -> str:
+    words = printable(shown(text))
+    return words if len(words) <= _LONGEST_TITLE else words[: _LONGEST_TITLE - 1] + "…"
+
+
+def _paths(source: object, *, sounds: bool = False) -> list[Path | Encoded] | None:
     """The files that are meant; None for arrays."""
+    if isinstance(source, list | tuple) and not isinstance(source, Encoded) and source:
+        opened = [_encoded(part) for part in source]
+        if all(part is not None for part in opened):
+            return [part for part in opened if part is not None]
+    elif (one := _encoded(source)) is not None:
+        return [one]
     if isinstance(source, str):
         lines = [line.strip().strip("'\"") for line in source.splitlines() if line.strip()]
         source = lines if len(lines) > 1 else (lines[0] if lines else "")
     if isinstance(source, str | os.PathLike):
-        return _below(path_of(source, DataError))
+        return [*_below(path_of(source, DataError), sounds=sounds)]
     if isinstance(source, list | tuple) and source and all(isinstance(s, str | os.PathLike) for s in source):
-        return [path for part in source for path in _below(path_of(part, DataError))]
+        return [path for part in source for path in _below(path_of(part, DataError), sounds=sounds)]
     return None
 
 
-def _below(path: Path) -> list[Path]:
+def _below(path: Path, *, sounds: bool) -> list[Path]:
+    one = "sound" if sounds else "picture"
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        fits: Callable[[Path], bool] = is_sound if sounds else _is_picture
+        try:
+            found = sorted(p for p in path.rglob("*") if fits(p) and p.is_file())
+        except OSError as error:
+            raise DataError(f"cannot look into {printable(str(path))!r}: {error.strerror or error}") from None
         if not found:
-            raise DataError(f"no pictures in {printable(str(path))!r}")
+            raise DataError(f"no {one}s in {printable(str(path))!r}")
         return found
     if not path.is_file():
-        raise DataError(
-            f"no file {printable(str(path))!r}; a picture, a folder of pictures or $name is needed"
-        )
+        raise DataError(f"no file {printable(str(path))!r}; a {one}, a folder of {one}s or $name is needed")
     return [path]
 
 
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES
+
+
 def _of_files(
-    predictor: Predictor, paths: Sequence[Path], views: int, check: Callable[[], None]
+    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, check: Callable[[], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
-    def read(path: Path) -> Tensor | str:
+    def read(path: Path | Encoded) -> Tensor | str:
         try:
             if own is not None:
                 return _opened(path, own)
-            return decode_file(path, predictor.preprocess, scale=predictor.data.scale)
+            if isinstance(path, Encoded):
+                return decode_bytes(path.content, predictor.pictured, scale=predictor.data.scale)
+            return decode_file(path, predictor.pictured, scale=predictor.data.scale)
         except BadPicture as trouble:
             return str(trouble)
 
@@ -449,7 +625,11 @@ def _of_arrays(
     if own is not None:
         like, pictures = own.like, _as_pictures(source)
         source = torch.cat([own.of(picture) for picture in pictures]) if pictures else source
-    items: Any = _pictures(source, predictor.preprocess.channels) if like is None else _rows(source, like)
+    preprocess = predictor.preprocess
+    if isinstance(like, Tree) or (like is None and not isinstance(preprocess, Preprocess)):
+        return _of_trees(predictor, source, like, check)
+    assert isinstance(preprocess, Preprocess)
+    items: Any = _pictures(source, preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
         check()
@@ -457,7 +637,7 @@ def _of_arrays(
         if like is None:
             answers.append(
                 predictor.pictures(
-                    torch.stack([_fitted(p, predictor.preprocess, predictor.data.scale) for p in part]), views
+                    torch.stack([_fitted(p, predictor.pictured, predictor.data.scale) for p in part]), views
                 )
             )
         else:
@@ -465,9 +645,24 @@ def _of_arrays(
     return [f"sample {number}" for number in range(len(items))], answers
 
 
-def _opened(path: Path, own: OwnInput) -> Tensor:
+def _of_trees(
+    predictor: Predictor, source: object, like: Tree | None, check: Callable[[], None]
+) -> tuple[list[str], list[Tensor]]:
+    """Answers for inputs of several tensors, given by name."""
+    known = ", ".join(like) if like is not None else ", ".join(getattr(predictor.preprocess, "names", ()))
+    if not isinstance(source, Mapping) or (like is not None and set(source) != set(like)):
+        raise DataError(f"the network takes several inputs; give them by name, a dict with {known}")
+    tree = as_batch(source)
+    answers = []
+    for at in range(0, len(tree), BATCH):
+        check()
+        answers.append(predictor.inputs(tree[at : at + BATCH]))
+    return [f"sample {number}" for number in range(len(tree))], answers
+
+
+def _opened(path: Path | Encoded, own: OwnInput) -> Tensor:
     try:
-        with Image.open(path) as picture:
+        with Image.open(io.BytesIO(path.content) if isinstance(path, Encoded) else path) as picture:
             return own.of(picture.convert("L" if own.like.dim() == 4 and own.like.shape[1] == 1 else "RGB"))
     except OSError as trouble:
         raise BadPicture(str(trouble)) from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,12 @@ from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.players import Players, players_of
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.tokens import Text
+from tlnb.engine.data.wholes import of_wholes, worst_pieces
 from tlnb.engine.results.conformal import Coverage, RiskCoverage
-from tlnb.engine.results.saliency import heat_maps
+from tlnb.engine.results.saliency import heat_maps, token_weights
 from tlnb.engine.results.scores import (
     Calibration,
     confusion_matrix,
@@ -40,6 +45,7 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 LONGEST = 18  # letters of a name
+_SPOKE, _TRACE = 0.5, 0.05  # of the word that spoke most, from which on another is marked, or coloured
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Mistake:
         predicted: what it was taken for.
         loss: of this sample.
         sure: probability of what was predicted; None for measured values.
+        words: of a text, each with how much it spoke for what was predicted, 1 for the one that did most; below zero
+            for those that spoke against it.
     """
 
     index: int
@@ -61,6 +69,14 @@ class Mistake:
     predicted: str
     loss: float
     sure: float | None
+    words: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def marked(self) -> str:
+        """The text with the words marked that spoke most for what was predicted; the name of other samples."""
+        if not self.words:
+            return self.name
+        return " ".join(f"‹{word}›" if weight >= _SPOKE else word for word, weight in self.words)
 
 
 class MistakeGrid:
@@ -70,10 +86,15 @@ class MistakeGrid:
         pixels: (N, C, H, W), uint8 in 0..255 or floating point in 0..1.
         maps: (N, H, W) in 0..1.
         method: how the maps were made.
+        players: plays the sounds that the pictures are of; None where they are of none.
     """
 
-    def __init__(self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str):
+    def __init__(
+        self, mistakes: Sequence[Mistake], pixels: Tensor, maps: Tensor, method: str,
+        players: Players | None = None,
+    ):  # fmt: skip
         self.mistakes, self.pixels, self.maps, self.method = tuple(mistakes), pixels, maps, method
+        self.players = players
 
     @property
     def figure(self) -> Figure:
@@ -290,10 +311,36 @@ class Results:
     def mistake_table(self) -> Table:
         """A line a mistake."""
         rows = [
-            (m.name, m.true, m.predicted, "-" if m.sure is None else f"{100 * m.sure:.0f} %", f"{m.loss:.2f}")
+            (
+                m.marked,
+                m.true,
+                m.predicted,
+                "-" if m.sure is None else f"{100 * m.sure:.0f} %",
+                f"{m.loss:.2f}",
+            )
             for m in self.mistakes
         ]
-        return Table(("sample", "is", "taken for", "sure", "loss"), rows, "worst mistakes", align="<<<>>")
+        texts = any(m.words for m in self.mistakes)
+        title = "worst mistakes" + (
+            ", marked the words that spoke for what they were taken for" if texts else ""
+        )
+        return Table(("sample", "is", "taken for", "sure", "loss"), rows, title, align="<<<>>")
+
+    def _mistakes_html(self) -> str:
+        """Texts with their words coloured by how much they spoke for what was predicted."""
+        rows = []
+        for m in self.mistakes:
+            words = " ".join(
+                f'<mark style="background:rgba(213,94,0,{min(max(weight, 0.0), 1.0) * 0.6:.2f})">{escape(word)}</mark>'
+                if weight > _TRACE
+                else escape(word)
+                for word, weight in m.words
+            )
+            sure = "" if m.sure is None else f" ({100 * m.sure:.0f} %)"
+            taken = f"is {escape(m.true)}, taken for {escape(m.predicted)}{sure}, loss {m.loss:.2f}"
+            rows.append(f'<li>{words}<br><span style="opacity:0.7">{taken}</span></li>')
+        head = "worst mistakes; the redder a word, the more it spoke for what the text was taken for"
+        return f"<p>{head}</p><ul>{''.join(rows)}</ul>"
 
     def __repr__(self) -> str:
         parts = [self.summary, *self._sure_lines(), repr(self.table)]
@@ -308,6 +355,9 @@ class Results:
                 f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
             )
             parts.append(as_html(grid, alt, 85))
+            parts.append(self.pictures.players.html if self.pictures.players else "")
+        elif any(m.words for m in self.mistakes):
+            parts.append(self._mistakes_html())
         elif self.mistakes:
             parts.append(self.mistake_table._repr_html_())
         how = "calibration" if self.risk is None else "calibration, risk and coverage"
@@ -323,9 +373,9 @@ class Results:
 
 def gather(
     model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8,
-    sure: float | None = None,
+    sure: float | None = None, temperature: Temperature | None = None,
 ) -> Results:  # fmt: skip
-    """Run the validation samples and judge each.
+    """Run the validation samples and judge each; of pieces, the wholes that they belong to.
 
     Args:
         model: gives scores (B, outputs).
@@ -334,9 +384,14 @@ def gather(
         device: where the model is.
         worst: how many mistakes are kept.
         sure: share of sure answers that should hold; None to leave out how sure the network is.
+        temperature: that fits answers out of fold; None to fit these samples.
     """
     task, targets = data.task, samples.targets
     scores = scores_over(model, samples, device)
+    shown = torch.arange(len(targets))  # the sample that is shown for each answer
+    if samples.wholes is not None:
+        shown = worst_pieces(per_sample_loss(task, scores, targets), samples.wholes)
+        scores, targets = of_wholes(task, scores, targets, samples.wholes)
     losses = per_sample_loss(task, scores, targets)
     answers = task.answers(scores)
     meter = task.meter(torch.device("cpu"))
@@ -352,18 +407,20 @@ def gather(
         rows = per_class_rows(classes, targets, taken)
         wrong = taken != targets if kind == "classes" else (taken != targets).any(1)
     chosen = ranked(losses, wrong, worst)
-    mistakes = _mistakes(data, samples, chosen, scores, answers, losses, kind)
+    mistakes = _mistakes(data, targets, chosen, scores, answers, losses, kind)
+    if kind == "classes" and isinstance(samples, TextSamples) and chosen:
+        mistakes = _with_words(model, samples, mistakes, answers, device)
     return Results(
         printable(data.name), classes, kind, task.metric, meter.value(), task.loss(scores, targets).item(),
         answers.numpy(), own.numpy(), losses.numpy(), rows, mistakes,
-        _pictures(model, samples, chosen, mistakes, scores, device) if kind == "classes" else None,
-        None if sure is None else Sureness.of(task, classes, scores, targets, sure),
+        _pictures(model, samples, shown[chosen], mistakes, scores[chosen], device) if kind == "classes" else None,
+        None if sure is None else Sureness.of(task, classes, scores, targets, sure, temperature),
     )  # fmt: skip
 
 
 def _mistakes(
     data: Data,
-    samples: Samples,
+    targets: Tensor,
     chosen: list[int],
     scores: Tensor,
     answers: Tensor,
@@ -371,7 +428,7 @@ def _mistakes(
     kind: str,
 ) -> tuple[Mistake, ...]:
     """The chosen samples in words."""
-    true = titles(data, samples.targets[chosen]) if chosen else []
+    true = titles(data, targets[chosen]) if chosen else []
     if kind == "classes":
         predicted = [data.classes[int(i)] for i in answers[chosen].argmax(1)] if chosen else []
     else:
@@ -385,12 +442,47 @@ def _mistakes(
     )  # fmt: skip
 
 
+def _with_words(
+    model: nn.Module, samples: TextSamples, mistakes: tuple[Mistake, ...], answers: Tensor, device: torch.device
+) -> tuple[Mistake, ...]:  # fmt: skip
+    """The mistakes with the words that spoke for them."""
+    indices = torch.tensor([mistake.index for mistake in mistakes])
+    found = token_weights(model, samples.batch(indices).to(device), answers[indices].argmax(1).to(device))
+    return tuple(
+        replace(
+            mistake,
+            words=_words(samples.preprocess.words(samples.texts[mistake.index]), weights.tolist(), text),
+        )
+        for mistake, weights, text in zip(
+            mistakes, found, (samples.texts[int(i)] for i in indices), strict=True
+        )
+    )
+
+
+def _words(
+    places: Sequence[tuple[int, int, int]], weights: Sequence[float], text: Text
+) -> tuple[tuple[str, float], ...]:
+    """The words of a text, or of a pair, each with the sum of its tokens' weights; 1 for the largest."""
+    sides = (text,) if isinstance(text, str) else text
+    words = []
+    for side, whole in enumerate(sides):
+        for match in re.finditer(r"\S+", whole):
+            inside = [
+                weight
+                for (of, start, end), weight in zip(places, weights, strict=False)
+                if of == side and start < match.end() and end > match.start()
+            ]
+            words.append((printable(match.group()), sum(inside)))
+    largest = max((weight for _, weight in words), default=0.0)
+    return tuple((word, weight / largest if largest > 0 else 0.0) for word, weight in words)
+
+
 def _pictures(
-    model: nn.Module, samples: Samples, chosen: list[int], mistakes: tuple[Mistake, ...], scores: Tensor,
+    model: nn.Module, samples: Samples, indices: Tensor, mistakes: tuple[Mistake, ...], scores: Tensor,
     device: torch.device,
 ) -> MistakeGrid | None:  # fmt: skip
-    if not chosen or not isinstance(samples, PictureSamples):
+    if not len(indices) or not isinstance(samples, PictureSamples):
         return None
-    indices = torch.tensor(chosen)
-    maps, method = heat_maps(model, samples.batch(indices).to(device), scores[indices].argmax(1).to(device))
-    return MistakeGrid(mistakes, samples.pixels(indices), maps, method)
+    maps, method = heat_maps(model, samples.batch(indices).to(device), scores.argmax(1).to(device))
+    players = players_of(samples, indices, [m.name for m in mistakes])
+    return MistakeGrid(mistakes, samples.pixels(indices), maps, method, players)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlnb.engine.core.objectives import scores_of
+from tlnb.engine.core.tree import Tree, call
 from tlnb.engine.network.trace import flags
 
 _MAPS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.MaxPool2d)
@@ -54,6 +55,34 @@ def heat_maps(model: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, str
     maps = F.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     top = maps.amax((1, 2), keepdim=True)
     return (maps / torch.where(top > 0, top, torch.ones_like(top))).cpu(), method
+
+
+def token_weights(model: nn.Module, x: Tree, classes: Tensor) -> Tensor:
+    """How much each token spoke for a class: (B, tokens), below zero where it spoke against it.
+
+    Gradient times input at the table of words (Shrikumar et al. 2016): by how much the score would fall, to first
+    order, if the token's vector were zero.
+
+    Args:
+        model: gives class scores (B, C); its modes and gradients are left as they were.
+        x: texts.
+        classes: the class of each text, int64 (B,).
+    """
+    table = max((m for m in model.modules() if isinstance(m, nn.Embedding)), key=lambda m: m.num_embeddings)
+    seen: list[Tensor] = []
+
+    def lift(module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        seen.append(output.detach().requires_grad_(True))
+        return seen[-1]
+
+    handle = table.register_forward_hook(lift)
+    try:
+        with flags(model, training=False), torch.enable_grad(), torch.inference_mode(False):
+            scores = scores_of(call(model, x)).gather(1, classes[:, None]).sum()
+            (gradient,) = torch.autograd.grad(scores, seen[:1])
+    finally:
+        handle.remove()
+    return (gradient * seen[0].detach()).sum(-1).cpu()
 
 
 @torch.no_grad()

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from tlnb.display.figures import BLUE, INK, VERMILION, new_figure, plain, short
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.trace import flags
 
@@ -51,9 +52,12 @@ BATCH = 256
 
 def scores_over(model: nn.Module, samples: Samples, device: torch.device) -> Tensor:
     """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back."""
-    order = torch.arange(len(samples)).split(BATCH)
+    # Texts of like length together: hardly any padding is computed.
+    turn = torch.arange(len(samples)) if samples.lengths is None else samples.lengths.argsort(stable=True)
+    parts = samples.stream(turn.split(BATCH))
     with flags(model, training=False), torch.no_grad():
-        return torch.cat([scores_of(model(x.to(device))).float().cpu() for x in samples.stream(order)])
+        found = torch.cat([scores_of(call(model, x.to(device))).float().cpu() for x in parts])
+    return found if samples.lengths is None else found[turn.argsort()]
 
 
 def per_sample_loss(task: Task, scores: Tensor, targets: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples, choose
+from tlnb.engine.data.wholes import mean_of_wholes, of_wholes
 from tlnb.engine.network.trace import quiet
 from tlnb.engine.results.conformal import Conformal
 from tlnb.engine.results.judging import watched
@@ -158,7 +159,7 @@ SEVERAL = (
 
 def learn(
     model: nn.Module, head: str, task: Task, samples: tuple[Samples, Samples], device: torch.device,
-    check: Callable[[], None] = lambda: None,
+    check: Callable[[], None] = lambda: None, temperature: Temperature | None = None,
 ) -> Sure:  # fmt: skip
     """Learn what the answers of a network are to be judged by.
 
@@ -169,6 +170,7 @@ def learn(
         samples: training and validation samples; of the training samples some are enough.
         device: where the model is.
         check: called before each batch; what it raises ends the work.
+        temperature: that fits answers out of fold; None to fit the validation samples.
 
     Raises:
         DataError: there are no validation samples, or the network's scores are not finite.
@@ -181,19 +183,24 @@ def learn(
     except LookupError:  # its head does not run once for each sample
         reads = ""
         features, scores = features_of(model, reads, valid, device, check)
+    targets = valid.targets
+    if valid.wholes is not None:
+        scores, targets = of_wholes(task, scores, targets, valid.wholes)
+        features = mean_of_wholes(features, valid.wholes)
+    count = len(targets)
     if kind == "values":
-        return Sure(kind, len(valid), conformal=Conformal.of_values(scores, valid.targets))
-    temperature = fit_temperature(scores, valid.targets)
+        return Sure(kind, count, conformal=Conformal.of_values(scores, targets))
+    temperature = temperature or fit_temperature(scores, targets)
     if kind == "labels":
-        return Sure(kind, len(valid), temperature)
-    conformal, novelty, note = Conformal.of_classes(scores, valid.targets), None, ""
+        return Sure(kind, count, temperature)
+    conformal, novelty, note = Conformal.of_classes(scores, targets), None, ""
     try:
         some = choose(as_they_are(train), MOST, seed=0)
         learned, _ = features_of(model, reads, some, device, check)
         novelty = fit_novelty(learned, features, scores, targets=some.targets)
     except DataError as trouble:
         note = f"nothing is answered {NONE}: {trouble}"
-    return Sure(kind, len(valid), temperature, conformal, novelty, reads, note)
+    return Sure(kind, count, temperature, conformal, novelty, reads, note)
 
 
 def as_they_are(samples: Samples) -> Samples:

@@ -23,7 +23,7 @@ class Sureness:
 
     Attributes:
         sure: share of the answers that should hold.
-        temperature: that fits these samples; None for values.
+        temperature: that fits these samples, or answers out of fold; None for values.
         coverage: how sets of classes did, each fifth of the samples under the bound of the others; None where
             there are too few samples, or where a sample has not one class.
         of_classes: name, share of the sets that hold the class, classes a set, samples, for each class.
@@ -42,8 +42,9 @@ class Sureness:
 
     @classmethod
     def of(
-        cls, task: Task, classes: tuple[str, ...], scores: Tensor, targets: Tensor, sure: float = SURE
-    ) -> Sureness:
+        cls, task: Task, classes: tuple[str, ...], scores: Tensor, targets: Tensor, sure: float = SURE,
+        temperature: Temperature | None = None,
+    ) -> Sureness:  # fmt: skip
         """From scores of samples that the network did not learn from.
 
         Args:
@@ -52,12 +53,13 @@ class Sureness:
             scores: (N, outputs), float32, on the CPU.
             targets: as the network learns them.
             sure: share of the answers that should hold.
+            temperature: that fits answers out of fold; None to fit these samples.
         """
         kind = kind_of(task)
         try:
             if isinstance(task, Regression):
                 return cls(sure, widths=_widths(task, scores, targets, sure), note=_enough(sure, len(scores)))
-            temperature = fit_temperature(scores, targets)
+            temperature = temperature or fit_temperature(scores, targets)
             if kind == "labels":
                 return cls(sure, temperature)
             chances, taken = temperature.probabilities(scores).max(1)
@@ -86,7 +88,7 @@ class Sureness:
         return Table(("class", "sets hold it", "classes a set", "samples"), rows)
 
     def _of_temperature(self) -> list[str]:
-        return [] if self.temperature is None else [f"{self.temperature!r} (on the validation samples)"]
+        return [] if self.temperature is None else [repr(self.temperature)]
 
     def _of_sets(self) -> list[str]:
         lines = []

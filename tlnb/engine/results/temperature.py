@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,6 +13,7 @@ from tlnb.engine.results.scores import Calibration
 from tlnb.errors import DataError
 
 COLD, HOT = 0.05, 20.0  # the temperatures that are looked at
+TINY = 1e-38  # the smallest probability that is told from none
 STEPS = 40  # of the search; each narrows the span to two thirds
 
 
@@ -23,11 +25,13 @@ class Temperature:
         value: above 1 for a network that is too sure, below 1 for one that is not sure enough.
         loss: mean loss of the samples before and after.
         error: expected calibration error before and after; None where a sample has several labels.
+        of: the samples that it fits, in words.
     """
 
     value: float
     loss: tuple[float, float]
     error: tuple[float, float] | None
+    of: str = "the validation samples"
 
     def probabilities(self, scores: Tensor, kind: str = "classes") -> Tensor:
         """Probabilities of scores (N, outputs) of any samples."""
@@ -36,9 +40,9 @@ class Temperature:
 
     def __repr__(self) -> str:
         text = f"temperature {self.value:.2f}: loss {self.loss[0]:.3f} → {self.loss[1]:.3f}"
-        if self.error is None:
-            return text
-        return f"{text}, calibration error {100 * self.error[0]:.1f} % → {100 * self.error[1]:.1f} %"
+        if self.error is not None:
+            text = f"{text}, calibration error {100 * self.error[0]:.1f} % → {100 * self.error[1]:.1f} %"
+        return f"{text} (on {self.of})"
 
 
 def fit_temperature(scores: Tensor, targets: Tensor) -> Temperature:
@@ -76,6 +80,27 @@ def fit_temperature(scores: Tensor, targets: Tensor) -> Temperature:
         return Temperature(value, losses, None)
     errors = (_error(exact, plain), _error(exact / value, plain))
     return Temperature(value, losses, errors)
+
+
+def fit_to_answers(answers: np.ndarray, targets: np.ndarray, of: str) -> Temperature:
+    """The temperature that fits answers out of fold: of networks that had not seen the samples.
+
+    Scores are known from probabilities but for a number that is the same for all classes of a sample, which changes
+    nothing.
+
+    Args:
+        answers: probabilities of classes or labels, float (N, outputs).
+        targets: class numbers (N,), or labels (N, labels) of 0 and 1.
+        of: the samples, in words.
+
+    Raises:
+        DataError: there are none.
+    """
+    chances = torch.from_numpy(answers).double().clamp(TINY, 1)
+    goal = torch.from_numpy(targets)
+    if goal.dim() == 1:
+        return replace(fit_temperature(chances.log(), goal.long()), of=of)
+    return replace(fit_temperature(torch.logit(chances, eps=1e-7), goal.double()), of=of)
 
 
 def _softened(targets: Tensor, scores: Tensor) -> Tensor:

@@ -67,12 +67,12 @@ class Average:
 
 
 @torch.no_grad()
-def renew_statistics(norms: list[_BatchNorm], forward: nn.Module, batches: Iterable[Tensor]) -> None:
+def renew_statistics(norms: list[_BatchNorm], forward: Any, batches: Iterable[Any]) -> None:
     """Give BatchNorm layers the means and variances of what reaches them now, over all of these batches.
 
     Args:
         norms: of a network in test mode; they alone are in train mode meanwhile.
-        forward: passes the batches.
+        forward: is called with each batch.
         batches: of the training samples.
     """
     momenta = [norm.momentum for norm in norms]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.network.trace import quiet
@@ -192,7 +193,7 @@ def _entering(
         with quiet(model):
             for x in batches:
                 seen.clear()
-                scores = scores_of(forward(x))
+                scores = scores_of(call(forward, x))
                 if len(seen) != 1 or len(seen[0]) != len(x):
                     raise TrainingError(f"fit head needs a head that runs once for each sample; {INSTEAD}")
                 yield as_vectors(seen[0], layer), scores

@@ -8,11 +8,13 @@ from html import escape
 from typing import Any
 
 from tlnb.display.tables import Table
+from tlnb.engine.core.metrics import SMALLER
 from tlnb.engine.data.sealed import Look, seen, warning
 from tlnb.engine.training.curves import Comparison, Line
 from tlnb.engine.training.records import EpochRecord, StageResult, show_metric, show_rate, show_score, spans
 from tlnb.errors import NotReady
 
+VISIBLY = 0.01  # of a score by which an epoch is better, to be worth a word
 STAGE_HEADERS = (
     "stage", "line", "trains", "rate", "epochs", "valid loss", "{figure}", "seconds", "frozen layers",
 )  # fmt: skip
@@ -60,6 +62,7 @@ class Run:
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
         words += [f"stage {s.number} was worse and is taken back" for s in self.stages if s.taken_back]
+        words += [_better_epoch(stage) for stage in self.stages[-1:] if _better_epoch(stage)]
         tests = sum(s.test_seconds for s in self.stages)
         if any(s.curve for s in self.stages):
             words.append(f"finding rates took {tests:.1f} s of it")
@@ -79,6 +82,18 @@ class Run:
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_()
+
+
+def _better_epoch(stage: StageResult) -> str:
+    """What to say where a stage ended visibly worse than one of its own epochs; empty elsewhere."""
+    final = stage.final
+    if final is None or stage.kept or final not in stage.records:
+        return ""
+    sign = -1 if final.metric_name in SMALLER else 1
+    best = max(stage.records, key=lambda record: sign * record.accuracy)
+    if sign * (best.accuracy - final.accuracy) <= VISIBLY:
+        return ""
+    return f"epoch {best.epoch} was better ({show_metric(best)}): --keep-best keeps such a one"
 
 
 class History(Sequence[EpochRecord]):

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.core.objectives import Classification, Task, class_weights, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.wholes import of_wholes
 
 Result = TypeVar("Result")
 
@@ -55,11 +57,12 @@ def count_pieces(samples: int, most: int) -> int:
     return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
-def shares(task: Task, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+def shares(task: Task | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
     """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
 
     Args:
-        task: what is learned; with class weights a sample counts by the weight of its class.
+        task: what is learned; with class weights a sample counts by the weight of its class. None to count each
+            sample alike.
         targets: of all samples.
         pieces: indices of the samples in each piece.
     """
@@ -86,6 +89,13 @@ def within_memory(work: Callable[[], Result], smaller: Callable[[], bool]) -> Re
             free_after(error)
             if not smaller():
                 raise
+
+
+def in_turn(samples: Samples) -> Tensor:
+    """All samples once: in order, or the short ones first, so that little padding is computed."""
+    if samples.lengths is None:
+        return torch.arange(len(samples))
+    return samples.lengths.argsort(stable=True)
 
 
 BATCH = 256
@@ -153,6 +163,8 @@ def loss_and_figure(
 ) -> tuple[float, float]:
     """Mean loss and the task's figure in the modes that the network is in; the same for any ``batch``.
 
+    Where samples are pieces, both are those of the wholes.
+
     Args:
         forward: from a batch of the samples to scores.
         samples: what it is measured on.
@@ -163,15 +175,17 @@ def loss_and_figure(
         on_batch: called before each batch; what it raises passes through.
         keep: given the scores of each batch (B, outputs).
     """
+    if samples.wholes is not None:
+        return _of_wholes(forward, samples, samples.wholes, task, device, batch, precision, on_batch)
     loss, meter = torch.zeros((), device=device), task.meter(device)
     weights = class_weights(task, device)
     amounts = torch.zeros((), device=device)  # with class weights, a batch counts by those of its samples
-    order = torch.arange(len(samples)).split(batch)
+    order = in_turn(samples).split(batch)
     for indices, inputs in zip(order, samples.stream(order), strict=True):
         on_batch()
         targets = samples.targets[indices].to(device)
         with precision():
-            scores = scores_of(forward(inputs.to(device, non_blocking=True)))
+            scores = scores_of(call(forward, inputs.to(device, non_blocking=True)))
         # On the device: reading the loss of each batch would make an accelerator wait.
         amount = len(indices) if weights is None else weights[targets].sum()
         loss += task.loss(scores.float(), targets) * amount
@@ -180,3 +194,19 @@ def loss_and_figure(
         keep(scores)
     mean = loss.item() / len(samples) if weights is None else (loss / amounts).item()
     return mean, meter.value()
+
+
+def _of_wholes(
+    forward: nn.Module, samples: Samples, wholes: Tensor, task: Task, device: torch.device, batch: int,
+    precision: Callable[[], AbstractContextManager[object]], on_batch: Callable[[], None],
+) -> tuple[float, float]:  # fmt: skip
+    """The same for samples that are pieces: their answers are averaged first."""
+    found = []
+    for inputs in samples.stream(torch.arange(len(samples)).split(batch)):
+        on_batch()
+        with precision():
+            found.append(scores_of(forward(inputs.to(device, non_blocking=True))).float().cpu())
+    scores, targets = of_wholes(task, torch.cat(found), samples.targets, wholes)
+    meter = task.meter(torch.device("cpu"))
+    meter.update(scores, targets)
+    return task.loss(scores, targets).item(), meter.value()

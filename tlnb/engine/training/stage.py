@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from tlnb.engine.core.arguments import MOST, shown
 from tlnb.errors import PlanError, did_you_mean
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -191,9 +192,9 @@ def read_key(name: str, value: object) -> Any:
         raise PlanError(f"unknown key {name!r}{did_you_mean(name, KEYS)}; keys: {', '.join(KEYS)}")
     try:
         return _READERS[key.kind](key, value)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        hint = did_you_mean(str(value), key.choices) if key.choices else ""
-        raise PlanError(f"{name} takes {key.takes}, not {str(value)!r}{hint}") from None
+    except Exception:  # a number that is none; or an object of the user's, which may raise anything
+        hint = did_you_mean(value, key.choices) if key.choices and isinstance(value, str) else ""
+        raise PlanError(f"{name} takes {key.takes}, not {shown(value)}{hint}") from None
 
 
 def _whole(key: Key, value: object) -> int:
@@ -279,7 +280,7 @@ def _finite(value: object) -> float:
 
 
 def _at_least(key: Key, number: Any) -> Any:
-    if number < key.least:
+    if not key.least <= number <= MOST:
         raise ValueError
     return number
 

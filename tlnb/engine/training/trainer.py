@@ -6,6 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Task, scores_of
-from tlnb.engine.core.seeds import batches, count_batches
+from tlnb.engine.core.seeds import batches_of, count_batches
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
 from tlnb.engine.features.planner import Route, Shortcut
@@ -170,10 +173,10 @@ class StageTrainer:
         if norms:
             train = self.route.train.view(self.number, 0)
             with self._still(), self._precision():
-                renew_statistics(norms, self.route.forward, self._checked(train, stop))
+                renew_statistics(norms, partial(call, self.route.forward), self._checked(train, stop))
         return True
 
-    def _checked(self, samples: Samples, stop: StopRequest) -> Iterator[Tensor]:
+    def _checked(self, samples: Samples, stop: StopRequest) -> Iterator[Any]:
         for x in samples.stream(torch.arange(len(samples)).split(EVALUATION_BATCH)):
             stop.check()
             yield x.to(self.route.device)
@@ -232,7 +235,7 @@ class StageTrainer:
             Diverged: a loss was not finite.
         """
         self.set_modes(training=True)
-        order = batches(len(self.route.train), self.batch, self.seed, self.number, self.epoch)
+        order = batches_of(self.route.train, self.batch, self.seed, self.number, self.epoch)
         total = torch.zeros((), device=self.route.device) if self.total is None else self.total
         train = self.route.train.view(self.number, self.epoch)
         rest = order[self.done :]
@@ -307,9 +310,11 @@ class StageTrainer:
         pieces = list(indices.tensor_split(count))
         parts = inputs.tensor_split(count) if inputs is not None else [None] * count
         total = torch.zeros((), device=self.route.device)
-        weights = passes.shares(self.task, self.targets, pieces)
-        for piece, part, weight in zip(pieces, parts, weights, strict=True):
-            loss = self._loss(piece, part) * weight
+        # A guard, and a step of the user's, take the plain mean over the samples.
+        even = passes.shares(None, self.targets, pieces)
+        weights = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)
+        for piece, part, weight, share in zip(pieces, parts, weights, even, strict=True):
+            loss = self._loss(piece, part, weight, share)
             use(loss)
             total = total + loss.detach()
         return total
@@ -321,16 +326,21 @@ class StageTrainer:
         self.micro = max(size // 2, 1)
         return size > 1
 
-    def _loss(self, indices: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def _loss(
+        self, indices: Tensor, inputs: Tensor | None, weight: float = 1.0, share: float = 1.0
+    ) -> Tensor:
+        """The loss of these samples times ``weight``, with the guard's part times ``share``."""
         if inputs is None:
             inputs = self.route.train.view(self.number, self.epoch).batch(indices)
         inputs = inputs.to(self.route.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
         with self._still():
             loss = self._step(self.route.forward, inputs, targets)
+        loss = loss if weight == 1 else loss * weight
         if self.guard is None:
             return loss
-        return loss + self.guard.penalty(indices, self.route.forward, inputs)
+        penalty = self.guard.penalty(indices, self.route.forward, inputs)
+        return loss + (penalty if share == 1 else penalty * share)
 
     def _still(self) -> AbstractContextManager[None]:
         """What keeps frozen layers in test mode where a step calls the whole model."""
@@ -342,7 +352,7 @@ class StageTrainer:
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
-            output = forward(inputs)
+            output = call(forward, inputs)
             loss = self.task.loss(scores_of(output), targets, self.stage.smoothing)
             for scores in auxiliary_scores(output, self.model):
                 loss = loss + AUXILIARY_WEIGHT * self.task.loss(scores, targets, self.stage.smoothing)

@@ -56,6 +56,8 @@ class Verdict(NamedTuple):
         size: bytes.
         digest: of the whole content; None for a large file.
         deep: whether a value has more than eight bits.
+        seconds: how long it is, where it is a sound.
+        rate: its samples a second, where it is a sound.
     """
 
     reason: str
@@ -63,6 +65,8 @@ class Verdict(NamedTuple):
     size: int = 0
     digest: bytes | None = None
     deep: bool = False
+    seconds: float = 0.0
+    rate: int = 0
 
 
 def check_files(
@@ -78,9 +82,26 @@ def check_files(
         scale: what a user says of their pixels.
     """
     deadline = time.monotonic() + SECONDS
+    return in_chunks(paths, lambda path: check_file(path, deadline, scale), progress)
+
+
+def in_chunks(
+    paths: Sequence[Path], check: Callable[[Path], Verdict], progress: Progress = lambda done, total: None
+) -> list[Verdict]:
+    """A verdict on each file, in the order given, from threads.
+
+    Args:
+        paths: files.
+        check: gives a verdict on one of them.
+        progress: told how many of how many are done, in the caller's thread.
+    """
+
+    def check_all(part: Sequence[Path]) -> list[Verdict]:
+        return list(map(check, part))
+
     verdicts: list[Verdict] = [Verdict("")] * len(paths)
     chunks = {
-        pool().submit(_check_chunk, paths[start : start + _CHUNK], deadline, scale): start
+        pool().submit(check_all, paths[start : start + _CHUNK]): start
         for start in range(0, len(paths), _CHUNK)
     }
     done = 0
@@ -96,10 +117,6 @@ def check_files(
     return verdicts
 
 
-def _check_chunk(paths: Sequence[Path], deadline: float, scale: PixelScale) -> list[Verdict]:
-    return [check_file(path, deadline, scale) for path in paths]
-
-
 def check_file(path: Path, deadline: float = float("inf"), scale: PixelScale = PLAIN) -> Verdict:
     """A verdict on one file; nothing is raised.
 
@@ -109,7 +126,7 @@ def check_file(path: Path, deadline: float = float("inf"), scale: PixelScale = P
         scale: what a user says of the pixels.
     """
     try:
-        size, head, tail = _ends(path)
+        size, head, tail = ends_of(path)
         if size == 0:
             raise BadPicture("empty: 0 bytes")
         kind = headers.kind_of(head)
@@ -130,7 +147,7 @@ def check_file(path: Path, deadline: float = float("inf"), scale: PixelScale = P
     return Verdict("", remark, size, digest, deep)
 
 
-def _ends(path: Path) -> tuple[int, bytes, bytes]:
+def ends_of(path: Path) -> tuple[int, bytes, bytes]:
     """Size, first bytes and last bytes; of a small file all bytes, twice."""
     # Opening a pipe would wait for a writer for ever.
     file = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))

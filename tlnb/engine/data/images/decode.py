@@ -68,6 +68,18 @@ def decode_file(
     try:
         # Read at once: Pillow's own reading goes to and fro in small steps, each under Python's lock.
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise BadPicture("the file is gone") from None
+    except OSError as error:
+        raise BadPicture(reason_of(error)) from None
+    return decode_bytes(content, preprocess, whole=whole, scale=scale)
+
+
+def decode_bytes(
+    content: bytes, preprocess: Preprocess, *, whole: bool = False, scale: PixelScale = PLAIN
+) -> Tensor:
+    """The same for what such a file holds."""
+    try:
         header = own_header(content)
         if header is not None:
             return _fitted(
@@ -80,8 +92,6 @@ def decode_file(
                 return decode_image(image, preprocess, whole=whole, scale=scale)
     except BadPicture:
         raise
-    except FileNotFoundError:
-        raise BadPicture("the file is gone") from None
     except Exception as error:  # decoders meet damaged files with almost any exception
         raise BadPicture(reason_of(error)) from None
 

@@ -82,7 +82,8 @@ def _tensor(inputs: Any) -> Tensor:
         _check_memory(array.size * max(array.dtype.itemsize, 4))
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
-        tensor = torch.from_numpy(np.ascontiguousarray(array, array.dtype.newbyteorder("=")))
+        native = array.dtype.newbyteorder("=")
+        tensor = torch.from_numpy(np.require(array, native, ["C", "W"]))
     if not tensor.numel():
         raise DataError(f"X of shape {tuple(tensor.shape)} holds no values")
     if tensor.is_floating_point():

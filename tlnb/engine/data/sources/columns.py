@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tlnb.display.tables import few, printable
 from tlnb.engine.data.request import NO_SPLIT, OWN, SourceRequest
@@ -14,7 +15,8 @@ from tlnb.errors import DataError, did_you_mean
 
 PATHS = (
     "path", "filepath", "file_path", "image_path", "img_path", "filename", "file_name", "file", "image", "img",
-    "picture", "photo", "image_file", "image_name", "img_name", "image_index", "image_id", "img_id",
+    "picture", "photo", "clip", "audio", "sound", "wav", "recording", "audio_path", "audio_file", "slice_file_name",
+    "image_file", "image_name", "img_name", "image_index", "image_id", "img_id",
 )  # fmt: skip
 _LABELS = (
     "label", "labels", "class", "classes", "class_name", "classname", "target", "targets", "category", "categories",
@@ -131,6 +133,67 @@ def columns_of(
         notes,
         {name: [row[c] for row in body] for c, name in enumerate(header or ())},
     )
+
+
+def label_columns(
+    columns: Mapping[str, Sequence[Any]],
+    request: SourceRequest,
+    taken: Collection[str],
+    notes: list[str],
+    shown: str,
+) -> list[str]:
+    """The columns of the labels of a table of texts.
+
+    Args:
+        columns: by name.
+        request: the columns that the user names.
+        taken: columns that are something else.
+        notes: what was guessed goes here.
+        shown: the table's name, for errors.
+
+    Raises:
+        DataError: no column, or none that is named, or several that could be the label.
+    """
+    header = list(columns)
+    if request.labels:
+        labels = [place_of(name, "label", header) for name in request.labels]
+        if set(labels) & set(taken):
+            raise DataError(f"the column {request.label} holds something else; --label names another one")
+        return labels
+    names = [plain_name(name) for name in header]
+    known = [c for c, name in enumerate(header) if name not in taken and names[c] not in (*_SPLITS, *_FLAGS)]
+    if not known:
+        raise DataError(f"{shown} holds no labels; a text and a label in each row are needed")
+    width = min(map(len, columns.values()))
+    body = [[_as_word(columns[name][row]) for name in header] for row in range(width)]
+    return [header[c] for c in _label(names, header, body, known, notes)]
+
+
+def part_words(
+    columns: Mapping[str, Sequence[Any]], request: SourceRequest, taken: Collection[str], notes: list[str]
+) -> list[str] | None:
+    """For each row of a table of texts ``train``, ``valid``, ``test`` or nothing; None where it has no split."""
+    header = list(columns)
+    names = [plain_name(name) if name not in taken else "" for name in header]
+    width = min(map(len, columns.values()))
+    body = [[_as_word(columns[name][row]) for name in header] for row in range(width)]
+    split = _split(names, body, header, request, -1)
+    if split is None:
+        return None
+    return _parts([row[split] for row in body], header[split], names[split], request, notes)
+
+
+def place_of(wanted: str, option: str, header: list[str]) -> str:
+    """The name of the column that is meant.
+
+    Raises:
+        DataError: there is none.
+    """
+    return header[_place(wanted, option, header, len(header))]
+
+
+def _as_word(cell: Any) -> str:
+    return "" if cell is None else str(cell)
 
 
 def _name(header: list[str] | None, column: int) -> str:

@@ -11,16 +11,14 @@ import numpy as np
 import torch
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.data.collections import ReadPictures
-from tlnb.engine.data.images.check import Problem, check_files
-from tlnb.engine.data.images.headers import SUFFIXES
+from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST as TESTS
 from tlnb.engine.data.partition import TRAIN as TRAINS
 from tlnb.engine.data.partition import VALID as VALIDATES
-from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, OWN, SourceRequest
-from tlnb.engine.data.sources.found import TEST, TRAIN, VALID, Found, common_scale, known_digests
+from tlnb.engine.data.sources.found import TEST, TRAIN, VALID, Found
 from tlnb.engine.data.sources.labels import composed
+from tlnb.engine.data.sources.media import Media, media_of
 from tlnb.errors import DataError
 
 # What systems and tools leave behind in every folder; not worth a word.
@@ -90,30 +88,31 @@ def _shown_path(path: str, root: str) -> str:
 
 
 def read_folder(root: Path, request: SourceRequest) -> Found:
-    """Pictures in a folder for each class, or in such folders below ``train`` and ``val``/``valid``/``test``.
+    """Pictures or sounds in a folder for each class, or in such folders below ``train`` and ``val``/``valid``/``test``.
 
     Raises:
-        DataError: no class folders, or no usable picture in them.
+        DataError: no class folders, or no usable file in them.
     """
+    media = media_of(files_below(root, root, [], links=request.links))
     if request.target not in (None, CLASSES):
-        raise DataError(f"class folders hold one class a picture; --target {request.target} needs a CSV")
+        raise DataError(f"class folders hold one class a {media.one}; --target {request.target} needs a CSV")
     request.refuse((name for name in COLUMNS if name != "split"), "class folders have no columns")
     if request.split not in (None, NO_SPLIT):
         raise DataError(
             "--split of a folder is none: then all of its folders are classes; parts are called train and val"
         )
     problems: list[Problem] = []
-    parts, roles, notes = ([root], [TRAINS], []) if request.split else _split_folders(root, request)
+    parts, roles, notes = ([root], [TRAINS], []) if request.split else _split_folders(root, request, media)
     listed = [
         (name, label, part)
         for part, top in enumerate(parts)
-        for name, label in _pictures(top, root, problems, links=request.links)
+        for name, label in _files(top, root, problems, media, links=request.links)
     ]
     if not listed:
-        raise DataError(_nothing(root, problems))
+        raise DataError(_nothing(root, problems, media))
     listed = _same_names(listed, notes)
     names = [name for name, _, _ in listed]
-    verdicts = check_files([root / name for name in names], request.progress, request.scale)
+    verdicts = media.check([root / name for name in names], request)
     problems += [
         Problem(printable(name), verdict.reason)
         for name, verdict in zip(names, verdicts, strict=True)
@@ -121,25 +120,33 @@ def read_folder(root: Path, request: SourceRequest) -> Found:
     ]
     good = [i for i, verdict in enumerate(verdicts) if not verdict.reason]
     labels = {label for _, label, _ in listed} | _class_folders(parts[0])
-    classes = _classes([listed[i] for i in good], labels, notes, root, problems)
+    classes = _classes([listed[i] for i in good], labels, notes, root, problems, media)
     place = {label: number for number, label in enumerate(classes)}
     good = [i for i in good if listed[i][1] in place]
-    scale, said = common_scale([root / names[i] for i in good], [verdicts[i] for i in good], request)
-    notes += [*said, *remarks(verdict.remark for verdict in verdicts)]
-    reader = FileReader(root, [names[i] for i in good], scale)
     targets = torch.tensor([place[listed[i][1]] for i in good])
-    everything = ReadPictures(reader, targets, known=known_digests(reader, [verdicts[i] for i in good]))
+    made = media.collect(root, [names[i] for i in good], [verdicts[i] for i in good], targets, None, request)
+    everything = made.samples
+    notes += [*made.notes, *remarks(verdict.remark for verdict in verdicts)]
     shown = tuple(map(printable, classes))
     paths = [names[i].replace(os.sep, "/") for i in good]
     if len(parts) == 1:
-        return Found(everything, None, shown, problems=problems, notes=notes, scale=scale, paths=paths)
+        return Found(
+            everything,
+            None,
+            shown,
+            problems=problems,
+            notes=notes,
+            scale=made.scale,
+            sound=made.sound,
+            paths=paths,
+        )
     own = np.array([roles[listed[i][2]] for i in good])
     train, valid = (
         everything.subset(torch.from_numpy(np.flatnonzero(own == p))) for p in (TRAINS, VALIDATES)
     )
     return Found(
-        train, valid if len(valid) else None, shown, problems=problems, notes=notes, scale=scale,
-        everything=everything, own=own, paths=paths,
+        train, valid if len(valid) else None, shown, problems=problems, notes=notes, scale=made.scale,
+        sound=made.sound, everything=everything, own=own, paths=paths,
     )  # fmt: skip
 
 
@@ -149,7 +156,9 @@ def remarks(found: object) -> list[str]:
     return [f"{count} file{'s' if count > 1 else ''} with {remark}" for remark, count in counted.items()]
 
 
-def _split_folders(root: Path, request: SourceRequest) -> tuple[list[Path], list[int], list[str]]:
+def _split_folders(
+    root: Path, request: SourceRequest, media: Media
+) -> tuple[list[Path], list[int], list[str]]:
     """The folders of the parts: one, or training and validation, and test where it is asked for; what each is for.
 
     A class may be called train too. So a folder of that name is a part only where it holds class folders, and
@@ -164,7 +173,7 @@ def _split_folders(root: Path, request: SourceRequest) -> tuple[list[Path], list
     named = {train, *(part for part in (valid, test) if part is not None)}
     others = [e.name for n, e in below.items() if not is_hidden(n) and e not in named]
     held = [part for part in (valid, test) if part is not None and _class_folders(part)]
-    if any(_holds_pictures(root / name) for name in others) and not (_class_folders(train) and held):
+    if any(_holds_files(root / name, media) for name in others) and not (_class_folders(train) and held):
         return (
             [root],
             [TRAINS],
@@ -195,8 +204,8 @@ def _class_folders(folder: Path) -> set[str]:
     }
 
 
-def _holds_pictures(folder: Path) -> bool:
-    return any(Path(name).suffix.lower() in SUFFIXES for name in files_below(folder, folder, []))
+def _holds_files(folder: Path, media: Media) -> bool:
+    return any(Path(name).suffix.lower() in media.suffixes for name in files_below(folder, folder, []))
 
 
 def _same_names(listed: list[tuple[str, str, int]], notes: list[str]) -> list[tuple[str, str, int]]:
@@ -217,48 +226,52 @@ def _same_names(listed: list[tuple[str, str, int]], notes: list[str]) -> list[tu
     return [(name, other.get(label, label) if part else label, part) for name, label, part in listed]
 
 
-def _pictures(top: Path, root: Path, problems: list[Problem], *, links: bool) -> list[tuple[str, str]]:
-    """(path below root, class) of what may be a picture in the class folders of one part."""
+def _files(
+    top: Path, root: Path, problems: list[Problem], media: Media, *, links: bool
+) -> list[tuple[str, str]]:
+    """(path below root, class) of what may be a sample in the class folders of one part."""
     base = len(top.relative_to(root).parts)
     found = []
     for name in files_below(top, root, problems, links=links):
         below = Path(name).parts[base:]
         suffix = Path(name).suffix.lower()
         if len(below) < 2:
-            if suffix in SUFFIXES:
+            if suffix in media.suffixes:
                 problems.append(Problem(printable(name), "in no class folder"))
-        elif suffix in SUFFIXES or not suffix:
+        elif suffix in media.suffixes or not suffix:
             found.append((name, composed(below[0])))
         else:
-            problems.append(Problem(printable(name), f"not a picture by its name ({printable(suffix)})"))
+            problems.append(Problem(printable(name), f"not a {media.one} by its name ({printable(suffix)})"))
     return found
 
 
 def _classes(
     good: Sequence[tuple[str, str, int]], all_labels: set[str], notes: list[str], root: Path,
-    problems: list[Problem],
+    problems: list[Problem], media: Media,
 ) -> list[str]:  # fmt: skip
-    """The classes that can be learned: those with a usable training picture."""
+    """The classes that can be learned: those with a usable training file."""
     if not good:
-        raise DataError(_nothing(root, problems))
+        raise DataError(_nothing(root, problems, media))
     classes = sorted({label for _, label, part in good if part == 0})
     left_out = tuple(printable(label) for label in sorted(all_labels - set(classes)))
     if left_out:
-        notes.append(f"left out, as there is no usable training picture: {few(left_out)}")
+        notes.append(f"left out, as there is no usable training {media.one}: {few(left_out)}")
     if len(classes) < 2:
         one = f"only {printable(classes[0])!r} has" if classes else "none has"
-        raise DataError(f"two classes or more are needed in {_shown(root)}; {one} usable training pictures")
+        raise DataError(
+            f"two classes or more are needed in {_shown(root)}; {one} usable training {media.one}s"
+        )
     return classes
 
 
-def _nothing(root: Path, problems: list[Problem]) -> str:
+def _nothing(root: Path, problems: list[Problem], media: Media) -> str:
     loose = sum(problem.reason == "in no class folder" for problem in problems)
     if loose:
-        return f"{_shown(root)} holds {loose} pictures but no class folders; put those of each class into one"
+        return f"{_shown(root)} holds {loose} {media.one}s but no class folders; put those of each class into one"
     if problems:
         first = f"{problems[0].path}: {problems[0].reason}"
-        return f"no usable picture in {_shown(root)}; the first of {len(problems)}: {first}"
-    return f"no pictures in {_shown(root)}; it should hold a folder of pictures for each class"
+        return f"no usable {media.one} in {_shown(root)}; the first of {len(problems)}: {first}"
+    return f"no {media.one}s in {_shown(root)}; it should hold a folder of {media.one}s for each class"
 
 
 def _shown(root: Path) -> str:

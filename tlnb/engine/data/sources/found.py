@@ -21,6 +21,7 @@ from tlnb.engine.data.partition import TRAIN as TRAINS
 from tlnb.engine.data.partition import VALID as VALIDATES
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import CLASSES, OWN, SourceRequest
+from tlnb.engine.data.sound.front_end import LogMel
 
 
 @dataclass
@@ -36,6 +37,7 @@ class Found:
         notes: what the user should know about how it was read.
         batch: samples a step, where the source says so.
         scale: of the pixels of its pictures.
+        sound: how its sounds are drawn; None where it holds none.
         everything: all samples that are used, where the source has a split of its own; None otherwise.
         own: its parts, int64 of shape (N,): ``partition.TRAIN``, ``VALID`` or ``TEST`` for each of ``everything``.
         columns: of a table, each with an entry for each of all samples.
@@ -51,6 +53,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
     batch: int | None = None
     scale: PixelScale = PLAIN
+    sound: LogMel | None = None
     everything: Collection | None = None
     own: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)

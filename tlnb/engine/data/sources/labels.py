@@ -19,6 +19,7 @@ from tlnb.errors import DataError
 
 DELIMITERS = (";", "|", ",", " ")
 UNLABELLED = (-100, -1)  # PyTorch's ignore_index, and what STL-10 and others write where there is no label
+SIGNS = (*UNLABELLED, -9, -99, -999, -9999)  # that stand for not measured
 MANY = 20  # from so many whole numbers on, they may be measured values
 Names = Sequence[str] | Mapping[int, str]
 
@@ -54,11 +55,11 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
     Raises:
         DataError: targets that cannot be what they are said to be.
     """
-    arrays = [_array(part) for part in parts]
+    notes: list[str] = []
+    arrays = [_array(part, notes) for part in parts]
     if len({array.shape[1:] for array in arrays}) > 1:
         raise DataError("the parts have targets of different forms; they must be alike")
     joined = np.concatenate(arrays)
-    notes: list[str] = []
     delimiter = _delimiter(joined, request, names, notes)
     kind = request.target or (LABELS if delimiter else _look(joined))
     kept = np.arange(len(joined))
@@ -74,6 +75,7 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
             notes.append("each sample has exactly one label; --target classes takes them as classes")
     else:
         classes, codes = _values(joined, names)
+        _say_signs(codes, notes)
     ends = np.cumsum([0, *map(len, arrays)])
     tensors, rows = [], []
     for start, end in pairwise(ends.tolist()):
@@ -104,7 +106,7 @@ def is_missing(value: object) -> bool:
     return isinstance(value, float | np.floating) and bool(value != value)
 
 
-def _array(part: Any) -> np.ndarray:
+def _array(part: Any, notes: list[str] | None = None) -> np.ndarray:
     if isinstance(part, Tensor):
         array = part.detach().cpu().numpy()
     elif isinstance(part, np.ndarray):
@@ -117,7 +119,7 @@ def _array(part: Any) -> np.ndarray:
             raise DataError(
                 "the targets are lists of different lengths; give a row of 0 and 1 each"
             ) from None
-    array = _without_unknowns(array)
+    array = _without_unknowns(array, notes)
     missing = sum(map(is_missing, array.ravel().tolist())) if array.dtype.kind in "fO" else 0
     if missing:
         raise DataError(f"{missing} targets are missing; leave those samples out")
@@ -136,13 +138,15 @@ def _array(part: Any) -> np.ndarray:
     )
 
 
-def _without_unknowns(array: np.ndarray) -> np.ndarray:
+def _without_unknowns(array: np.ndarray, notes: list[str] | None) -> np.ndarray:
     """Rows of 0, 1 and -1 with holes, as CheXpert has them: a hole is the sign for not mentioned, which is 0."""
     if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind not in "fO":
         return array
     holes = np.array([is_missing(value) for value in array.ravel().tolist()]).reshape(array.shape)
-    if not holes.any() or not all(value in (0, 1, -1) for value in array[~holes].tolist()):
+    if not holes.any() or not all(value in (0, 1, *UNLABELLED) for value in array[~holes].tolist()):
         return array
+    if notes is not None:
+        notes.append(f"{int(holes.sum())} labels are missing: taken as 0")
     return np.where(holes, 0, array).astype(np.float64)
 
 
@@ -160,7 +164,7 @@ def _look(array: np.ndarray) -> str:
     if array.dtype.kind == "U":
         return CLASSES
     if array.ndim == 2:
-        return LABELS if np.isin(array, (-1, 0, 1)).all() else REGRESSION
+        return LABELS if np.isin(array, (*UNLABELLED, 0, 1)).all() else REGRESSION
     return CLASSES if array.dtype.kind != "f" or (array == np.round(array)).all() else REGRESSION
 
 
@@ -337,14 +341,15 @@ def _labels(
             numbers = array.astype(np.float32)
         except ValueError:
             numbers = None
-        if numbers is None or not np.isin(numbers, (-1, 0, 1)).all():
+        if numbers is None or not np.isin(numbers, (*UNLABELLED, 0, 1)).all():
             raise DataError("columns of labels hold 0 and 1 only; measured values need --target regression")
-        if unsure := int((numbers == -1).sum()):
-            notes.append(
-                f"{unsure} labels are -1 (uncertain or not known): taken as 0; "
-                "--target regression learns -1, 0 and 1 as values"
-            )
-            numbers = np.maximum(numbers, 0)
+        for sign in sorted(UNLABELLED, reverse=True):
+            if unsure := int((numbers == sign).sum()):
+                notes.append(
+                    f"{unsure} labels are {sign} (uncertain or not known): taken as 0; "
+                    f"--target regression learns {sign}, 0 and 1 as values"
+                )
+        numbers = np.maximum(numbers, 0)
         listed = [] if names is None else _listed(names)
         given: Iterable[object] = listed if len(listed) == array.shape[1] else range(array.shape[1])
         return tuple(printable(str(name)) for name in given), numbers
@@ -375,6 +380,18 @@ def _values(array: np.ndarray, names: Names | None) -> tuple[tuple[str, ...], np
     if len(listed) != values.shape[1]:
         listed = ["value"] if values.shape[1] == 1 else [f"value {i}" for i in range(values.shape[1])]
     return tuple(printable(str(name)) for name in listed), values
+
+
+def _say_signs(values: np.ndarray, notes: list[str]) -> None:
+    """Say it where one negative number stands among others from 0 on, as where nothing was measured."""
+    for sign in SIGNS:
+        count = int((values == sign).sum())
+        others = values[values != sign]
+        if count > 1 and others.size and others.min() >= 0:
+            notes.append(
+                f"{count} targets are {sign}, and no other is below zero: learned as a value; leave those samples "
+                "out if it is the sign for not measured"
+            )
 
 
 def _is_number(word: object) -> bool:

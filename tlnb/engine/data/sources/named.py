@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torchvision import datasets
 
-from tlnb.engine.core.machine import named_home
+from tlnb.engine.core.machine import user_folder
 from tlnb.engine.data.collections import Pictures
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import COLUMNS, OWN, SourceRequest
@@ -52,7 +52,7 @@ _TRAIN, _VALID = ("train", "trainval"), ("val", "valid", "test")
 
 def folder() -> Path:
     """Where downloads are kept: ``datasets`` in ``TLNB_HOME``, else in the user's cache folder."""
-    return (named_home() or Path.home() / ".cache" / "tlnb") / "datasets"
+    return user_folder() / "datasets"
 
 
 def read(source: str, request: SourceRequest) -> Found:

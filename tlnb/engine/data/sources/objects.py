@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from tlnb.engine.core.seeds import own_stream
-from tlnb.engine.data.collections import Collection, Items, ReadPictures
+from tlnb.engine.core.tree import Tree
+from tlnb.engine.data.collections import Collection, Items, ReadPictures, Rows
 from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
 from tlnb.engine.data.partition import TRAIN as PARTS_TRAIN
 from tlnb.engine.data.partition import VALID as PARTS_VALID
@@ -24,10 +25,12 @@ from tlnb.engine.data.sources.found import TRAIN, Found, roles_of
 from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
 from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
 from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
+from tlnb.engine.data.sources.text import as_texts, texts_part, without_held
 from tlnb.errors import DataError
 
 _KINDS = (
-    "(X, y) tensors, arrays or lists of pictures, a Dataset, a DataLoader, a Hugging Face data set, "
+    "(X, y) tensors, arrays or lists of pictures, a Dataset, a DataLoader, a DataFrame of path and label, "
+    "a Hugging Face data set, "
     "or a pair (train, valid) of these"
 )
 _PROBES = 8  # items read twice to see whether they are random
@@ -54,14 +57,16 @@ def read(source: object, request: SourceRequest) -> Found:
         columns = _columns(source[1])
         # A column or a table of pandas gives its values so.
         source = first, second = [part.to_numpy() if hasattr(part, "to_numpy") else part for part in source]
+        if (texts := as_texts(first)) is not None and not _is_set(second):
+            return _from_parts([_listed_texts(texts, second)], request, notes)
         if _are_pictures(first):
             return _from_parts([_listed(first, second, request)], request, notes)
-        if _is_array(first) and (_is_array(second) or isinstance(second, list | tuple)):
+        if (_is_array(first) or _is_tree(first)) and (_is_array(second) or isinstance(second, list | tuple)):
             part = _arrays(first, second, request)
             part.names = columns
             return _from_parts([part], request, notes)
-        if all(_is_set(part) or _is_arrays(part) for part in source):
-            return read_parts(source, (PARTS_TRAIN, PARTS_VALID), request)
+        if all(_is_set(part) or _is_arrays(part) or _are_texts(part) for part in source):
+            return without_held(read_parts(source, (PARTS_TRAIN, PARTS_VALID), request))
     if _is_set(source):
         return _from_parts([_part(source, request)], request)
     if isinstance(source, IterableDataset):
@@ -81,7 +86,7 @@ def read_parts(parts: Sequence[Any], roles: Sequence[int], request: SourceReques
     Raises:
         DataError: an object of another kind, or parts with targets of different forms.
     """
-    if not all(_is_set(part) or _is_arrays(part) for part in parts):
+    if not all(_is_set(part) or _is_arrays(part) or _are_texts(part) for part in parts):
         kinds = ", ".join(type(part).__name__ for part in parts)
         raise DataError(f"the parts of the data cannot be {kinds}; give {_KINDS}")
     return _from_parts([_part(part, request) for part in parts], request, roles=roles)
@@ -219,8 +224,17 @@ def _is_array(value: object) -> bool:
     return isinstance(value, Tensor | np.ndarray)
 
 
+def _is_tree(value: object) -> bool:
+    """Whether these are several inputs by name, each an array or a tensor."""
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_array, value.values()))
+
+
 def _is_arrays(value: object) -> bool:
-    return isinstance(value, tuple | list) and len(value) == 2 and _is_array(value[0])
+    return isinstance(value, tuple | list) and len(value) == 2 and (_is_array(value[0]) or _is_tree(value[0]))
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and len(value) == 2 and as_texts(value[0]) is not None
 
 
 def _are_pictures(value: object) -> bool:
@@ -237,6 +251,8 @@ def _is_set(value: object) -> bool:
 
 
 def _part(source: Any, request: SourceRequest) -> _Part:
+    if _are_texts(source):
+        return _listed_texts(as_texts(source[0]) or [], source[1])
     return _arrays(source[0], source[1], request) if _is_arrays(source) else _dataset(source, request)
 
 
@@ -245,9 +261,25 @@ def _part(source: Any, request: SourceRequest) -> _Part:
 
 def _arrays(inputs: Any, targets: Any, request: SourceRequest) -> _Part:
     targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
+    if isinstance(inputs, Mapping):
+        return _tree(inputs, targets)
     _as_many(inputs, targets)
     make, scale, notes = collection_of(inputs, request)
     return _Part(targets, make, notes=notes, scale=scale)
+
+
+def _tree(inputs: Mapping[Any, Any], targets: Any) -> _Part:
+    """Inputs of several arrays, by the names of the network's arguments."""
+    tree = Tree({str(name): torch.as_tensor(part) for name, part in inputs.items()})
+    for name, part in tree.items():
+        if len(part) != len(targets):
+            raise DataError(
+                f"X has {len(part)} samples as {name} and y has {len(targets)}; they must be as many"
+            )
+    if not len(tree):
+        raise DataError("X and y hold no samples")
+    tree = tree.map(lambda part: part.float() if part.is_floating_point() else part)
+    return _Part(targets, lambda t: Rows(tree, t))
 
 
 def _listed(pictures: list[Any], targets: Any, request: SourceRequest) -> _Part:
@@ -259,6 +291,12 @@ def _listed(pictures: list[Any], targets: Any, request: SourceRequest) -> _Part:
     reader = ItemReader(len(pictures), pictures.__getitem__, found[0])
     known = [reader.digest_of(number) for number in range(len(pictures))]
     return _Part(targets, lambda t: ReadPictures(reader, t, known=known), notes=found[1], scale=found[0])
+
+
+def _listed_texts(texts: list[Any], targets: Any) -> _Part:
+    targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
+    _as_many(texts, targets)
+    return _Part(targets, texts_part(texts))
 
 
 def _as_many(inputs: Any, targets: Any) -> None:
@@ -358,19 +396,24 @@ def _check_form(source: Any, item: Any, own_collate: bool, notes: list[str]) -> 
     kind, given = type(source).__name__, item[0]
     if own_collate:
         return
-    if (
+    if isinstance(given, tuple | list) and given and all(map(_is_array, given)):
+        notes.append(f"items of the {kind} have {len(given)} inputs: they go to the network in their order")
+    elif (
         isinstance(given, tuple | list)
         and given
         and not all(isinstance(value, int | float) for value in given)
     ):
         raise DataError(
-            f"items of the {kind} have {len(given)} inputs; the network takes one tensor: join them in the Dataset"
+            f"items of the {kind} have {len(given)} inputs that are no tensors; give tensors or arrays"
         )
     if isinstance(given, Mapping):
         keys = ", ".join(map(str, given))
-        raise DataError(
-            f"items of the {kind} have a dict as input ({keys}); the network "
-            "takes one tensor: choose one in the Dataset"
+        if not all(_is_array(value) or isinstance(value, int | float | list) for value in given.values()):
+            raise DataError(
+                f"items of the {kind} have a dict as input ({keys}) that holds other things than tensors"
+            )
+        notes.append(
+            f"items of the {kind} have a dict as input: {keys} go to the network's arguments of these names"
         )
     if len(item) > 2:
         second = item[1]
@@ -393,7 +436,7 @@ def _check_sizes(source: Any, items: list[Any]) -> None:
             "resize them in its transform, give a collate_fn, or "
             "give pictures (PIL, uint8, or 0 to 1), which are resized"
         )
-    if not _is_array(items[0]) and not isinstance(items[0], int | float | np.number | tuple | list):
+    if not _is_array(items[0]) and not isinstance(items[0], int | float | np.number | tuple | list | Mapping):
         raise DataError(
             f"items of the {type(source).__name__} have a {type(items[0]).__name__} "
             "as input; a picture or a tensor is needed"

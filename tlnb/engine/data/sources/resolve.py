@@ -14,12 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.images.headers import SUFFIXES
+from tlnb.engine.data.images.headers import SUFFIXES as PICTURES
 from tlnb.engine.data.request import SourceRequest
+from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources.folder import is_below, is_hidden
 from tlnb.engine.data.sources.labels import composed
 from tlnb.errors import DataError
 
+SUFFIXES = {*PICTURES, *SOUNDS}
 _DEEP, _FOLDERS = 3, 400  # how deep folders are looked for beside a table, and how many
 _SAMPLE = 60  # names by which the folder is chosen
 

@@ -1,4 +1,4 @@
-"""A CSV or TSV of path and label."""
+"""A CSV or TSV of path and label, or a DataFrame of these."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.collections import ReadPictures
-from tlnb.engine.data.images.check import Problem, check_files
+from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
-from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
-from tlnb.engine.data.sources.found import Found, common_scale, known_digests
-from tlnb.engine.data.sources.labels import are_numbers, encode
+from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.labels import are_numbers, encode, is_missing
+from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
 from tlnb.errors import DataError
 
@@ -31,7 +32,7 @@ PARTS = ("train", "valid", "test")  # in the order of their numbers
 
 
 def read_table(file: Path, request: SourceRequest) -> Found:
-    """Pictures and labels from a table; paths are relative to the table's folder, or to ``request.folder``.
+    """Pictures or sounds and labels from a table; paths are relative to the table's folder, or to ``request.folder``.
 
     Columns are known by their names (``columns``); ``request`` names others. One label column of words or whole
     numbers gives classes; words joined by ``;``, ``|`` or another delimiter, or several columns of 0 and 1, give
@@ -39,14 +40,48 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     name or ``request.target`` says so.
 
     Raises:
+        DataError: no such columns, or no usable file.
+    """
+    return _from_rows(_rows(file), Resolver(file.parent, request), request, repr(printable(file.name)))
+
+
+def is_frame(source: object) -> bool:
+    """Whether this is a DataFrame, of pandas or another library: columns by name, and rows."""
+    return not isinstance(source, type) and all(
+        hasattr(source, name) for name in ("columns", "shape", "to_dict")
+    )
+
+
+def read_frame(frame: Any, request: SourceRequest) -> Found:
+    """The same for a DataFrame; paths are relative to the working directory, or to ``request.folder``.
+
+    Raises:
         DataError: no such columns, or no usable picture.
     """
-    shown = repr(printable(file.name))
-    resolver = Resolver(file.parent, request)
-    rows = _rows(file)
-    if not rows or len(rows[0]) < 2:
+    names = [str(name) for name in frame.columns]
+    cells = [
+        ["" if is_missing(cell) else str(cell).strip() for cell in frame[name]] for name in frame.columns
+    ]
+    rows = [names, *(list(row) for row in zip(*cells, strict=True))]
+    shown = f"the {type(frame).__name__}"
+    try:
+        return _from_rows(rows, Resolver(Path.cwd(), request), request, shown, header=True)
+    except DataError as error:
+        if request.path is not None or not all(map(are_numbers, cells)):
+            raise
+        raise DataError(
+            f"{shown} holds numbers and no pictures; give inputs and targets as (X, y): "
+            f"(df.drop(columns={names[-1]!r}), df[{names[-1]!r}])"
+        ) from error
+
+
+def _from_rows(
+    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, *, header: bool = False
+) -> Found:
+    """Pictures and labels from the cells of a table; ``header`` where the first row is known to name the columns."""
+    if len(rows) < 1 or len(rows[0]) < 2 or (header and len(rows) < 2):
         raise DataError(f"{shown} needs two columns or more: path and label")
-    sheet = _sheet(rows, resolver, request, shown)
+    sheet = _sheet(rows, resolver, request, shown, header)
     problems: list[Problem] = []
     names: dict[int, str] = {}
     joined = len(sheet.labels[0]) > 1 or request.target == LABELS
@@ -58,13 +93,14 @@ def read_table(file: Path, request: SourceRequest) -> Found:
             problems.append(Problem(printable(path), reason))
         elif sheet.parts is None or sheet.parts[index]:
             names[index] = file_name
-    verdicts = check_files([resolver.root / name for name in names.values()], request.progress, request.scale)
+    media = media_of(names.values())
+    verdicts = media.check([resolver.root / name for name in names.values()], request)
     pairs = list(zip(names, verdicts, strict=True))
     problems += [Problem(printable(sheet.paths[i]), v.reason) for i, v in pairs if v.reason]
     good = [(i, verdict) for i, verdict in pairs if not verdict.reason]
     if not good:
         first = f"; the first: {problems[0].path}: {problems[0].reason}" if problems else ""
-        raise DataError(f"no usable picture in {shown}{first}")
+        raise DataError(f"no usable {media.one} in {shown}{first}")
     chosen = [i for i, _ in good]
     notes = [*sheet.notes, *resolver.notes()]
     targets = _targets(sheet, chosen, request, notes)
@@ -72,13 +108,14 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     # A single column of classes or of joined labels is named by what stands in it.
     encoded = encode([targets], asked, sheet.names if targets.dtype.kind == "f" else None)
     used = [names[i] for i in chosen]
-    scale, said = common_scale([resolver.root / name for name in used], [v for _, v in good], request)
-    reader = FileReader(resolver.root, used, scale)
-    everything = ReadPictures(
-        reader, encoded.parts[0], encoded.kept[0], known_digests(reader, [v for _, v in good])
+    made = media.collect(
+        resolver.root, used, [v for _, v in good], encoded.parts[0], encoded.kept[0], request
     )
-    notes += [*encoded.notes, *said, *remarks(v.remark for _, v in good)]
-    found = Found(everything, None, encoded.classes, encoded.kind, problems, notes, scale=scale)
+    everything = made.samples
+    notes += [*encoded.notes, *made.notes, *remarks(v.remark for _, v in good)]
+    found = Found(
+        everything, None, encoded.classes, encoded.kind, problems, notes, scale=made.scale, sound=made.sound
+    )
     rest = chosen if encoded.kept[0] is None else [chosen[i] for i in encoded.kept[0].tolist()]
     found.columns = {name: [cells[i] for i in rest] for name, cells in sheet.columns.items()}
     found.paths = [names[i].replace(os.sep, "/") for i in rest]
@@ -114,14 +151,16 @@ def _separator(lines: Sequence[str]) -> str:
     return best
 
 
-def _sheet(rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str) -> Sheet:
+def _sheet(
+    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, named: bool
+) -> Sheet:
     width = len(rows[0])
     for line, row in enumerate(rows, start=1):
         if len(row) != width:
             raise DataError(f"{shown}: row {line} has {len(row)} cells, not {width}")
     _look(rows[1:], resolver)
     bases = resolver.bases
-    header = rows[0] if _is_header(rows, resolver) else None
+    header = rows[0] if named or _is_header(rows, resolver) else None
     body = rows[1:] if header else rows
     if not body:
         raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")
@@ -171,7 +210,7 @@ def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: l
     return cells.astype(float)
 
 
-def _split(found: Found, everything: ReadPictures, words: list[str]) -> None:
+def _split(found: Found, everything: Collection, words: list[str]) -> None:
     own = np.array([PARTS.index(word) for word in words])
     parts = [torch.from_numpy(np.flatnonzero(own == number)) for number in (TRAIN, VALID)]
     if all(map(len, parts)) or (len(parts[0]) and (own == TEST).any()):

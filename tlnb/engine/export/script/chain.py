@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.network.graph import Graph
+from tlnb.engine.network.replay import Replay
 from tlnb.engine.network.trace import own_name
 
 
@@ -59,9 +60,9 @@ def _parent(step: str | tuple[str]) -> str | None:
     return None if isinstance(step, tuple) else step.rpartition(".")[0]
 
 
-def find_chain(graph: Graph | None, model: nn.Module) -> Chain | None:
+def find_chain(graph: Graph | Replay | None, model: nn.Module) -> Chain | None:
     """The network as a straight line; None where it branches, or does other things in training."""
-    if graph is None or graph.traces.train is not graph.traces.test:
+    if not isinstance(graph, Graph) or graph.traces.train is not graph.traces.test:
         return None
     nodes = graph.traces.test.nodes
     inner = [node for node in nodes if node.op not in ("placeholder", "output")]

@@ -11,14 +11,17 @@ from textwrap import indent
 import numpy as np
 import torch
 
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
 from tlnb.engine.data.split import repeated_to_balance
+from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export.script.augment import augment_code
+from tlnb.engine.export.script.sounds import reader_of, sounds_code
 from tlnb.engine.export.script.source import Source
-from tlnb.engine.export.script.text import literal
+from tlnb.engine.export.script.text import literal, no_formula
 from tlnb.errors import ExportError
 
 MOST = 2 << 30  # bytes of samples that are written beside a script
@@ -113,6 +116,13 @@ def data_code(source: Source) -> tuple[str, set[str]]:
         and isinstance(reader, FileReader)
         and reader.scale.is_plain
     )
+    sounds = reader_of(plain)
+    if sounds is not None:
+        load, own = sounds_code(source, sounds, imports)
+        if own:
+            return _joined(load, own), imports
+        changed = augment_code(source, imports, files=True)
+        return _joined(load, _normalised(source.samples[1]), _INPUTS_OF_FILES, changed), imports  # type: ignore[arg-type]
     shared = not any(source.asked.get(name) for name in ("test", "groups", "time"))
     if (
         source.asked.get("source") == "digits"
@@ -123,6 +133,8 @@ def data_code(source: Source) -> tuple[str, set[str]]:
         load = _digits(source, imports)
     elif files:
         load = _listed(source, imports)
+    elif source.texts:
+        return _texts(source, imports), imports
     else:
         load = _saved(source, plain, imports)
     if not isinstance(plain, PictureSamples):
@@ -225,6 +237,8 @@ def _inputs_of(samples: Samples) -> torch.Tensor:
     if isinstance(samples, ImageSamples):
         return samples.images.contiguous()
     if isinstance(samples, TensorSamples):
+        if isinstance(samples.inputs, Tree):
+            raise ExportError("data of several inputs in memory cannot be written into a script")
         return samples.inputs.contiguous()
     if samples.random:
         raise ExportError("the data's own pipeline is random, so it cannot be written down")
@@ -232,6 +246,68 @@ def _inputs_of(samples: Samples) -> torch.Tensor:
     if isinstance(samples, PictureSamples):
         return samples.pixels(every).contiguous()
     return torch.cat([samples.batch(part) for part in every.split(64)]).contiguous()
+
+
+_TEXTS = '''TOKENIZER = Tokenizer.from_file(str(HERE / {tokenizer}))
+TOKENIZER.no_padding()
+TOKENIZER.enable_truncation(max_length={length})
+
+
+def load_data():
+    """Texts as tokens, and targets, to learn from and to measure on."""
+    parts = {{"train": ([], []), "valid": ([], [])}}
+    with open(HERE / {name}, newline="", encoding="utf-8") as file:
+        for row in csv.reader(file):
+            texts, targets = parts[row[0]]
+            texts.append({text})
+            targets.append({target})
+    return tuple((TOKENIZER.encode_batch(texts), torch.tensor(targets)) for texts, targets in parts.values())
+
+
+def inputs(texts, indices):
+    """Network input for these samples, padded to the longest: int64 (B, tokens) each."""
+    some = [texts[i] for i in indices]
+    width = {width}
+
+    def padded(rows, filling):
+        return torch.tensor([[*row, *[filling] * (width - len(row))] for row in rows])
+
+    return {{{parts}}}
+
+
+def lengths_of(texts):
+    """Tokens of each text."""
+    return torch.tensor([len(text.ids) for text in texts])'''
+_TOKEN_PARTS = {
+    "input_ids": "padded([text.ids for text in some], {pad})",
+    "attention_mask": "padded([[1] * len(text.ids) for text in some], 0)",
+    "token_type_ids": "padded([text.type_ids for text in some], 0)",
+}
+
+
+def _texts(source: Source, imports: set[str]) -> str:
+    """``load_data`` of texts: a table of them, and the tokenizer, lie beside the script."""
+    name, tokenizer = f"{source.stem}.texts.csv", f"{source.stem}.tokenizer.json"
+    preprocess, file = source.preprocess, io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    pairs = False
+    for part, samples in zip(("train", "valid"), source.samples, strict=True):
+        assert isinstance(samples, TextSamples)
+        for text, target in zip(samples.texts, samples.targets.tolist(), strict=True):
+            words = [text] if isinstance(text, str) else list(text)
+            pairs = len(words) == 2
+            writer.writerow([part, *words, *(target if isinstance(target, list) else [target])])
+    source.files[name], source.files[tokenizer] = file.getvalue(), preprocess.tokenizer
+    imports.update(("import csv", "from tokenizers import Tokenizer"))
+    first = 3 if pairs else 2
+    parts = [f'"{name}": {_TOKEN_PARTS[name].format(pad=preprocess.pad)}' for name in preprocess.names]
+    return _TEXTS.format(
+        tokenizer=literal(tokenizer), length=preprocess.length, name=literal(name),
+        text="(row[1], row[2])" if pairs else "row[1]",
+        target=f"int(row[{first}])" if source.kind == "classes" else f"[float(cell) for cell in row[{first}:]]",
+        width=str(preprocess.length) if preprocess.fixed else "max(len(text.ids) for text in some)",
+        parts=", ".join(parts),
+    )  # fmt: skip
 
 
 def _listed(source: Source, imports: set[str]) -> str:
@@ -247,15 +323,10 @@ def _listed(source: Source, imports: set[str]) -> str:
             path = samples.name(index)
             if path in broken:
                 raise ExportError(f"{path} turned out broken in training; take it away and train anew")
-            writer.writerow([part, _no_formula(path), *(target if isinstance(target, list) else [target])])
+            writer.writerow([part, no_formula(path), *(target if isinstance(target, list) else [target])])
     source.files[name] = file.getvalue()
     imports.update(("import csv", "import numpy as np", "from PIL import Image, ImageOps"))
     return _listed_code(source, name)
-
-
-def _no_formula(path: str) -> str:
-    """The same path, so that a spreadsheet does not run it as a formula."""
-    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
 
 
 def _listed_code(source: Source, name: str) -> str:

@@ -84,6 +84,8 @@ class Job:
         self.sources = list(known.values())
         for source in self.sources:
             source.check()
+        if self.texts and self.several:
+            raise ExportError("several data sets of texts are not one script")
 
     def _check_network(self) -> None:
         odd = {*self.layers.fixed, *(name for layer in self.layers for name in layer.tied)}
@@ -128,6 +130,11 @@ class Job:
     def last(self) -> Source:
         """What the last stage learned from."""
         return self.parts[-1][-1].source
+
+    @property
+    def texts(self) -> bool:
+        """Whether the samples are texts."""
+        return any(source.texts for source in self.sources)
 
     @property
     def several(self) -> bool:

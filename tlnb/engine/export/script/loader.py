@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
+from tlnb.engine.core.tree import IDS, MASK, TYPES, call
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
+from tlnb.engine.data.sound.clips import PieceReader
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.tokens import TextPreprocess
+from tlnb.engine.export.deployed import TOKENIZER
 from tlnb.engine.export.script.network import build_code
+from tlnb.engine.export.script.sounds import loader_parts, reader_of
 from tlnb.engine.export.script.text import literal, wrapped
 from tlnb.engine.export.script.writer import sorted_imports
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network.trace import quiet
 from tlnb.engine.results import judging
 from tlnb.engine.results.conformal import needed
 from tlnb.engine.results.sure import Sure
@@ -67,7 +76,7 @@ _DEEP = """
 
 _OTHERS = '''def scores_of(model, inputs):
     """What the network gives for inputs (B, {shape})."""
-    return model(inputs)
+    return model(inputs){logits}
 
 
 def predict(model, inputs):
@@ -120,6 +129,36 @@ def judge(model, {inputs}, sure=0.9):
     return torch.stack([answers - width, answers + width], 2)'''
 
 
+_TEXTS = '''TOKENIZER = Tokenizer.from_file(str(HERE / {tokenizer}))
+TOKENIZER.enable_truncation(max_length={length})
+TOKENIZER.enable_padding(pad_id={pad}{width})
+
+
+def tokens(texts):
+    """What :func:`predict` takes, of texts or pairs of sentences."""
+    found = TOKENIZER.encode_batch(list(texts))
+    return {{{inputs}}}
+
+
+def scores_of(model, inputs):
+    """What the network gives for texts as :func:`tokens` gives them."""
+    return model(**inputs){logits}
+
+
+def predict(model, inputs):
+    """{what} of texts as :func:`tokens` gives them."""
+    return {answer}{judge}
+
+
+if __name__ == "__main__":
+    network = load()
+    for text in sys.argv[1:]:
+        with torch.inference_mode():
+            answers = predict(network, tokens([text]))[0].tolist()
+        best = max(range(len(CLASSES)), key=answers.__getitem__)
+        print(f"{{text}}: {{CLASSES[best]}} ({{answers[best]:.3f}})"){said}'''
+
+
 def loader_code(
     loaded: LoadedModel,
     classes: tuple[str, ...],
@@ -147,10 +186,12 @@ def loader_code(
     load = _LOAD.format(
         build="\n".join(f"    {line}" for line in "\n".join(build).splitlines()), file=literal(file)
     )
+    logits = ".logits" if isinstance(scores_in(loaded.model, samples), dict) else ""
     judge = _judge(task, sure, file, "pixels" if isinstance(samples, PictureSamples) else "inputs", imports)
     judging = [] if sure is None or sure.conformal is None else [_judging(sure)]
     parts = [
-        *before, wrapped("CLASSES", classes), load, *judging, _predict(samples, task, imports, judge, sure)
+        *before, wrapped("CLASSES", classes), load, *judging,
+        _predict(samples, task, imports, judge, sure, logits),
     ]  # fmt: skip
     # Names from outside end no docstring.
     plain = str.maketrans({"\\": "/", '"': "'"})
@@ -159,7 +200,12 @@ def loader_code(
     )
     about = f'"""{title}'
     usage = f"\n\n    python {Path(file).stem.translate(plain)}.py picture.jpg ...\n"
-    usage = usage if isinstance(samples, PictureSamples) else ""
+    if isinstance(samples, TextSamples):
+        usage = usage.replace("picture.jpg", "'a text'")
+    elif reader_of(samples) is not None:
+        usage = usage.replace("picture.jpg", "sound.wav")
+    elif not isinstance(samples, PictureSamples):
+        usage = ""
     code = "\n\n\n".join(part.strip("\n") for part in parts)
     top = f'{about}{usage}"""\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent'
     return f"{top}\n\n\n{code}\n"
@@ -202,12 +248,30 @@ def _said(sure: Sure | None) -> str:
     return _SAID if sure is not None and sure.kind == "classes" and sure.samples >= needed(SURE) else ""
 
 
-def _predict(samples: Samples, task: Task, imports: set[str], judge: str, sure: Sure | None) -> str:
-    scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)"
+@torch.no_grad()
+def scores_in(model: nn.Module, samples: Samples) -> Any:
+    """What the network itself answers to a sample: scores, or an object of transformers that has them."""
+    with quiet(model):
+        return call(model, samples.batch(torch.tensor([0])).to(next(model.parameters()).device))
+
+
+def _predict(
+    samples: Samples, task: Task, imports: set[str], judge: str, sure: Sure | None, logits: str
+) -> str:
+    scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)" + logits
+    if isinstance(samples, TextSamples):
+        return _texts(samples.preprocess, task, imports, judge, sure, logits)
+    sounds = reader_of(samples)
+    if sounds is not None:
+        return _of_sounds(samples, sounds, task, imports, judge, logits)
     if not isinstance(samples, PictureSamples):
         shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
         return _OTHERS.format(
-            what=_what(task), shape=shape, answer=_answer(task, "scores_of(model, inputs)"), judge=judge
+            what=_what(task),
+            shape=shape,
+            answer=_answer(task, "scores_of(model, inputs)"),
+            judge=judge,
+            logits=logits,
         )
     imports.update(("import sys", "from PIL import Image, ImageOps"))
     imports.add("from torchvision.transforms.v2 import functional as TF")
@@ -227,6 +291,57 @@ def _predict(samples: Samples, task: Task, imports: set[str], judge: str, sure: 
         judge=judge, said=_said(sure),
         resize=_resize(samples, floating),
     )  # fmt: skip
+
+
+def _texts(
+    preprocess: TextPreprocess, task: Task, imports: set[str], judge: str, sure: Sure | None, logits: str
+) -> str:
+    imports.update(("import sys", "from tokenizers import Tokenizer"))
+    parts = {
+        IDS: "[one.ids for one in found]", MASK: "[one.attention_mask for one in found]",
+        TYPES: "[one.type_ids for one in found]",
+    }  # fmt: skip
+    width = f", length={preprocess.length}" if preprocess.fixed else ""
+    return _TEXTS.format(
+        tokenizer=literal(TOKENIZER), length=preprocess.length, pad=preprocess.pad, width=width, what=_what(task),
+        inputs=", ".join(f'"{name}": torch.tensor({parts[name]})' for name in preprocess.names),
+        logits=logits, answer=_answer(task, "scores_of(model, inputs)"), judge=judge,
+        said=_said(sure).replace("read_picture(name)", "tokens([text])"),
+    )  # fmt: skip
+
+
+_SOUNDS = '''MEAN = torch.tensor({mean}).view(-1, 1, 1)
+STD = torch.tensor({std}).view(-1, 1, 1)
+
+
+def scores_of(model, pixels):
+    """What the network gives for pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {scores}
+
+
+def predict(model, pixels):
+    """{what} of pieces of sounds as :func:`read_sound` draws them: uint8 (P, {shape})."""
+    return {answer}{judge}'''
+
+
+def _of_sounds(
+    samples: Samples, reader: PieceReader, task: Task, imports: set[str], judge: str, logits: str
+) -> str:
+    top, *parts = loader_parts(samples, reader, imports)
+    if isinstance(samples, PictureSamples):
+        preprocess = samples.preprocess
+        predict = _SOUNDS.format(
+            mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task),
+            shape=", ".join(map(str, (preprocess.channels, *preprocess.size))),
+            scores="model(pixels.float() * (1.0 / (255.0 * STD)) - MEAN / STD)" + logits,
+            answer=_answer(task, "scores_of(model, pixels)"), judge=judge,
+        )  # fmt: skip
+    else:
+        shape = ", ".join(map(str, samples.batch(torch.tensor([0])).shape[1:]))
+        predict = _OTHERS.format(
+            what=_what(task), shape=shape, answer=_answer(task, "scores_of(model, inputs)"), judge=judge
+        )
+    return "\n\n\n".join([top, predict, *parts])
 
 
 def _resize(samples: PictureSamples, floating: bool) -> str:

@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import re
+
 from tlnb.engine.core.objectives import Classification, Regression, scored
 from tlnb.engine.export.script import averaging, fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal, source_of
 from tlnb.engine.network.head import is_auxiliary
+from tlnb.engine.network.reading import is_of_transformers
 from tlnb.engine.training import schedules
 from tlnb.engine.training.optim import USUAL_MOMENTUM, USUAL_WEIGHT_DECAY
 from tlnb.engine.training.schedules import SHAPES, one_cycle
 from tlnb.engine.training.trainer import EVALUATION_BATCH
 from tlnb.errors import ExportError
+
+_ANSWER = '''def answer(network, batch):
+    """The scores of a batch."""
+    found = network(**batch) if isinstance(batch, dict) else network(batch)
+    return found if isinstance(found, torch.Tensor) else found.logits'''
+
+
+def called(job: Job, code: str) -> str:
+    """Code of the training, where the network takes a dict, or answers with an object that has ``logits``."""
+    if not (job.texts or is_of_transformers(job.loaded.model)):
+        return code
+    code = re.sub(r"\b(rest|forward|old)\((?=take|inputs|batch|laid_out|changed)", r"answer(\1, ", code)
+    if job.texts:
+        code = code.replace("batches(len(targets), ", "batches_by_length(lengths_of(samples), ")
+    return f"{_ANSWER}\n\n\n{code}"
+
 
 IN_LAYERS = '''def in_layers(name, numbers):
     """Whether the module or weight of this name is in one of these layers."""
@@ -552,7 +572,11 @@ def _evaluate(job: Job, fields: Fields) -> str:
         run = [_AUTOCAST.format("bfloat16"), f"    {run[0]}"]
     tasks = [source.data.task for source in job.sources]
     weighted = any(isinstance(task, Classification) and task.weights for task in tasks)
+    cut = any(map(is_cut, job.sources))
     count = [
+        "    scores, targets = of_clips(torch.cat(scores), targets)",
+        "    return loss_of(scores, targets).item(), figure_of(scores, targets)",
+    ] if cut else [
         "        amount = WEIGHTS[targets[rows]].sum()",
         "        loss += loss_of(scores[-1].float(), targets[rows]) * amount",
         "        amounts += amount",
@@ -567,10 +591,10 @@ def _evaluate(job: Job, fields: Fields) -> str:
             f"def evaluate(model, rest, take, samples, targets<, data>{more}):",
             '    """Mean loss and figure, in test mode."""',
             "    model.eval()",
-            "    loss, scores = torch.zeros(()), []",
+            "    scores = []" if cut else "    loss, scores = torch.zeros(()), []",
             *(
                 ["    amounts = torch.zeros(())  # a batch counts by the class weights of its samples"]
-                if weighted
+                if weighted and not cut
                 else []
             ),
             f"    for rows in torch.arange(len(targets)).split({EVALUATION_BATCH}):",

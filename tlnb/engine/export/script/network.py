@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import pprint
 from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.heads import PLAIN, first_head, layer_code, neighbours_code
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
-from tlnb.engine.models import convnet5
+from tlnb.engine.models import convnet5, encoder, hub
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.models.published import CONVNET5, torchvision_names
 from tlnb.engine.models.timm_models import PREFIX
@@ -42,7 +43,7 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
     file = whole or build.needs_file or with_weights
     if file:
         name = f"{job.stem}.start.safetensors"
-        job.files[name] = job.start()
+        job.files[name] = _kept(job)
         imports.add("from safetensors.torch import load_file")
         lines.append(f"weights = load_file(HERE / {literal(name)})")
     head, fill = first_head(job, drawn=not whole), ["model.load_state_dict(weights)"] if file else []
@@ -53,6 +54,13 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
     lines += [*head, *fill, *old] if whole else [*fill, *old, *head]
     lines.append("return model, old" if old else "return model")
     return "\n".join([*body, *(indent(line, "    ") for line in lines)]), imports
+
+
+def _kept(job: Job) -> dict[str, Tensor]:
+    """The weights of the start, without buffers that a state dict leaves out."""
+    model = job.loaded.model
+    left = {name for name, _ in model.named_buffers()} - set(model.state_dict())
+    return {name: tensor for name, tensor in job.start().items() if name not in left}
 
 
 def _old(job: Job, imports: set[str], *, head_of_weights: bool) -> list[str]:
@@ -102,6 +110,8 @@ def _build(loaded: LoadedModel, asked: dict[str, Any], imports: set[str], networ
         return _Built(network)
     if loaded.own:
         return _Built(f"model = {_own(loaded.model, imports)}")
+    if loaded.recipe is not None:
+        return _by_recipe(loaded.recipe, imports)
     outputs = asked.get("outputs")
     if loaded.name == CONVNET5:
         source = inspect.getsource(convnet5._convolution) + "\n\n" + inspect.getsource(convnet5.ConvNet5)
@@ -120,6 +130,40 @@ def _build(loaded: LoadedModel, asked: dict[str, Any], imports: set[str], networ
         )
     words = f"{literal(loaded.name)}, weights={literal(loaded.weights)}"
     return _Built(f"model = torchvision.models.get_model({words})", needs_file=False)
+
+
+def _by_recipe(recipe: dict[str, Any], imports: set[str]) -> _Built:
+    """A network of transformers by its configuration."""
+    imports.add("import transformers")
+    values = {name: value for name, value in recipe["config"].items() if name != "num_labels"}
+    config = [
+        "CONFIG = " + pprint.pformat(values, width=100, sort_dicts=False) + "\n\n",
+    ]
+    labels = recipe["config"].get("num_labels")
+    made = "transformers.AutoConfig.for_model(**CONFIG)"
+    makers = {hub.IMAGE: "AutoModelForImageClassification", hub.TEXT: "AutoModelForSequenceClassification"}
+    lines = [f"config = {made}", *([f"config.num_labels = {labels}"] if labels is not None else [])]
+    if recipe["kind"] in makers:
+        lines.append(f"model = transformers.{makers[recipe['kind']]}.from_config(config)")
+        return _Built("\n".join(lines), config)
+    source = inspect.getsource(encoder.Pooling) + "\n\n" + inspect.getsource(encoder.TextEncoder)
+    imports.update(("from torch import Tensor, nn", "from torch.nn import functional as F"))
+    pooling = f"{literal(recipe['how'])}, {recipe['normalise']}"
+    lines += ["body = transformers.AutoModel.from_config(config)", *_WITHOUT_POOLER,
+              f"model = TextEncoder(body, {recipe_width(recipe)}, 1, {pooling})"]  # fmt: skip
+    return _Built("\n".join(lines), [*config, source.rstrip() + "\n\n"])
+
+
+_WITHOUT_POOLER = [
+    'if isinstance(getattr(body, "pooler", None), nn.Module):',
+    "    body.pooler = None  # the mean over the tokens stands in its place",
+]
+
+
+def recipe_width(recipe: dict[str, Any]) -> int:
+    """How wide the vectors of a text network are."""
+    names = ("hidden_size", "dim", "d_model", "n_embd")
+    return next(int(recipe["config"][name]) for name in names if name in recipe["config"])
 
 
 def _options(loaded: LoadedModel, outputs: int | None) -> str:

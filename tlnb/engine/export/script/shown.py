@@ -45,7 +45,7 @@ class Script:
                     else:
                         save_file(dict(content), place / name)
                 (place / path.name).write_text(self.text, encoding="utf-8")
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, UnicodeError) as error:
             raise ExportError(f"cannot write {printable(str(path))}: {reason_of(error)}") from None
         self.path = path
 

@@ -8,8 +8,9 @@ from typing import Any
 from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.data.augment import NONE
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.errors import ExportError
 
 PRESETS = ("light", "standard", "strong")
@@ -35,7 +36,7 @@ class Source:
     place: int
     stem: str
     files: dict[str, Any]
-    network: Preprocess
+    network: AnyPreprocess
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -43,9 +44,9 @@ class Source:
         return self.data.asked or {"source": None, "name": self.data.name}
 
     @property
-    def preprocess(self) -> Preprocess:
-        """How pictures become network input."""
-        found: Preprocess = getattr(self.samples[1], "preprocess", self.network)
+    def preprocess(self) -> Any:
+        """How pictures or texts become network input."""
+        found: AnyPreprocess = getattr(self.samples[1], "preprocess", self.network)
         return found
 
     @property
@@ -54,6 +55,11 @@ class Source:
         if isinstance(self.data.task, Classification):
             return "classes"
         return "labels" if isinstance(self.data.task, MultiLabel) else "values"
+
+    @property
+    def texts(self) -> bool:
+        """Whether its samples are texts."""
+        return isinstance(self.samples[1], TextSamples)
 
     @property
     def changed(self) -> bool:

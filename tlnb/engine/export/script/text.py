@@ -10,6 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 
+def no_formula(path: str) -> str:
+    """The same path, so that a spreadsheet does not run it as a formula."""
+    return f"./{path}" if path.startswith(("=", "+", "-", "@", "\t", "\r")) else path
+
+
 class Code(str):
     """Text that is code already."""
 
@@ -53,7 +58,7 @@ def wrapped(name: str, values: tuple[str, ...], width: int = 100) -> str:
 _OWN = frozenset(
     (
         "load_data", "inputs", "read_picture", "normalised", "changed_inputs", "loss_of", "figure_of",
-        "CHANGES", "MEAN", "STD", "ROOT", "SIZE", "CLASSES", "WEIGHTS",
+        "CHANGES", "MEAN", "STD", "ROOT", "SIZE", "CLASSES", "WEIGHTS", "WINDOW", "FRONT",
     )
 )  # fmt: skip
 _TAKEN = frozenset(("changed_inputs", "inputs", "loss_of", "figure_of"))

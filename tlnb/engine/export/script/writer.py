@@ -12,6 +12,7 @@ from tlnb.engine.export.own_files import SCRIPT
 from tlnb.engine.export.script import adapting, averaging, data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal, numbered, of_data, source_of, wrapped
 from tlnb.engine.network.neighbours import Neighbours
@@ -39,6 +40,9 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     features = loop.features_code(job, chain, fields, imports)
     training = [
         source_of(seeds.batches),
+        source_of(seeds.batches_by_length).replace("POOL * size", f"{seeds.POOL} * size")
+        if job.texts
+        else "",
         loop.schedules_code(fields),
         features,
         loop.layout_code(fields, bool(features)),
@@ -56,7 +60,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         _RULE.format("The data") + read,
         _RULE.format("The stages") + fields.code(),
         _own_step(job),
-        of_data("\n\n\n".join(filter(None, training)), job.several),
+        of_data(loop.called(job, "\n\n\n".join(filter(None, training))), job.several),
     ]
     imports |= _needed(job, fields)
     code = "\n\n\n".join(part for part in parts if part)
@@ -85,6 +89,8 @@ def _data(job: Job, fields: loop.Fields, imports: set[str]) -> str:
     """
     if len({source.data.seed for source in job.sources}) > 1:
         raise ExportError("data sets that were named with different seeds are not one script")
+    if job.several and any(map(is_cut, job.sources)):
+        raise ExportError("clips that are cut into pieces, and several data sets, are not one script")
     texts = []
     for source in job.sources:
         read, more = data.data_code(source)

@@ -1,0 +1,221 @@
+"""What has to happen to a text before a given network understands it: its tokenizer, and how long a text may be.
+
+The tokenizer belongs to the weights as size, mean and deviation belong to those of a picture network. It is kept as the
+text of its ``tokenizer.json``, so that it goes with the session, into exports and scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tlnb.engine.core.tree import IDS, MASK, TYPES, Tree
+from tlnb.engine.data.preprocess import Preprocess
+from tlnb.errors import DataError
+
+Text = str | tuple[str, str]
+"""A text, or a pair of sentences."""
+INPUTS = (IDS, MASK, TYPES)
+NEEDS_TOKENIZERS = 'texts need the package tokenizers: pip install "tlnb[hf]"'
+LONGEST = 1 << 17  # tokens
+_PERCENT = 99  # of the training texts that are not cut
+_COUNTED = 20_000  # texts whose lengths are looked at
+
+
+@dataclass(frozen=True)
+class TextPreprocess:
+    """Cut into tokens, number them, pad.
+
+    Args:
+        tokenizer: content of a ``tokenizer.json``.
+        names: inputs that the network takes: ``input_ids``, ``attention_mask``, ``token_type_ids``.
+        length: tokens of the longest text, special ones counted; what is longer is cut at its end.
+        most: tokens that the network has places for.
+        pad: number of the token that fills up.
+        fixed: pad every text to ``length``: for a network without a mask, whose answer depends on the padding.
+    """
+
+    tokenizer: str = field(repr=False)
+    names: tuple[str, ...] = (IDS, MASK)
+    length: int = 128
+    most: int = 512
+    pad: int = 0
+    fixed: bool = False
+
+    def encode(self, texts: Sequence[Text]) -> Encoded:
+        """Texts as tokens, cut to ``length``."""
+        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer.enable_truncation(max_length=self.length)
+        found = tokenizer.encode_batch([_plain(text) for text in texts])
+        ids = [torch.tensor(one.ids, dtype=torch.int32) for one in found]
+        types = [torch.tensor(one.type_ids, dtype=torch.int8) for one in found]
+        lengths = torch.tensor([len(one.ids) for one in found], dtype=torch.int64)
+        empty = torch.zeros(0, dtype=torch.int32)
+        return Encoded(torch.cat([empty, *ids]), torch.cat([empty.to(torch.int8), *types]), lengths)
+
+    def batch(self, ids: Sequence[Tensor], types: Sequence[Tensor]) -> Tree:
+        """Padded network input of tokens: int64 (B, tokens of the longest of them) a part."""
+        count = len(ids)
+        width = self.length if self.fixed else max(map(len, ids))
+        numbers = torch.full((count, width), self.pad, dtype=torch.int64)
+        kinds, mask = torch.zeros_like(numbers), torch.zeros_like(numbers)
+        for row, (some, kind) in enumerate(zip(ids, types, strict=True)):
+            numbers[row, : len(some)] = some
+            kinds[row, : len(some)] = kind
+            mask[row, : len(some)] = 1
+        parts = {IDS: numbers, MASK: mask, TYPES: kinds}
+        return Tree({name: parts[name] for name in self.names})
+
+    def inputs(self, texts: Sequence[Text]) -> Tree:
+        """Network input of texts."""
+        encoded = self.encode(texts)
+        return self.batch(encoded.ids_of(range(len(texts))), encoded.types_of(range(len(texts))))
+
+    def tokens(self, text: Text) -> tuple[list[str], list[str]]:
+        """The tokens of a text that the network sees, and those that are cut off, as they are written."""
+        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer.no_truncation()
+        whole = tokenizer.encode(*_pair(text))
+        tokenizer.enable_truncation(max_length=self.length)
+        seen = tokenizer.encode(*_pair(text))
+        return list(seen.tokens), list(whole.tokens[len(seen.tokens) :])
+
+    def words(self, text: Text) -> list[tuple[int, int, int]]:
+        """For each token that the network sees: which text of a pair it is of (-1: a special one), and where in it."""
+        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer.enable_truncation(max_length=self.length)
+        found = tokenizer.encode(*_pair(text))
+        sides = [-1 if side is None else int(side) for side in found.sequence_ids]
+        return [(side, int(start), int(end)) for side, (start, end) in zip(sides, found.offsets, strict=True)]
+
+    def lengths(self, texts: Sequence[Text]) -> Tensor:
+        """Tokens of each text, uncut."""
+        tokenizer = _tokenizer(self.tokenizer)
+        tokenizer.no_truncation()
+        return torch.tensor(
+            [len(one.ids) for one in tokenizer.encode_batch([_plain(text) for text in texts])]
+        )
+
+    def usual_length(self, texts: Sequence[Text]) -> int:
+        """The 99th percentile of these texts' lengths in tokens, as far as the network has places."""
+        step = max(len(texts) // _COUNTED, 1)
+        lengths = self.lengths(texts[::step]).double()
+        return max(min(int(lengths.quantile(_PERCENT / 100).ceil()), self.most), 1)
+
+    def at_length(self, length: int) -> TextPreprocess:
+        """The same for texts of another length.
+
+        Raises:
+            DataError: the network has no places for so many tokens.
+        """
+        if length > self.most:
+            raise DataError(f"--length {length}: the network has places for {self.most} tokens")
+        return replace(self, length=length)
+
+    def describe(self) -> str:
+        """One line for people."""
+        padding = "each padded to it" if self.fixed else "padded to the longest of a batch"
+        return f"texts of up to {self.length} tokens ({padding}), as {', '.join(self.names)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {
+            "kind": "text", "tokenizer": self.tokenizer, "names": list(self.names), "length": self.length,
+            "most": self.most, "pad": self.pad, "fixed": self.fixed,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TextPreprocess:
+        """The way back from ``to_dict``, from a file that may say anything.
+
+        Raises:
+            ValueError, TypeError, KeyError: a value that cannot be.
+        """
+        names, numbers = tuple(values["names"]), [values[name] for name in ("length", "most", "pad")]
+        if not names or not set(names) <= set(INPUTS) or IDS not in names:
+            raise ValueError(f"{names!r} are no inputs of a text network")
+        if any(type(number) is not int or not 0 <= number < 1 << 31 for number in numbers):
+            raise ValueError("a length is no whole number")
+        if not 1 <= numbers[0] <= numbers[1] <= LONGEST or type(values["fixed"]) is not bool:
+            raise ValueError("no texts are that long")
+        if not isinstance(values["tokenizer"], str) or not isinstance(json.loads(values["tokenizer"]), dict):
+            raise ValueError("the tokenizer is none")
+        return cls(values["tokenizer"], names, numbers[0], numbers[1], numbers[2], values["fixed"])
+
+
+AnyPreprocess = Preprocess | TextPreprocess
+
+
+def preprocess_from(values: Mapping[str, Any]) -> AnyPreprocess:
+    """The preprocessing that a checkpoint holds, of pictures or of texts.
+
+    Raises:
+        ValueError, TypeError, KeyError: it is none.
+    """
+    if values.get("kind") == "text":
+        return TextPreprocess.from_dict(values)
+    return Preprocess.from_dict(values)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Texts as tokens, one behind another.
+
+    Attributes:
+        ids: numbers of all tokens, int32.
+        types: to which of two sentences each belongs, int8.
+        lengths: tokens of each text, int64 (N,).
+    """
+
+    ids: Tensor
+    types: Tensor
+    lengths: Tensor
+
+    def __post_init__(self) -> None:
+        ends = self.lengths.cumsum(0)
+        object.__setattr__(self, "_ends", ends.tolist())
+
+    def ids_of(self, numbers: Sequence[int]) -> list[Tensor]:
+        """The tokens of these texts."""
+        return self._of(self.ids, numbers)
+
+    def types_of(self, numbers: Sequence[int]) -> list[Tensor]:
+        """The types of their tokens."""
+        return self._of(self.types, numbers)
+
+    def _of(self, flat: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        ends: list[int] = self._ends  # type: ignore[attr-defined]
+        return [flat[(ends[n - 1] if n else 0) : ends[n]] for n in numbers]
+
+
+def _plain(text: Text) -> Text:
+    return text if isinstance(text, str) else (text[0], text[1])
+
+
+def _pair(text: Text) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(content: str) -> Any:
+    """The tokenizer of a ``tokenizer.json``, without padding of its own.
+
+    Raises:
+        DataError: the package is not here, or the content is no tokenizer.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise DataError(NEEDS_TOKENIZERS) from None
+    try:
+        found = Tokenizer.from_str(content)
+    except Exception as error:  # the package raises plain exceptions
+        raise DataError(f"the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
+    found.no_padding()
+    return found
