@@ -29,7 +29,7 @@ from tlnb.session import Session
 from tlnb.session.autosave import Autosave
 
 # What makes a change whole cannot itself be made to fail: setting the state, taking back, telling the views.
-WHOLE = {"Store", "Change", "Interrupts", "Session", "Hook", "SessionView"}
+WHOLE = {"Store", "Change", "Interrupts", "Session", "Hook", "SessionView", "_Flags"}
 EXEMPT = {"began", "fingerprint_of", "take_back", "clear", "note", "copy", "back"}
 ERRORS = (RuntimeError, KeyboardInterrupt)
 MOST = int(os.environ.get("TLNB_STEPS", "8"))  # steps of a call that fail; spread evenly over all of them
