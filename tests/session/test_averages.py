@@ -13,7 +13,7 @@ from session_scripts import run_without_tlnb
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from tlnb.errors import PlanError
+from tlnb.errors import BadArguments, ExportError, PlanError
 from tlnb.session import Session
 
 
@@ -157,3 +157,36 @@ def test_a_wrong_average_says_what_there_is(value: str) -> None:
     with pytest.raises(PlanError, match="two ends"):
         session.run("train all average ema", keep_best=True)
     assert len(session.history.stages) == 0
+
+
+def body(session: Session) -> dict[str, torch.Tensor]:
+    return {name: t.clone() for name, t in session.model.state_dict().items() if not name.startswith("8.")}
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_blend_between_any_two_points_of_the_history(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not kept:  # the bodies after stages: what undo keeps serves then
+        monkeypatch.setattr("tlnb.session.old_task.SNAPSHOTS", 0)
+    session = session_of()
+    bodies = [body(session)]
+    for _ in range(3):
+        session.run("train all epochs 1 lr 0.02 guard off")
+        bodies.append(body(session))
+    for a, first, second in ((0.25, 1, 2), (0.5, 3, 1), (1.0, 0, 2), (0.0, 1, 3)):
+        found = session.blend(a, between=(first, second))
+        now = body(session)
+        for name, tensor in now.items():
+            one, other = bodies[first][name], bodies[second][name]
+            wanted = torch.lerp(one, other, a) if tensor.is_floating_point() else other
+            assert torch.allclose(tensor, wanted, atol=1e-7), name
+        assert found.a == a
+        assert f"stage {second}" in found.note
+        with pytest.raises(ExportError):  # only the blend with what was before training is in a script
+            session.script(network="model = None")
+    session.blend(1)
+    assert all(torch.equal(t, bodies[3][name]) for name, t in body(session).items())
+    assert len(session.blend(between="1,2").points) == 11
+    assert all(torch.equal(t, bodies[3][name]) for name, t in body(session).items())
+    for wrong in ("1", "1,4", "2,2", "a,b", 3):
+        with pytest.raises(BadArguments, match="between takes two of the points 0"):
+            session.blend(0.5, between=wrong)

@@ -701,6 +701,14 @@ BLEND = Command(
     arguments=(
         Argument("a", share(), "how much of the new; nothing to see the curve alone", required=False),
     ),
+    options=(
+        Option(
+            "between",
+            word_or_object("two points of the history, such as 1,2", "N,M"),
+            "blend two other points: 0 is before training, k is after stage k",
+            "before training and now",
+        ),
+    ),
     details="""Weights and buffers of the body are averaged (WiSE-FT, Wortsman et al. 2022); the head stays the
 new one. The curve shows accuracy on the new task and, where old data is known, on the old one. Every later blend
 is between the same two ends, until the body is trained again.""",
@@ -708,6 +716,7 @@ is between the same two ends, until the body is trained again.""",
         ("%tl_blend 0.5", "halfway"),
         ("%tl_blend 1", "what training gave, bit for bit"),
         ("%tl_blend", "the curve"),
+        ("%tl_blend 0.5 --between 1,2", "halfway between what stages 1 and 2 left"),
     ),
 )
 

@@ -202,7 +202,8 @@ def blended_since(state: SessionState, body: float) -> float | None:
     places = {name for name, _ in state.need_model().model.named_parameters()}
     new, held = (_checksum([t for name, t in end.items() if name in places]) for end in ends)
     after = last.setup["marks"]["body"][1]
-    return state.old.share if new == after and held == body and body != after else None
+    told = state.old.share >= 0 and new == after and held == body and body != after
+    return state.old.share if told else None
 
 
 def _score_before(state: SessionState) -> EpochRecord | None:

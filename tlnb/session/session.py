@@ -782,21 +782,22 @@ class Session(traitlets.HasTraits):
             return old_knowledge.forgetting(change, self._old_task, self._tools, source)
 
     @takes(a=float)
-    def blend(self, a: float | None = None) -> Blend:
-        """Set the body between what it was before training (0) and what it is after (1).
+    def blend(self, a: float | None = None, *, between: object = None) -> Blend:
+        """Set the body between what it was before training (0) and what it is after (1), or between two stages.
 
         Buffers, such as BatchNorm statistics, are blended as weights are; the head stays the new one. Any
         later blend is between the same two ends, until the body is trained again.
 
         Args:
             a: how much of the new; None changes nothing and shows the curve alone.
+            between: two points of the history, ``"1,2"`` or ``(1, 2)``: 0 is before training, k is after stage k.
 
         Raises:
-            NotReady: nothing was trained yet.
-            BadArguments: ``a`` is not between 0 and 1.
+            NotReady: nothing was trained yet, or the weights after that stage are not kept any more.
+            BadArguments: ``a`` is not between 0 and 1, or there are no such points.
         """
         with self._call(), self._store.change() as change:
-            return old_knowledge.blend(change, self._old_task, self._tools, a)
+            return old_knowledge.blend(change, self._old_task, self._tools, a, between)
 
     # ---------------------------------------------------------------- saving
 
