@@ -45,6 +45,7 @@ SLOW = (
     "tests/browser",
     "tests/faults/test_faults.py",
     "tests/test_architectures.py",
+    "tests/test_banking.py",
     "tests/test_device.py",
     "tests/test_main_job.py",
     "tests/test_notebooks_can_fail.py",
@@ -55,20 +56,28 @@ SLOW = (
 """Folders and files whose tests are left out by ``-m "not slow"``; single ones elsewhere carry the mark themselves."""
 
 
-NEEDS = {"09_sound.ipynb": "spoken_digits"}
+NEEDS = {"08_text.ipynb": "banking77", "09_sound.ipynb": "spoken_digits"}
 """Notebooks that need data which does not ship with tlnb: a folder of ``TLNB_DATA``, or of ``shared/data`` beside the
 clone."""
+MODELS = {"08_text.ipynb": "minilm"}
+"""Notebooks that need a real network: a folder of ``TLNB_MODELS``, or of ``shared/models`` beside the clone."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what takes long, and skip notebooks whose data is not here."""
+    """Mark what takes long, and skip notebooks whose data or network is not here."""
     places = [config.rootpath / place for place in SLOW]
     data = Path(os.environ.get("TLNB_DATA") or config.rootpath.parent / "shared" / "data")
+    models = Path(os.environ.get("TLNB_MODELS") or config.rootpath.parent / "shared" / "models")
     for item in items:
         needed = NEEDS.get(item.path.name)
         if needed is not None and not (data / needed).is_dir():
             item.add_marker(
                 pytest.mark.skip(reason=f"the data {needed} is not here; TLNB_DATA names its folder")
+            )
+        network = MODELS.get(item.path.name)
+        if network is not None and not (models / network / "config.json").is_file():
+            item.add_marker(
+                pytest.mark.skip(reason=f"the network {network} is not here; TLNB_MODELS names its folder")
             )
         if any(place == item.path or place in item.path.parents for place in places):
             item.add_marker(pytest.mark.slow)

@@ -13,6 +13,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
+CHECK = "check"  # tag of a cell that tests and does not teach: a page shows it folded away
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 
@@ -26,6 +27,8 @@ def refresh(path: Path) -> None:
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = NotebookNode(tags=tags) if tags else NotebookNode()
+        if CHECK in cell.metadata.get("tags", []):
+            cell.metadata.jupyter = NotebookNode(source_hidden=True)
     notebook.metadata = NotebookNode(kernelspec=KERNEL, language_info={"name": "python"})
     nbformat.validate(notebook)
     nbformat.write(notebook, path)

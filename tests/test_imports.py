@@ -46,6 +46,9 @@ DEPENDENCIES = {
 # Imported inside a function that says in words what to install, or does without.
 OPTIONAL = {
     "timm",
+    "transformers",
+    "tokenizers",
+    "pyarrow",
     "soundfile",
     "huggingface_hub",
     "onnx",

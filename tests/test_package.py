@@ -47,6 +47,12 @@ def test_changelog_begins_with_what_is_not_released() -> None:
     assert headings[0] == "Unreleased"
 
 
+def test_who_cites_it_cites_this_version() -> None:
+    told = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert told is not None
+    assert told[1] == tlnb.__version__
+
+
 def test_licence_is_the_one_declared() -> None:
     assert importlib.metadata.metadata("tlnb")["License-Expression"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8").splitlines()[1]

@@ -21,6 +21,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'tlnb' has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    return __all__  # what Tab offers
+
+
 def load_ipython_extension(shell: Any) -> None:
     """``%load_ext tlnb``: register the magics and put the session into the namespace as ``tl``."""
     from tlnb.magics import load

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import pytest
 from browser.lab import ROOT, Notebook, converted
+from PIL import Image
+from sklearn.datasets import load_digits
 
 HOSTILE = "<img src=x onerror='hacked=1'>"
 BLOBS = f"""
@@ -46,7 +48,8 @@ def slow(*all, **named):
 SAME = "all(bool((p == q).all()) for p, q in zip(tl.model.parameters(), Slow.last))"
 CLICKS = """
 import time
-_view, _took = get_ipython().magics_manager.registry['TlMagics'].showing._toggles, []
+_strips = get_ipython().magics_manager.registry['TlMagics'].showing._strips
+_view, _took = list(_strips.values())[-1], []
 for i in range(9):
     began = time.perf_counter()
     was = tl.frozen[i]
@@ -83,6 +86,20 @@ def test_the_main_job_without_typing(open_notebook: Callable[..., Notebook]) -> 
         "%tl_lr",
     ]
     assert lines[5].startswith("%tl_train epochs 1 lr ")
+    # What came of it: a photo that is dropped, with what it is.
+    picture = notebook.lab.work / "seven.png"
+    Image.fromarray((16 * load_digits().images[7]).clip(0, 255).astype("uint8")).save(picture)
+    panel.get_by_label("a picture to try").set_input_files(picture)
+    panel.locator(".tlnb-shown figure").wait_for()
+    assert "seven.png" in panel.locator(".tlnb-shown").inner_text()
+    panel.get_by_role("button", name="Results").click()
+    panel.locator(".tlnb-shown .tlnb-matrix").wait_for()
+    assert panel.locator(".tlnb-class").count() == 10, "each class, with a bar and pictures"
+    assert panel.locator(".tlnb-thumbs img").count() == 40
+    assert panel.locator(".tlnb-magics").inner_text().endswith("%tl_predict seven.png\n%tl_results")
+    panel.get_by_role("button", name="Browse").click()
+    panel.locator(".tlnb-folder").get_by_text("Use this folder").wait_for()
+    panel.get_by_role("button", name="Browse").click()
     for dark in (False, True):
         for width in (400, 1600):
             notebook.look(dark=dark, width=width)

@@ -86,6 +86,9 @@ def notebook(open_notebook: Callable[..., Notebook]) -> Notebook:
 def test_a_rate_is_picked_by_rule_curve_and_slider(notebook: Notebook) -> None:
     picker = notebook.view(2)
     shown, magic = picker.locator(".tlnb-rate"), picker.locator(".tlnb-magic")
+    assert picker.locator(".tlnb-rule").count() == 2, "the rest stands behind a button"
+    picker.get_by_role("button", name="more").click()
+    assert "training breaks" in picker.get_by_role("button", name="brink").get_attribute("title")
     picker.get_by_role("button", name="brink").click()
     by_rule = shown.inner_text()
     assert by_rule.startswith("rate ")
@@ -115,7 +118,7 @@ def test_train_in_the_picker_trains_at_the_picked_rate(notebook: Notebook) -> No
     notebook.until("len(tl.history)", 1, seconds=60)
     assert notebook.ask("tl.history[-1].rate") == pytest.approx(rate, rel=0.01)
     picker.locator(".tlnb-training[data-state=done]").wait_for()
-    picker.get_by_role("button", name="Run again").click()
+    picker.get_by_role("button", name="Find again").click()
     notebook.page.wait_for_function("() => document.querySelector('.tlnb-picker .tlnb-button').disabled")
     notebook.until("tl.busy", "", seconds=60)
 
@@ -184,7 +187,7 @@ def test_stop_of_a_range_test_leaves_no_trace(notebook: Notebook) -> None:
     notebook.tell(SLOW_STEP)
     before, picker = notebook.ask("state()"), notebook.view(2)
     was = picker.locator(".tlnb-curve svg").get_attribute("aria-label")
-    picker.get_by_role("button", name="Run again").click()
+    picker.get_by_role("button", name="Find again").click()
     picker.get_by_text("of at most").wait_for()
     picker.get_by_role("button", name="Stop").click()
     error = picker.locator(".tlnb-error")

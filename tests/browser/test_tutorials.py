@@ -46,10 +46,12 @@ def check(notebook: Notebook, cells: list[NotebookNode]) -> int:
                 assert not any(
                     VIEW in other.get("data", {}) and len(other.data) > 1 for other in cell.outputs
                 )
+        # An older strip of layers has given its place to its twin; every other view is there, and its twin rests.
+        retired = notebook.cell(number).locator(".tlnb-host[hidden]").count()
         shown = notebook.view(number)
-        if shown.count():
+        if shown.count() > retired:
             shown.first.wait_for()
-        assert notebook.cell(number).locator(".tlnb-twin:visible").count() == 0
+        assert notebook.cell(number).locator(".tlnb-twin:visible").count() == retired
     return views
 
 
@@ -80,9 +82,9 @@ def read_without_a_kernel(notebook: Notebook) -> None:
         text = notebook.page.locator("body").inner_text()
         assert text.count("done: accuracy") == 1
         assert ("❄0 ❄1 ❄2 ❄3 ❄4 ▲5 ▲6 ▲7" in text) == sanitised
-        assert text.count("classifier.7 (head)") == 1
+        assert notebook.page.content().count("classifier.7 (head)") == 1, "folded away below the strip"
         assert "widget" not in text.lower().replace("widgets", "")
-        assert "what was clicked in the panel stands above" in text
+        assert "the panel as it was left" in text
 
 
 def test_the_views_of_the_others(open_notebook: Callable[..., Notebook]) -> None:

@@ -276,6 +276,10 @@ def test_the_folder_and_the_ending_that_are_named(tmp_path):
     absolute = table(tmp_path / "tables", "image,label", lambda i: f"{root}/{i}.png,{'ab'[i % 2]}")
     with pytest.raises(DataError, match=r"leads out of the folder .*--folder"):
         load_data(absolute)
+    # Other pictures of those names, beside the table, are not taken for them.
+    pictures(tmp_path / "tables" / root.name, [f"{i}.png" for i in range(COUNT)])
+    with pytest.raises(DataError, match=r"leads out of the folder .*--folder"):
+        load_data(absolute)
     assert len(load_data(absolute, folder=str(root)).train) == 19
     assert len(load_data(absolute, folder="../store").train) == 19
     with pytest.raises(DataError, match="--folder 'nowhere' is no folder"):

@@ -11,9 +11,12 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 from torchvision import datasets
 
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.collections import Several
+from tlnb.engine.data.joined import joined
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sources import named
 from tlnb.errors import DataError
 from tlnb.session import Session
@@ -125,6 +128,23 @@ def test_collections_in_a_row_are_one():
     assert samples.batch(torch.tensor([0, 1]))[:, 0].long().tolist() == [which(second)[0], which(first)[0]]
     assert mixed.targets.tolist() == [int(second.targets[0]), int(first.targets[0])]
     assert mixed.digests() == [second.digests()[0], first.digests()[0]]
+
+
+def test_batches_of_several_tensors_are_put_together():
+    class Trees(Samples):
+        def __init__(self, start: int):
+            self.targets, self.start = torch.zeros(4, dtype=torch.int64), start
+
+        def batch(self, indices: torch.Tensor) -> Tree:
+            rows = indices + self.start
+            return Tree({"a": rows[:, None], "b": rows.float()[:, None, None]})
+
+        def fingerprint(self) -> str:
+            return str(self.start)
+
+    batch = joined([Trees(0), Trees(10)]).batch(torch.tensor([5, 0, 7, 3]))
+    assert batch["a"].flatten().tolist() == [11, 0, 13, 3]
+    assert batch["b"].shape == (4, 1, 1)
 
 
 # -------------------------------------------------------------------- Hugging Face

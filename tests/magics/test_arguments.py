@@ -66,9 +66,7 @@ ERRORS = [
     ("%tl_data digits --vaild 0.2", "%tl_data: there is no option '--vaild'; did you mean '--valid'?"),
     (
         "%tl_data digits --x 0.2",
-        "%tl_data: there is no option '--x'; options: --valid, --size, --batch, --per-class, "
-        "--augment, --balance, --target, --label, --path, --split, --delimiter, --folder, --suffix, --links, "
-        "--range, --bands, --test, --groups, --time, --score, --strict, --show, --seed",
+        "%tl_data: there is no option '--x'; did you mean '--text'?",
     ),
     ("%tl_data digits -valid 0.2", "%tl_data: there is no option '-valid'; did you mean '--valid'?"),
     ("%tl_data digits --seed 1 --seed 2", "%tl_data: --seed is given twice"),

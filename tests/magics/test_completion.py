@@ -15,6 +15,7 @@ from tlnb.magics.commands import TRAIN
 OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",
     "--label", "--path", "--split", "--delimiter", "--folder", "--suffix", "--links", "--range", "--bands",
+    "--window", "--rate",
     "--test", "--groups", "--time", "--score", "--strict",
     "--show", "--seed",
 ]  # fmt: skip

@@ -109,14 +109,43 @@ def epochs(seen: str) -> list[str]:
     return [line.split()[0] for line in seen.splitlines() if line.split()[:1] in (["1/2"], ["2/2"])]
 
 
-def test_lines_where_nobody_looks(kernel: Kernel) -> None:
+def test_where_nobody_looks_a_run_leaves_its_twin(kernel: Kernel) -> None:
     published = kernel.run(QUICK)
     assert of_kind(published, "error") == []
     assert "\r" not in text_of(published)
-    assert epochs(text_of(published)) == ["1/2", "2/2"]
     assert of_kind(published, "display_data") + of_kind(published, "update_display_data") == []
     (result,) = of_kind(published, "execute_result")
-    assert "text/html" in result["data"]
+    assert result["data"]["text/plain"].startswith("done: accuracy")
+    assert result["data"]["text/html"].count("<polyline") == 3, "curves of losses and accuracy"
+    assert "<summary>every epoch</summary>" in result["data"]["text/html"]
+
+
+@pytest.mark.parametrize("cell", ["run = %tl_train epochs 2 lr 1e-3", "%tl_train epochs 2 lr 1e-3;"])
+def test_where_nobody_looks_a_run_that_is_no_answer_is_shown_once(kernel: Kernel, cell: str) -> None:
+    published = kernel.run(cell)
+    assert of_kind(published, "execute_result") == []
+    (shown,) = of_kind(published, "display_data")
+    assert shown["data"]["text/plain"].startswith("done: accuracy")
+    assert epochs(shown["data"]["text/plain"]) == []  # its table of stages comes first; the epochs follow
+    assert shown["data"]["text/plain"].count("2/2") == 2
+    assert of_kind(kernel.run("1 + 1"), "display_data") == []
+
+
+def test_where_nobody_looks_layers_are_a_strip(kernel: Kernel) -> None:
+    (result,) = of_kind(kernel.run("%tl_freeze 0:5"), "execute_result")
+    assert result["data"]["text/html"].count("❄") == 6, "five layers and the legend"
+    assert "froze layers 0–4" in result["data"]["text/html"].replace("0-4", "0–4")
+
+
+def test_what_fails_in_a_run_that_nobody_looks_at_leaves_the_epochs_before(kernel: Kernel) -> None:
+    published = kernel.run(
+        "class Fails:\n    def on_epoch(self, record):\n        if record.epoch == 2: raise RuntimeError('full')\n"
+        "tl.listeners.append(Fails())\n%tl_train epochs 3 lr 1e-3"
+    )
+    kernel.run("tl.listeners.pop()")
+    (shown,) = of_kind(published, "display_data")
+    assert shown["data"]["text/plain"].startswith("ended by an error")
+    assert len(of_kind(published, "error")) == 1
 
 
 def test_bars_where_somebody_looks_leave_the_lines(kernel: Kernel) -> None:
@@ -126,7 +155,9 @@ def test_bars_where_somebody_looks_leave_the_lines(kernel: Kernel) -> None:
     assert "█" in text
     assert of_kind(published, "display_data") + of_kind(published, "update_display_data") == []
     seen = [line.rpartition("\r")[2] for line in text.split("\n")]  # each line is as long as what it covers
-    assert [line.split()[0] for line in seen if line] == ["stage", "epoch", "1/2", "2/2"]
+    assert [line.split()[0] for line in seen if line] == ["a", "stage", "epoch", "1/2", "2/2"], (
+        "first of the head"
+    )
 
 
 def test_a_curve_is_a_picture_with_text(kernel: Kernel) -> None:

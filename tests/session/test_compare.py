@@ -125,15 +125,15 @@ def test_groups_are_drawn_whole_and_other_scores_have_the_bootstrap():
     assert float(values[0].stages[-1].measured.targets.std()) > 50
 
 
-def test_of_very_many_classes_the_likeliest_is_kept(monkeypatch):
+def test_of_very_many_classes_the_likeliest_is_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(passes, "MOST_ANSWERS", 60)
     session = begun(table(), score="auroc")
     run, results = ran(session)
     final = run.stages[-1].final
     assert (final.answers.dtype, final.answers.dim()) == (torch.int32, 1)
     assert np.array_equal(final.answers.numpy(), results.predicted)
-    session.save("small")
-    gap = Session([]).compare(run, "small").difference
+    session.save(str(tmp_path / "small"))
+    gap = Session([]).compare(run, str(tmp_path / "small")).difference
     assert gap.score.name == "accuracy"
     assert gap.values[0] == results.accuracy
 

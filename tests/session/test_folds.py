@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from tlnb.engine.data.folds import make_folds
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features import prefix
 from tlnb.engine.results.bootstrap import fold_interval
-from tlnb.errors import DataError, NotReady, PlanError, TlnbError
+from tlnb.errors import DataError, NotReady, PlanError, TlnbError, TrainingError
 from tlnb.session import Session
 
 HEAD = "freeze body  epochs 2  lr 1e-2"
@@ -50,6 +51,7 @@ def weights_of(session: Session) -> dict[str, torch.Tensor]:
         HEAD,
         "fit head\ntrain 6:  epochs 1  lr 1e-3  init soft  blend auto",
         "train 6:  epochs 2  lr 1e-3  augment light  views 2",
+        "train 6:  epochs 1  lr 1e-3  keep l2sp:1\ntrain 6:  epochs 1  lr 1e-2  keep lwf:1  patience 1",
     ],
 )
 def test_each_fold_is_what_a_session_of_its_own_trains(plan):
@@ -63,6 +65,43 @@ def test_each_fold_is_what_a_session_of_its_own_trains(plan):
         assert np.allclose(results.answers, found.answers, atol=1e-4)
         assert results.accuracy == found.value
         assert alone.history.final.valid_loss == pytest.approx(found.stages[-1].final.valid_loss, abs=1e-4)
+
+
+def test_a_step_of_ones_own_trains_each_fold():
+    x, y = pictures()
+
+    def step(model, x, y):
+        return nn.functional.multi_margin_loss(model(x), y)
+
+    session = begun((x, y))
+    session.step = step
+    plan = "train 7:  epochs 1  lr 1e-2"
+    cv = session.cross_validate(2, plan)
+    fold, found = next(iter(cv.folds)), cv.results[0]
+    alone = begun(((x[fold.train], y[fold.train]), (x[fold.valid], y[fold.valid])))
+    alone.step = step
+    alone.run(plan)
+    assert np.allclose(alone.results().answers, found.answers, atol=1e-4)
+
+
+def test_ewc_would_weigh_by_samples_of_other_folds():
+    session = begun(pictures())
+    with pytest.raises(TrainingError, match="keep ewc would weigh by samples of other folds"):
+        session.cross_validate(2, "train 7:  epochs 1  lr 1e-3  keep ewc:1")
+
+
+def test_pictures_in_files_with_augmentation_and_a_test_part(tmp_path):
+    x, y = pictures(48)
+    for number, (picture, kind) in enumerate(zip(x, y.tolist(), strict=True)):
+        place = tmp_path / "photos" / "abc"[kind] / f"{number:02}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture[0].numpy()).save(place)
+    session = begun(str(tmp_path / "photos"), test=0.25, augment="light", balance="samples")
+    cv = session.cross_validate(3, HEAD)
+    assert len(cv.positions) == 36
+    assert not set(cv.positions.tolist()) & set(session.split.test.tolist())
+    assert len(cv.done) == 3
+    assert session.cross_validate(3, "fit head").accuracy > 0.6
 
 
 def test_measured_values_are_standardised_by_each_folds_own_samples():
@@ -115,6 +154,33 @@ def test_a_network_that_was_trained_starts_from_before_and_stays_as_it_is():
     with_random.run("train all  epochs 1  lr 1e-3")
     with_random.run(HEAD)
     assert np.array_equal(with_random.cross_validate(3, "train all  epochs 1  lr 1e-3").answers, first)
+
+
+def test_other_data_that_was_learned_before_is_part_of_the_start():
+    session = begun("digits", per_class=5)
+    session.run("train all  epochs 1  lr 1e-3")
+    twin = begun("digits", per_class=5)
+    twin.run("train all  epochs 1  lr 1e-3")
+    x, y = pictures()
+    session.data((x, y))
+    cv = session.cross_validate(2, "fit head")
+    assert any("what it was trained on is other data" in note for note in cv.notes)
+    fold = next(iter(cv.folds))
+    twin.data(((x[fold.train], y[fold.train]), (x[fold.valid], y[fold.valid])))
+    twin.run("fit head")
+    assert np.allclose(twin.results().answers, cv.results[0].answers, atol=1e-3)
+    session.run("fit head")
+    again = session.cross_validate(2, "fit head")
+    assert any("as it was before training" in note for note in again.notes)
+    assert not np.allclose(again.answers, cv.answers, atol=0.01)
+
+
+def test_a_head_of_another_form_has_another_plan():
+    session = begun(pictures())
+    session.run(HEAD)
+    session.head("mlp:8")
+    session.freeze("body")
+    assert "default plan" in session.cross_validate(2).notes[0]
 
 
 def test_the_plan_is_the_one_given_trained_advised_or_the_default():
@@ -272,6 +338,8 @@ def test_a_stop_keeps_what_ended_and_the_same_call_goes_on():
     session.listeners = []
     assert session.go_on_with_folds() is other
     assert len(other.done) == 3
+    assert session.go_on_with_folds() is other
+    assert session.cross_validate(3, HEAD) is other
 
 
 # -------------------------------------------------------------------- the magic, and wrong use

@@ -67,6 +67,14 @@ def test_the_body_gives_what_transformers_gives(ready):
     torch.testing.assert_close(found, wanted)
 
 
+def test_folds_of_texts_start_anew_and_train_all_layers(ready):
+    for plan in ("fit head\nunfreeze -2:  epochs 1  lr 1e-3", "train all  epochs 1  lr 1e-3"):
+        cv = ready.cross_validate(2, plan)
+        assert cv.answered.all()
+        assert cv.targets.tolist() == [int(row == cv.classes[1]) for row in cv.labels]
+    assert "ran once" in ready.cross_validate(2, "fit head").results[0].stages[0].shortcut
+
+
 def test_training_keeps_what_is_frozen_and_runs_it_once(ready):
     before = weights(ready)
     run = ready.run("freeze body epochs 2 lr 1e-2")
@@ -167,6 +175,18 @@ def test_predictions_on_strings_and_files_are_those_of_the_results(ready, folder
     assert ready.predict("a single text").answers.shape == (1, 2)
     with pytest.raises(DataError, match="no file"):
         ready.predict("nowhere.txt")
+
+
+def test_sure_answers_are_in_the_order_of_the_texts(ready):
+    ready.run("fit head")
+    valid, known = ready.view.data.valid, ready.results()
+    found = ready.predict(valid.all(), sure=0.8)
+    held = [known.classes[t] in own for t, own in zip(known.targets, found.sets, strict=True)]
+    count = len(held)
+    assert sum(held) == int(np.ceil(0.8 * (count + 1) - 1e-9))
+    one = [ready.predict(text, sure=0.8) for text in valid.all()[:5]]
+    assert [each.sets[0] for each in one] == list(found.sets[:5])
+    np.testing.assert_allclose([each.strangeness[0] for each in one], found.strangeness[:5], atol=1e-3)
 
 
 def test_the_words_that_spoke_for_a_mistake_are_marked(ready):
@@ -301,6 +321,18 @@ def test_advice_and_sweep_work_without_batch_norm(ready):
     assert len(advice.figures.scores) == 4
     ready.run(advice.plan)
     assert ready.history.stages
+
+
+def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
+    table(folder / "many.csv", rows(300))
+    tl = Session([])
+    tl.load("net")
+    tl.data("many.csv", text="text", label="label")
+    tl.run("fit head")
+    texts = tl.view.data.valid.all()[:20]
+    together = tl.predict(texts, sure=0.9)
+    alone = [tl.predict(text, sure=0.9) for text in texts]
+    assert [list(map(str, one)) for one in together.sets] == [list(map(str, one.sets[0])) for one in alone]
 
 
 def test_good_words_are_learned(folder):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
 WIDTH = 67  # of an epoch's line
 _MANY_FILES = 5000  # looked at in a fraction of a second
+_SILENT = 1.0  # seconds that something may take without a bar
 _COLUMNS = "{:>9}  {:>8}  {:>11}  {:>11}  {:>10}  {:>8}"
 
 
@@ -52,6 +54,9 @@ class Listener:
 
     def on_check(self, done: int, total: int) -> None:
         """Files of the data that was named were looked at: ``done`` of ``total``."""
+
+    def on_walk(self, what: str, done: int, total: int) -> None:
+        """Something that takes a while, ``what`` in words, has come so far; both numbers are 0 where it begins."""
 
     def on_message(self, text: str) -> None:
         """Something the user should know, in one line."""
@@ -119,8 +124,8 @@ class BarProgress(LineProgress):
     def __init__(self, write: Callable[[str], Any] = print, show: Callable[[Any], Any] | None = None) -> None:
         super().__init__(write, show)
         self._bar: Any = None
-        self._prefix = ""
         self._epochs = self._epoch = 1
+        self._walk, self._walk_began = "", 0.0
 
     def on_stage_start(
         self, stage_number: int, stage_count: int, description: str, epochs: int, steps_per_epoch: int
@@ -147,6 +152,18 @@ class BarProgress(LineProgress):
             self._bar.update(done)
         else:
             self._clear()
+
+    def on_walk(self, what: str, done: int, total: int) -> None:
+        """Move a bar, from the second second on."""
+        if what != self._walk or not done:
+            self._walk, self._walk_began = what, time.monotonic()
+        if 0 < done < total and self._bar is None and time.monotonic() - self._walk_began > _SILENT:
+            self._bar = _new_bar(total, what)
+        if self._bar is not None:
+            if 0 < done < total:
+                self._bar.update(done)
+            else:
+                self._clear()
 
     def on_curve(self, curve: Any) -> None:
         """Take the bar away and show the curve."""
@@ -180,7 +197,7 @@ def _new_bar(steps: int, prefix: str) -> Any:
 
     bar = ConsoleProgressBar(range(steps), total=steps)
     # No longer than the line that is written over it.
-    bar.cols, bar.length, bar.prefix = WIDTH, WIDTH, prefix.rjust(9)
+    bar.cols, bar.length, bar.prefix = WIDTH, max(WIDTH - max(len(prefix) - 9, 0), 20), prefix.rjust(9)
     bar.update(0)
     return bar
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 _CELL = "text-align:{align};padding:2px 10px;white-space:nowrap"
+_LONG = "text-align:{align};padding:2px 10px;min-width:16em;white-space:normal"  # of columns with long cells
+_WRAPS = 48  # letters
 
 
 class Table:
@@ -45,7 +48,12 @@ class Table:
         return "\n".join([self.caption, *lines] if self.caption else lines)
 
     def _repr_html_(self) -> str:
-        styles = [_CELL.format(align="right" if a == ">" else "left") for a in self.align]
+        styles = [
+            (_LONG if max((len(row[i]) for row in self.rows), default=0) > _WRAPS else _CELL).format(
+                align="right" if a == ">" else "left"
+            )
+            for i, a in enumerate(self.align)
+        ]
 
         def line(tag: str, row: Sequence[str]) -> str:
             cells = zip(styles, row, strict=True)
@@ -54,6 +62,15 @@ class Table:
         caption = f'<caption style="text-align:left">{escape(self.caption)}</caption>' if self.caption else ""
         head, body = line("th", self.headers), "".join(line("td", row) for row in self.rows)
         return f"<table>{caption}<thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def frame(columns: dict[str, Any]) -> Any:
+    """The columns as a pandas DataFrame; as they are where pandas is not installed."""
+    try:
+        import pandas
+    except ImportError:
+        return columns
+    return pandas.DataFrame(columns)
 
 
 # Joiners that Indic and Arabic words and many emoji are written with; harmless, unlike the other formatters.

@@ -46,8 +46,8 @@ def unload(shell: Any) -> None:
 
 
 def _new(shell: Any) -> TlMagics:
-    magics = TlMagics(shell, lambda: magics.showing.listener())
-    magics.showing = Showing(shell, lambda: magics.session, lambda: magics.started)
+    magics = TlMagics(shell, lambda session: magics.showing.listener(session))
+    magics.showing = Showing(shell)
     return magics
 
 

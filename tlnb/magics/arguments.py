@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +13,13 @@ from tlnb.magics.line import Word, split_line, value_of
 from tlnb.magics.values import read_value
 
 Call = tuple[list[Any], dict[str, Any]]
+
+# What the same settings are called elsewhere.
+_USUAL_WORDS = {
+    "learning_rate": "lr", "rate": "lr", "epoch": "epochs", "n_epochs": "epochs", "num_epochs": "epochs",
+    "max_epochs": "epochs", "batch_size": "batch", "bs": "batch", "wd": "weight_decay", "validation_split": "valid",
+    "val": "valid", "valid_pct": "valid", "image_size": "size", "img_size": "size", "random_state": "seed",
+}  # fmt: skip
 
 
 def parse(command: Command, line: str, namespace: Mapping[str, object], *, cell: bool = False) -> Call:
@@ -78,14 +86,14 @@ def _positional(
     command: Command, arguments: Sequence[Argument], words: list[Word], namespace: Mapping[str, object]
 ) -> list[Any]:
     values: list[Any] = []
-    words = list(words)
+    given, words = words, list(words)
     for argument in arguments:
         if words:
             values.append(read_value(argument.kind, argument.name, _take(argument, words, namespace)))
         elif argument.required:
             raise BadArguments(f"{argument.name} missing: {argument.kind.takes}; usage: {command.usage}")
     if words:
-        raise BadArguments(_too_many(command, arguments, words[0].text))
+        raise BadArguments(_too_many(command, arguments, given, words[0].text))
     return values
 
 
@@ -103,14 +111,22 @@ def _unknown(command: Command, label: str) -> str:
     if not command.options:
         return f"there is no option {label!r}; usage: {command.usage}"
     dashes = label.startswith("-") or not command.bare
+    if command.bare and label.isdigit() and command.option("epochs") is not None:
+        return f"there is no key {label!r}; did you mean 'epochs {label}'?"
+    meant = command.option(_USUAL_WORDS.get(label.lstrip("-").replace("-", "_").lower(), ""))
+    if meant is not None:
+        return f"there is no {'option' if label.startswith('-') else 'key'} {label!r}; did you mean {meant.name!r}?"
     names = [f"--{option.name}" if dashes else option.name for option in command.options]
     hint = did_you_mean(f"--{label.lstrip('-')}" if dashes else label, names)
     what = "option" if dashes else "key"
     return f"there is no {what} {label!r}" + (hint or f"; {what}s: {', '.join(names)}")
 
 
-def _too_many(command: Command, arguments: Sequence[Argument], word: str) -> str:
+def _too_many(command: Command, arguments: Sequence[Argument], given: Sequence[Word], word: str) -> str:
     name, _, _ = word.partition("=")
+    whole = " ".join(one.text for one in given)
+    if arguments and arguments[0].kind.files and os.path.exists(os.path.expanduser(whole)):
+        return f'blanks part words; put the name in quotes: "{whole}"'
     if command.option(name) is not None:
         return f"{word!r} is one word too many; did you mean '--{word}'?"
     if arguments and arguments[-1].several:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections import ChainMap
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
@@ -26,10 +27,10 @@ class TlMagics(Magics):
 
     Args:
         shell: the IPython shell.
-        listener: gives what shows the progress of training, when the session is made.
+        listener: gives what shows the progress of a session, when that is made.
     """
 
-    def __init__(self, shell: Any, listener: Callable[[], Any]) -> None:
+    def __init__(self, shell: Any, listener: Callable[[Any], Any]) -> None:
         super().__init__(shell)
         stay_here()
         self._listener = listener
@@ -54,12 +55,19 @@ class TlMagics(Magics):
         if is_session(held) and held is not self._session:
             self._adopt(held)
         elif self._session is None:
-            from tlnb.session import Session
-
+            with self._loading():
+                from tlnb.session import Session
             self._adopt(Session())  # its plain lines give way to what suits the shell
         if is_stand_in(held):
             namespace[NAME] = self._session
         return self._session
+
+    def _loading(self) -> AbstractContextManager[None]:
+        """Around the first import of torch, which takes seconds: a line says so."""
+        if "torch" in sys.modules or self.showing is None:
+            return nullcontext()
+        waiting: AbstractContextManager[None] = self.showing.waiting("loading PyTorch …")
+        return waiting
 
     def user_names(self) -> list[str]:
         """The user's own variables."""
@@ -122,7 +130,7 @@ class TlMagics(Magics):
 
     def _adopt(self, session: Any) -> None:
         session.listeners[:] = [
-            self._listener() if isinstance(listener, LineProgress) and listener.is_plain else listener
+            self._listener(session) if isinstance(listener, LineProgress) and listener.is_plain else listener
             for listener in session.listeners
         ]
         self._session = session

@@ -118,17 +118,25 @@ EXPORT = Command(
     arguments=(
         Argument(
             "path",
-            text("a file that ends in .safetensors, .pt2 or .onnx", "FILE"),
-            ".safetensors (weights and a loader), .pt2 (torch.export) or .onnx (needs tlnb[onnx])",
+            text("a file that ends in .safetensors, .pt2 or .onnx, or hf/OWNER/NAME", "FILE"),
+            ".safetensors (weights and a loader), .pt2 (torch.export) or .onnx (needs tlnb[onnx]); "
+            "hf/OWNER/NAME for a folder as the Hub of Hugging Face keeps it",
         ),
     ),
+    options=(Option("push", None, "send the folder hf/OWNER/NAME to the Hub"),),
     details="""Preprocessing and class names are inside. Graphs (.pt2, .onnx) take pixels and give
 probabilities. After writing, a fresh process that cannot import tlnb loads the file and predicts
 100 validation samples; a difference above 0.0001 is an error. A model card (Markdown) is written
-beside it; the licence is yours to fill in.""",
+beside it; the licence is yours to fill in.
+
+hf/OWNER/NAME is a folder of that name: weights as safetensors, labels, preprocessing, and a card with the scores, as
+transformers, timm or torchvision read them, by where the network came from. It is read back and compared bit for bit,
+and %tl_load hf/OWNER/NAME takes it. Nothing is sent unless --push says so; then it goes to the Hub, as whoever is
+logged in there (hf auth login).""",
     examples=(
         ("%tl_export digits.safetensors", "weights, digits.py that loads them, digits.json, digits.md"),
         ("%tl_export digits.onnx", "for other languages and machines"),
+        ("%tl_export hf/me/birds", "a folder for the Hub; with --push it is sent there"),
     ),
 )
 

@@ -12,12 +12,11 @@ from tlnb.engine.advice.trial import TrialGround
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
-from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
 from tlnb.engine.data.wholes import one_of_each
-from tlnb.errors import ModelError, NotReady
+from tlnb.errors import ModelError
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of
 from tlnb.session.state import SessionState
@@ -38,16 +37,11 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         )
     if not layers.body:
         raise ModelError("the network is all head, so there is nothing to keep or to train but that")
-    began, samples, stop = time.perf_counter(), one_of_each(state.need_samples()[0]), tools.stop
+    began, samples = time.perf_counter(), one_of_each(state.need_samples()[0])
     looked = choose(samples, images, seed=0)
-    with tools.working("advice"):
-        try:
-            found = measure(
-                loaded.model, layers, looked, tools.routes, tools.device, task=state.need_data().task,
-                tick=lambda *_: stop.check(),
-            )  # fmt: skip
-        except Stopped:
-            raise NotReady("stopped before everything was measured") from None
+    with tools.walk("looking at the features of every layer") as tick:
+        task = state.need_data().task
+        found = measure(loaded.model, layers, looked, tools.routes, tools.device, task=task, tick=tick)
     found = found.of_all(samples)
     traits = traits_of(state)
     decision = decide(found, layers, traits)
@@ -100,7 +94,8 @@ def go_on_with_sweep(state: SessionState, tools: Tools, ground: TrialGround) -> 
     found = state.sweep
     assert found is not None
     with tools.working("a sweep"):
-        found.go_on(ground, tools.stop, tools.say)
+        tools.emit("on_walk", "a sweep, run by run", 0, 0)
+        found.go_on(ground, tools.stop, tools.say, tools.ticks("a sweep, run by run"))
     return found
 
 

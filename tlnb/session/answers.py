@@ -6,12 +6,46 @@ from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
+from weakref import ref
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, frame
 from tlnb.engine.network.layers import ADAPTED, FROZEN, TRAINS, LayerMap
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import spans
+
+Answer = TypeVar("Answer")
+
+
+class Owner:
+    """The session that gave an answer: held weakly, and left behind by a copy of the answer.
+
+    Args:
+        session: the session, or None.
+    """
+
+    def __init__(self, session: Any = None):
+        self._session = ref(session) if session is not None else lambda: None
+
+    @property
+    def session(self) -> Any:
+        """The session, as long as it lives; else None."""
+        return self._session()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Owner, ()
+
+
+def signed(answer: Answer, session: Any) -> Answer:
+    """The answer, which knows now that this session gave it: what is clicked on it acts there."""
+    object.__setattr__(answer, "_owner", Owner(session))  # some answers are frozen
+    return answer
+
+
+def owner_of(answer: object) -> Any:
+    """The session that gave the answer, or None where that is not known or gone."""
+    owner = getattr(answer, "_owner", None)
+    return owner.session if isinstance(owner, Owner) else None
 
 
 class Lines:
@@ -128,6 +162,11 @@ class LayerTable(Sequence[LayerRow]):
         ]
         headers = ("layer", "name", "kind", "output", "parameters", "state")
         return Table(headers, rows, align="><<<><")
+
+    def frame(self) -> Any:
+        """A row a layer as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        names = ("index", "name", "kind", "shape", "parameters", "frozen", "head")
+        return frame({name: [getattr(row, name) for row in self] for name in names})
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, (repr(self.table), self.summary, self.note)))

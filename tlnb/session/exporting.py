@@ -175,6 +175,11 @@ def _weights_word(loaded: LoadedModel) -> str | None:
 # ---------------------------------------------------------------- the network as files
 
 
+STEPS = (
+    "preparing the network", "writing the file", "checking it in a fresh process", "writing the card",
+)  # fmt: skip
+
+
 def export(
     view: SessionView,
     tools: Tools,
@@ -195,6 +200,8 @@ def export(
     """
     target = exports.target(path)
     view.need_ready()
+    step = tools.steps(STEPS)
+    step()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
@@ -219,6 +226,7 @@ def export(
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
+            step()
             exports.write(written, network, inputs, facts)
             if tokenizer is not None:
                 (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
@@ -227,7 +235,9 @@ def export(
             if judged is not None and sure is not None:
                 held = {name: tensor.contiguous() for name, tensor in sure.tensors().items()}
                 save_file(held, place / loader.beside(target.name))
+            step()
             difference = check(written, inputs, answers, judged)
+            step()
             apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
             verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(

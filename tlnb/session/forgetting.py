@@ -16,12 +16,15 @@ from tlnb.errors import BadArguments, NotReady
 from tlnb.session.change import Change
 from tlnb.session.old_task import OldTask, cloned
 from tlnb.session.state import SessionState
-from tlnb.session.tools import Tools
+from tlnb.session.tools import Tick, Tools
 
 Body = Mapping[str, Tensor]
 
 
-def forgetting(change: Change, old_task: OldTask, tools: Tools, source: object = None) -> Forgetting:
+def forgetting(
+    change: Change, old_task: OldTask, tools: Tools, source: object = None,
+    tick: Tick = lambda done, total: None,
+) -> Forgetting:  # fmt: skip
     """What the network still knows of its old task; see ``Session.forgetting``."""
     layers = change.state.need_ready()
     old = old_task.network(change)
@@ -31,7 +34,10 @@ def forgetting(change: Change, old_task: OldTask, tools: Tools, source: object =
     before = now = None
     marks: tuple[StageMark, ...] = ()
     if known is not None:
-        before, now = old_task.score(state, old.model), old_task.score(state, model)
+        before = old_task.score(state, old.model)
+        tick(1, 3)
+        now = old_task.score(state, model)
+        tick(2, 3)
         marks = _marks(change, old_task)
     samples = known.samples if known is not None else state.need_samples()[1]
     return Forgetting(
@@ -68,8 +74,9 @@ def _measured_on(state: SessionState) -> str:
 
 
 def blend(
-    change: Change, old_task: OldTask, tools: Tools, a: float | None = None, between: object = None
-) -> Blend:
+    change: Change, old_task: OldTask, tools: Tools, a: float | None = None, between: object = None,
+    tick: Tick = lambda done, total: None,
+) -> Blend:  # fmt: skip
     """Set the body between what it was before training and what it is after; see ``Session.blend``."""
     if a is not None and (isinstance(a, bool) or not isinstance(a, int | float) or not 0 <= a <= 1):
         raise BadArguments(f"a blend is a number from 0 (old) to 1 (new), not {a!r}")
@@ -91,13 +98,15 @@ def blend(
     change.journal.modes(model)
     change.journal.note(lambda: put_body(model, head, before))
     set_training(model, False)
-    points = []
+    points: list[BlendPoint] = []
     if between is None and a is None and state.old.share == ELSEWHERE and not _same(new, before):
         raise NotReady("the body stands between two stages; %tl_blend 1 takes it back to what training gave")
     first, second = (0, len(state.stages)) if between is None else _two_points(between, len(state.stages))
     start = _body_after(state, first, new, old)
     end = new if between is None else _body_after(state, second, new, old)
-    for share in sorted({*GRID, *(() if a is None else (a,))}):
+    shares = sorted({*GRID, *(() if a is None else (a,))})
+    for share in shares:
+        tick(len(points), len(shares))
         put_body(model, old.head, blended(start, end, share))
         points.append(_point(state, old_task, tools, old, share))
     last: Body = before if a is None else blended(start, end, a)

@@ -35,7 +35,7 @@ from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
 from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import looked_before
-from tlnb.session.tools import Tools
+from tlnb.session.tools import Tick, Tools
 
 _COUNTED = 20_000  # texts whose lengths are counted to say how many are cut
 _STARTS = {
@@ -87,8 +87,12 @@ class Heads:
             f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}"
         )
 
-    def tasks(self, store: Store) -> Table:
+    def tasks(self, store: Store, tick: Tick) -> Table:
         """Every task with its classes and data, measured now on its own validation samples.
+
+        Args:
+            store: of the session.
+            tick: told how far it has come.
 
         Raises:
             NotReady: no model yet.
@@ -96,20 +100,27 @@ class Heads:
         rows = []
         with store.change() as change:
             active = change.state.task
-            loaded = change.state.need_model()
+            change.state.need_model()
             for task in change.state.tasks.values():
                 self._set_heads(change, task)
-                rows.append(self._measured(loaded, task, active))
+                rows.append(self._measured(change.state, task, active, tick))
             if active:
                 self._set_heads(change, change.state.tasks[active])
         return Table(("task", "classes", "data", "loss", "figure", ""), rows, align="<><>><")
 
-    def _measured(self, loaded: LoadedModel, task: Task, active: str) -> tuple[str, ...]:
+    def _measured(self, state: SessionState, task: Task, active: str, tick: Tick) -> tuple[str, ...]:
+        loaded = state.need_model()
         classes = str(len(task.classes)) if task.classes else "-"
         here = "on the network" if task.name == active else ""
         if task.data is None or task.samples is None:
             return task.name, classes, task.source or "-", "-", "-", here
-        loss, score = measure(loaded.model, task.samples[1], task.data.task, self._tools.device)
+        forward, samples = loaded.model, task.samples[1]
+        if state.layers is not None:
+            route = self._tools.routes.measuring(
+                loaded.model, state.layers, state.frozen_indexes, samples, self._tools.device, tick=tick
+            )
+            forward, samples = route.forward, route.valid
+        loss, score = measure(forward, samples, task.data.task, self._tools.device, tick=tick)
         metric = f"{task.data.task.metric} {score:.3f}"
         return task.name, classes, task.data.name, f"{loss:.4f}", metric, here
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.wholes import mean_of_wholes
 from tlnb.engine.features.layer_features import pooled
@@ -51,7 +52,7 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
             with quiet(model), entrance.watching():
                 for x in prepared.stream(order):
                     tools.interrupts.check()
-                    model(x.to(tools.device))
+                    call(model, x.to(tools.device))
                     assert entrance.seen is not None
                     parts.append(pooled(entrance.seen))
         except (RuntimeError, TypeError, ValueError) as trouble:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 
+from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
 from tlnb.engine.data.samples import CollatedSamples
@@ -15,9 +17,10 @@ from tlnb.engine.data.texts import TextTable
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.predict import OwnInput, Predictions, Predictor
+from tlnb.engine.results.predict import Known, OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
 from tlnb.engine.results.results import Results, gather
+from tlnb.engine.results.scores import scores_over
 from tlnb.engine.results.sure import Sure
 from tlnb.engine.results.sureness import SURE
 from tlnb.engine.training.history import final_of
@@ -26,8 +29,11 @@ from tlnb.errors import DataError
 from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
 from tlnb.session.judging import out_of_fold
+from tlnb.session.recorder import head_learned_nothing
+from tlnb.session.tools import Tick
 from tlnb.session.view import SessionView
 
+UNTRAINED = "the head is new and has learned nothing yet: %tl_train comes first"
 FROZEN_MEANS = "frozen layers take no gradient, are not in the optimizer, and run in test mode"
 
 
@@ -38,23 +44,42 @@ def status(view: SessionView) -> Lines:
 
 def _status(view: SessionView) -> Iterable[str]:
     state = view.state
-    yield f"model    {state.loaded}" if state.loaded else "model    none; %tl_load convnet5 loads one"
-    yield f"data     {state.data}" if state.data else "data     none; %tl_data digits names some"
+    yield from _indented("model", state.loaded or "none; %tl_load convnet5 loads one")
+    yield from _indented("data", state.data or "none; %tl_data digits names some")
     if state.layers is not None:
-        frozen = spans(state.frozen_indexes)
+        frozen = spans(state.frozen_indexes) if state.frozen_indexes else "none"
         yield f"layers   {len(state.layers)}; frozen {frozen}; {state.layer_table.summary}"
         yield f"         {FROZEN_MEANS}"
     stages = state.all_stages
     last = final_of(stages)
     if last is not None:
         epochs = sum(len(stage.records) for stage in stages)
-        yield f"trained  {len(stages)} stages, {epochs} epochs; {last.metric_name} {show_metric(last)}"
+        counts = ", ".join(_counted(n, what) for n, what in ((len(stages), "stage"), (epochs, "epoch")))
+        yield f"trained  {counts}; {last.metric_name} {show_metric(last)}{_on_other_data(view)}"
     yield from _cached(view)
     yield f"device   {view.device}, {torch.get_num_threads()} threads"
     if state.plan is not None:
         yield f"plan     {left_of(state.plan)}; %tl_train --continue goes on"
     if view.saved:
         yield f"saved    {view.saved}"
+
+
+def _on_other_data(view: SessionView) -> str:
+    """Where the last score was measured on, where that is not the data of now."""
+    told = view.state.all_stages[-1].setup.get("data")
+    if not told or told[-1]["print"] == view.state.data_fingerprint:
+        return ""
+    return f" on other data ({printable(str(told[-1]['asked']['name']))})"
+
+
+def _indented(name: str, what: object) -> Iterable[str]:
+    """What is said, line for line, the first behind its name and the others below it."""
+    for number, line in enumerate(str(what).splitlines()):
+        yield f"{'' if number else name:<9}{line}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def _cached(view: SessionView) -> Iterable[str]:
@@ -83,16 +108,23 @@ def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid | TextT
     return picture_grid(source, view.samples[0], count, epoch)
 
 
-def results(view: SessionView, worst: int, sure: float = SURE) -> Results:
+def results(
+    view: SessionView, worst: int, sure: float = SURE, tick: Tick = lambda done, total: None
+) -> Results:
     """How good the network is on the validation samples; see ``Session.results``."""
     whole_number(worst, "--worst", 0)
     number_between(sure, "sure", 0, 1)
-    view.need_ready()
-    valid = view.need_samples()[1]
-    return gather(
-        view.need_model().model, view.need_data(), valid, view.device, worst=worst, sure=sure,
+    layers, model = view.need_ready(), view.need_model().model
+    valid, frozen = view.need_samples()[1], view.state.frozen_indexes
+    # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
+    route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
+    scores = scores_over(route.forward, route.valid, view.device, tick)
+    found = gather(
+        model, view.need_data(), valid, view.device, worst=worst, scores=scores, sure=sure,
         temperature=out_of_fold(view.state),
     )  # fmt: skip
+    untrained = head_learned_nothing(view.state) and view.need_model().head
+    return replace(found, note=UNTRAINED) if untrained else found
 
 
 def predict(
@@ -103,6 +135,7 @@ def predict(
     *,
     sure: float = SURE,
     false_alarms: float = FALSE_ALARMS,
+    tick: Tick = lambda done, total: None,
 ) -> Predictions:
     """What the network says of files, a folder or arrays; see ``Session.predict``.
 
@@ -112,14 +145,18 @@ def predict(
         views: how many views are averaged.
         judged_by: what the answers are judged by; None where they are not.
         sure, false_alarms: how, where they are.
+        tick: told how far it has come.
     """
+    loaded = view.need_model()
+    if view.data is None and loaded.categories and loaded.trained:
+        known = Predictor(loaded.model, Known(loaded.categories), loaded.preprocess, view.device)
+        return predict_with(known, source, views=views, tick=tick)
     view.need_ready()
-    loaded, data = view.need_model(), view.need_data()
-    valid = view.need_samples()[1]
+    data, valid = view.need_data(), view.need_samples()[1]
     preprocess: AnyPreprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
     own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
-    return predict_with(predictor, source, views=views, sure=sure, false_alarms=false_alarms)
+    return predict_with(predictor, source, views=views, tick=tick, sure=sure, false_alarms=false_alarms)
 
 
 def _own_input(samples: CollatedSamples) -> OwnInput:

@@ -19,6 +19,7 @@ import tlnb.session.advising as advising
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
+import tlnb.session.publishing as publishing
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
 import tlnb.session.tracking as tracking
@@ -59,8 +60,8 @@ from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import show_metric
 from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
-from tlnb.errors import BadArguments, DataError, Interrupted, NotReady, TrainingError
-from tlnb.session.answers import Change, LayerTable, Lines, PanelCard
+from tlnb.errors import BadArguments, DataError, ExportError, Interrupted, NotReady, TrainingError
+from tlnb.session.answers import Change, LayerTable, Lines, PanelCard, signed
 from tlnb.session.autosave import Autosave
 from tlnb.session.change import Store
 from tlnb.session.checkpoints import Checkpoints, age_of
@@ -183,7 +184,7 @@ class Session(traitlets.HasTraits):
     @property
     def layers(self) -> LayerTable:
         """The layers as they are now."""
-        return self._store.committed.layer_table
+        return signed(self._store.committed.layer_table, self)
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -290,7 +291,8 @@ class Session(traitlets.HasTraits):
             self._history, self._history_of = History(), state.network_number
         history, old = self._history, state.old
         history.stages, history.old = state.all_stages, dict(old.scores)
-        history.looks = testing.looks_at(state.data) if state.data is not None else None
+        test = state.data.test if state.data is not None else None
+        history.looks = test.looks if test is not None else None
         history.old_metric = old.data.task.metric if old.data is not None else "accuracy"
         self._publisher = threading.get_ident()
         try:
@@ -409,7 +411,8 @@ class Session(traitlets.HasTraits):
             NotReady: no model or no data yet.
             DataError: the data holds no pictures or texts.
         """
-        return reports.show_batch(self.view, count, epoch)
+        with self._tools.walk("reading pictures"):
+            return reports.show_batch(self.view, count, epoch)
 
     @takes(spec=str, task=str, init=str)
     def head(self, spec: str | None = None, *, task: str | None = None, init: str = "zero") -> Lines:
@@ -448,8 +451,8 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model yet.
         """
-        with self._call():
-            return self._heads.tasks(self._store)
+        with self._call(), self._tools.walk("measuring the tasks") as tick:
+            return self._heads.tasks(self._store, tick)
 
     # ---------------------------------------------------------------- layers
 
@@ -461,7 +464,9 @@ class Session(traitlets.HasTraits):
             AddressError: the address hits nothing; nothing has changed then.
         """
         with self._call("layers can be frozen or unfrozen"), self._store.change() as change:
-            return self._network.freeze(change, "froze", where, True)
+            answer = self._network.freeze(change, "froze", where, True)
+            signed(answer.table, self)
+            return signed(answer, self)
 
     @takes(find=bool)
     def unfreeze(self, where: object, *, find: bool = False) -> Change:
@@ -481,7 +486,8 @@ class Session(traitlets.HasTraits):
             answer = self._network.freeze(change, "unfroze", where, False)
             if find:
                 answer.curve = self.find_lr()
-            return answer
+            signed(answer.table, self)
+            return signed(answer, self)
 
     def adapt(
         self,
@@ -515,7 +521,9 @@ class Session(traitlets.HasTraits):
                 return self._checkpoints.load_adapter(change, file)
             if where is None:
                 raise BadArguments("adapt needs layers, such as: %tl_adapt 3: --rank 8")
-            return self._network.adapt(change, where, kind, rank)
+            answer = self._network.adapt(change, where, kind, rank)
+            signed(answer.table, self)
+            return signed(answer, self)
 
     def merge(self) -> Lines:
         """Write what adapters add into the weights, and take them away; the network answers as before.
@@ -560,7 +568,7 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
-            curve = self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings)
+            curve = signed(self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings), self)
             self._tools.emit("on_asked_curve", curve)
             return curve
 
@@ -778,8 +786,9 @@ class Session(traitlets.HasTraits):
             ModelError: the network came without a head that knew anything.
             DataError: the data is not of the old task.
         """
-        with self._call(), self._store.change() as change:
-            return old_knowledge.forgetting(change, self._old_task, self._tools, source)
+        walk = self._tools.walk("measuring what is left of the old task")
+        with self._call(), walk as tick, self._store.change() as change:
+            return old_knowledge.forgetting(change, self._old_task, self._tools, source, tick)
 
     @takes(a=float)
     def blend(self, a: float | None = None, *, between: object = None) -> Blend:
@@ -796,8 +805,9 @@ class Session(traitlets.HasTraits):
             NotReady: nothing was trained yet, or the weights after that stage are not kept any more.
             BadArguments: ``a`` is not between 0 and 1, or there are no such points.
         """
-        with self._call(), self._store.change() as change:
-            return old_knowledge.blend(change, self._old_task, self._tools, a, between)
+        walk = self._tools.walk("measuring blends")
+        with self._call(), walk as tick, self._store.change() as change:
+            return old_knowledge.blend(change, self._old_task, self._tools, a, between, tick)
 
     # ---------------------------------------------------------------- saving
 
@@ -849,7 +859,8 @@ class Session(traitlets.HasTraits):
             BadArguments: an impossible number.
         """
         with self._call():
-            found = reports.results(self.view, worst, sure)
+            with self._tools.walk("judging the validation samples") as tick:
+                found = reports.results(self.view, worst, sure, tick)
             self._tools.emit("on_results", found)
             return found
 
@@ -860,8 +871,9 @@ class Session(traitlets.HasTraits):
             NotReady: no model, no data, or data without a test part.
         """
         with self._call():
-            with self._store.change() as change:
-                found = testing.test(change, self._tools.device)
+            walk = self._tools.walk("measuring the test part")
+            with walk as tick, self._store.change() as change:
+                found = testing.test(change, self._tools.device, tick)
                 self._autosave.save(change.state, lambda: None)
             self._tools.emit("on_test_part", found)
             return found
@@ -893,11 +905,11 @@ class Session(traitlets.HasTraits):
             DataError: no such file, something that cannot be predicted on, too few validation samples to be so
                 sure, or several labels a sample.
         """
-        with self._call():
+        with self._call(), self._tools.walk("predicting") as tick:
             if sure is None:
                 if false_alarms is not None:
                     raise BadArguments("--false-alarms goes with --sure, such as: --sure 90 --false-alarms 5")
-                return reports.predict(self.view, source, views)
+                return reports.predict(self.view, source, views, tick=tick)
             if views != 1:
                 raise BadArguments("--sure is for samples as they are; leave out --views")
             alarms = FALSE_ALARMS if false_alarms is None else false_alarms
@@ -905,7 +917,7 @@ class Session(traitlets.HasTraits):
                 judging.check(change.state, sure, alarms)
                 judged_by = judging.known(change, self._tools)
                 view = self._view_of(change.state)
-                return reports.predict(view, source, 1, judged_by, sure=sure, false_alarms=alarms)
+                return reports.predict(view, source, 1, judged_by, sure=sure, false_alarms=alarms, tick=tick)
 
     def compare(self, a: object = None, b: object = None, *names: object) -> Comparison | Difference:
         """Stages, rates and curves of several runs, or of this session, in one picture, and whether they differ.
@@ -945,18 +957,25 @@ class Session(traitlets.HasTraits):
                 self.view, path, with_weights=with_weights, network=network, settle=settle
             )
 
-    def export(self, path: str) -> Lines:
+    def export(self, path: str, *, push: bool = False) -> Lines:
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
 
         Args:
             path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
-                or ``.onnx``; a model card is written beside it.
+                or ``.onnx``; a model card is written beside it. Or ``hf/OWNER/NAME``: a folder of that name as the
+                Hub keeps it, for transformers, timm or torchvision, which is read back and compared.
+            push: send that folder to the Hub, as whoever is logged in there.
 
         Raises:
             NotReady: no model or no data.
             ExportError: another ending, a network that cannot be written so, or a check that failed.
         """
-        with self._call(), self._store.change() as change:
+        with self._call(), self._tools.walk("exporting"), self._store.change() as change:
+            if publishing.is_repository(path):
+                view, settle = self._view_of(change.state), self._interrupts.settle
+                return publishing.publish(view, path, self._forgotten, push=push, settle=settle)
+            if push:
+                raise ExportError("--push sends a folder of the Hub: hf/OWNER/NAME")
             return exporting.export(
                 self._view_of(change.state), self._tools, path, self._forgotten,
                 lambda: judging.known(change, self._tools),
@@ -997,7 +1016,13 @@ class Session(traitlets.HasTraits):
 
     def panel(self) -> PanelCard:
         """Network, data, layers, rate and training in one place, to click; in a notebook that is open."""
-        return reports.panel(self.view)
+        return signed(reports.panel(self.view), self)
+
+    def __repr__(self) -> str:
+        return repr(reports.status(self.view))
+
+    def _repr_html_(self) -> str:
+        return reports.status(self.view)._repr_html_()
 
     # ---------------------------------------------------------------- names that outside scripts know
 

@@ -15,16 +15,18 @@ from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.sealed import Look, warning
 from tlnb.engine.results.bootstrap import interval
 from tlnb.engine.results.results import gather
+from tlnb.engine.results.scores import scores_over
 from tlnb.engine.results.test_result import TestResult
 from tlnb.errors import NotReady
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
+from tlnb.session.tools import Tick
 
 USUAL = {"classes": "accuracy", "labels": "ap", "values": "r2"}
 """The score of each kind of data, where none is named."""
 
 
-def test(change: Change, device: torch.device) -> TestResult:
+def test(change: Change, device: torch.device, tick: Tick) -> TestResult:
     """Measure the test part; see ``Session.test``."""
     state = change.state
     state.need_ready()
@@ -36,7 +38,9 @@ def test(change: Change, device: torch.device) -> TestResult:
         part = opened.samples.subset(torch.arange(len(data.test)))
         if isinstance(data.task, Regression):
             part.targets = data.task.standardised(part.targets)
-        found = gather(loaded.model, replace(data, valid=part), part.prepare(preprocess), device, worst=0)
+        prepared = part.prepare(preprocess)
+        scores = scores_over(loaded.model, prepared, device, tick)
+        found = gather(loaded.model, replace(data, valid=part), prepared, device, worst=0, scores=scores)
         score = data.task.score or score_named(USUAL[found.kind], found.kind)
         value = score(found.targets, found.answers)
         opened.note(Look(score.name, value, tensors_digest(sorted(tensors_of(loaded.model).items()))))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 
-from tlnb.engine.core.interrupts import StopRequest
+from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.features.planner import Routes
+from tlnb.errors import Interrupted, NotReady
 from tlnb.session.interrupts import Interrupts
+
+Tick = Callable[[int, int], None]
+"""Called with how much is done of how much, at each edge at which the work could be stopped."""
 
 
 class Tools:
@@ -48,6 +52,51 @@ class Tools:
     def say(self, text: str) -> None:
         """Tell a line that the user should know."""
         self.emit("on_message", text)
+
+    def ticks(self, what: str) -> Tick:
+        """Tells the listeners how far something has come, and reads the stop button.
+
+        Args:
+            what: is done, in words.
+        """
+
+        def tick(done: int, total: int) -> None:
+            self.emit("on_walk", what, done, total)
+            self.stop.check()
+
+        return tick
+
+    def steps(self, names: Sequence[str]) -> Callable[[], None]:
+        """Tells, each time that it is called, that the next of these steps begins.
+
+        Args:
+            names: of the steps, in words.
+        """
+        left = iter(enumerate(names))
+
+        def begin() -> None:
+            number, name = next(left)
+            self.ticks(name)(number, len(names))
+
+        return begin
+
+    @contextmanager
+    def walk(self, what: str) -> Iterator[Tick]:
+        """Around work that walks over samples and changes nothing: it is shown with the time that is left, and a Stop.
+
+        Args:
+            what: is done, in words.
+
+        Raises:
+            NotReady, Interrupted: it was stopped, by a click or by Jupyter's stop button.
+        """
+        with self.working(what):
+            try:
+                self.emit("on_walk", what, 0, 0)
+                yield self.ticks(what)
+            except Stopped:
+                said = f"stopped while {what}; nothing has changed"
+                raise (Interrupted(said) if self.interrupts.pressed else NotReady(said)) from None
 
     def on_check(self, done: int, total: int) -> None:
         """Files of the data were looked at.

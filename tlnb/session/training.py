@@ -75,12 +75,14 @@ class Training:
         lr_finder.check(**settings)
         if steps is not None:
             whole_number(steps, "--steps", lr_finder.LEAST)
-        stop = self._tools.stop
         with self._store.change() as change:
             trainer = self._trainer(change, stage, (stage,) if cache else None)
             with self._tools.working("a range test"), own_random_state(0):
                 try:
-                    trainer.take_shortcut(self._tools.say, lambda *_: stop.check())
+                    self._tools.emit("on_walk", "a range test", 0, 0)
+                    trainer.take_shortcut(
+                        self._tools.say, self._tools.ticks("running the frozen layers once")
+                    )
                     return self._find_rate(trainer, steps, **settings)
                 except Stopped:
                     said = "the range test was stopped; the network is as it was before it"
@@ -188,7 +190,8 @@ class Training:
                 if not run.stopped:
                     self._run_stage(left, run)
                     left = self._store.now.plan
-        self._tools.emit("on_run_end", run)
+            # While the session is busy still: at rest without an end told, a run would seem to have failed.
+            self._tools.emit("on_run_end", run)
         return run
 
     # ---------------------------------------------------------------- one stage
@@ -284,8 +287,9 @@ class Training:
             )  # fmt: skip
 
     def _description(self, stage: StageUnderWay) -> str:
-        trains = spans(stage.trainer.trained)
-        return f"{stage.trainer.stage.text} · trains {trains} · {self._store.now.layer_table.summary}"
+        text, trains = stage.trainer.stage.text, f"train{{}} {spans(stage.trainer.trained)}"
+        words = [text] if text == trains.format("") else [text, trains.format("s")]
+        return " · ".join([*words, self._store.now.layer_table.summary])
 
     def _trainer(self, change: Change, stage: Stage, coming: Sequence[Stage] | None) -> StageTrainer:
         """A trainer for a stage.

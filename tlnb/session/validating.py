@@ -74,26 +74,33 @@ class Validating:
         with self._store.change() as change:
             found, ground = self._begin(change, folds, plan, repeats, cache, keep_best, keys)
             change.set(folds=found)
-        self._ground = found, ground
-        return self._carry_out(found, ground)
+        self._ground = None if ground is None else (found, ground)
+        return self._carry_out(found)
 
     def go_on(self) -> CrossValidation:
         """See ``Session.go_on_with_folds``."""
         found = self._store.now.folds
-        if found is None or self._ground is None or self._ground[0] is not found:
+        if found is None:
             raise NotReady("no folds to go on with; %tl_cv 5 begins")
-        return self._carry_out(*self._ground)
+        return self._carry_out(found)
 
-    def _carry_out(self, found: CrossValidation, ground: FoldGround) -> CrossValidation:
+    def _carry_out(self, found: CrossValidation) -> CrossValidation:
+        if found.complete:
+            return found
+        if self._ground is None or self._ground[0] is not found:
+            raise NotReady("what the folds need is not there any more; %tl_cv 5 begins anew")
         # What was measured stays, however it ends: the same call goes on with it.
+        ground = self._ground[1]
         with self._tools.working("a cross-validation"):
             found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.say)
+        if found.complete:
+            self._ground = None  # a network and its start need not stay in memory
         return found
 
     def _begin(
         self, change: Change, folds: int, plan: str | None, repeats: int, cache: bool, keep_best: bool,
         keys: dict[str, Any],
-    ) -> tuple[CrossValidation, FoldGround]:  # fmt: skip
+    ) -> tuple[CrossValidation, FoldGround | None]:  # fmt: skip
         state = change.state
         state.need_ready()
         data, loaded = state.need_data(), state.need_model()
@@ -111,10 +118,13 @@ class Validating:
         settings = stages, folds, repeats, cache, score.name, self._tools.device
         key = The(data), The(state.step), tensors_digest(weights), settings
         known = state.folds
-        if known is not None and known.key == key and self._ground and self._ground[0] is known:
-            return known, self._ground[1]
+        held = self._ground[1] if self._ground is not None and self._ground[0] is known else None
+        if known is not None and known.key == key and (known.complete or held is not None):
+            return known, held
         chosen = selected([(each.stage, each.keep_best) for each in stages])
         notes = [how, *dealt.notes]
+        if _learned(state):
+            notes.insert(1, f"each starts from the network as {_STARTS[_has_seen(state)]}")
         if chosen:
             notes.append(
                 f"{' and '.join(chosen)} looked at each fold's validation samples, so its score is a little too good"
@@ -180,12 +190,38 @@ class Validating:
         return guard
 
 
+_STARTS = {
+    True: "it was before training",
+    False: "it is: what it was trained on is other data",
+}
+
+
+def _learned(state: SessionState) -> bool:
+    return any(stage.records for stage in state.all_stages)
+
+
+def _has_seen(state: SessionState) -> bool:
+    """Whether the network may have learned from some of these samples: from this data, or from data of its name.
+
+    Under another split the same data has another print.
+    """
+    data, now = state.need_data(), state.data_fingerprint
+    name = str(data.asked["source"]) if data.asked is not None else data.name
+    for stage in state.all_stages:
+        for each in stage.setup.get("data") or [{}]:
+            asked = each.get("asked") or {}
+            told = asked.get("source") or asked.get("name")
+            if stage.records and (each.get("print") == now or told in (None, name)):
+                return True
+    return False
+
+
 def trained_on_it(state: SessionState) -> list[StageResult]:
-    """The last stages that learned from the data as it is now."""
-    now, found = state.data_fingerprint, []
+    """The last stages that learned from the data as it is now, with as many layers as there are now."""
+    now, count, found = state.data_fingerprint, len(state.need_layers()), []
     for result in reversed(state.stages):
         data = result.setup.get("data") or [{}]
-        if any(each.get("print") != now for each in data):
+        if any(each.get("print") != now for each in data) or len(result.setup.get("layers", ())) != count:
             break
         if result.records and not result.diverged:
             found.append(result)
@@ -265,7 +301,7 @@ def _start(state: SessionState) -> nn.Module:
         ModelError: the network cannot be copied.
     """
     loaded, task = state.need_model(), state.tasks[state.task]
-    untrained = not any(stage.records for stage in state.all_stages)
+    untrained = not _has_seen(state)
     old = state.old.network
     model = working_copy(old.model if old is not None and not untrained else loaded.model)
     for name, parameter in model.named_parameters():

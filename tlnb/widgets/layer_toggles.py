@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -27,16 +27,33 @@ class LayersPart(View):
     Args:
         session: whose layers; none are shown before a model is loaded.
         traits: of other parts.
+
+    Attributes:
+        frozen: for each layer, whether it stays fixed. Setting it sets that of the session, so that it can be linked
+            with other widgets in both directions.
     """
 
     layers: Any = traitlets.List().tag(sync=True)
     frozen: Any = traitlets.List().tag(sync=True)
     states: Any = traitlets.List(help="of each layer: frozen, adapted or trains").tag(sync=True)
     summary = traitlets.Unicode(help="how much trains, the cut, and what an epoch costs").tag(sync=True)
+    _whose: Session | None = None  # of which the flags that are set are those; None while the view is made
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(session, **state_of(session), **traits)
+        self._whose = session
         self.follow(self._refresh, ["frozen", "revision"])
+
+    @traitlets.validate("frozen")
+    def _frozen_is_set(self, proposal: Mapping[str, Any]) -> list[bool]:
+        session, wanted = self._whose, proposal["value"]
+        if session is None or list(wanted) == list(session.frozen):
+            return list(wanted)
+        count = len(session.frozen)
+        if len(wanted) != count or not all(flag in (False, True) for flag in wanted):
+            raise traitlets.TraitError(f"frozen takes {count} of True and False, one a layer; not {wanted!r}")
+        session.frozen = tuple(map(bool, wanted))
+        return list(session.frozen)
 
     def actions(self) -> dict[str, Action]:
         """Set a range; take a preset."""
@@ -81,6 +98,12 @@ class LayersPart(View):
             verb, _, where = line.removeprefix("%tl_").partition(" ")
             getattr(self.session, verb)(where)
         self.teach("\n".join(lines))
+
+    def said(self) -> str:
+        """How many layers there are, and which are frozen."""
+        fixed = [i for i, flag in enumerate(self.frozen) if flag]
+        words = f"{len(self.layers)} layers, {spans(fixed) if fixed else 'none'} frozen"
+        return words if self.layers else "no layers yet"
 
     def _refresh(self, _: object = None) -> None:
         state = state_of(self.session)

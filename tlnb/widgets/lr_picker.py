@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import traitlets
 
 from tlnb.engine.training.lr_curve import LRCurve
+from tlnb.engine.training.records import spans
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session import Session
 from tlnb.session.answers import curve_html
@@ -21,16 +23,22 @@ class CurvePart(TrainingPart):
     Args:
         session: what trains.
         traits: of other parts.
+
+    Attributes:
+        rate: the rate that is picked. It can be set, so that it can be linked with other widgets in both directions.
     """
 
     curve = traitlets.Dict(help="the range test as plain values; empty before one").tag(sync=True)
     rate = traitlets.Float(None, allow_none=True, help="the rate that is picked").tag(sync=True)
     epochs = traitlets.Int(1, help="of the stage that Train trains; 0 where nothing is said").tag(sync=True)
     least = traitlets.Int(1, help="what epochs may be at least").tag(sync=True)
+    stale = traitlets.Unicode(help="for what else the curve was found; empty where it holds").tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(session, **traits)
         self.result: LRCurve | None = None
+        self._found_for: tuple[Any, ...] = None, None, ()
+        self.follow(self._does_it_hold, ["frozen", "revision"])
 
     def actions(self) -> dict[str, Action]:
         """Pick a rate; set the number of epochs."""
@@ -43,8 +51,38 @@ class CurvePart(TrainingPart):
     def show(self, curve: LRCurve) -> None:
         """Take a curve, with its own rate picked."""
         self.result = curve
+        self._found_for = self._stands()
         with self.hold_sync():
-            self.curve, self.rate = curve_state(curve), curve.rate
+            self.curve, self.rate, self.stale = curve_state(curve), curve.rate, ""
+
+    @traitlets.validate("rate")
+    def _rate_is_set(self, proposal: Mapping[str, Any]) -> float | None:
+        rate: float | None = proposal["value"]
+        if rate is not None and not (math.isfinite(rate) and rate > 0):
+            raise traitlets.TraitError(f"a learning rate is a number above 0, not {rate!r}")
+        return rate
+
+    @traitlets.observe("rate")
+    def _rate_has_changed(self, change: Any) -> None:
+        if self.curve:
+            self.magic = self.line
+
+    def _does_it_hold(self, _: object = None) -> None:
+        """Say what the curve was found for, where that is not what trains now."""
+        (network, data, frozen), (network_now, data_now, frozen_now) = self._found_for, self._stands()
+        words = ""
+        if not self.curve:
+            pass
+        elif network_now is not network or data_now is not data:
+            words = f"another {'network' if network_now is not network else 'data set'}"
+        elif frozen_now != frozen:
+            free = [i for i, fixed in enumerate(frozen) if not fixed]
+            words = f"layer{'s' * (len(free) != 1)} {spans(free)}"
+        self.stale = f"found for {words}; run it again" if words else ""
+
+    def _stands(self) -> tuple[Any, ...]:
+        view = self.session.view
+        return view.loaded, view.data, self.session.frozen
 
     def pick(self, rate: float) -> None:
         """Pick a rate.
@@ -87,6 +125,8 @@ class CurvePart(TrainingPart):
         """
         if self.rate is None and self.curve:
             raise NotReady("pick a rate first: click on the curve, or move the slider")
+        if self.stale:
+            raise NotReady(f"this curve was {self.stale}")
         with self.watch():
             if self.rate is None and not self.epochs:
                 self.session.train()
@@ -102,6 +142,10 @@ class CurvePart(TrainingPart):
         rate = "" if self.rate is None else f" lr {self.rate:.3g}"
         decay = "" if self.decay == 1.0 else f" decay {self.decay:.3g}"
         return f"%tl_train epochs {self.epochs or 1}{rate}{decay}"
+
+    def said(self) -> str:
+        """The rate that is picked."""
+        return f"rate {self.rate:.1e}" if self.rate else "no rate picked"
 
     @property
     def decay(self) -> float:
@@ -120,16 +164,17 @@ class LRPicker(CurvePart):
 
     Args:
         session: what trains.
-        curve: the range test.
+        curve: the range test; None to begin without one.
         traits: ``at_once``, see ``TrainingPart``.
     """
 
     _esm = script("curve.js", "training.js", "lr_picker.js", "lr_picker.view.js")
 
-    def __init__(self, session: Session, curve: LRCurve, **traits: Any):
+    def __init__(self, session: Session, curve: LRCurve | None = None, **traits: Any):
         super().__init__(session, **traits)
-        self.show(curve)
-        self.teach(self.line)
+        if curve is not None:
+            self.show(curve)
+            self.teach(self.line)
         self._first = curve  # its answer shows this one
 
     def find(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tlnb.display.progress import Listener, default_listener, live
 
@@ -18,27 +21,52 @@ ANSWERS = {
 }
 
 
+@dataclass(frozen=True)
+class Look:
+    """How an answer looks.
+
+    Args:
+        twin: HTML that a page shows which has no view, or no more.
+        beside: HTML that every page shows, below it.
+        view: of which ``twin`` is the twin; None where there is none.
+    """
+
+    twin: str
+    beside: str = ""
+    view: Any = None
+
+    @property
+    def html(self) -> str:
+        """All of it, the twin marked as what it is."""
+        from tlnb.widgets.twins import twin
+
+        return (self.twin if self.view is None else twin(self.twin, self.view.key)) + self.beside
+
+
 class Showing:
-    """Shows answers of a shell's session with their views, where somebody can see them.
+    """Shows answers of sessions with their views, where somebody can see them.
 
     The view is an output of its own, right before the answer's. A page that has the view hides the answer's
     own look, its static twin; one that has not, or no more, shows the twin. In one output, JupyterLab would
-    show a line of error in place of the twin after the kernel has gone.
+    show a line of error in place of the twin after the kernel has gone. Where nobody is there, as under nbclient and
+    papermill, the twin alone is written.
+
+    A view acts on the session that gave the answer. Of the strips of layers of one session, the newest is live; an
+    older one becomes its twin, which shows the layers as they were there.
 
     What trains has its twin in a slot below the view while it trains, so that it stays whatever happens: an
     error, a semicolon, the end of the kernel. Where the answer is shown too, it takes the slot's place.
 
     Args:
         shell: the IPython shell.
-        session: gives the session; not called before there is one.
-        started: whether there is one.
     """
 
-    def __init__(self, shell: Any, session: Callable[[], Any], started: Callable[[], bool]):
-        self.shell, self._session, self._started = shell, session, started
-        self._toggles: Any = None
+    def __init__(self, shell: Any):
+        self.shell = shell
+        self._strips: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()  # the live one of each session
         self._probe: Any = None
         self._trains: tuple[str, Any] = "", None  # the last cell with a view of training, and that view
+        self._unseen: Any = None  # what has shown a run where nobody is there
 
     # ---------------------------------------------------------------- register
 
@@ -46,15 +74,24 @@ class Showing:
         """Have the shell show answers by this object, and ask whether a page answers."""
         for (module, name), method in ANSWERS.items():
             self._formatter.for_type_by_name(module, name, self._shower(method))
-        if live(self.shell) and hasattr(self.shell, "kernel") and self._probe is None:
+        if not self._kernel:
+            return
+        if live(self.shell) and self._probe is None:
             from tlnb.widgets.front import Probe
 
             self._probe = Probe()
+        self._forget_events()
+        self.shell.events.register("post_run_cell", self._cell_has_run)
 
     def remove(self) -> None:
         """Have the shell show answers as they show themselves."""
         for module, name in ANSWERS:
             self._formatter.pop(f"{module}.{name}", None)
+        self._forget_events()
+
+    def _forget_events(self) -> None:
+        if self._cell_has_run in self.shell.events.callbacks["post_run_cell"]:
+            self.shell.events.unregister("post_run_cell", self._cell_has_run)
 
     @property
     def _formatter(self) -> Any:
@@ -62,53 +99,69 @@ class Showing:
 
     def _shower(self, method: str) -> Callable[..., Any]:
         def show(answer: Any, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-            possible = live(self.shell) and hasattr(self.shell, "kernel") and self._started()
-            if not possible:
+            if not self._kernel:
                 return {}
-            html, view = getattr(self, method)(answer)
-            if view is not None:
-                from tlnb.widgets.twins import twin
-
-                html = twin(html, view.key)
-            return {"text/plain": repr(answer), "text/html": html}
+            return {"text/plain": repr(answer), "text/html": getattr(self, method)(answer).html}
 
         return show
 
+    @property
+    def _kernel(self) -> bool:
+        return hasattr(self.shell, "kernel") and hasattr(self.shell, "get_parent")
+
+    @contextmanager
+    def waiting(self, words: str) -> Iterator[None]:
+        """Inside, a line says what is waited for; it is gone afterwards."""
+        if not (self._kernel and live(self.shell)):
+            yield
+            return
+        from tlnb.widgets.slot import Slot
+
+        slot = Slot(self.shell.display_pub.publish)
+        slot.put(words, f"<div style='opacity:.7'>{words}</div>")
+        try:
+            yield
+        finally:
+            slot.clear()
+
     # ---------------------------------------------------------------- training in a cell
 
-    def listener(self) -> Listener:
+    def listener(self, session: Any) -> Listener:
         """What shows the training of a session in this shell."""
-        if not (live(self.shell) and hasattr(self.shell, "kernel")):
+        if not self._kernel:
             return default_listener(self.shell)
-        from IPython.display import display
+        from tlnb.widgets.progress import CellProgress, UnseenProgress
 
-        from tlnb.widgets.progress import CellProgress
+        if not live(self.shell):
+            self._unseen = UnseenProgress(session)
+            return self._unseen
+        from IPython.display import display
 
         def show(curve: Any) -> None:
             # Not by the shell's formatters, which would add a picker for each stage.
             display({"text/plain": repr(curve), "image/png": curve._repr_png_()}, raw=True)
 
-        return CellProgress(self._training_view, self._test_view, show)
+        return CellProgress(lambda: self._training_view(session), lambda: self._passing_view(session), show)
 
-    def _training_view(self) -> Any:
+    def _training_view(self, session: Any) -> Any:
         if not self._seen:
             return None
         from tlnb.widgets.training_part import TrainingView
 
-        view = TrainingView(self._session(), at_once=self._at_once)
+        view = TrainingView(session, at_once=self._at_once, follows=False)
         self.publish(view, with_slot=True)
         self._trains = self._cell, view
         return view
 
-    def _test_view(self) -> Any:
-        """A view of a range test in a cell; its output is empty when that has ended."""
+    def _passing_view(self, session: Any) -> Any:
+        """A view of something that takes a while in a cell; its output is empty when that has ended."""
         if not self._seen:
             return None
         from tlnb.widgets.slot import Slot
         from tlnb.widgets.training_part import TrainingView
 
-        session, slot = self._session(), Slot(self.shell.display_pub.publish)
-        view = TrainingView(session, at_once=self._at_once)
+        slot = Slot(self.shell.display_pub.publish)
+        view = TrainingView(session, at_once=self._at_once, follows=False)
 
         def ended(change: Any) -> None:
             if not change["new"]:
@@ -119,6 +172,16 @@ class Showing:
         slot.show(bundle(view))
         session.observe(ended, "busy")
         return view
+
+    def _cell_has_run(self, result: Any = None) -> None:
+        """A run that nobody saw, and that is not the cell's answer, leaves its twin."""
+        found = self._unseen.take() if self._unseen is not None else None
+        if found is not None:
+            from tlnb.widgets import twins
+
+            run, words = found
+            data = {"text/plain": twins.run_text(run, words), "text/html": twins.run(run, words)}
+            self.shell.display_pub.publish(data=data, metadata={})
 
     @property
     def _seen(self) -> bool:
@@ -135,57 +198,77 @@ class Showing:
 
     # ---------------------------------------------------------------- one for each kind of answer
 
-    # Each gives the answer as HTML, and the view of which that is the twin, or None.
+    def _owner(self, answer: Any) -> Any:
+        """The session that gave the answer, where a view of it could be seen; else None."""
+        from tlnb.session.answers import owner_of
 
-    def _layers(self, table: Any) -> tuple[str, Any]:
+        return owner_of(answer) if live(self.shell) else None
+
+    def _layers(self, table: Any) -> Look:
         from tlnb.widgets import twins
 
-        return twins.strip(table) + table._repr_html_(), self._show_toggles(table)
+        return Look(twins.strip(table), twins.layers(table), self._show_strip(table))
 
-    def _change(self, change: Any) -> tuple[str, Any]:
+    def _change(self, change: Any) -> Look:
+        from tlnb.session.answers import Lines, curve_html
         from tlnb.widgets import twins
 
-        curve, table = change.curve, change.table
-        view = self._show_toggles(table) if curve is None else self._show_picker(curve)
-        return change._repr_html_() + twins.strip(table), view
+        said, strip, curve = Lines._repr_html_(change), twins.strip(change.table), change.curve
+        if curve is None:
+            return Look(strip, said, self._show_strip(change.table))
+        return Look(strip + curve_html(curve), said, self._show_picker(curve))
 
-    def _curve(self, curve: Any) -> tuple[str, Any]:
+    def _curve(self, curve: Any) -> Look:
         from tlnb.session.answers import curve_html
 
-        return curve_html(curve), self._show_picker(curve)
+        return Look(curve_html(curve), "", self._show_picker(curve))
 
-    def _run(self, run: Any) -> tuple[str, Any]:
+    def _run(self, run: Any) -> Look:
         from tlnb.widgets import twins
 
+        if self._unseen is not None:
+            self._unseen.is_shown(run)
         cell, view = self._trains
         if view is None or cell != self._cell or view.listener.run is not run:
-            return twins.run(run), None
+            return Look(twins.run(run))
         # Its view has been there since the run began.
         view.slot.clear()
         self._trains = "", None
-        return twins.run(run), view
+        return Look(twins.run(run), "", view)
 
-    def _panel(self, card: Any) -> tuple[str, Any]:
+    def _panel(self, card: Any) -> Look:
+        session = self._owner(card)
+        if session is None:
+            return Look(card._repr_html_())
         from tlnb.widgets.panel import Panel
 
-        panel = Panel(self._session(), at_once=self._at_once)
+        panel = Panel(session, at_once=self._at_once)
         self.publish(panel, with_slot=True)
-        return "<div>what was clicked in the panel stands above</div>", panel
+        return Look("<div>above: the panel as it was left, with the magics that do the same</div>", "", panel)
 
-    def _show_toggles(self, table: Any) -> Any:
-        session = self._session()
-        if session.view.layers is None or tuple(session.layers) != tuple(table):
-            return None  # an older answer, or another session's
+    def _show_strip(self, table: Any) -> Any:
+        session = self._owner(table)
+        if session is None or session.view.layers is None or tuple(session.layers) != tuple(table):
+            return None  # an older answer
         from tlnb.widgets.layer_toggles import LayerToggles
 
-        if self._toggles is None or self._toggles.session is not session:
-            self._toggles = LayerToggles(session)
-        self.publish(self._toggles)
-        return self._toggles
+        before = self._strips.pop(session, None)
+        if before is not None:
+            before.retire()
+        strip = self._strips[session] = LayerToggles(session)
+        network = session.view.loaded
+
+        def loaded(_: Any) -> None:
+            if session.view.loaded is not network:
+                strip.retire()
+
+        strip.follow(loaded, ["revision"])
+        self.publish(strip)
+        return strip
 
     def _show_picker(self, curve: Any) -> Any:
-        session = self._session()
-        if session.view.layers is None or session.view.data is None or not curve.rates:
+        session = self._owner(curve)
+        if session is None or session.view.layers is None or session.view.data is None or not curve.rates:
             return None
         from tlnb.widgets.lr_picker import LRPicker
 

@@ -21,6 +21,7 @@ from tlnb.widgets.slot import Slot
 from tlnb.widgets.view import Action, View, in_words, script
 
 RUNNING = ("running", "paused", "stopping")
+RUNS = "running the frozen"  # how the line about the pass over frozen layers begins
 _EVERY = 0.1  # seconds between two messages about batches: smooth for the eye, cheap for the training
 _KEPT = 5.0  # seconds between two static twins of a run that goes on
 
@@ -41,17 +42,38 @@ class Watcher(Listener):
         self._stages: list[dict[str, Any]] = []
         self._began = self._sent = self._kept = 0.0
         self._done, self._steps = 0, 1
+        self._walked: tuple[str, int] | None = None
 
     def on_test(self, done: int, total: int) -> None:
         """Move the bar along the rates."""
         now = time.monotonic()
         if done == 0:
-            self._began = now
-            self.view.test_begins()
+            self.begin(now)
         if now - self._sent >= _EVERY or done in (0, total):
             self._sent = now
+            self._forget_announcement()
             left = (now - self._began) / done * (total - done) if done > 3 else None
             self.view.progress = {"done": done, "steps": total, "left": left, "testing": True}
+
+    def begin(self, at: float) -> None:
+        """Something begins outside a run, or began at this time of the monotonic clock."""
+        self._began, self._sent, self._walked = at, 0.0, None
+        self.view.test_begins()
+
+    def on_walk(self, what: str, done: int, total: int) -> None:
+        """Move the bar along whatever takes a while."""
+        now = time.monotonic()
+        if done == 0:
+            self.begin(now)
+        elif self.view.state in RUNNING and self._walked is None and not self._began:
+            self._began = now
+        elif self._walked is not None and (what != self._walked[0] or done < self._walked[1]):
+            self._began, self._sent = now, 0.0  # the next of several passes
+        self._walked = what, done
+        if now - self._sent >= _EVERY or done == total:
+            self._sent = now
+            left = (now - self._began) / done * (total - done) if done else None
+            self.view.progress = {"done": done, "steps": total, "left": left, "what": what}
 
     def on_point(self, rate: float, loss: float) -> None:
         """A point of the curve that is being measured; one that is measured again moves."""
@@ -68,17 +90,18 @@ class Watcher(Listener):
         plan = view.session.view.plan
         if plan is not None and plan.result is not None:
             self.run.stages.append(plan.result)  # filled in as it happens
+        known = [] if plan is None or plan.result is None else plan.result.records  # of a stage that goes on
         self._stages.append({
             "number": stage_number, "count": stage_count, "text": description, "epochs": epochs,
             "trained": [i for i, fixed in enumerate(view.session.frozen) if not fixed],
-            "records": [], "curve": None, "note": "", "ended": False,
+            "records": [_figures(record) for record in known], "curve": None, "note": "", "ended": False,
         })  # fmt: skip
-        self._steps = max(epochs * steps_per_epoch, 1)
+        self._steps = max((epochs - len(known)) * steps_per_epoch, 1)
         self._done, self._began = 0, 0.0
         with view.hold_sync():
             view.count, view.state, view.message = len(view.session.frozen), "running", ""
             self._send_stages()
-            view.progress = {"done": 0, "steps": self._steps, "epoch": 1, "left": None}
+            view.progress = {"done": 0, "steps": self._steps, "epoch": len(known) + 1, "left": None}
         self._keep()
 
     def on_curve(self, curve: Any) -> None:
@@ -96,7 +119,13 @@ class Watcher(Listener):
         self._done += 1
         if now - self._sent >= _EVERY:
             self._sent = now
+            self._forget_announcement()
             self._send_progress(now)
+
+    def _forget_announcement(self) -> None:
+        """What was said of the pass over the frozen layers holds no more: that has ended."""
+        if self.view.message.startswith(RUNS):
+            self.view.message = ""
 
     def _send_progress(self, now: float) -> None:
         each = (now - self._began) / max(self._done - 1, 1)
@@ -106,11 +135,7 @@ class Watcher(Listener):
 
     def on_epoch(self, record: Any) -> None:
         """A new row and a new point."""
-        figures = {
-            name: getattr(record, name) for name in ("epoch", "rate", "train_loss", "valid_loss", "seconds")
-        }
-        figures |= {"figure": record.accuracy, "shown": show_metric(record)}
-        self._stages[-1]["records"].append(figures)
+        self._stages[-1]["records"].append(_figures(record))
         self.view.metric = record.metric_name
         self._send_stages()
         if time.monotonic() - self._kept > _KEPT:
@@ -146,13 +171,21 @@ class Watcher(Listener):
         self.view.stages = [dict(stage, records=list(stage["records"])) for stage in self._stages]
 
 
+def _figures(record: Any) -> dict[str, Any]:
+    """An epoch as plain values for the page."""
+    names = ("epoch", "rate", "train_loss", "valid_loss", "seconds")
+    return {name: getattr(record, name) for name in names} | {
+        "figure": record.accuracy, "shown": show_metric(record),
+    }  # fmt: skip
+
+
 def curve_state(curve: Any) -> dict[str, Any]:
     """A curve as plain values for the page."""
     names = ("rates", "losses", "smoothed", "rule", "suggestions", "reason", "ratios", "note")
     return {name: getattr(curve, name) for name in names} | {"rate": curve.rate}
 
 
-_TESTS = "a range test"  # what a session calls it while it is busy with one
+_TRAINS = "training"  # what a session calls it while it is busy with a run
 
 
 class TrainingPart(View):
@@ -164,6 +197,7 @@ class TrainingPart(View):
         traits: of other parts.
 
     Attributes:
+        listener: writes into the view what it is told of a run.
         slot: the output that holds what the view's answer does not show; None where there is none.
         turn: held where the state changes, by the thread that trains or by that of a click.
     """
@@ -243,7 +277,7 @@ class TrainingPart(View):
     def test_begins(self) -> None:
         """A range test begins; one that is not part of a run leaves the view as it was."""
         self.points = []
-        if self.session.busy == _TESTS:
+        if self.session.busy != _TRAINS and self._before_test is None:
             self._before_test = self.state, self.progress
             self.state = "running"
 
@@ -260,6 +294,10 @@ class TrainingPart(View):
             words = f": {in_words(error)}" if error else ""
             self.state, self.message = "failed", f"ended by an error{words}"
         self.keep()
+
+    def said(self) -> str:
+        """How the run stands."""
+        return self.message or self.state or "nothing has run yet"
 
     # ---------------------------------------------------------------- what stays without a kernel
 
@@ -282,6 +320,24 @@ class TrainingPart(View):
 
 
 class TrainingView(TrainingPart):
-    """Bars, curves and a table of a run, with Stop and Pause."""
+    """Bars, curves and a table of a run, with Stop and Pause.
+
+    Args:
+        session: any run of it is shown, wherever it was begun: ``TrainingView(tl)`` in a box of your own is its
+            progress.
+        follows: whether it listens to the session; without, it shows what its ``listener`` is told.
+        traits: ``at_once``, see ``TrainingPart``.
+    """
 
     _esm = script("curve.js", "training.js", "training.view.js")
+
+    def __init__(self, session: Session, *, follows: bool = True, **traits: Any):
+        super().__init__(session, **traits)
+        if follows:
+            session.listeners.append(self.listener)
+
+    def close(self) -> None:
+        """Take the view off its pages, and listen no more."""
+        if hasattr(self, "listener") and self.listener in self.session.listeners:
+            self.session.listeners.remove(self.listener)
+        super().close()

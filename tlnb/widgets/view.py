@@ -24,7 +24,12 @@ _STATIC = files("tlnb.widgets") / "static"
 STYLE = (_STATIC / "tlnb.css").read_text(encoding="utf-8")
 
 Action = Callable[..., object]
-LONG = {"load": "loading the network", "data": "reading the data", "find": "range test", "train": "training"}
+LONG = {
+    "load": "loading the network", "data": "reading the data", "find": "range test", "train": "training",
+    "results": "judging the validation samples", "advise": "looking at the features", "picture": "predicting",
+    "pictures": "reading pictures", "undo": "going back", "further": "training", "save": "saving",
+    "export": "exporting", "resume": "resuming",
+}  # fmt: skip
 
 
 def script(*names: str) -> str:
@@ -44,6 +49,7 @@ class View(anywidget.AnyWidget):
         doing: which long action of this view is under way or waits for its turn, in words; else empty.
         magic: the last action as the magics that do the same.
         key: marks the static twins that rest while the view is on a page.
+        retired: it shows no more, and its twins do in its place.
         failure: the exception of the last action, or None.
     """
 
@@ -53,6 +59,7 @@ class View(anywidget.AnyWidget):
     doing = traitlets.Unicode().tag(sync=True)
     magic = traitlets.Unicode().tag(sync=True)
     key = traitlets.Unicode().tag(sync=True)
+    retired = traitlets.Bool().tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(busy=session.busy, key=secrets.token_hex(6), **traits)
@@ -72,10 +79,26 @@ class View(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take the view off its pages, and follow the session no more."""
+        self._follow_no_more()
+        super().close()
+
+    def retire(self) -> None:
+        """Give the place to the static twins: they show what this view began with, and it follows nothing more."""
+        self._follow_no_more()
+        self.retired = True
+
+    def _follow_no_more(self) -> None:
         followed, self._followed = getattr(self, "_followed", []), []  # one that was never made has none
         for handler, names in followed:
             self.session.unobserve(handler, list(names))
-        super().close()
+
+    def set_state(self, sync_data: Any) -> None:
+        """Take over what a page has set; what is refused is said there, and the page gets the true value back."""
+        try:
+            super().set_state(sync_data)
+        except (TlnbError, traitlets.TraitError) as error:
+            self.failure, self.error = error, in_words(error)
+            self.send_state(list(sync_data))
 
     def actions(self) -> dict[str, Action]:
         """What the page may ask for, by name; the values of the message are keyword arguments."""
@@ -129,6 +152,8 @@ class View(anywidget.AnyWidget):
         if not isinstance(content, dict) or "do" not in content:
             return
         values = {key: value for key, value in content.items() if key not in ("do", "id")}
+        if buffers:
+            values["buffers"] = buffers
         try:
             if content["do"] in {*self.actions(), *self.long_actions()}:
                 self.act(str(content["do"]), **values)
@@ -141,7 +166,12 @@ class View(anywidget.AnyWidget):
         self.busy = change["new"]
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}>"
+        said = self.said()
+        return f"<{type(self).__name__}{': ' if said else ''}{said}>"
+
+    def said(self) -> str:
+        """What the view shows, in a few words, for places that cannot show it."""
+        return ""
 
 
 def in_words(error: BaseException) -> str:
@@ -149,7 +179,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; nothing is lost"
     text = str(error).strip()
-    return text if isinstance(error, TlnbError) else f"{type(error).__name__}: {text}"
+    return text if isinstance(error, TlnbError | traitlets.TraitError) else f"{type(error).__name__}: {text}"
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.modules import duplicate
 from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scores_of
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.joined import portion
@@ -257,7 +258,7 @@ def _answered(trainer: StageTrainer, held: Samples, stop: StopRequest) -> Tensor
     parts = []
     for x in route.valid.stream(order):
         stop.check()
-        parts.append(scores_of(route.forward(x.to(route.device))).float().cpu())
+        parts.append(scores_of(call(route.forward, x.to(route.device))).float().cpu())
     return torch.cat(parts)
 
 

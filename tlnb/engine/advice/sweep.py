@@ -7,12 +7,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from html import escape
 from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
+from tlnb.display.figures import INK, as_html, new_figure, plain
 from tlnb.display.tables import Table
 from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.interrupts import Stopped, StopRequest
@@ -135,6 +135,7 @@ class Sweep:
         ground: TrialGround,
         stop: StopRequest | None = None,
         say: Callable[[str], None] = lambda text: None,
+        tick: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         """Run what is not done yet, on copies.
 
@@ -142,6 +143,7 @@ class Sweep:
             ground: network, data and task.
             stop: read at each batch edge; the run under way is dropped then.
             say: told the estimate first, and then how it goes.
+            tick: told after each run how many of how many are done.
         """
         stop, left = stop or StopRequest(), [run for run in self.plan.runs() if run not in self.done]
         self.stopped = False
@@ -160,6 +162,11 @@ class Sweep:
             if self.stopped:
                 return
             pace += (took / self.plan.share(run) - pace) / min(number, 5)
+            try:
+                tick(number, len(left))
+            except Stopped:
+                self.stopped = number < len(left)
+                return
             if number % SAY_EVERY == 0:
                 say(
                     f"sweep: {number} of {len(left)} runs, about {self._rest(left[number:], pace):.0f} s left"
@@ -266,10 +273,9 @@ class Sweep:
 
     def plot(self) -> Figure:
         """Mean of each curve, with a band of one standard deviation and the floor of random weights."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.5, 3.4), layout="constrained")
+        figure = new_figure(5.5, 3.4)
         ax = figure.subplots()
+        plain(ax)
         for mode, colour in zip(self.modes, ("tab:blue", "tab:orange"), strict=False):
             curve = self.curve(mode)
             places, means, spreads = (
@@ -283,21 +289,14 @@ class Sweep:
         floor = self.figures(FLOOR, 0)
         if floor:
             ax.axhline(statistics.fmean(floor), color="grey", linestyle=":", label="random weights")
-        ax.set(xlabel="first layer of the block" if self.plan.blocks else "layers kept", ylabel=self.metric)
+        ax.set_xlabel("first layer of the block" if self.plan.blocks else "layers kept", color=INK)
+        ax.set_ylabel(self.metric, color=INK)
         ax.set_xticks(self.plan.places)
-        ax.legend(frameon=False)
-        ax.grid(alpha=0.3)
+        ax.legend(frameon=False, labelcolor=INK)
         return figure
 
     def _repr_html_(self) -> str:
-        import base64
-        from io import BytesIO
-
-        buffer = BytesIO()
-        self.plot().savefig(buffer, format="png", dpi=90)
-        picture = base64.b64encode(buffer.getvalue()).decode()
-        alt = escape(self._caption())
-        return f'{self.table._repr_html_()}<img alt="{alt}" src="data:image/png;base64,{picture}">'
+        return self.table._repr_html_() + as_html(self.plot(), self._caption(), 90)
 
     def __repr__(self) -> str:
         return repr(self.table)

@@ -138,7 +138,7 @@ class Data:
             low, high = int(per_class.min()), int(per_class.max())
             lines = [
                 f"{head} in {len(self.classes)} classes ({few(self.classes)}), "
-                f"{low} to {high} a class to train on"
+                f"{low if low == high else f'{low} to {high}'} a class to train on"
             ]
             if high >= UNEVEN * max(low, 1) and self.balance is None:
                 names = [self.classes[int(i)] for i in (per_class.argmin(), per_class.argmax())]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tlnb.display.figures import INK
+from tlnb.display.pictures import SMALL, figure_html, grid_html, image_uri, uint8_of
 from tlnb.display.tables import Table, printable
 from tlnb.engine.core.objectives import Classification, MultiLabel
 from tlnb.engine.core.seeds import batches
@@ -49,7 +51,7 @@ class PictureGrid:
 
         columns = min(COLUMNS, len(self.titles))
         rows = -(-len(self.titles) // columns)
-        figure = Figure(figsize=(1.75 * columns, 1.95 * rows), layout="constrained")
+        figure = Figure(figsize=(1.75 * columns, 1.95 * rows), facecolor="none", layout="constrained")
         axes = list(figure.subplots(rows, columns, squeeze=False).flat)
         for axis in axes:
             axis.axis("off")
@@ -58,7 +60,7 @@ class PictureGrid:
             top = 1 if picture.is_floating_point() else 255
             axis.imshow(shown.numpy(), cmap="gray", vmin=0, vmax=top, interpolation="nearest")
             # A class may be called $x$: a name is never read as a formula.
-            axis.set_title(_cut(title), fontsize=9, parse_math=False)
+            axis.set_title(_cut(title), fontsize=9, color=INK, parse_math=False)
         return figure
 
     def _repr_png_(self) -> bytes:
@@ -78,14 +80,15 @@ class PictureGrid:
         return f"{self.text}\n" + "\n".join(repr(self.table).splitlines()[1:])
 
     def _repr_html_(self) -> str:
-        """The text and the picture, so that it is seen where only HTML is shown."""
-        import base64
-
+        """The text and the pictures, each with its title as real text."""
         text = "<br>".join(escape(line) for line in self.text.splitlines())
-        picture = base64.b64encode(self._repr_png_()).decode()
-        titles = escape(", ".join(self.titles))
+        small = max(self.pixels.shape[-2:]) <= SMALL
+        figures = (
+            figure_html(image_uri(uint8_of(pixels)), title, escape(title), small=small)
+            for pixels, title in zip(self.pixels, self.titles, strict=True)
+        )
         sounds = self.players.html if self.players else ""
-        return f'<div>{text}</div><img alt="{titles}" src="data:image/png;base64,{picture}">{sounds}'
+        return f"<div>{text}</div>{grid_html(figures, 96 if small else 130)}{sounds}"
 
 
 def text_table(data: Data, samples: TextSamples, count: int = 12, epoch: int = 0) -> TextTable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
+from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.samples import ChosenSamples, PictureSamples, Samples
 from tlnb.engine.data.text_samples import TextSamples
 
@@ -28,25 +30,13 @@ class JoinedSamples(Samples):
         self.wholes = _numbered_through(parts)
         self._ends = torch.tensor([len(part) for part in parts]).cumsum(0)
 
-    def batch(self, indices: Tensor) -> Tensor:
+    def batch(self, indices: Tensor) -> Any:
         """Network input for these samples, from whichever sets they are in."""
-        return self._gathered(indices, [(part, part.batch) for part in self.parts])
+        return self._gathered(indices, [part.batch for part in self.parts])
 
-    def _gathered(self, indices: Tensor, asked: Sequence[tuple[Samples, object]]) -> Tensor:
-        found = self._places(indices)
-        if len(found) == 1:
-            (number, _, rows) = found[0]
-            return asked[number][1](rows)  # type: ignore[operator]
-        made: Tensor | None = None
-        for number, places, rows in found:
-            some: Tensor = asked[number][1](rows)  # type: ignore[operator]
-            if made is None:
-                made = some.new_empty((len(indices), *some.shape[1:]))
-                if some.dim() == 4 and some.is_contiguous(memory_format=torch.channels_last):
-                    made = made.contiguous(memory_format=torch.channels_last)
-            made[places.to(made.device)] = some
-        assert made is not None
-        return made
+    def _gathered(self, indices: Tensor, asked: Sequence[Callable[[Tensor], Any]]) -> Any:
+        pieces = [(places, asked[number](rows)) for number, places, rows in self._places(indices)]
+        return pieces[0][1] if len(pieces) == 1 else _assembled(len(indices), pieces)
 
     def _places(self, indices: Tensor) -> list[tuple[int, Tensor, Tensor]]:
         """For each set that is asked: its number, places in the batch, and numbers in the set."""
@@ -65,6 +55,21 @@ class JoinedSamples(Samples):
     def fingerprint(self) -> str:
         """Of all sets."""
         return hashlib.sha256(" ".join(part.fingerprint() for part in self.parts).encode()).hexdigest()
+
+
+def _assembled(count: int, pieces: list[tuple[Tensor, Any]]) -> Any:
+    """One batch of pieces and the places of their samples in it."""
+    first = pieces[0][1]
+    if isinstance(first, Tree):
+        return Tree(
+            {name: _assembled(count, [(places, some[name]) for places, some in pieces]) for name in first}
+        )
+    made = first.new_empty((count, *first.shape[1:]))
+    if first.dim() == 4 and first.is_contiguous(memory_format=torch.channels_last):
+        made = made.contiguous(memory_format=torch.channels_last)
+    for places, some in pieces:
+        made[places.to(made.device)] = some
+    return made
 
 
 def _numbered_through(parts: Sequence[Samples]) -> Tensor | None:
@@ -89,7 +94,7 @@ class JoinedPictures(JoinedSamples, PictureSamples):
 
     def pixels(self, indices: Tensor) -> Tensor:
         """Pictures at training size: (B, C, H, W)."""
-        return self._gathered(indices, [(part, part.pixels) for part in self._pictures])
+        return self._gathered(indices, [part.pixels for part in self._pictures])
 
     def whole(self, indices: Tensor) -> list[Tensor]:
         """The same after the resize and before the crop: B tensors (C, H, W)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,12 +23,12 @@ from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects, text
-from tlnb.engine.data.sources.folder import read_folder
+from tlnb.engine.data.sources.folder import is_hidden, read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
 from tlnb.engine.data.sources.table import is_frame, read_frame, read_table
 from tlnb.engine.data.split import first_per_class, leaks, repeats, split
-from tlnb.errors import DataError, did_you_mean
+from tlnb.errors import DataError, did_you_mean, nearest
 
 __all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
 
@@ -154,10 +155,15 @@ def _find_path(name: str, request: SourceRequest) -> Found:
             return text.read_text_table(path, request)
         if path.suffix.lower() in (".csv", ".tsv"):
             return read_table(path, request)
-        what = "unpack it first" if path.suffix.lower() in (".zip", ".gz", ".tgz", ".tar", ".7z") else (
-            "a folder of class folders or a CSV of path and label is"
+        what = f"unpack it first: !python -m zipfile -e {path.name!r} photos" if path.suffix.lower() == ".zip" else (
+            "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".tar", ".7z")
+            else "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
         raise DataError(f"{printable(name)!r} cannot be read as data; {what}")
+    if re.match(r"\w+://", name):
+        raise DataError(
+            f"{printable(name)!r} is an address, and nothing is downloaded; name a folder on this machine"
+        )
     hint = did_you_mean(name, SOURCES) or _beside(path)
     raise DataError(
         f"no data {printable(name)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
@@ -168,10 +174,11 @@ def _find_path(name: str, request: SourceRequest) -> Found:
 def _beside(path: Path) -> str:
     """The nearest name in the folder where the path should have been."""
     try:
-        names = {printable(str(path.with_name(name))): None for name in os.listdir(path.parent)}
+        names = [printable(name) for name in os.listdir(path.parent) if not is_hidden(name)]
     except OSError:
         return ""
-    return did_you_mean(printable(str(path)), names)
+    near = nearest(printable(path.name), names)  # the names alone: a long folder would make all of them near
+    return f"; did you mean {printable(str(path.with_name(near)))!r}?" if near else ""
 
 
 def _name(source: object) -> str:

@@ -137,7 +137,7 @@ def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judge
     if sure.samples < needed(SURE):
         return None
     with torch.no_grad():
-        features, scores = watched(network.model, sure.reads, lambda x: network.scores(x), inputs)  # type: ignore[arg-type]
+        features, scores = watched(network.model, sure.reads, lambda: network.scores(inputs))  # type: ignore[arg-type]
     return sure.judge(task, features, scores, SURE)
 
 

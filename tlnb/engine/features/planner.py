@@ -123,6 +123,25 @@ class Routes:
             return _whole(model, samples, device, note=f"{error}, so it ran whole")
         return _whole(model, samples, device, note=OTHERWISE)
 
+    def measuring(
+        self,
+        model: nn.Module,
+        layers: LayerMap,
+        frozen: Collection[int],
+        samples: Samples,
+        device: torch.device,
+        *,
+        tick: prefix.Tick = lambda done, total: None,
+    ) -> Route:
+        """The route on which samples are measured alone: past the frozen layers, whose features are kept.
+
+        Args:
+            model, layers, device, tick: as for :meth:`route`.
+            frozen: layers that are fixed now.
+            samples: to measure on; ``valid`` of the answer.
+        """
+        return self.route(model, layers, Wish(frozen), (samples, samples), device, tick=tick)
+
     def _short(
         self, model: nn.Module, layers: LayerMap, wish: Wish, samples: tuple[Samples, Samples],
         device: torch.device, say: Say, tick: prefix.Tick,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from tlnb.display.figures import INK, new_figure, plain
 from tlnb.display.tables import Table
 
 if TYPE_CHECKING:
@@ -104,23 +105,21 @@ class Blend:
 
 
 def _plot(points: Sequence[BlendPoint], metric: str, now: BlendPoint) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    figure = new_figure(5, 3.2)
     ax = figure.subplots()
+    plain(ax)
     both = [p for p in points if p.old is not None]
     if both:
         ax.plot([p.old or 0.0 for p in both], [p.new for p in both], "o-", color="tab:blue", markersize=4)
         for p in both[:: max(len(both) - 1, 1)]:
-            label = ax.annotate(
-                f"a = {p.a:g}", (p.old or 0, p.new), textcoords="offset points", xytext=(7, 7)
+            ax.annotate(
+                f"a = {p.a:g}", (p.old or 0, p.new), textcoords="offset points", xytext=(7, 7), color=INK
             )
-            label.set_bbox({"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 1})
         ax.plot([now.old or 0.0], [now.new], "o", color="tab:orange", markersize=9, zorder=0)
-        ax.set(xlabel=f"old task, {metric}", ylabel=f"new task, {metric}")
+        ax.set_xlabel(f"old task, {metric}", color=INK)
         ax.margins(x=0.18, y=0.15)  # room for the labels
     else:
         ax.plot([p.a for p in points], [p.new for p in points], "o-", color="tab:blue", markersize=4)
-        ax.set(xlabel="a (0 old body, 1 new)", ylabel=f"new task, {metric}")
-    ax.grid(alpha=0.3)
+        ax.set_xlabel("a (0 old body, 1 new)", color=INK)
+    ax.set_ylabel(f"new task, {metric}", color=INK)
     return figure

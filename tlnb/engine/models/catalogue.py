@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
 
+from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.data.preprocess import Preprocess
@@ -89,7 +91,10 @@ def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: 
     if name.startswith(hub.PREFIX) or hub.is_folder(name):
         if arch is not None:
             raise ModelError("--arch names the architecture of a file; a config.json says its own")
-        return hub.load(name, weights, say, revision)
+        folder, commit = hub.folder_of(name, revision, say)
+        if hub.library_of(folder):
+            return _from_folder(name, folder, weights, say)
+        return hub.load(name, weights, folder, commit)
     if revision is not None:
         raise ModelError("--revision is for a network of the Hub: hf/OWNER/NAME")
     part = None
@@ -106,6 +111,30 @@ def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: 
     if weights is not None and path_of(weights, WeightsError).is_file():
         return _filled(name or None, weights, part)
     return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)
+
+
+def _from_folder(name: str, folder: Path, weights: str | None, say: Say) -> LoadedModel:
+    """A network of torchvision or timm, or convnet5, as the Hub keeps it."""
+    if weights not in (None, NO_WEIGHTS):
+        raise WeightsError(f"--weights takes none (random) for a network of Hugging Face, not {weights!r}")
+    architecture, file = hub.architecture_of(folder), folder / hub.WEIGHTS
+    timm = hub.library_of(folder) == hub.TIMM
+    if not timm and architecture not in names():
+        raise ModelError(
+            f"{printable(name)!r} holds {printable(architecture)!r}, which is no network known here"
+        )
+    full = timm_models.PREFIX + architecture if timm else architecture
+    if weights is not None:
+        return _load(full, weights, None, say, None)
+    if not file.is_file():
+        raise WeightsError(f"{printable(name)!r} has no weights as safetensors")
+    loaded = timm_models.load(full, str(file), say, None) if timm else _filled(full, str(file), None)
+    if timm:
+        classes, preprocess = from_file.told_by(str(file))
+        known = classes if classes and len(classes) == loaded.outputs else loaded.categories
+        loaded = replace(loaded, categories=known, preprocess=preprocess or loaded.preprocess, input=None)
+    loaded.task = name
+    return loaded
 
 
 def _is_file(name: str) -> bool:

@@ -27,7 +27,10 @@ from tlnb.engine.network.head import find_head
 from tlnb.errors import ModelError, WeightsError
 
 PREFIX = "hf/"
-CONFIG = "config.json"
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PLAIN, TIMM = "tlnb", "timm"
+"""Folders that hold a network of torchvision, convnet5 or timm: what ``library_of`` calls them."""
+
 NEEDS = 'networks of Hugging Face need transformers: pip install "tlnb[hf]"'
 ENCODER, TEXT, IMAGE = "encoder", "text", "image"
 _FILES = (
@@ -49,23 +52,40 @@ def is_folder(name: str) -> bool:
         return False
 
 
-def load(name: str, weights: str | None, say: Say, revision: str | None = None) -> LoadedModel:
-    """A network of the Hub, ``hf/OWNER/NAME``, or of a folder.
+def library_of(folder: Path) -> str:
+    """Whose network a folder holds, by its ``config.json``: ``PLAIN``, ``TIMM``, or empty for transformers'."""
+    told = _json(folder / CONFIG)
+    if not isinstance(told, dict) or not isinstance(told.get("architecture"), str):
+        return ""
+    if told.get("library_name") == PLAIN:
+        return PLAIN
+    return TIMM if isinstance(told.get("pretrained_cfg"), dict) else ""
+
+
+def architecture_of(folder: Path) -> str:
+    """What a folder that is not transformers' calls its architecture, timm's tag included."""
+    told = _json(folder / CONFIG)
+    cfg = told.get("pretrained_cfg")
+    tag = cfg.get("tag") if isinstance(cfg, dict) else ""
+    return f"{told['architecture']}.{tag}" if tag and isinstance(tag, str) else str(told["architecture"])
+
+
+def load(name: str, weights: str | None, folder: Path, commit: str) -> LoadedModel:
+    """A network of transformers from a folder.
 
     Args:
-        name: of it, or the path of a folder with a ``config.json``.
+        name: what the user called it.
         weights: None for its own, ``none`` for random ones.
-        say: told about downloads.
-        revision: branch, tag or commit on the Hub; None for its main branch.
+        folder: with a ``config.json``.
+        commit: by which it is known.
 
     Raises:
-        ModelError: there is no such network, or transformers cannot build it without code of its own.
+        ModelError: transformers cannot build it without code of its own.
         WeightsError: its weights cannot be had, or are no safetensors.
     """
     transformers = _transformers()
     if weights not in (None, "none"):
         raise WeightsError(f"--weights takes none (random) for a network of Hugging Face, not {weights!r}")
-    folder, commit = _folder(name, revision, say)
     config = _config(transformers, folder, name)
     kind = _kind(transformers, folder, config)
     recipe: dict[str, Any] = {"kind": kind, "config": _plain_config(config), **_pooled_as(folder, kind)}
@@ -173,9 +193,22 @@ def _body_only(model: nn.Module, missing: Any, kind: str) -> list[str]:
 # ---------------------------------------------------------------- where it is
 
 
-def _folder(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
-    """The folder of the files, and by which commit or content they are known."""
-    if not name.startswith(PREFIX):
+def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
+    """The folder of the files, and by which commit or content they are known.
+
+    Args:
+        name: of a network of the Hub, ``hf/OWNER/NAME``, or a folder; a folder of that very name goes first.
+        revision: branch, tag or commit on the Hub; None for its main branch.
+        say: told about downloads.
+
+    Raises:
+        ModelError: there is no such network.
+        WeightsError: it cannot be downloaded.
+    """
+    here = is_folder(name) and revision is None
+    if here and name.startswith(PREFIX):
+        say(f"taken from the folder {printable(name)} here, not from the Hub")
+    if here or not name.startswith(PREFIX):
         if revision is not None:
             raise ModelError("--revision is for a network of the Hub, and this is a folder")
         folder = Path(name).expanduser()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LONGEST = 10_000  # characters of an address
 WORDS = ("all", "body", "head", "none")
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}\Z")  # longer ones are no layers, and slow to read
+_DASHED = re.compile(r"([0-9]{1,18})\s*(?:-|–|to|\.\.)\s*([0-9]{1,18})\Z")  # how people write a range
 _END = r"([+-]?[0-9]{1,18})?"
 _RANGE = re.compile(rf"{_END}\s*:\s*{_END}(?:\s*:\s*{_END})?\Z")
 
@@ -105,6 +106,12 @@ def _select_name(word: str, layers: LayerMap) -> Sequence[int]:
         found = [i for i, n in enumerate(layers.names) if n == word or n.startswith(word + ".")]
     if found:
         return found
+    if dashes := _DASHED.match(word):
+        low, high = int(dashes[1]), int(dashes[2])
+        if low <= high < len(layers):
+            raise AddressError(
+                f"no layer {word!r}; did you mean '{low}:{high + 1}' (layers {low} to {high})?{_listing(layers)}"
+            )
     holders = layers.holders(word)
     if holders:
         which = layers.describe(holders)

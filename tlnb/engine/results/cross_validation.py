@@ -133,6 +133,11 @@ class CrossValidation:
     # ---------------------------------------------------------------- figures
 
     @property
+    def complete(self) -> bool:
+        """Whether every fold has ended."""
+        return len(self.done) == len(self.folds)
+
+    @property
     def results(self) -> list[FoldResult]:
         """The folds that ended, in order."""
         return [self.done[key] for key in sorted(self.done)]
@@ -289,7 +294,7 @@ class CrossValidation:
         if not self.done:
             return f"{self.name}, {ended}: nothing has been measured yet"
         times = f" in {len(self.folds.repeats)} repeats" if len(self.folds.repeats) > 1 else ""
-        what = f"{self.folds.folds} folds{times}" if len(self.done) == len(self.folds) else ended
+        what = f"{self.folds.folds} folds{times}" if self.complete else ended
         show, sure = self.score.show, self.interval
         spread = f" ± {show(self.spread)}" if self.spread == self.spread else ""
         found = f"{self.name}, {what}: {self.score.name} {show(self.mean)}{spread}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,10 +21,28 @@ from tlnb.engine.data.sound.front_end import LogMel, RawFrames, piece_starts
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.errors import DataError
 
-if TYPE_CHECKING:
-    from tlnb.engine.results.predict import Predictor
-
 BATCH = 32  # pieces at a time
+
+
+class Predictor(Protocol):
+    """What is asked of a network for inference, see :class:`tlnb.engine.results.predict.Predictor`.
+
+    Attributes:
+        preprocess: what its input must look like.
+        seen: what answers are judged by, a pair a batch.
+    """
+
+    preprocess: Any
+    seen: Any
+
+    def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
+        """Answers (B, outputs) for pictures at training size."""
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Answers (B, outputs) for what the network takes."""
+
+    def join_seen(self, since: int, wholes: Tensor) -> None:
+        """Take what was seen from a place on as that of pieces of wholes."""
 
 
 class Ear:

@@ -20,9 +20,7 @@ WEIGHTS = (1.0, 2.0)  # of probability and distance
 BLOCK = 1 << 22  # similarities that are worked out at once
 
 
-def watched(
-    model: nn.Module, reads: str, forward: Callable[[Tensor], Tensor], x: Tensor
-) -> tuple[Tensor, Tensor]:
+def watched(model: nn.Module, reads: str, forward: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
     """What enters a module of the network, as vectors (B, D), and the network's scores (B, outputs), on the CPU.
 
     ``reads`` is the module's name, empty for none: the scores stand for what enters it then.
@@ -31,7 +29,7 @@ def watched(
     module = model.get_submodule(reads) if reads else nn.Identity()
     handle = module.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     try:
-        scores = forward(x)
+        scores = forward()
     finally:
         handle.remove()
     scores = scores.detach().float().cpu()

@@ -18,18 +18,19 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from tlnb.display.tables import Table, printable
+from tlnb.display.pictures import bars_html, figure_html, grid_html, image_uri, uint8_of
+from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
-from tlnb.engine.core.objectives import kind_of, scores_of
+from tlnb.engine.core.objectives import Classification, Task, kind_of, scores_of
 from tlnb.engine.core.tree import Batch, Tree, as_batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.decode import decode_bytes, decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
-from tlnb.engine.data.images.scale import PixelScale
+from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.samples import ImageSamples
@@ -50,6 +51,7 @@ BATCH = 32
 SHOWN = 20
 _LONGEST_PATH, _LONGEST_TITLE = 1024, 60  # letters
 LIKELY = 3  # classes that are shown of each sample
+UNSURE = 0.6  # a class that is less likely is shown as doubtful
 SET = 8  # classes that are shown of a set
 VIEW_AUGMENT = "light"
 
@@ -68,6 +70,7 @@ class Predictions:
         network_seconds: in the network alone.
         views: how many views were averaged; 1 for the pictures as they are.
         judged: what can be relied on; None where that was not asked.
+        pictures: the first of them as the network sees them, as data addresses; empty where samples are none.
     """
 
     names: tuple[str, ...]
@@ -79,6 +82,7 @@ class Predictions:
     network_seconds: float = 0.0
     views: int = 1
     judged: Judged | None = None
+    pictures: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def sure(self) -> float | None:
@@ -207,11 +211,7 @@ class Predictions:
         if self.intervals is not None:
             for i, name in enumerate(self.classes):
                 columns[f"{name} from"], columns[f"{name} to"] = self.intervals[:, i].T
-        try:
-            import pandas
-        except ImportError:
-            return columns
-        return pandas.DataFrame(columns)
+        return frame(columns)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -232,7 +232,30 @@ class Predictions:
 
     def _repr_html_(self) -> str:
         notes = "<br>".join(escape(note) for note in self._notes)
-        return f"<p>{escape(self.summary)}</p>{self.table._repr_html_()}<p>{notes}</p>"
+        small = f'<div class="tlnb-quiet">{escape(self.summary)}</div>'
+        table = self.table._repr_html_()
+        if self.pictures and self.kind != "values":
+            table = f"<details><summary>as a table</summary>{table}</details>" if len(self) > 1 else ""
+            figures = [self._figure(place, uri) for place, uri in enumerate(self.pictures)]
+            table = grid_html(figures, 280 if len(self) == 1 else 200) + table
+        return f"{table}<p>{notes}</p>{small}"
+
+    def _figure(self, place: int, uri: str) -> str:
+        """A sample: its picture, what it is, and how sure that is."""
+        row, label = self.probabilities[place], self.labels[place]
+        order = np.argsort(-row, kind="stable")[:LIKELY]
+        weak = self.kind == "classes" and bool(row[order[0]] < UNSURE)
+        bars = bars_html([(self.classes[i], float(row[i])) for i in order], weak=weak)
+        size = "font-size:20px;font-weight:600" if len(self) == 1 else "font-size:15px;font-weight:600"
+        doubt = ' <span class="tlnb-quiet">not sure</span>' if weak else ""
+        name = self.names[place].replace("\\", "/").rpartition("/")[2]
+        caption = (
+            f'<div style="{size}">{escape(label)}{doubt}</div>{bars}'
+            f'<div class="tlnb-quiet">{escape(name)}</div>'
+        )
+        return figure_html(
+            uri, f"{self.names[place]}: {label}", caption, small=uri.startswith("data:image/png")
+        )
 
 
 @dataclass(frozen=True)
@@ -266,12 +289,27 @@ class OwnInput:
         return made.to(self.like.dtype)[None]
 
 
+@dataclass(frozen=True)
+class Known:
+    """What the head knows that a network came with, where no data is named.
+
+    Attributes:
+        classes: names of the outputs.
+    """
+
+    classes: tuple[str, ...]
+    task: Task = field(default_factory=Classification)
+    scale: PixelScale = PLAIN
+    train: None = None
+    sound: None = None
+
+
 class Predictor:
     """A copy of a network for inference.
 
     Args:
         model: gives scores (B, outputs); is not touched.
-        data: with names and task.
+        data: with names and task; or what the head knows by itself.
         preprocess: of its pictures, or of its texts.
         device: where it runs.
         own: how the data set makes input of pictures by itself; None where tlnb does.
@@ -280,7 +318,7 @@ class Predictor:
     """
 
     def __init__(
-        self, model: nn.Module, data: Data, preprocess: AnyPreprocess | RawFrames, device: torch.device,
+        self, model: nn.Module, data: Data | Known, preprocess: AnyPreprocess | RawFrames, device: torch.device,
         own: OwnInput | None = None, sure: Sure | None = None,
     ):  # fmt: skip
         self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
@@ -292,6 +330,7 @@ class Predictor:
         self.network = folded(model) if sure is None else as_it_is(model)
         self.network.to(device)
         self.seconds = 0.0
+        self.shown: list[str] = []  # the first pictures, as data addresses
 
     @property
     def pictured(self) -> Preprocess:
@@ -301,6 +340,8 @@ class Predictor:
 
     def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
+        for picture in pixels[: SHOWN - len(self.shown)]:
+            self.shown.append(image_uri(uint8_of(picture)))
         total = self.inputs(self.pictured.normalise(pixels))
         if views > 1:
             plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.pictured)
@@ -337,12 +378,7 @@ class Predictor:
     def _scores(self, x: Batch) -> Tensor:
         if self.sure is None:
             return scores_of(call(self.network, x)).float().cpu()
-        features, scores = watched(
-            self.network,
-            self.sure.reads,
-            lambda x: scores_of(call(self.network, x)),
-            x,  # type: ignore[arg-type]
-        )
+        features, scores = watched(self.network, self.sure.reads, lambda: scores_of(call(self.network, x)))
         self.seen.append((features, scores))
         return scores
 
@@ -389,9 +425,14 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def predict(
-    predictor: Predictor, source: object, *, views: int = 1, check: Callable[[], None] = lambda: None,
-    sure: float = SURE, false_alarms: float = FALSE_ALARMS,
-) -> Predictions:  # fmt: skip
+    predictor: Predictor,
+    source: object,
+    *,
+    views: int = 1,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+    sure: float = SURE,
+    false_alarms: float = FALSE_ALARMS,
+) -> Predictions:
     """Predictions for what is named.
 
     Args:
@@ -400,7 +441,7 @@ def predict(
             (N, H, W, C) or one picture; sounds as (samples, rate), or a list of such; for a network that takes
             neither, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
-        check: called before each batch; what it raises ends the work.
+        tick: called as ``tick(done, total)`` before each batch; what it raises ends the work.
         sure, false_alarms: how answers are judged, where the predictor judges; see :meth:`Sure.judge`.
 
     Raises:
@@ -417,7 +458,7 @@ def predict(
         if views > 1:
             raise DataError("--views is for pictures, and these are texts")
         names, texts, problems = given
-        check()
+        tick(0, len(texts))
         answers = [predictor.texts(texts)] if texts else []
         return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
     ear = predictor.ear
@@ -429,18 +470,18 @@ def predict(
         files = [path for path in paths if isinstance(path, Path)]
         if len(files) < len(paths):
             raise DataError("the network listens; give the file of a sound, or (samples, rate)")
-        names, answers, problems = of_sound_files(predictor, ear, files, views, check)
+        names, answers, problems = of_sound_files(predictor, ear, files, views, lambda: tick(0, len(files)))
     elif ear is not None:
-        names, answers = of_waves(predictor, ear, source, views, check)
+        names, answers = of_waves(predictor, ear, source, views, lambda: tick(0, 0))
         problems = []
     elif paths is not None:
-        names, answers, problems = _of_files(predictor, paths, views, check)
+        names, answers, problems = _of_files(predictor, paths, views, tick)
         if problems and not names:
             more = f"; and {len(problems) - 1} others" if problems[1:] else ""
             raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
     else:
         with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
-            names, answers = _of_arrays(predictor, source, views, check)
+            names, answers = _of_arrays(predictor, source, views, tick)
         problems = []
     return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
 
@@ -456,8 +497,9 @@ def _made(
     seconds = time.perf_counter() - began
     judged = None if predictor.sure is None else predictor.judged(sure, false_alarms)
     return Predictions(
-        tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged
-    )
+        tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged,
+        tuple(predictor.shown),
+    )  # fmt: skip
 
 
 class Encoded(NamedTuple):
@@ -584,7 +626,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _of_files(
-    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, check: Callable[[], None]
+    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, tick: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
@@ -602,7 +644,7 @@ def _of_files(
     answers: list[Tensor] = []
     problems: list[Problem] = []
     for at in range(0, len(paths), BATCH):
-        check()
+        tick(at, len(paths))
         part = paths[at : at + BATCH]
         good = []
         for path, pixels in zip(part, pool().map(read, part), strict=True):
@@ -619,7 +661,7 @@ def _of_files(
 
 
 def _of_arrays(
-    predictor: Predictor, source: object, views: int, check: Callable[[], None]
+    predictor: Predictor, source: object, views: int, tick: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     like, own = getattr(predictor.data.train, "inputs", None), predictor.own
     if own is not None:
@@ -627,12 +669,12 @@ def _of_arrays(
         source = torch.cat([own.of(picture) for picture in pictures]) if pictures else source
     preprocess = predictor.preprocess
     if isinstance(like, Tree) or (like is None and not isinstance(preprocess, Preprocess)):
-        return _of_trees(predictor, source, like, check)
+        return _of_trees(predictor, source, like, tick)
     assert isinstance(preprocess, Preprocess)
     items: Any = _pictures(source, preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
-        check()
+        tick(at, len(items))
         part = items[at : at + BATCH]
         if like is None:
             answers.append(
@@ -646,7 +688,7 @@ def _of_arrays(
 
 
 def _of_trees(
-    predictor: Predictor, source: object, like: Tree | None, check: Callable[[], None]
+    predictor: Predictor, source: object, like: Tree | None, tick: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     """Answers for inputs of several tensors, given by name."""
     known = ", ".join(like) if like is not None else ", ".join(getattr(predictor.preprocess, "names", ()))
@@ -655,7 +697,7 @@ def _of_trees(
     tree = as_batch(source)
     answers = []
     for at in range(0, len(tree), BATCH):
-        check()
+        tick(at, len(tree))
         answers.append(predictor.inputs(tree[at : at + BATCH]))
     return [f"sample {number}" for number in range(len(tree))], answers
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.figures import INK, VERMILION, as_html, new_figure, short
-from tlnb.display.tables import Table, printable
+from tlnb.display.pictures import SMALL, figure_html, grid_html, image_uri
+from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.metrics import score_named, shown_beside
 from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
@@ -24,6 +25,7 @@ from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import Text
 from tlnb.engine.data.wholes import of_wholes, worst_pieces
 from tlnb.engine.results.conformal import Coverage, RiskCoverage
+from tlnb.engine.results.page import MATRIX, confusions, matrix_html, side_by_side
 from tlnb.engine.results.saliency import heat_maps, token_weights
 from tlnb.engine.results.scores import (
     Calibration,
@@ -96,6 +98,21 @@ class MistakeGrid:
         self.mistakes, self.pixels, self.maps, self.method = tuple(mistakes), pixels, maps, method
         self.players = players
 
+    def _repr_html_(self) -> str:
+        small = max(self.pixels.shape[-2:]) <= SMALL
+        figures = []
+        for mistake, pixels, heat in zip(self.mistakes, self.pixels, self.maps, strict=True):
+            sure = "" if mistake.sure is None else f" {100 * mistake.sure:.0f} %"
+            caption = (
+                f'taken for <span class="tlnb-wrong">{escape(mistake.predicted)}</span>{sure}<br>is '
+                f'<b>{escape(mistake.true)}</b> <span class="tlnb-quiet">loss {mistake.loss:.2f} · '
+                f"{escape(mistake.name)}</span>"
+            )
+            uri = image_uri(_as_uint8(_side_by_side(pixels, heat)))
+            alt = f"{mistake.true} taken for {mistake.predicted}"
+            figures.append(figure_html(uri, alt, caption, small=small))
+        return grid_html(figures, 210)
+
     @property
     def figure(self) -> Figure:
         """Two pictures a mistake: the sample, and the same in grey under its heat map."""
@@ -160,6 +177,7 @@ class Results:
         mistakes: the worst, the largest loss first.
         pictures: the same as pictures; None where samples are none.
         sureness: temperature, coverage and size of sets, risk and coverage; None where that was not asked.
+        note: what has to be known to read the figures; empty for nothing.
     """
 
     name: str
@@ -175,6 +193,7 @@ class Results:
     mistakes: tuple[Mistake, ...] = field(repr=False)
     pictures: MistakeGrid | None = field(repr=False, default=None)
     sureness: Sureness | None = field(repr=False, default=None)
+    note: str = ""
 
     # ---------------------------------------------------------------- figures
 
@@ -268,11 +287,7 @@ class Results:
             columns |= {"true": names[self.targets], "predicted": names[self.predicted]}
             columns["sure"] = self.answers.max(1)
         columns |= {f"answer {name}": self.answers[:, i] for i, name in enumerate(self.classes)}
-        try:
-            import pandas
-        except ImportError:
-            return columns
-        return pandas.DataFrame(columns)
+        return frame(columns)
 
     # ---------------------------------------------------------------- shown
 
@@ -342,28 +357,42 @@ class Results:
         head = "worst mistakes; the redder a word, the more it spoke for what the text was taken for"
         return f"<p>{head}</p><ul>{''.join(rows)}</ul>"
 
+    def _matrix_html(self) -> str:
+        if self.kind != "classes":
+            return ""
+        if len(self.classes) <= MATRIX:
+            return matrix_html(self.confusion, self.classes)
+        return as_html(draw_confusion(self.confusion, self.classes), f"confusion of {self.name}", 85)
+
+    def _how_sure_html(self) -> str:
+        figure, what = (
+            self._how_sure(),
+            "calibration" if self.risk is None else "calibration, risk and coverage",
+        )
+        return "" if figure is None else as_html(figure, f"{what} of {self.name}", 85)
+
     def __repr__(self) -> str:
-        parts = [self.summary, *self._sure_lines(), repr(self.table)]
+        first = [self.note] if self.note else []
+        parts = [*first, self.summary, *self._sure_lines(), repr(self.table)]
         return "\n".join([*parts, repr(self.mistake_table)] if self.mistakes else parts)
 
     def _repr_html_(self) -> str:
-        parts = [f"<p>{'<br>'.join(map(escape, (self.summary, *self._sure_lines())))}</p>"]
-        grid = self.plot("mistakes")
-        if grid is not None and self.pictures is not None:
-            alt = "; ".join(f"{m.true} taken for {m.predicted}" for m in self.mistakes)
+        lines = "<br>".join(map(escape, (self.summary, *self._sure_lines())))
+        parts = [*([f"<p>{escape(self.note)}</p>"] if self.note else []), f"<p>{lines}</p>"]
+        if self.pictures is not None:
             parts.append(
-                f"<p>worst mistakes, and where the network looked ({escape(self.pictures.method)})</p>"
+                "<p>worst mistakes: the picture, and beside it what in it spoke for the wrong answer "
+                f"({escape(self.pictures.method)})</p>"
             )
-            parts.append(as_html(grid, alt, 85))
+            parts.append(self.pictures._repr_html_())
             parts.append(self.pictures.players.html if self.pictures.players else "")
         elif any(m.words for m in self.mistakes):
             parts.append(self._mistakes_html())
         elif self.mistakes:
             parts.append(self.mistake_table._repr_html_())
-        how = "calibration" if self.risk is None else "calibration, risk and coverage"
-        for what, figure in (("confusion", self.plot("confusion")), (how, self._how_sure())):
-            if figure is not None:
-                parts.append(as_html(figure, f"{what} of {self.name}", 85))
+        told = confusions(self.confusion, self.classes) if self.kind == "classes" else ""
+        parts += [f"<p>{escape(told)}</p>"] if told else []
+        parts.append(side_by_side(self._matrix_html(), self._how_sure_html()))
         parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
         if self.coverage is not None and self.sureness is not None:
             sets = self.sureness.table._repr_html_()
@@ -371,11 +400,22 @@ class Results:
         return f"<div>{''.join(parts)}</div>"
 
 
+def _as_uint8(picture: np.ndarray) -> np.ndarray:
+    return np.round(255 * picture).astype(np.uint8)
+
+
 def gather(
-    model: nn.Module, data: Data, samples: Samples, device: torch.device, *, worst: int = 8,
-    sure: float | None = None, temperature: Temperature | None = None,
-) -> Results:  # fmt: skip
-    """Run the validation samples and judge each; of pieces, the wholes that they belong to.
+    model: nn.Module,
+    data: Data,
+    samples: Samples,
+    device: torch.device,
+    *,
+    worst: int = 8,
+    scores: Tensor | None = None,
+    sure: float | None = None,
+    temperature: Temperature | None = None,
+) -> Results:
+    """Judge each of the validation samples; of pieces, the wholes that they belong to.
 
     Args:
         model: gives scores (B, outputs).
@@ -383,11 +423,12 @@ def gather(
         samples: its validation samples, fitted to the network.
         device: where the model is.
         worst: how many mistakes are kept.
+        scores: of the samples, (N, outputs) on the CPU, where they are known; None to run the network over them.
         sure: share of sure answers that should hold; None to leave out how sure the network is.
         temperature: that fits answers out of fold; None to fit these samples.
     """
     task, targets = data.task, samples.targets
-    scores = scores_over(model, samples, device)
+    scores = scores_over(model, samples, device) if scores is None else scores
     shown = torch.arange(len(targets))  # the sample that is shown for each answer
     if samples.wholes is not None:
         shown = worst_pieces(per_sample_loss(task, scores, targets), samples.wholes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +47,32 @@ def wilson(hits: int, count: int, z: float = Z95) -> tuple[float, float]:
     return max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < count else 1.0
 
 
-BATCH = 256
+BATCH = 64  # so that a slow machine comes to an edge every few seconds
 
 
-def scores_over(model: nn.Module, samples: Samples, device: torch.device) -> Tensor:
-    """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back."""
+def scores_over(
+    model: nn.Module,
+    samples: Samples,
+    device: torch.device,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> Tensor:
+    """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back.
+
+    Args:
+        model: gives scores (B, outputs).
+        samples: what it judges.
+        device: where it is.
+        tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the work.
+    """
     # Texts of like length together: hardly any padding is computed.
     turn = torch.arange(len(samples)) if samples.lengths is None else samples.lengths.argsort(stable=True)
-    parts = samples.stream(turn.split(BATCH))
+    parts, done = [], 0
     with flags(model, training=False), torch.no_grad():
-        found = torch.cat([scores_of(call(model, x.to(device))).float().cpu() for x in parts])
+        for x in samples.stream(turn.split(BATCH)):
+            parts.append(scores_of(call(model, x.to(device))).float().cpu())
+            done += len(parts[-1])
+            tick(done, len(samples))
+    found = torch.cat(parts)
     return found if samples.lengths is None else found[turn.argsort()]
 
 
@@ -146,7 +162,7 @@ class Calibration:
         ax, below = figure.subplots(2, 1, height_ratios=(4, 1), sharex=True)
         there = self.counts > 0
         ax.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle="--", zorder=1)
-        ax.annotate("as sure as right", (0.62, 0.54), rotation=38, color="#777777", fontsize=8,
+        ax.annotate("as sure as right", (0.62, 0.54), rotation=38, color=INK, fontsize=8,
                     rotation_mode="anchor", transform_rotates_text=True)  # fmt: skip
         spans = [
             wilson(round(a * n), n) for a, n in zip(self.accuracy[there], self.counts[there], strict=True)
@@ -189,7 +205,7 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     longest = max(len(short(name, LONGEST)) for name in classes) if number <= NAMES else 4
     side = min(max(0.38 * number, 2.6), 9.0)
     figure = new_figure(side + 0.09 * longest + 0.9, side + 0.09 * longest + 0.9)
-    ax = figure.add_subplot(facecolor="white")
+    ax = figure.add_subplot(facecolor="none")
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     ax.imshow(_colours(shares), interpolation="nearest")
     _names(ax, classes)
@@ -205,12 +221,12 @@ def draw_confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
 
 
 def _colours(shares: np.ndarray) -> np.ndarray:
-    """RGB of shape (n, n, 3): right answers white to blue, mistakes white to vermilion."""
+    """RGBA of shape (n, n, 4): right answers from the page's paper to blue, mistakes to vermilion."""
     right, wrong = np.array([0.0, 0.447, 0.698]), np.array([0.835, 0.369, 0.0])
     # Mistakes are few; the root makes one in a hundred visible.
     strength = np.where(np.eye(len(shares), dtype=bool), shares, np.sqrt(shares))[..., None]
     colour = np.where(np.eye(len(shares), dtype=bool)[..., None], right, wrong)
-    return 1 - strength * (1 - colour)
+    return np.concatenate([colour, strength], axis=2)
 
 
 def _names(ax: Axes, classes: Sequence[str]) -> None:

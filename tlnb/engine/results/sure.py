@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples, choose
 from tlnb.engine.data.wholes import mean_of_wholes, of_wholes
@@ -229,8 +231,12 @@ def features_of(
     with quiet(model):
         for x in samples.stream(torch.arange(len(samples)).split(BATCH)):
             check()
-            found.append(watched(model, reads, lambda x: scores_of(model(x)), x.to(device)))
+            found.append(watched(model, reads, partial(_scores, model, x.to(device))))
     return torch.cat([features for features, _ in found]), torch.cat([scores for _, scores in found])
+
+
+def _scores(model: nn.Module, x: Batch) -> Tensor:
+    return scores_of(call(model, x))
 
 
 def _reads(model: nn.Module, head: str) -> str:

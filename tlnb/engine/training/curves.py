@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tlnb.display.figures import INK, PALETTE, as_html, as_png, as_svg, new_figure, plain, short
+from tlnb.display.figures import BAND, INK, PALETTE, as_html, as_png, as_svg, new_figure, plain, short
 from tlnb.display.tables import Table, printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.training.records import EpochRecord, StageResult, show_metric, show_rate, spans
@@ -213,9 +213,7 @@ def _draw_stages(axes: Sequence[Axes], line: Line) -> None:
     for number, stage in enumerate(line.stages):
         stop = start + len(stage.records)
         for ax in axes:
-            ax.axvspan(
-                start + 0.5, stop + 0.5, color="#F2F2F2" if number % 2 else "white", zorder=0, linewidth=0
-            )
+            ax.axvspan(start + 0.5, stop + 0.5, color=BAND if number % 2 else "none", zorder=0, linewidth=0)
         words = f"{number + 1}"
         if (stop - start) / total > WIDE:
             words = f"{number + 1}: trains {short(spans(stage.trained), 12)}"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
-from tlnb.display.tables import Table
+from tlnb.display.tables import Table, frame
 from tlnb.engine.core.metrics import SMALLER
 from tlnb.engine.data.sealed import Look, seen, warning
 from tlnb.engine.training.curves import Comparison, Line
@@ -70,6 +70,15 @@ class Run:
             saved = max(sum(s.saved for s in self.stages), 0.0)
             words.append(f"keeping the features of frozen layers saved {saved:.1f} s")
         return "; ".join(words)
+
+    @property
+    def next(self) -> str:
+        """What could come next, as magics."""
+        if self.stopped:
+            return "%tl_train --continue goes on where it stopped"
+        if self.diverged:
+            return "next: a lower rate, such as %tl_train lr 1e-4"
+        return "next: %tl_results, %tl_predict a picture, %tl_export a file"
 
     @property
     def _verdict(self) -> str:
@@ -164,6 +173,11 @@ class History(Sequence[EpochRecord]):
         last = next(s.records[-1] for s in self.stages if record in s.records)
         known = record is last and record.stage in self.old
         return show_score(self.old[record.stage], self.old_metric) if known else ""
+
+    def frame(self) -> Any:
+        """A row an epoch as a pandas DataFrame; a dict of columns where pandas is not installed."""
+        names = ("stage", "epoch", "rate", "train_loss", "valid_loss", "accuracy", "seconds")
+        return frame({name: [getattr(record, name) for record in self] for name in names})
 
     def _looked(self) -> list[str]:
         """What to say of the test part: each look, and what the later ones mean."""

@@ -206,7 +206,12 @@ class _StageRun:
 
     def _to_the_end(self, resume: Progress | None) -> None:
         trainer, result = self.trainer, self.result
-        trainer.take_shortcut(lambda text: self.emit("on_message", text), lambda *_: self.stop.check())
+
+        def tick(done: int, total: int) -> None:
+            self.emit("on_walk", "running the frozen layers once", done, total)
+            self.stop.check()
+
+        trainer.take_shortcut(lambda text: self.emit("on_message", text), tick)
         if resume is None:
             self.start = weights_of(trainer) if wanted(trainer, result.before) else {}
             if trainer.stage.kind == FIT:

@@ -165,7 +165,7 @@ def _parabola(x: Floats, y: Floats, at: int) -> float:
 
 
 LOOKS = {  # colour and shape of each rule, the same in every picture
-    "basin": ("#000000", "v"),
+    "basin": (INK, "v"),
     "valley": ("#009E73", "o"),
     "steepest": ("#CC79A7", "s"),
     "minimum": ("#E69F00", "D"),
@@ -178,8 +178,10 @@ FEW = 30  # rates, up to which each is shown as a point
 def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
     """Draw ``curve`` into ``ax``, or into a figure of its own without pyplot's global state."""
     if ax is None:
-        ax = new_figure(7.0, 3.8).add_subplot(facecolor="white")
+        ax = new_figure(7.0, 3.8).add_subplot(facecolor="none")
     _axes(ax)
+    if curve.smoothed and min(curve.smoothed) < 0:
+        ax.set_ylabel("change of the loss", color=INK)  # against that of the same samples before the step
     if curve.rates:
         ax.plot(curve.rates, curve.losses, color=BLUE, alpha=0.3, linewidth=1, zorder=2)
         dots = "o" if len(curve.rates) <= FEW else ""
@@ -229,7 +231,6 @@ def _mark_suggestion(curve: LRCurve, ax: Axes) -> None:
         f"{curve.rule} {rate:.1e}", (rate, 0.97), xycoords=("data", "axes fraction"),
         xytext=(6 if left else -6, 0), textcoords="offset points", ha="left" if left else "right", va="top",
         color=VERMILION, fontweight="bold", zorder=7,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.5},
     )  # fmt: skip
 
 

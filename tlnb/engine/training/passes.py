@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -130,7 +131,12 @@ class Answers:
 
 
 def measure(
-    model: nn.Module, samples: Samples, task: Task, device: torch.device | str = "cpu"
+    model: nn.Module,
+    samples: Samples,
+    task: Task,
+    device: torch.device | str = "cpu",
+    *,
+    tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[float, float]:
     """Mean loss and the task's figure, in test mode; the modes of the model are put back.
 
@@ -139,11 +145,17 @@ def measure(
         samples: what it is measured on.
         task: loss and figure.
         device: where the model is.
+        tick: called as ``tick(done, total)`` in samples, before each batch; what it raises ends the work.
     """
+    done = itertools.count()
+
+    def on_batch() -> None:
+        tick(min(next(done) * BATCH, len(samples)), len(samples))
+
     modes = [(module, module.training) for module in model.modules()]
     try:
         set_training(model, False)
-        return loss_and_figure(model, samples, task, torch.device(device), BATCH)
+        return loss_and_figure(model, samples, task, torch.device(device), BATCH, on_batch=on_batch)
     finally:
         for module, training in modes:
             module.training = training

@@ -36,16 +36,16 @@ class Wire {
       if (message && message.done === this.sent) this.settle();
     };
     model.on("msg:custom", this.heard);
-    this.onsend = () => {};
+    this.onsend = this.onsettle = () => {};
     this.shown = () => this.show();
     this.stop = follow(model, ["error", "doing", "state"], this.shown);
     this.show();
   }
 
-  send(action, values = {}) {
+  send(action, values = {}, buffers = undefined) {
     this.sent += 1;
     this.onsend(action);
-    this.model.send({ do: action, id: this.sent, ...values });
+    this.model.send({ do: action, id: this.sent, ...values }, undefined, buffers);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.show("waiting: the kernel takes this up when the running cell has ended"), 700);
   }
@@ -54,6 +54,7 @@ class Wire {
     clearTimeout(this.timer);
     this.timer = null;
     this.show();
+    this.onsettle();
   }
 
   show(waiting = "") {
@@ -84,15 +85,27 @@ function button(label, onclick, attributes = {}) {
 /** The view is on the page: its static twins rest as long as it is and the kernel is the one that it came from. */
 function rest(model, el) {
   const key = CSS.escape(model.get("key"));
-  const rule = make("style", {}, `.jp-OutputArea-child:has(.tlnb-twin[data-of="${key}"]) { display: none; }`);
+  // Only the output that holds nothing but the twin goes wholly: it may stand in another one (Output, interact), and
+  // what an answer says beside its twin stays.
+  const twin = `.tlnb-twin[data-of="${key}"]`;
+  const rule = make("style", {}, `${twin} { display: none; } .jp-OutputArea-child:has(> .jp-OutputArea-output > ${twin}:only-child) { display: none; }`);
+  const lost = make("div", { class: "tlnb-lost-note", role: "status" }, "The kernel of this view is gone; run its cell again.");
+  el.classList.add("tlnb-host");
   const twins = () => [...document.querySelectorAll(`.tlnb-twin[data-of="${key}"]`)];
   const alive = () => {
+    if (model.get("retired")) return gone(true);
+    lost.remove();
+    el.classList.remove("tlnb-lost");
     if (el.contains(rule)) return;
     el.hidden = false;
     el.append(rule);
   };
-  const gone = () => {
-    if (!twins().some((twin) => twin.textContent.trim())) return; // nothing else would be left to see
+  const gone = (always) => {
+    if (always !== true && !twins().some((twin) => twin.textContent.trim())) {
+      el.classList.add("tlnb-lost"); // nothing else would be left to see
+      el.prepend(lost);
+      return;
+    }
     rule.remove();
     el.hidden = true;
   };

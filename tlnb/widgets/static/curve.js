@@ -36,10 +36,12 @@ function ticks(low, high, count) {
   return found;
 }
 
+const SPACE = { left: 48, right: 12, top: 8, bottom: 36 };
+
 /** Draw a curve; returns the SVG and how to go from pixels to rates and back. */
 function drawCurve(curve, width, picked, height = 230) {
   const marks = Object.entries(curve.suggestions).filter(([, value]) => value).sort((a, b) => a[1] - b[1]);
-  const space = { left: 48, right: 12, top: 8, bottom: 36 };
+  const space = SPACE;
   const [first, last] = [Math.log(curve.rates[0]), Math.log(curve.rates[curve.rates.length - 1])];
   const x = (value) => space.left + ((Math.log(value) - first) / (last - first || 1)) * (width - space.left - space.right);
   // Names stand in as many rows above the curve as it takes for none to cover another.
@@ -69,7 +71,7 @@ function drawCurve(curve, width, picked, height = 230) {
       draw("text", { class: "tlnb-tick", x: space.left - 5, y: y(loss) + 4, "text-anchor": "end" }, words));
   }
   svg.append(draw("text", { class: "tlnb-tick", x: (space.left + width) / 2, y: height - 6, "text-anchor": "middle" }, "learning rate"),
-    draw("text", { class: "tlnb-tick", transform: `translate(11 ${(top + floor) / 2}) rotate(-90)`, "text-anchor": "middle" }, "training loss"),
+    draw("text", { class: "tlnb-tick", transform: `translate(11 ${(top + floor) / 2}) rotate(-90)`, "text-anchor": "middle" }, Math.min(...curve.smoothed) < 0 ? "change of the loss" : "training loss"),
     draw("path", { class: "tlnb-raw", d: line(curve.losses) }), draw("path", { class: "tlnb-smooth", d: line(curve.smoothed) }),
     ...(curve.rates.length > 30 ? [] : curve.losses.map((loss, i) => draw("circle", { class: "tlnb-point", cx: x(curve.rates[i]), cy: y(loss), r: 2.5 }))));
   for (const { name, value, centre, row } of labels) {

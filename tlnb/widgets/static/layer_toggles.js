@@ -12,6 +12,7 @@ class Strip {
     this.anchor = null; // where a shift-click's range starts
     this.drag = null;
     this.boxes = [];
+    this.wish = null; // the flags as they are asked for, while an answer is awaited: the next key goes from there
     this.bar = make("div", { class: "tlnb-strip", role: "group", "aria-label": "Layers of the network, in the order in which data flows",
       onkeydown: (event) => this.key(event), onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.release(event), onpointercancel: () => this.cancel() });
@@ -26,7 +27,22 @@ class Strip {
     this.size.observe(this.bar);
     const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["states", "summary", "magic", "busy", "doing"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
+    wire.onsettle = () => this.settled();
     this.build();
+  }
+
+  get states() {
+    return this.wish || this.model.get("states");
+  }
+
+  /** All that was asked for is answered. */
+  settled() {
+    if (!this.wish) return;
+    this.wish = null;
+    // A front end with values of its own (marimo) learns them when a view sets them; elsewhere nothing is sent.
+    this.model.set("states", this.model.get("states"));
+    this.model.save_changes();
+    this.update();
   }
 
   build() {
@@ -35,7 +51,10 @@ class Strip {
     this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "checkbox", "data-index": i,
       onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
     make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
+    const focused = this.bar.contains(this.bar.getRootNode().activeElement);
     this.bar.replaceChildren(...this.boxes);
+    if (focused && this.boxes.length) this.boxes[this.active].focus({ preventScroll: true });
+    this.room = this.wish = null;
     this.widths();
     this.update();
   }
@@ -60,7 +79,7 @@ class Strip {
   }
 
   update() {
-    const states = this.model.get("states");
+    const states = this.states;
     const busy = engaged(this.model);
     this.boxes.forEach((box, i) => {
       const layer = this.layers[i];
@@ -103,7 +122,7 @@ class Strip {
   }
 
   state(i) {
-    return this.model.get("states")[i] || "trains";
+    return this.states[i] || "trains";
   }
 
   /** The state that a click gives: frozen layers train, what trains is adapted where that can be, else frozen. */
@@ -116,6 +135,10 @@ class Strip {
   /** Give the boxes between two, both included, a state. */
   set(from, to, state) {
     const [low, high] = from < to ? [from, to] : [to, from];
+    if (!engaged(this.model)) {
+      this.wish = this.states.map((before, i) => (i >= low && i <= high && (state !== "adapted" || this.layers[i].adaptable) ? state : before));
+      this.update();
+    }
     this.wire.send("set", { low, high, state });
   }
 

@@ -1,40 +1,70 @@
-// Network, data, layers, rate and training in one place, with the magics that do the same.
+// Network, data, layers, rate, training and what came of it in one place, with the magics that do the same.
+const AUGMENTS = [["none", "as they are"], ["light", "small moves"], ["standard", "crops and mirror images"], ["strong", "strong changes"]];
+const AFTER = [["results", "Results"], ["advise", "Advise"], ["further", "Go on"], ["undo", "Undo"], ["resume", "Resume"]];
+
 class Panel {
   constructor(model, wire) {
     this.model = model;
+    this.wire = wire;
     const list = fresh("networks");
-    this.network = this.field("network", "convnet5", "load", "model", "Load", list);
-    this.data = this.field("data", "digits", "data", "source", "Use", fresh("sources"));
-    this.lists = [make("datalist", { id: list }, ...model.get("names").map((name) => make("option", { value: name }))),
+    this.network = this.field("network", "convnet5", "Load", list);
+    this.data = this.field("data", "digits", "Use", fresh("sources"));
+    this.lists = [make("datalist", { id: list }, ...model.get("names").map(([name, says]) => make("option", { value: name, label: `${name} · ${says}` }))),
       make("datalist", { id: this.data.list }, make("option", { value: "digits" }), make("option", { value: "glyphs" }))];
+    this.about = make("div", { class: "tlnb-detail" }, "a name from the list, or a file of weights (.pth, .safetensors)");
+    this.browse = button("Browse …", () => wire.send(Object.keys(model.get("folder")).length ? "look_away" : "look"), { "aria-expanded": "false" });
+    this.augment = make("select", { class: "tlnb-text tlnb-short", "aria-label": "random changes to the training pictures", title: "random changes to the training pictures", onkeydown: (event) => event.stopPropagation() },
+      ...AUGMENTS.map(([name, says]) => make("option", { value: name }, says)));
+    this.data.row.append(this.browse, this.augment);
+    this.folder = make("div", { class: "tlnb-folder", hidden: "" });
+    this.gallery = make("div", { class: "tlnb-gallery" });
+    this.look = button("Look at the pictures", () => wire.send("pictures"));
     this.strip = new Strip(model, wire);
     this.strip.magic.remove();
     this.picker = new Picker(model, wire);
     this.training = new Training(model, wire);
     this.magics = make("pre", { class: "tlnb-magics", "aria-label": "what was done, as magics" });
+    this.copy = button("Copy", () => this.copied(), { class: "tlnb-button tlnb-copy" });
     this.none = make("span", { class: "tlnb-detail" }, "what you do here is written down as magics");
-    this.networkPart = this.part("1", "Network", this.network.row, this.network.says);
-    this.dataPart = this.part("2", "Data", this.data.row, this.data.says, this.training.notes);
+    this.networkPart = this.part("1", "Network", this.network.row, this.about, this.network.says);
+    this.dataPart = this.part("2", "Data", this.data.row, this.folder, this.data.says, this.look, this.gallery, this.training.notes);
     this.layersPart = this.part("3", "Layers", this.strip.element);
     this.ratePart = this.part("4", "Rate and training", this.picker.element, this.training.element);
-    this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.networkPart, this.dataPart, this.layersPart, this.ratePart, this.part("≙", "The same as magics", this.none, this.magics));
+    this.afterPart = this.part("5", "What came of it", ...this.after());
+    this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.networkPart, this.dataPart, this.layersPart, this.ratePart, this.afterPart,
+      this.part("6", "The same as magics", this.none, this.magics, this.copy));
     // What is said about an action stands where it was clicked.
-    const places = { load: this.networkPart, data: this.dataPart, set: this.layersPart, preset: this.layersPart };
-    wire.onsend = (action) => (places[action] || this.picker.element).append(wire.status);
-    for (const [field, action, key] of [[this.network, "load", "model"], [this.data, "data", "source"]]) {
-      const go = () => wire.send(action, { [key]: field.input.value || field.input.placeholder });
-      field.button.addEventListener("click", go);
-      field.input.addEventListener("keydown", (event) => { event.stopPropagation(); if (event.key === "Enter") go(); });
-    }
-    const stops = follow(model, ["network", "source", "magics", "layers", "busy", "doing"], () => this.update());
-    this.stop = () => { stops(); this.strip.stop(); this.picker.stop(); this.training.stop(); };
+    const places = { load: this.networkPart, data: this.dataPart, look: this.dataPart, pictures: this.dataPart, set: this.layersPart, preset: this.layersPart };
+    const after = new Set(["results", "advise", "further", "undo", "resume", "save", "export", "picture"]);
+    wire.onsend = (action) => {
+      const place = places[action] || (after.has(action) ? this.afterPart : this.picker.element);
+      place.append(wire.status);
+      if (place === this.networkPart || place === this.dataPart || place === this.afterPart) place.append(this.training.notes);
+    };
+    this.enter(this.network, () => wire.send("load", { model: this.value(this.network) }));
+    this.enter(this.data, () => wire.send("data", { source: this.value(this.data), augment: this.augment.value }));
+    const stops = [follow(model, ["network", "source", "magics", "layers", "busy", "doing", "can"], () => this.update()),
+      follow(model, ["folder"], () => this.drawFolder()), follow(model, ["gallery"], () => this.drawGallery()), follow(model, ["shown"], () => this.drawShown())];
+    this.stop = () => { stops.forEach((stop) => stop()); this.strip.stop(); this.picker.stop(); this.training.stop(); };
     this.update();
+    this.drawFolder();
+    this.drawGallery();
+    this.drawShown();
   }
 
-  field(name, usual, action, key, label, list) {
+  field(name, usual, label, list) {
     const input = make("input", { type: "text", class: "tlnb-text", placeholder: usual, list, "aria-label": name, spellcheck: "false" });
     const go = button(label, () => {});
     return { input, button: go, list, row: make("div", { class: "tlnb-row" }, input, go), says: make("div", { class: "tlnb-summary" }) };
+  }
+
+  value(field) {
+    return field.input.value || field.input.placeholder;
+  }
+
+  enter(field, go) {
+    field.button.addEventListener("click", go);
+    field.input.addEventListener("keydown", (event) => { event.stopPropagation(); if (event.key === "Enter") go(); });
   }
 
   /** What is in use stands in the field, unless something else is being typed there. */
@@ -48,18 +78,89 @@ class Panel {
     return make("section", { class: "tlnb-part" }, make("h4", {}, make("span", { class: "tlnb-sign", "aria-hidden": "true" }, sign), title), ...children);
   }
 
+  /** Buttons for what comes after training, a place for a picture, and a file to write. */
+  after() {
+    this.buttons = Object.fromEntries(AFTER.map(([name, label]) => [name, button(label, () => this.wire.send(name))]));
+    const choose = make("input", { type: "file", accept: "image/*", class: "tlnb-hidden-file", "aria-label": "a picture to try", onchange: () => { this.send(choose.files[0]); choose.value = ""; } });
+    this.drop = make("label", { class: "tlnb-drop", ondragover: (event) => { event.preventDefault(); this.drop.classList.add("tlnb-over"); }, ondragleave: () => this.drop.classList.remove("tlnb-over"),
+      ondrop: (event) => { event.preventDefault(); event.stopPropagation(); this.drop.classList.remove("tlnb-over"); this.send(event.dataTransfer.files[0]); } }, choose, "Try a picture: drop a photo here, or click to choose one");
+    this.file = make("input", { type: "text", class: "tlnb-text tlnb-short", placeholder: "my-network", "aria-label": "file to write", onkeydown: (event) => event.stopPropagation() });
+    const path = () => this.file.value || this.file.placeholder;
+    this.buttons.save = button("Save session", () => this.wire.send("save", { path: path() }), { title: "all of the session, to go on later: %tl_resume" });
+    this.buttons.export = button("Export network", () => this.wire.send("export", { path: `${path()}-export` }), { title: "the network with what loads it, for others" });
+    this.shown = make("div", { class: "tlnb-shown" });
+    return [make("div", { class: "tlnb-row" }, ...AFTER.map(([name]) => this.buttons[name])), this.drop,
+      make("div", { class: "tlnb-row" }, this.file, this.buttons.save, this.buttons.export), this.shown];
+  }
+
+  async send(file) {
+    if (!file || engaged(this.model)) return;
+    this.wire.send("picture", { name: file.name }, [await file.arrayBuffer()]);
+  }
+
+  async copied() {
+    const text = this.magics.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      getSelection().selectAllChildren(this.magics); // not every page may write: what is marked can be copied
+      return;
+    }
+    say(this.copy, "Copied");
+    setTimeout(() => say(this.copy, "Copy"), 1500);
+  }
+
+  drawFolder() {
+    const folder = this.model.get("folder");
+    const open = Boolean(folder.path);
+    this.folder.hidden = !open;
+    this.browse.setAttribute("aria-expanded", String(open));
+    if (!open) return;
+    const entry = (name, says, go) => make("li", {}, button(name, go, { class: "tlnb-entry" }), make("span", { class: "tlnb-detail" }, says));
+    const take = (path) => { this.data.input.value = path; this.data.name = ""; this.data.button.click(); };
+    this.folder.replaceChildren(
+      make("div", { class: "tlnb-row" }, make("code", { class: "tlnb-magic" }, folder.path), make("span", { class: "tlnb-detail" }, folder.says), button("Use this folder", () => take(folder.path), { class: "tlnb-button tlnb-main" })),
+      make("ul", {}, entry("↑ ..", "the folder above", () => this.wire.send("look", { path: folder.parent })),
+        ...folder.folders.map((one) => entry(`${one.name}/`, one.says, () => this.wire.send("look", { path: one.path }))),
+        ...folder.tables.map((one) => entry(one.name, one.says, () => take(one.path)))));
+  }
+
+  drawGallery() {
+    const classes = this.model.get("gallery");
+    this.gallery.hidden = !classes.length;
+    this.gallery.replaceChildren(...classes.map((one) => make("div", { class: "tlnb-class" },
+      make("div", { class: "tlnb-class-name", title: one.name }, one.name),
+      make("div", { class: "tlnb-count" }, make("i", { style: `width:${Math.max(100 * one.share, 2)}%` }), make("span", {}, number.format(one.count))),
+      make("div", { class: "tlnb-thumbs" }, ...one.pictures.map((uri) => make("img", { src: uri, alt: `a picture of ${one.name}` }))))));
+    this.update();
+  }
+
+  drawShown() {
+    // Made by the kernel, every name in it escaped there.
+    this.shown.innerHTML = this.model.get("shown");
+    this.shown.hidden = !this.model.get("shown");
+  }
+
   update() {
     const busy = engaged(this.model);
     const layers = this.model.get("layers").length > 0;
+    const source = this.model.get("source");
+    const can = new Set(this.model.get("can"));
     this.known(this.network, this.model.get("network"));
-    this.known(this.data, this.model.get("source"));
+    this.known(this.data, source);
     say(this.network.says, this.model.get("network") || "none yet: convnet5 ships with tlnb");
-    say(this.data.says, this.model.get("source") || "none yet: digits, glyphs, or a folder of class folders");
-    this.network.button.disabled = this.data.button.disabled = busy;
+    say(this.data.says, source || "none yet: digits, glyphs, or a folder of class folders");
+    for (const control of [this.network.button, this.data.button, this.browse, this.look]) control.disabled = busy;
+    this.about.hidden = Boolean(this.model.get("network"));
+    this.look.hidden = !source || this.model.get("gallery").length > 0;
     this.layersPart.hidden = !layers;
-    this.ratePart.hidden = !(layers && this.model.get("source"));
+    this.ratePart.hidden = !(layers && source);
+    for (const [name, control] of Object.entries(this.buttons)) { control.hidden = !can.has(name); control.disabled = busy; }
+    this.drop.hidden = !can.has("picture");
+    this.file.hidden = !can.has("save");
+    this.afterPart.hidden = !can.size;
     say(this.magics, this.model.get("magics").join("\n"));
-    this.magics.hidden = !this.magics.textContent;
+    this.magics.hidden = this.copy.hidden = !this.magics.textContent;
     this.none.hidden = !this.magics.hidden;
   }
 }

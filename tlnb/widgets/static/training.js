@@ -1,5 +1,6 @@
 // A run of training: which layers trained in which stage, how far it is, curves, and a table of epochs.
 const STATES = { running: "training", paused: "paused", stopping: "stopping at the next batch", done: "done", stopped: "stopped", failed: "ended by an error" };
+const NEXT = { done: "next: %tl_results, %tl_predict a picture, %tl_export a file", stopped: "%tl_train --continue goes on where it stopped" };
 const NARROW = new Set(["stage", "rate", "seconds"]); // columns that a narrow page does without
 
 class Training {
@@ -18,9 +19,10 @@ class Training {
     this.charts = make("div", { class: "tlnb-charts" });
     this.table = make("div", { class: "tlnb-scroll" });
     this.message = make("div", { class: "tlnb-summary" });
+    this.next = make("div", { class: "tlnb-next" });
     this.notes = make("div", { class: "tlnb-detail tlnb-notes", role: "status" }); // placed by the view that owns this
     this.element = make("div", { class: "tlnb-training" }, make("div", { class: "tlnb-row" }, this.state, this.left, make("span", { class: "tlnb-buttons" }, this.pause, this.stopper)),
-      this.bar, this.live, this.late, this.stages, this.charts, this.table, this.message);
+      this.bar, this.live, this.late, this.stages, this.charts, this.table, this.message, this.next);
     this.size = new ResizeObserver(() => { if (this.charts.clientWidth !== this.width) this.drawCharts(); });
     this.size.observe(this.charts);
     const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["points", "progress", "state"], () => this.drawLive()), follow(model, ["progress", "state", "message", "notes", "at_once"], () => this.move())];
@@ -45,7 +47,9 @@ class Training {
     this.element.dataset.state = state;
     const message = this.model.get("message");
     let words = (!this.running && message) || STATES[state] || ""; // a run's last word says how it ended
-    if (progress.testing && this.running) {
+    if (progress.what && this.running) {
+      words = `${progress.what}${state === "running" ? "" : `, ${words}`}${progress.steps ? ` · ${number.format(progress.done)} of ${number.format(progress.steps)}` : " …"}`;
+    } else if (progress.testing && this.running) {
       words = `range test${state === "running" ? "" : `, ${words}`} · ${progress.done} of at most ${progress.steps} passes`;
       if (message) words += ` · ${message}`;
     } else if (stage && this.running) {
@@ -53,7 +57,7 @@ class Training {
       if (!progress.done && state === "running") words += " · getting ready";
     }
     say(this.state, words);
-    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left in this ${progress.testing ? "test" : "stage"}` : "");
+    say(this.left, this.running && progress.left !== null && progress.left !== undefined ? `about ${duration(progress.left)} left${progress.what ? "" : ` in this ${progress.testing ? "test" : "stage"}`}` : "");
     const share = progress.steps ? progress.done / progress.steps : 0;
     this.fill.style.width = `${100 * share}%`;
     this.bar.setAttribute("aria-valuemax", progress.steps || 1);
@@ -65,6 +69,8 @@ class Training {
     this.late.hidden = !this.running || this.model.get("at_once");
     say(this.message, words.includes(message) ? "" : message);
     this.message.hidden = !this.message.textContent;
+    say(this.next, this.running ? "" : NEXT[state] || "");
+    this.next.hidden = !this.next.textContent;
   }
 
   /** The curve of a range test as far as it is measured. */
@@ -152,15 +158,16 @@ class Training {
     if (this.charts.hidden) return;
     const room = this.width || 560;
     const width = room > 620 ? Math.floor((room - 16) / 2) : room;
+    const shares = records.length > 0 && records.every((r) => r.shown.endsWith("%")); // the table says them so too
     const edges = records.flatMap((record, i) => (i && record.stage !== records[i - 1].stage ? [i + 0.5] : []));
     this.charts.replaceChildren(
       drawSeries(width, edges, [["train loss", "tlnb-train", records.map((r) => r.train_loss)], ["valid loss", "tlnb-valid", records.map((r) => r.valid_loss)]]),
-      drawSeries(width, edges, [[this.model.get("metric"), "tlnb-figure", records.map((r) => r.figure)]]));
+      drawSeries(width, edges, [[this.model.get("metric"), "tlnb-figure", records.map((r) => (shares ? 100 : 1) * r.figure)]], shares ? " %" : ""));
   }
 }
 
 /** Lines over epochs, with an upright line where a stage ends and names at the top. */
-function drawSeries(width, edges, series, height = 150) {
+function drawSeries(width, edges, series, unit = "", height = 150) {
   const values = series.flatMap(([, , points]) => points).filter(Number.isFinite);
   let [low, high] = [Math.min(...values), Math.max(...values)];
   if (high - low < 1e-9) [low, high] = [low - 0.05, high + 0.05];
@@ -171,8 +178,8 @@ function drawSeries(width, edges, series, height = 150) {
   const x = (i) => left + ((i - 0.5) / Math.max(count, 1)) * (width - left - right);
   const y = (v) => floor - ((v - low) / (high - low)) * (floor - top);
   const svg = draw("svg", { class: "tlnb-plot", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": series.map(([name, , points]) => `${name} ${points.map((v) => v.toPrecision(3)).join(", ")}`).join("; ") });
-  for (const [value, words] of ticks(low, high, 4)) {
-    svg.append(draw("line", { class: "tlnb-grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }), draw("text", { class: "tlnb-tick", x: left - 5, y: y(value) + 4, "text-anchor": "end" }, words));
+  for (const [value, words] of ticks(low, high, 5)) {
+    svg.append(draw("line", { class: "tlnb-grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }), draw("text", { class: "tlnb-tick", x: left - 5, y: y(value) + 4, "text-anchor": "end" }, words + unit));
   }
   const every = Math.ceil(count / 10);
   for (let i = 1; i <= count; i += 1) if (i % every === 0) svg.append(draw("text", { class: "tlnb-tick", x: x(i), y: floor + 15, "text-anchor": "middle" }, String(i)));

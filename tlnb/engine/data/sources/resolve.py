@@ -99,8 +99,9 @@ class Resolver:
         """The path below the folder, or None and the reason; counts how it was found."""
         if not name or "\0" in name or len(name) > 4096:
             return None, "no path"
-        outside = False
-        for base in self._bases:
+        # A file that is there but not below the folder is not looked for by its last parts: another would be taken.
+        outside = os.path.isabs(name) and os.path.isfile(name) and not self._allowed(name)
+        for base in () if outside else self._bases:
             for how, text in _readings(name):
                 found, way = self._in(base, text)
                 if found is None:

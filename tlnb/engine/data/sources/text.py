@@ -448,7 +448,7 @@ def as_texts(values: Any) -> list[Text] | None:
     """Texts, or pairs of sentences, of a list, an array or a column of pandas; None where they are something else."""
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if isinstance(values, np.ndarray):
-        values = values.tolist() if values.dtype.kind in "OUT" and values.ndim in (1, 2) else None
+        values = values.tolist() if values.dtype.kind in "OUT" and values.ndim == 1 else None
     if not isinstance(values, list | tuple) or not values:
         return None
     if all(isinstance(value, str) for value in values):

@@ -51,7 +51,7 @@ def predict(model, pixels):
 
 def read_picture(path):
     """A picture file as :func:`predict` takes it: uint8 (1, C, H, W)."""
-    picture = ImageOps.exif_transpose(Image.open(path)){deep}.convert({mode})
+    picture = ImageOps.exif_transpose({opened}){deep}.convert({mode})
 {resize}
     return picture.unsqueeze(0)
 
@@ -67,6 +67,25 @@ if __name__ == "__main__":
 _SAID = """
         sets, none = judge(network, read_picture(name))
         print("    90 % sure:", "none of these" if none[0] else ", ".join(sets[0]) or "no class")"""
+
+_OPENED = """def opened(path):
+    \"\"\"A picture file; of 16 bits a colour Pillow reads but eight, which are other pixels.\"\"\"
+    picture = Image.open(path)
+    if not picture.mode.startswith(("I", "F")) and ";16" in str(picture.tile):
+        raise ValueError(f"{{path}} has 16 bits a colour: give its pixels, {low:g} as 0, {white:g} as 255")
+    return picture
+
+
+"""
+
+_BANDS = """
+    values = np.atleast_3d(np.asarray(picture))
+    if max({bands}) > values.shape[2]:
+        raise ValueError(f"{{path}}: Pillow reads {{values.shape[2]}} bands, and band {{max({bands})}} is used")
+    values = values[..., [band - 1 for band in {bands}]]  # numbered from 1
+    values = np.clip(((values - {low:g}) * (255 / {span:g})).round(), 0, 255).astype(np.uint8)
+    picture = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    picture = picture"""
 
 _DEEP = """
     if picture.mode.startswith(("I", "F")):  # more than eight bits: {low:g} is black, {white:g} white
@@ -107,7 +126,7 @@ def judge(model, {inputs}, sure=0.9, false_alarms=0.05):
     ``false_alarms`` of samples of the classes is taken for none of them.
     """
     known = load_file(HERE / {file})
-    features, scores = watched(model, READS, lambda x: scores_of(model, x), {inputs})
+    features, scores = watched(model, READS, lambda: scores_of(model, {inputs}))
     if bound_of(known["margins"], sure) == -math.inf:
         raise ValueError(f"there were too few validation samples to be {{100 * sure:g}} % sure")
     member, order = sets_of(scores, known["margins"], sure), (-scores).argsort(dim=1, stable=True)
@@ -284,8 +303,15 @@ def _predict(
     if scale.white is not None:
         deep = _DEEP.format(low=scale.low, white=scale.white, span=scale.white - scale.low)
         imports.add("import numpy as np")
-    return _PICTURES.format(
-        deep=deep,
+    if scale.bands:
+        white = 255.0 if scale.white is None else scale.white
+        deep = _BANDS.format(bands=list(scale.bands), low=scale.low, span=white - scale.low)
+        imports.add("import numpy as np")
+    before = ""
+    if not scale.is_plain:
+        before = _OPENED.format(low=scale.low, white=255.0 if scale.white is None else scale.white)
+    return before + _PICTURES.format(
+        deep=deep, opened="opened(path)" if before else "Image.open(path)",
         mean=list(preprocess.mean), std=list(preprocess.std), what=_what(task), shape=shape, span=span,
         scores=scores.format(top=top), answer=_answer(task, "scores_of(model, pixels)"), mode=mode,
         judge=judge, said=_said(sure),

@@ -1,0 +1,67 @@
+"""A hook of MkDocs: pages that stand elsewhere in the repository are pages of the site, and links fit both places.
+
+Every link is written as it holds in the repository, from the file that it stands in; so it works on the page of a code
+host. On the site, what stands in ``docs/`` comes to the top, and all the rest keeps its path.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.plugins import event_priority
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[1]
+ELSEWHERE = (
+    "CHANGELOG.md", "COMING_FROM.md", "CONTRIBUTING.md", "REFERENCE.md", "notebooks/*.ipynb", "notebooks/pictures/*",
+    "tests/benchmarks/*/RESULTS.md", "tlnb/assets/MODEL_CARD.md",
+)  # fmt: skip
+_LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+_CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+
+
+@event_priority(100)  # before the plugin that turns notebooks into pages
+def on_files(files: Files, config: Any) -> Files:
+    """Take in what stands elsewhere."""
+    for pattern in ELSEWHERE:
+        for path in sorted(ROOT.glob(pattern)):
+            place = path.relative_to(ROOT).as_posix()
+            files.append(File(place, str(ROOT), config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Turn the links of the repository into those of the site."""
+    own = page.file.src_uri
+    here = posixpath.join("docs", own) if Path(page.file.src_dir or "") != ROOT else own
+    parts = _CODE.split(markdown)
+    for number in range(0, len(parts), 2):  # the others are code
+        parts[number] = _LINK.sub(lambda match: _link(match, here, own, files), parts[number])
+    return "".join(parts)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
+    """Turn links from one notebook to another into those of their pages."""
+    own = page.file.src_uri
+
+    def link(match: re.Match[str]) -> str:
+        found = files.get_file_from_path(posixpath.normpath(posixpath.join(posixpath.dirname(own), match[1])))
+        return (
+            match[0] if found is None or found is page.file else f'href="{found.url_relative_to(page.file)}"'
+        )
+
+    return re.sub(r'href="([^":#]+\.ipynb)"', link, html) if own.endswith(".ipynb") else html
+
+
+def _link(match: re.Match[str], here: str, own: str, files: Files) -> str:
+    sign, words, target, anchor = match.groups()
+    if "://" in target or target.startswith(("mailto:", "/")):
+        return match[0]
+    place = posixpath.normpath(posixpath.join(posixpath.dirname(here), target))
+    wanted = place.removeprefix("docs/")
+    if files.get_file_from_path(wanted) is None and (ROOT / place).exists():
+        return f"{words} (`{place}`)" if words.strip("`") != place else words  # a file that is no page
+    return f"{sign}[{words}]({posixpath.relpath(wanted, posixpath.dirname(own) or '.')}{anchor or ''})"

@@ -1,0 +1,95 @@
+"""Every block of code in the README and on the pages of the site that says ``python`` or ``ipython`` runs.
+
+The blocks of a page run in one shell, in their order, in a folder that holds what the pages speak of. Blocks that
+speak of something else (a network to be downloaded, a kernel that has died) say ``text``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+import struct
+import wave
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from texts import network_folder, rows, table
+
+from conftest import RaisingShell
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "COMING_FROM.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NEEDS = {"sound.md": "soundfile", "text.md": "transformers"}
+_BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LANGUAGES = {"python", "ipython", "sh", "text", "toml", ""}
+
+
+def blocks(path: Path) -> list[tuple[str, str]]:
+    """Language and code of each block of a page."""
+    return _BLOCK.findall(path.read_text(encoding="utf-8"))
+
+
+def running(path: Path) -> list[str]:
+    """The blocks that run."""
+    return [code for language, code in blocks(path) if language in ("python", "ipython")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with photos of three colours, three tones as sounds, and texts with a network for them."""
+    for number, (name, colour) in enumerate({"dahlia": "red", "leaves": "green", "sky": "blue"}.items()):
+        for folder in (tmp_path / "photos" / name, tmp_path / "calls" / name):
+            folder.mkdir(parents=True)
+        for i in range(10):
+            picture = Image.new("RGB", (40, 40), colour)
+            picture.paste("white", (2 * i, 3 * i, 2 * i + 9, 3 * i + 9))
+            picture.save(tmp_path / "photos" / name / f"{i:02}.png")
+            tone = [math.sin(0.2 * (number + 1) * t + i) for t in range(4000)]
+            with wave.open(str(tmp_path / "calls" / name / f"{i:02}.wav"), "wb") as file:
+                file.setparams((1, 2, 8000, 0, "NONE", ""))
+                file.writeframes(struct.pack("<4000h", *(int(9000 * x) for x in tone)))
+    table(tmp_path / "reviews.csv", rows(), ("review", "opinion"))
+    if importlib.util.find_spec("transformers") is not None:
+        network_folder(tmp_path / "net", pooling="pooling_mode_mean_tokens")
+    (tmp_path / "new photos").mkdir()
+    for i in range(3):
+        Image.new("RGB", (40, 40), ("red", "green", "blue")[i]).save(tmp_path / "new photos" / f"{i}.png")
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if running(page)], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: RaisingShell) -> None:
+    pytest.importorskip(NEEDS.get(page.name, "torch"))
+    for code in running(page):
+        shell.run(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    unknown = {language for language, _ in blocks(page)} - LANGUAGES
+    assert not unknown
+    silent = [code for language, code in blocks(page) if not language and "tl_" in code]
+    assert not silent, "a block with magics says ipython where it runs, and text where it does not"
+
+
+def test_the_site_names_every_page() -> None:
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:\n")[2]
+    named = set(re.findall(r"[\w/.-]+\.(?:md|ipynb)\b", nav))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    pages |= {path.relative_to(ROOT).as_posix() for path in ROOT.glob("notebooks/*.ipynb")}
+    assert pages <= named
+
+
+def test_the_drawings_are_those_that_are_drawn() -> None:
+    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    for name, made in (("main-job", draw.main_job()), ("cut", draw.cut()), ("advice", draw.advice())):
+        assert (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8") == made
