@@ -78,7 +78,7 @@ def cut() -> str:
         parts.append(box(x, 58, 56, 54, ICE if layer < 5 else WARM))
         parts += [text(x + 28, 82, str(layer)), text(x + 28, 101, kind, more=' font-size="12"')]
     parts += [
-        f'<path d="M487 40V130" stroke="{INK}" stroke-dasharray="4 4"/>', text(487, 32, "the cut"),
+        f'<path d="M487 40V66M487 108V130" stroke="{INK}" stroke-dasharray="4 4"/>', text(487, 32, "the cut"),
         arrow(438, 86, 462), arrow(512, 86, 534),
         text(487, 82, "kept"), text(487, 100, "features", more=' font-size="12"'),
         text(284, 148, "runs once per image, in test mode"), text(630, 148, "runs in every epoch"),

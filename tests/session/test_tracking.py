@@ -278,6 +278,11 @@ def test_what_cannot_be_opened_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
         tl.track("wandb")
     with pytest.raises(BadArguments, match="did you mean 'kept'"):
         tl.track("kep")
+    for odd in (["kept"], 5, b"kept", Kept):
+        with pytest.raises(BadArguments, match="no tracker"):
+            tl.track(odd)  # type: ignore[arg-type]
+    with pytest.raises(BadArguments, match="by name, not int"):
+        tl.track("kept", 5)  # type: ignore[arg-type]
     assert tl.listeners == before
     tl.train(1, 1e-3)
     tl.track("off")

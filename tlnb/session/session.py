@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -84,6 +85,8 @@ class _Flags(traitlets.Tuple):
     """A flag for each layer; what is no row of flags is one line."""
 
     def validate(self, session: Any, value: Any) -> Any:
+        if isinstance(value, tuple) and all(type(flag) is bool for flag in value):
+            return super().validate(session, value)
         with others_code(value, BadArguments):
             flags = (
                 tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None
@@ -987,7 +990,7 @@ class Session(traitlets.HasTraits):
         named = old.data is not None or old.source is not None
         return self.forgetting() if named and old.network is not None else None
 
-    def track(self, tracker: str | None = None, where: str | None = None) -> Lines:
+    def track(self, tracker: str | None = None, where: str | os.PathLike[str] | None = None) -> Lines:
         """Tell a tracker of experiments what happens from now on, and what was trained already.
 
         It is told on a thread of its own: one that is slow, full or gone never holds up training nor changes a bit

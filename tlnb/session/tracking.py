@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -23,12 +24,14 @@ CLOSING = 20.0
 """Seconds that ``off`` waits for what is on its way."""
 
 
-def track(tools: Tools, view: Callable[[], SessionView], tracker: str | None, where: str | None) -> Lines:
+def track(
+    tools: Tools, view: Callable[[], SessionView], tracker: str | None, where: str | os.PathLike[str] | None
+) -> Lines:
     """Begin, end or show tracking; see ``Session.track``."""
     under_way = _under_way(tools)
     if tracker is None:
         return Lines(*(_stands(under_way) if under_way else [_NONE]))
-    if tracker == OFF:
+    if isinstance(tracker, str) and tracker == OFF:
         return _end(tools, under_way) if under_way else Lines(_NONE)
     post = Post(tracker, opener(tracker, where))
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
@@ -46,7 +47,7 @@ TRACKERS = {
 """Name -> the library that it needs, the module here, and the class in it: ``Class(where, name)``."""
 
 
-def opener(tracker: str, where: str | None) -> Callable[[], Tracker]:
+def opener(tracker: str, where: str | os.PathLike[str] | None) -> Callable[[], Tracker]:
     """What opens a run in a tracker; its library is imported here, the rest comes when it is called.
 
     Args:
@@ -57,11 +58,14 @@ def opener(tracker: str, where: str | None) -> Callable[[], Tracker]:
         BadArguments: no tracker of that name.
         NotReady: its library is not installed.
     """
-    if tracker not in TRACKERS:
-        names = (*TRACKERS, OFF)
+    if not isinstance(tracker, str) or tracker not in TRACKERS:
+        near = did_you_mean(str(tracker), (*TRACKERS, OFF))
+        raise BadArguments(f"no tracker {tracker!r}: there are {', '.join(TRACKERS)}{near}")
+    if where is not None and not isinstance(where, str | os.PathLike):
         raise BadArguments(
-            f"no tracker {tracker!r}: there are {', '.join(TRACKERS)}{did_you_mean(tracker, names)}"
+            f"a tracker writes to a folder, an address or a project by name, not {type(where).__name__}"
         )
+    place = None if where is None else os.fspath(where)
     library, module, name = TRACKERS[tracker]
     try:
         importlib.import_module(library)
@@ -69,4 +73,4 @@ def opener(tracker: str, where: str | None) -> Callable[[], Tracker]:
         raise NotReady(f'{error}; for {tracker}: pip install "tlnb[{tracker}]"') from None
     make = getattr(importlib.import_module(module), name)
     title = f"tlnb-{datetime.now():%Y%m%d-%H%M%S}"
-    return lambda: make(where, title)
+    return lambda: make(place, title)
