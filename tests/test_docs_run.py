@@ -13,6 +13,7 @@ import struct
 import wave
 from pathlib import Path
 
+import nbformat
 import pytest
 from PIL import Image
 from texts import network_folder, rows, table
