@@ -12,13 +12,12 @@ import re
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
 from PIL import Image
 from texts import network_folder, rows, table
-
-from conftest import RaisingShell
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -65,7 +64,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if running(p) and p != README], ids=lambda page: page.stem)
-def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: RaisingShell) -> None:
+def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: Any) -> None:
     pytest.importorskip(NEEDS.get(page.name, "torch"))
     for code in running(page):
         shell.run(code)
