@@ -15,6 +15,11 @@ PLAIN, FEW, MANY = Traits(0, True), Traits(3, True), Traits(DEEP, True)
 RANDOM = Traits(DEEP, False)
 
 
+def test_a_text_network_learns_at_a_lower_rate():
+    assert Traits(0, True, words=True).rate == 5e-5 < PLAIN.rate
+    assert Traits(0, False, words=True).rate == RANDOM.rate
+
+
 @pytest.mark.parametrize(
     ("traits", "rate", "bn"),
     [(PLAIN, LOW, "train"), (FEW, NORMED, "train"), (MANY, LOW, "frozen"), (RANDOM, NORMED, "train")],

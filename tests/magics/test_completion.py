@@ -14,8 +14,8 @@ from tlnb.magics.commands import TRAIN
 
 OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",
-    "--label", "--path", "--split", "--delimiter", "--folder", "--suffix", "--links", "--range", "--bands",
-    "--window", "--rate",
+    "--label", "--text", "--length", "--path", "--split", "--delimiter", "--folder", "--suffix",
+    "--links", "--range", "--bands", "--window", "--rate",
     "--test", "--groups", "--time", "--score", "--strict",
     "--show", "--seed",
 ]  # fmt: skip

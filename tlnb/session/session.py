@@ -85,6 +85,8 @@ class _Flags(traitlets.Tuple):
     """A flag for each layer; what is no row of flags is one line."""
 
     def validate(self, session: Any, value: Any) -> Any:
+        if isinstance(value, tuple) and all(type(flag) is bool for flag in value):
+            return super().validate(session, value)
         with others_code(value, BadArguments):
             flags = (
                 tuple(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else None

@@ -156,6 +156,8 @@ def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapp
 
 
 LOW = 3e-4  # AdamW's highest rate for pretrained layers
+WORDS = 5e-5  # the same for pretrained text networks, which a higher one unlearns (Devlin et al. 2019: 2e-5 to 5e-5)
+VOCABULARY = 1000  # rows from which on a table of embeddings is one of words
 NORMED = 1e-3  # the same where a few BatchNorm layers keep what moves in bounds, and for random weights
 DEEP = (
     12  # BatchNorm layers from which on the noise of batch statistics adds up to harm; their statistics stay
@@ -171,19 +173,26 @@ class Traits:
     Attributes:
         norms: how many BatchNorm layers the network has.
         trained: whether it has weights that are worth keeping.
+        words: whether it takes texts.
     """
 
     norms: int
     trained: bool
+    words: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, *, trained: bool) -> Traits:
         """Of a network."""
-        return cls(sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()), trained)
+        words = any(isinstance(m, nn.Embedding) and m.num_embeddings >= VOCABULARY for m in model.modules())
+        return cls(
+            sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()), trained, words
+        )
 
     @property
     def rate(self) -> float:
         """AdamW's highest rate for all layers, under one-cycle."""
+        if self.trained and self.words:
+            return WORDS
         return NORMED if not self.trained or 0 < self.norms < DEEP else LOW
 
     @property
@@ -193,7 +202,7 @@ class Traits:
 
     def handful(self, images: int) -> bool:
         """Whether so few training images teach the last part of the body more than the whole of it."""
-        return self.trained and self.rate == LOW and images <= HANDFUL
+        return self.trained and self.rate in (LOW, WORDS) and images <= HANDFUL
 
 
 def usual_epochs(images: int) -> int:
