@@ -8,6 +8,7 @@ import nbformat
 import pytest
 from browser.lab import ROOT, Notebook
 
+STATES = "''.join(row.state[0] for row in tl.layers)"
 OWN = """
 import ipywidgets
 from IPython.display import display
@@ -97,9 +98,29 @@ def test_a_drag_and_a_shift_click_set_a_range(notebook: Notebook) -> None:
     boxes(notebook).nth(1).drag_to(boxes(notebook).nth(3))
     notebook.until(FLAGS, [1, 0, 0, 0, 1, 0, 0, 0])
     boxes(notebook).nth(5).click()
+    notebook.until(STATES, "ftttfatt")
+    boxes(notebook).nth(5).click()
     notebook.until(FLAGS, [1, 0, 0, 0, 1, 1, 0, 0])
     boxes(notebook).nth(7).click(modifiers=["Shift"])
     notebook.until(FLAGS, [1, 0, 0, 0, 1, 1, 1, 1])
+
+
+def test_clicks_go_through_three_states_and_leave_the_others(notebook: Notebook) -> None:
+    box = boxes(notebook).nth(6)
+    for states, checked, title in (
+        ("ffffftat", "mixed", "adapted"),
+        ("ffffftft", "false", "frozen"),
+        ("fffffttt", "true", "trains"),
+    ):
+        box.click()
+        notebook.until(STATES, states)
+        notebook.page.wait_for_function(
+            f"(box) => box.getAttribute('aria-checked') === '{checked}'", arg=box.element_handle()
+        )
+        assert title in box.get_attribute("aria-label")
+    box.click()
+    notebook.view(-2).locator(".tlnb-magic", has_text="%tl_adapt 6").wait_for()
+    notebook.until(STATES, "ffffftat")
 
 
 @pytest.mark.parametrize(
@@ -177,8 +198,8 @@ def test_reload_keeps_the_views_and_a_restart_leaves_the_twins(notebook: Noteboo
     notebook.save()
     notebook.reload()
     boxes(notebook).nth(6).wait_for()
-    boxes(notebook).nth(6).click()
-    notebook.until(FLAGS, [1, 1, 1, 1, 1, 0, 1, 0])
+    boxes(notebook).nth(7).click()
+    notebook.until(FLAGS, [1, 1, 1, 1, 1, 0, 0, 1])
     notebook.restart()
     twin = notebook.cell(5).locator(".tlnb-twin")
     twin.wait_for()  # the views answer no more, so the twins take their place

@@ -167,10 +167,10 @@ def test_a_screen_reader_is_told_what_there_is(notebook: Notebook) -> None:
     for cell in range(5):
         notebook.run(cell)
     layers, picker, panel, training = (notebook.view(i).aria_snapshot() for i in (1, 2, 3, 4))
-    boxes = [line.strip() for line in layers.splitlines() if line.strip().startswith("- switch")]
+    boxes = [line.strip() for line in layers.splitlines() if line.strip().startswith("- checkbox")]
     assert len(boxes) == 8
     assert boxes[0].startswith(
-        '- switch "layer 0, features.0, Conv2d, output 32×16×16, 352 parameters, frozen"'
+        '- checkbox "layer 0, features.0, Conv2d, output 32×16×16, 352 parameters, frozen"'
     )
     assert "[checked]" not in boxes[0]
     assert "[checked]" in boxes[7]
@@ -198,7 +198,7 @@ def test_a_screen_reader_is_told_what_there_is(notebook: Notebook) -> None:
     assert notebook.view(4).locator("[role=status][aria-live=polite]").count() >= 1
     for view in (1, 2, 3, 4):
         unnamed = notebook.view(view).evaluate(
-            """(view) => [...view.querySelectorAll('button, input, [role=switch], [role=img], [role=progressbar]')]
+            """(view) => [...view.querySelectorAll('button, input, [role=checkbox], [role=img], [role=progressbar]')]
             .filter((e) => !(e.textContent.trim() || e.ariaLabel || e.getAttribute('aria-label'))).length"""
         )
         assert unnamed == 0

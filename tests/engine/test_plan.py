@@ -48,7 +48,7 @@ def test_addresses_may_hold_spaces_after_commas():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze, train or fit, not 'freez'; did"),
+        ("freez body", "line 1 ('freez body'): a stage starts with freeze, unfreeze, train, fit or adapt, not 'freez'"),
         ("freeze", "line 1 ('freeze'): freeze needs layers, such as: freeze body"),
         ("freeze epochs 3", "line 1 ('freeze epochs 3'): freeze needs layers, such as: freeze body"),
         ("freeze body epochs two", "epochs takes a whole number from 1 up, not 'two'"),

@@ -49,6 +49,7 @@ def ready() -> Session:
 
 
 CALLS: Calls = {
+    "adapt": lambda tl: tl.adapt("0", rank=1),
     "load": lambda tl: tl.load(small(4), input="1,8,8"),
     "load with layers_from": lambda tl: tl.load(plain_net(), input="1,8,8", layers_from="0"),
     "data with a new head": lambda tl: tl.data(pair(60, 4), batch=16),

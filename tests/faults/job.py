@@ -72,6 +72,18 @@ JOBS = {
         {"batch": 16},
         old_classes=2,
     ),
+    "averages": Job(
+        "unfreeze all epochs 3 lr 0.02 average ema\nunfreeze 1: epochs 3 lr 0.01 average last:2 blend 0.5\n"
+        "freeze 0 epochs 2 lr 0.01 average last:1 guard off",
+        {"batch": 16},
+        old_classes=2,
+    ),
+    "adapters": Job(
+        "adapt 1: rank 2 epochs 3 lr 0.02\nadapt 0 bias epochs 2 lr 0.01 blend 0.5\nunfreeze 1 epochs 2 lr 5e-3\n"
+        "freeze body epochs 1 lr 0.01\nadapt 1: rank 2 epochs 2 lr 0.02",
+        {"batch": 16},
+        old_classes=2,
+    ),
     "fitted head, statistics that stay, blends": Job(
         "fit head\nunfreeze all epochs 2 lr 0.01 init soft bn frozen blend 0.5\n"
         "unfreeze all epochs 1 lr 3 schedule constant\nunfreeze 2: epochs 2 lr 0.01 init zero blend auto guard off",

@@ -502,6 +502,8 @@ CALLS: dict[str, Callable[[Session], object]] = {
     "save": lambda tl: tl.save("x"),
     "results": lambda tl: tl.results(),
     "freeze": lambda tl: tl.freeze("0"),
+    "adapt": lambda tl: tl.adapt("0"),
+    "merge": lambda tl: tl.merge(),
     "frozen": lambda tl: setattr(tl, "frozen", (True,) * len(tl.frozen)),
     "step": lambda tl: setattr(tl, "step", None),
     "undo": lambda tl: tl.undo(),

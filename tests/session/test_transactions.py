@@ -29,7 +29,7 @@ from tlnb.session import Session
 from tlnb.session.autosave import Autosave
 
 # What makes a change whole cannot itself be made to fail: setting the state, taking back, telling the views.
-WHOLE = {"Store", "Change", "Interrupts", "Session", "Hook", "SessionView"}
+WHOLE = {"Store", "Change", "Interrupts", "Session", "Hook", "SessionView", "_Flags"}
 EXEMPT = {"began", "fingerprint_of", "take_back", "clear", "note", "copy", "back"}
 ERRORS = (RuntimeError, KeyboardInterrupt)
 MOST = int(os.environ.get("TLNB_STEPS", "8"))  # steps of a call that fail; spread evenly over all of them
@@ -119,27 +119,55 @@ def whole(tl: Session) -> list[object]:
     return found
 
 
+def adapted() -> Session:
+    """Ready, with the first layer adapted and trained so."""
+    tl = ready()
+    tl.adapt("0", rank=1)
+    tl.train(1, 0.01, guard="off")
+    return tl
+
+
+def with_a_file() -> Session:
+    """Not adapted, with an adapter for it in a file."""
+    tl = adapted()
+    tl.save("alone", adapter=True)
+    tl.undo()
+    tl.freeze("0")
+    return tl
+
+
+ADAPTED: dict[str, tuple[Callable[[], Session], Callable[[Session], object]]] = {
+    "merge": (adapted, lambda tl: tl.merge()),
+    "undo of a stage that adapted": (adapted, lambda tl: tl.undo()),
+    "freeze what is adapted": (adapted, lambda tl: tl.freeze("0")),
+    "a new head on what is adapted": (adapted, lambda tl: tl.head("mlp:6")),
+    "save alone": (adapted, lambda tl: tl.save("other", adapter=True)),
+    "adapt as in a file": (with_a_file, lambda tl: tl.adapt(file="alone")),
+}
+
+
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", [*CALLS, *ADAPTED])
 def test_a_failure_at_any_step_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLNB_AUTOSAVE", "0")
-    call, steps, tl = CALLS[name], Steps(), ready()
+    begun, call = ADAPTED[name] if name in ADAPTED else (ready, CALLS[name])
+    steps, tl = Steps(), begun()
     with watched(steps):
         call(tl)
     assert steps.seen
-    tl = ready()
+    tl = begun()
     for number, step in enumerate(some(steps.seen)):
         before = whole(tl)
         trial = Steps()
         trial.fail_at, trial.error = step, ERRORS[number % 2]
         failure = outcome_of(trial, lambda tl=tl: call(tl))
         if failure is None:
-            tl = ready()  # this step may fail, or is not taken now; the call did what it should
+            tl = begun()  # this step may fail, or is not taken now; the call did what it should
             continue
         assert trial.fired, f"{step}: {failure!r}"
         assert whole(tl) == before, f"{trial.error.__name__} {step}"
@@ -162,6 +190,7 @@ def outcome_of(trial: Steps, work: Callable[[], object], *more: object) -> BaseE
 
 
 PLAN = "freeze 0 epochs 2 lr 1e-2\nunfreeze all epochs 1 lr 1e-3"
+ADAPTS = "adapt 0 rank 1 epochs 2 lr 1e-2\nfreeze 0 epochs 1 lr 1e-3"
 
 
 def learner() -> Session:
@@ -177,26 +206,27 @@ def outcome(tl: Session) -> tuple[list[bytes], list[tuple[object, ...]], dict[in
     return values, [(r.stage, r.epoch, r.valid_loss) for r in tl.history], dict(tl.history.old)
 
 
-@pytest.mark.parametrize("keep_best", [False, True])
+@pytest.mark.parametrize(("plan", "keep_best"), [(PLAN, False), (PLAN, True), (ADAPTS, False)])
 def test_a_failure_at_any_step_of_training_costs_nothing(
-    keep_best: bool, monkeypatch: pytest.MonkeyPatch
+    plan: str, keep_best: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Autosave, "save", lambda self, state, capture: None)
     engine, steps, undisturbed = (loop, loop._StageRun, StageTrainer, Best), Steps(), learner()
     fresh = copy.deepcopy(undisturbed.model.state_dict())
     with watched(steps, *engine):
-        undisturbed.run(PLAN, keep_best=keep_best)
+        undisturbed.run(plan, keep_best=keep_best)
     expected, (known_values, records, scores) = len(records_of(undisturbed)), outcome(undisturbed)
     assert expected == 3
     for number, step in enumerate(some(steps.seen)):
         tl, trial = learner(), Steps()
         trial.fail_at, trial.error = step, ERRORS[number % 2]
-        failure = outcome_of(trial, lambda tl=tl: tl.run(PLAN, keep_best=keep_best), *engine)
+        failure = outcome_of(trial, lambda tl=tl: tl.run(plan, keep_best=keep_best), *engine)
         assert failure is None or trial.fired, f"{step}: {failure!r}"
         if tl.view.plan is None and not tl.history.stages:
             now = tl.model.state_dict()
             assert all(torch.equal(now[name], tensor) for name, tensor in fresh.items()), step
-            tl.run(PLAN, keep_best=keep_best)
+            assert now.keys() == fresh.keys(), step
+            tl.run(plan, keep_best=keep_best)
         while tl.view.plan is not None:
             tl.go_on()
         values, figures, old = outcome(tl)

@@ -201,3 +201,27 @@ def test_long_actions_run_on_the_thread_of_cells(session: Session) -> None:
 
     _, error, on_main = asyncio.run(cell())
     assert (error, on_main) == ("", 1)
+
+
+def test_toggles_have_three_states_and_change_no_other_layer(session: Session) -> None:
+    view = LayerToggles(session)
+    session.unfreeze("all")
+    session.freeze("0")
+    assert view.states == ["frozen", "trains", "trains", "trains"]
+    assert [layer["adaptable"] for layer in view.layers][-1] is False  # the head
+    can = next(i for i, layer in enumerate(view.layers) if layer["adaptable"])
+    view.act("set", low=can, high=can, state="adapted")
+    assert view.error == ""
+    wanted = ["frozen", "trains", "trains", "trains"]
+    wanted[can] = "adapted"
+    assert view.states == wanted == [row.state for row in session.layers]
+    assert view.magic.startswith(f"%tl_adapt {can}")
+    assert session.frozen[can] is False
+    assert f"layer {can}, {session.layers[can].name}, adapted, rank 4" in twins.strip(session.layers)
+    assert "◆ adapted" in twins.strip(session.layers)
+    assert "◆ adapted, rank 4" in repr(session.layers)
+    view.act("set", low=can, high=can, state="frozen")
+    assert view.states[can] == "frozen"
+    assert session.layers[can].adapter == ""  # it had learned nothing
+    view.act("set", low=can, high=can, state="melted")
+    assert view.error == "a layer is frozen, trains, adapted, not 'melted'"

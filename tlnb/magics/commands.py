@@ -300,8 +300,8 @@ HEAD = Command(
     arguments=(
         Argument(
             "spec",
-            text("linear or mlp:512,256", "SPEC", source="heads"),
-            "linear (one layer, the default), or mlp: and the widths of the hidden layers",
+            text("linear, mlp:512,256, nearest or knn:5", "SPEC", source="heads"),
+            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest or knn:5",
             required=False,
             several=True,
         ),
@@ -321,12 +321,16 @@ HEAD = Command(
         ),
     ),
     details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
-few images need not unlearn random scores. The heads of all tasks are kept, the one that
+few images need not unlearn random scores. Two heads need no schedule, and are fitted at once on what the frozen
+layers give: nearest is a linear layer set to the means of the classes, knn:5 keeps the training samples and lets the
+five nearest vote, each by the inverse of its distance. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
         ("%tl_head mlp:512,256", "two hidden layers before it"),
         ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
+        ("%tl_head nearest", "the class whose mean is nearest"),
+        ("%tl_head knn:5", "the five nearest training samples vote"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )
@@ -365,6 +369,54 @@ UNFREEZE = Command(
         ("%tl_unfreeze 3:", "layer 3 and all after it"),
         ("%tl_unfreeze all", "the whole network"),
     ),
+)
+
+ADAPT = Command(
+    "tl_adapt",
+    "adapt",
+    "Adapt layers: their weights and buffers stay, bit for bit, and what is added to the weights trains.",
+    arguments=(
+        Argument("layers", _LAYERS, "which layers; commas join several: 2:4,7", required=False, several=True),
+        Argument(
+            "kind",
+            choice("bias", "norm"),
+            "bias or norm adds to biases, or to the two vectors of each norm; nothing for factors of low rank",
+            required=False,
+        ),
+    ),
+    options=(
+        Option("rank", whole(1), "of the two factors beside each matrix (LoRA)", "that is 4"),
+        Option(
+            "file",
+            text("a file of %tl_save --adapter", "FILE", files=True),
+            "an adapter that was saved alone, with its head, in place of all else",
+        ),
+    ),
+    details="""The third state of a layer beside frozen and training. The head trains as it is, layers that were adapted
+stay so, and the rest of the body is frozen, so the part before the first adapted layer runs once. Beside each matrix of
+a linear layer, a convolution (in groups too) or an attention come two factors of low rank (LoRA, Hu et al. 2022); bias
+(BitFit) and norm add to vectors. An adapter adds nothing at first. A matrix that is no larger than its factors would
+be stays as it is, such as a depthwise convolution's. BatchNorm and dropout of an adapted layer are in test mode, and a
+digest proves that its weights and statistics did not change.
+
+In a plan: adapt 3: rank 8, adapt all bias, adapt all norm, then keys as ever. %tl_save FILE --adapter writes the
+adapters alone, %tl_merge adds them to the weights, and exports are merged. A step costs what it would if the layers
+trained; what is saved is the optimizer's memory and the file, and the proof is won.""",
+    examples=(
+        ("%tl_adapt 3:", "layers 3 and on by rank 4; layers 0 to 2 are frozen and run once"),
+        ("%tl_adapt 3: --rank 8", "by rank 8"),
+        ("%tl_adapt all bias", "all biases of the body"),
+        ("%tl_adapt all norm", "all norms"),
+        ("%tl_adapt --file birds", "what %tl_save birds --adapter wrote, on the same body"),
+    ),
+)
+
+MERGE = Command(
+    "tl_merge",
+    "merge",
+    "Add what adapters learned to the weights themselves; the network answers as before.",
+    details="The layers are frozen then. %tl_undo takes the merge back.",
+    examples=(("%tl_merge", "after which the network is one of plain weights again"),),
 )
 
 LR = Command(
@@ -410,7 +462,7 @@ TRAIN = Command(
     bare=True,
     switches=(("continue", "go_on"), ("advised", "train_advised")),
     cell="run",
-    body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit), layers, then keys and values",
+    body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit, adapt), layers, then keys and values",
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
@@ -422,7 +474,7 @@ the same curve (rule minimum), as it is held from the first step.
 In a plan, train L trains exactly the layers L; freeze and unfreeze change what the line before left. fit head fits
 the last layer to convergence: logistic regression on what the frozen layers give, its strength chosen by folds. The
 whole plan is checked before anything trains. Keys on the line of %%tl_train hold for every stage that does not say
-otherwise.""",
+otherwise. adapt 3: rank 8 trains what is added to the weights of layers 3 and on, and the head (%tl_adapt?).""",
     examples=(
         ("%tl_train", "the default plan: the head first, then the rest"),
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
@@ -493,12 +545,18 @@ SAVE = Command(
     "save",
     "Save the whole state of the session to a file.",
     arguments=(Argument("path", text("a file", "FILE", files=True), "where; .safetensors is added"),),
+    options=(
+        Option("adapter", None, "the adapters and the head alone, for %tl_adapt --file on the same body"),
+    ),
     details="""Network, heads, buffers, the optimizer's moments, the place in the plan, in the schedule and in the
 order of the samples, random states and history: training can go on from it as if it had never stopped. The file
 is safetensors with JSON in its header; nothing in it can run. It is there as a whole or not at all. It takes about
 three times the size of the weights that train and once that of the others; what training has changed is kept once
 more as it was before, for %tl_forget, %tl_blend and keep, and keep ewc adds the size of the body.""",
-    examples=(("%tl_save birds", "birds.safetensors"),),
+    examples=(
+        ("%tl_save birds", "birds.safetensors"),
+        ("%tl_save birds --adapter", "a few parts in a hundred of the weights"),
+    ),
 )
 
 RESUME = Command(
@@ -643,6 +701,14 @@ BLEND = Command(
     arguments=(
         Argument("a", share(), "how much of the new; nothing to see the curve alone", required=False),
     ),
+    options=(
+        Option(
+            "between",
+            word_or_object("two points of the history, such as 1,2", "N,M"),
+            "blend two other points: 0 is before training, k is after stage k",
+            "before training and now",
+        ),
+    ),
     details="""Weights and buffers of the body are averaged (WiSE-FT, Wortsman et al. 2022); the head stays the
 new one. The curve shows accuracy on the new task and, where old data is known, on the old one. Every later blend
 is between the same two ends, until the body is trained again.""",
@@ -650,6 +716,7 @@ is between the same two ends, until the body is trained again.""",
         ("%tl_blend 0.5", "halfway"),
         ("%tl_blend 1", "what training gave, bit for bit"),
         ("%tl_blend", "the curve"),
+        ("%tl_blend 0.5 --between 1,2", "halfway between what stages 1 and 2 left"),
     ),
 )
 
@@ -663,6 +730,8 @@ COMMANDS: dict[str, Command] = {
         LAYERS,
         FREEZE,
         UNFREEZE,
+        ADAPT,
+        MERGE,
         LR,
         TRAIN,
         STEP,

@@ -17,7 +17,7 @@ from tlnb.magics.line import Word, split_line
 from tlnb.magics.magics import TlMagics
 from tlnb.magics.values import Kind
 
-_VERBS = ("freeze", "unfreeze", "train", FIT)
+_VERBS = ("freeze", "unfreeze", "train", FIT, "adapt")
 _LAYERS = ("body", "head", "all", "none")
 _FILES = "IPCompleter.file_matcher"
 # "curve = %tl_lr --ru": an assignment and the percent signs may stand before the name.
@@ -210,6 +210,6 @@ def _rules() -> Iterable[str]:
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
     "data": _data,
-    "heads": lambda: ("linear", "mlp:"),
+    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5"),
     "rules": _rules,
 }

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from tlnb.display.tables import Table, frame
-from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.network.layers import ADAPTED, FROZEN, TRAINS, LayerMap
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import spans
 
@@ -77,6 +77,9 @@ class LayerRow:
         parameters: how many numbers it could learn.
         frozen: whether it stays fixed.
         head: whether it belongs to the head.
+        state: ``frozen``, ``adapted`` (its weights stay, and what is added to them trains) or ``trains``.
+        adapter: how it is adapted, such as ``rank 8``; also where it is frozen or trains with that; else empty.
+        added: numbers in its adapter.
     """
 
     index: int
@@ -86,6 +89,21 @@ class LayerRow:
     parameters: int
     frozen: bool
     head: bool
+    state: str = TRAINS
+    adapter: str = ""
+    added: int = 0
+
+    @property
+    def training(self) -> int:
+        """Numbers of it that training would change."""
+        own = self.parameters if self.state == TRAINS else 0
+        return own + (0 if self.frozen else self.added)
+
+    @property
+    def words(self) -> str:
+        """Its state for a table."""
+        sign = {FROZEN: "❄ ", ADAPTED: "◆ "}.get(self.state, "")
+        return f"{sign}{self.state}" + (f", {self.adapter}" if self.adapter else "")
 
 
 class LayerTable(Sequence[LayerRow]):
@@ -93,13 +111,16 @@ class LayerTable(Sequence[LayerRow]):
 
     def __init__(self, layers: LayerMap, frozen: Sequence[bool]):
         self.note = layers.note
-        self.rows = tuple(
-            self._row(layer, frozen[layer.index], layer.index in layers.head) for layer in layers
-        )
+        fixed = [i for i, flag in enumerate(frozen) if flag]
+        self.rows = tuple(self._row(layers, i, fixed) for i in range(len(layers)))
 
     @staticmethod
-    def _row(layer: Layer, frozen: bool, head: bool) -> LayerRow:
-        return LayerRow(layer.index, layer.name, layer.kind, layer.shape, layer.parameters, frozen, head)
+    def _row(layers: LayerMap, index: int, fixed: Sequence[int]) -> LayerRow:
+        layer, adapter = layers[index], layers.adapters.get(index)
+        return LayerRow(
+            index, layer.name, layer.kind, layer.shape, layer.parameters, index in fixed, index in layers.head,
+            layers.state(index, fixed), adapter.words if adapter else "", adapter.parameters if adapter else 0,
+        )  # fmt: skip
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
@@ -113,7 +134,7 @@ class LayerTable(Sequence[LayerRow]):
     @property
     def trainable_parameters(self) -> int:
         """Numbers that training would change."""
-        return sum(row.parameters for row in self if not row.frozen)
+        return sum(row.training for row in self)
 
     @property
     def parameters(self) -> int:
@@ -135,7 +156,7 @@ class LayerTable(Sequence[LayerRow]):
                 row.kind,
                 "×".join(map(str, row.shape)) if row.shape else "-",
                 f"{row.parameters:,}",
-                "❄ frozen" if row.frozen else "trains",
+                row.words,
             )
             for row in self
         ]
@@ -156,7 +177,7 @@ class LayerTable(Sequence[LayerRow]):
 
 
 class Change(Lines):
-    """What a freeze or an unfreeze did.
+    """What a freeze, an unfreeze or an adapt did.
 
     Attributes:
         hit: indexes of the layers that the address named.
@@ -166,10 +187,12 @@ class Change(Lines):
 
     curve: LRCurve | None = None
 
-    def __init__(self, verb: str, hit: Sequence[int], layers: LayerMap, table: LayerTable):
+    def __init__(
+        self, verb: str, hit: Sequence[int], layers: LayerMap, table: LayerTable, how: str = "", *more: str
+    ):
         self.hit, self.table = tuple(hit), table
         what = layers.describe(hit) if hit else "no layer"
-        super().__init__(f"{verb} {what}; {table.summary}")
+        super().__init__(f"{' '.join(filter(None, (verb, what, how)))}; {table.summary}", *more)
 
     def __repr__(self) -> str:
         return "\n".join(filter(None, (super().__repr__(), repr(self.curve) if self.curve else "")))

@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.training.ending import put_back
 from tlnb.session.interrupts import Interrupts, bookkeeping
@@ -62,6 +63,10 @@ class Journal:
                 parameter.grad = gradient
 
         self.note(back)
+
+    def adapters(self, model: nn.Module) -> None:
+        """Adapters will be put on weights, or taken away."""
+        self.note(adapters.keeper(model))
 
     def modes(self, model: nn.Module) -> None:
         """Train or test mode will be set."""

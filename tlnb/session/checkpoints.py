@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint import autosave, origin
 from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.checkpoint.fields import BROKEN, optional, text, texts, wholes
+from tlnb.engine.checkpoint.fields import adapters as adapters_from
 from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint
-from tlnb.engine.checkpoint.network import check_fit, fill, tensors_of
+from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to, tensors_of
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.data.load import SOURCES
 from tlnb.engine.features.samples import show_bytes
+from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.training.records import Progress
-from tlnb.errors import CheckpointError, TlnbError
+from tlnb.errors import CheckpointError, NotReady, TlnbError
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
 from tlnb.session.heads import Heads
 from tlnb.session.hooks import Hook
-from tlnb.session.network import Network
+from tlnb.session.network import LOADED, Network
 from tlnb.session.snapshot import SessionSnapshot, from_checkpoint, head_places, notebook, to_checkpoint
-from tlnb.session.state import SessionState
+from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import all_looks, looked_before
 from tlnb.session.tools import Tools
+from tlnb.version import __version__
+
+ADAPTER = "adapter"  # the kind of a file that holds adapters alone
 
 
 class Checkpoints:
@@ -64,6 +73,8 @@ class Checkpoints:
             asked=None if data is None or data.asked is None else dict(data.asked),
             classes=data.classes if data is not None else (),
             fingerprint=state.data_fingerprint,
+            adapters=adapters.attached(state.need_model().model),
+            adapted=tuple(sorted(state.layers.adapted)) if state.layers is not None else (),
             history=state.stages,
             pending=replace(plan, own_step=state.step is not None) if plan is not None else None,
             moments=state.moments,
@@ -87,6 +98,94 @@ class Checkpoints:
             + (f"; {left_of(plan)}" if plan is not None else "")
         )
 
+    # ---------------------------------------------------------------- adapters alone
+
+    def save_adapter(self, path: str) -> Lines:
+        """Write the adapters and the head; see ``Session.save``."""
+        state = self._store.now
+        layers, loaded = state.need_layers(), state.need_model()
+        spec = adapters.attached(loaded.model)
+        if not spec:
+            raise NotReady(
+                "nothing is adapted, so there is no adapter to save; such as: %tl_adapt 3: --rank 8"
+            )
+        target = _target(path)
+        task, tensors = state.tasks[state.task], tensors_of(loaded.model)
+        form = head_to(task.head)
+        about = {
+            "tlnb": __version__,
+            "kind": ADAPTER,
+            "network": loaded.name,
+            "body": adapters.body_digest(loaded.model, loaded.places),
+            "adapters": spec,
+            "adapted": sorted(layers.adapters),
+            "task": task.name,
+            "classes": None if task.classes is None else list(task.classes),
+            "head": form,
+        }
+        kept = {f"adapter.{name}": tensors[name] for name in adapters.tensor_names(spec)}
+        if form is not None:
+            kept |= {f"head.{name}": tensor for name, tensor in tensors_of(task.head).items()}
+        size = checkpoint.write(target, Checkpoint(about, kept))
+        whole = sum(t.numel() * t.element_size() for t in tensors.values())
+        head = "and the head" if form is not None else "without the head, which only its own code can build"
+        return Lines(
+            f"saved to {printable(str(target))}, {show_bytes(size)}, {size / whole:.1%} of the network's weights: the "
+            f"adapters of {layers.describe(layers.adapters)} {head}; %tl_adapt --file puts them on the same body"
+        )
+
+    def load_adapter(self, change: Change, path: str) -> Lines:
+        """Put adapters and a head from a file on the body that they are for; see ``Session.adapt``."""
+        place = path_of(path, CheckpointError)
+        place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
+        found, shown = checkpoint.read(place), printable(str(place))
+        if found.about.get("kind") != ADAPTER:
+            raise CheckpointError(f"{shown} is no adapter but a whole session; %tl_resume reads it")
+        try:
+            return self._take_adapter(change, found, shown)
+        except BROKEN as error:
+            raise CheckpointError(f"{shown} is damaged: {str(error).splitlines()[0][:120]}") from None
+
+    def _take_adapter(self, change: Change, found: Checkpoint, shown: str) -> Lines:
+        about, state = found.about, change.state
+        layers, loaded = state.need_layers(), state.need_model()
+        spec, classes = adapters_from(about["adapters"]), optional(texts, about["classes"])
+        if text(about["body"]) != adapters.body_digest(loaded.model, loaded.places):
+            raise CheckpointError(
+                f"{shown} is for another body, {text(about['network'])} of sha256 {text(about['body'])[:8]}…; load "
+                "that with the weights that it was adapted with"
+            )
+        if state.data is not None and about["head"] is not None and state.data.classes != classes:
+            raise CheckpointError(
+                f"{shown} tells other classes apart than {state.data.name} has; name its data, or none (%tl_data none)"
+            )
+        known = adapters.attached(loaded.model)
+        if known and adapters.learned(loaded.model, known):
+            raise NotReady("the network has adapters that learned; %tl_merge them or undo the stage first")
+        if about["head"] is not None:
+            head = filled_head(about["head"], found.part("head"), f"the head {loaded.head}")
+            sides = state.tasks[state.task].side_heads
+            self._heads.put_task(
+                change, Task(text(about["task"]), head, sides, classes, state.data, state.samples)
+            )
+        layers = change.state.need_layers()
+        self._network.match(change, spec)
+        own = dict(loaded.model.named_parameters())
+        change.journal.tensors(own[name] for name in found.part("adapter"))
+        check_sizes_of(own, found.part("adapter"), adapters.tensor_names(spec))
+        with torch.no_grad():
+            for name, tensor in found.part("adapter").items():
+                own[name].copy_(tensor)
+        adapted = set(wholes(about["adapted"]))
+        frozen = [i in layers.body and i not in adapted for i in range(len(layers))]
+        self._network.set_frozen(change, frozen, adapted)
+        notes = (*change.state.need_model().notes, f"{LOADED} {shown}")
+        change.set_loaded(notes=tuple(dict.fromkeys(notes)))
+        which = change.state.need_layers().describe(adapted)
+        return Lines(
+            f"adapted {which} as in {shown}, the same body by its sha256; {change.state.layer_table.summary}"
+        )
+
     # ---------------------------------------------------------------- back from a file
 
     def find(self, path: str | None, files: autosave.Autosave) -> tuple[Path, Checkpoint]:
@@ -102,7 +201,12 @@ class Checkpoints:
         if path is not None:
             place = path_of(path, CheckpointError)
             place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
-            return place, checkpoint.read(place)
+            found = checkpoint.read(place)
+            if found.about.get("kind") == ADAPTER:
+                raise CheckpointError(
+                    f"{printable(str(place))} holds adapters alone; %tl_adapt --file puts them on"
+                )
+            return place, found
         return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), say=self._tools.say)
 
     def resume(self, change: Change, found: Checkpoint) -> list[str]:
@@ -132,9 +236,14 @@ class Checkpoints:
         if before.loaded is not None and before.loaded.model is loaded.model:
             # Only a module of the user's is filled where it stands; any other is a new one.
             change.journal.tensors(tensors_of(loaded.model).values())
+            change.journal.adapters(loaded.model)
         for place, module in head_places(loaded, tasks[snapshot.task]).items():
             change.journal.module(loaded.model, place)
             heads.replace(loaded.model, place, module)
+        try:
+            adapters.match(loaded.model, snapshot.adapters)
+        except (AttributeError, KeyError):
+            raise CheckpointError(f"the checkpoint adapts weights that {loaded.name} does not have") from None
         check_fit(loaded.model, found.part("model"), loaded.name)
         fill(loaded.model, found.part("model"))
         loaded.model.to(self._tools.device)
@@ -152,7 +261,7 @@ class Checkpoints:
         )  # fmt: skip
         if layers is not None:
             _check_plan(snapshot.pending, len(layers))
-            self._network.accept_layers(change, layers, snapshot.frozen)
+            self._network.accept_layers(change, layers, snapshot.frozen, snapshot.adapted)
         for hook in self._hooks:
             hook.set_state(change, snapshot)
         change.set(plan=_as_left(snapshot.pending))
@@ -190,6 +299,18 @@ class Checkpoints:
             yield f"data {fresh.name} is read again"
         if snapshot.fingerprint and self._store.now.data_fingerprint != snapshot.fingerprint:
             yield "the samples are not those of then; a stage under way goes on from the start of its epoch"
+
+
+def check_sizes_of(own: Mapping[str, Tensor], saved: Mapping[str, Tensor], names: Collection[str]) -> None:
+    """See that the tensors of a file are those that the network has under these names.
+
+    Raises:
+        CheckpointError: they are not.
+    """
+    if set(saved) != set(names) or any(
+        own[n].shape != t.shape or own[n].dtype != t.dtype for n, t in saved.items()
+    ):
+        raise CheckpointError("the adapter's tensors are not those that its words ask for")
 
 
 def _without_sources(snapshot: SessionSnapshot, before: SessionState) -> SessionSnapshot:

@@ -14,7 +14,6 @@ from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.core.modules import duplicate
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
@@ -36,6 +35,7 @@ from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
+from tlnb.engine.network.adapters import merged_copy
 from tlnb.engine.results.sure import Sure
 from tlnb.errors import DataError, ExportError, TlnbError
 from tlnb.session.answers import Lines
@@ -206,7 +206,7 @@ def export(
     inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
     tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
-    network = deployed(duplicate(loaded.model), samples, data.task, inputs).at_rest()
+    network = deployed(merged_copy(loaded.model), samples, data.task, inputs).at_rest()
     with torch.no_grad():
         answers = call(network, inputs)
     sure, missing = _sure(learned) if samples.wholes is None else (None, IN_PIECES)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tlnb.display.tables import Table
+from tlnb.engine.core.objectives import Classification
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
@@ -71,6 +72,12 @@ class Heads:
             known = ", ".join(state.tasks) or "none"
             raise ModelError(f"no task {task!r}{did_you_mean(task, state.tasks)}; tasks so far: {known}")
         source = state.need_data()
+        if spec is not None and (spec == heads.NEAREST or heads.neighbours_in(spec)):
+            if not isinstance(source.task, Classification):
+                raise ModelError(
+                    "nearest and knn tell classes apart; for labels or values: %tl_head linear --init fit"
+                )
+            init = "fit"
         self._new_head(change, spec or "linear", source, task or _name_for(state, source), init)
         now = change.state.task
         change.set_task(now, samples=change.state.samples)
@@ -170,6 +177,11 @@ class Heads:
 
     # ---------------------------------------------------------------- heads on the network
 
+    def put_task(self, change: Change, task: Task) -> None:
+        """Set the heads of a task into the network; it is the one that is learned from now on."""
+        self._put(change, task)
+        change.set(revision=change.state.revision + 1)
+
     def _put(self, change: Change, task: Task) -> None:
         """Set the heads of a task into the network, and find the layers anew."""
         state = change.state
@@ -202,7 +214,8 @@ class Heads:
         generator = torch.Generator().manual_seed(seed_for(source.seed, 0))
         old = loaded.model.get_submodule
         with torch.random.fork_rng(devices=[]):  # a module that is made draws weights before it gets ours
-            fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init)
+            kept = len(change.state.samples[0]) if change.state.samples is not None else 0
+            fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init, kept)
             sides: dict[str, nn.Module] = {
                 p: heads.new_head(old(p), "linear", outputs, generator, init) for p in loaded.side_heads
             }

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.records import Progress, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
@@ -26,6 +27,7 @@ class StageUnderWay:
         trainer: trains it.
         result: is filled in as it happens.
         frozen_before: for each layer, whether it stayed fixed before the stage.
+        layers_before: the layers before the stage, with the adapters of then.
         goes_on: whether it was left before, and goes on now.
         ended: whether it came to its end.
     """
@@ -34,6 +36,7 @@ class StageUnderWay:
     trainer: StageTrainer
     result: StageResult
     frozen_before: tuple[bool, ...]
+    layers_before: LayerMap
     goes_on: bool = False
     ended: bool = False
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 
@@ -11,15 +12,20 @@ from tlnb.engine.core.modules import set_training
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models import own_model
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network import address, renewal
+from tlnb.engine.network import adapters, address, renewal
 from tlnb.engine.network import freeze as freezing
 from tlnb.engine.network.layers import LayerMap, find_layers
-from tlnb.errors import ModelError
+from tlnb.engine.training.plan import adapter_words, check_body
+from tlnb.engine.training.stage import Stage
+from tlnb.errors import ModelError, NotReady, PlanError
 from tlnb.session.answers import Change as ChangeAnswer
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
+
+MERGED = "adapter: merged into the weights before any stage"
+LOADED = "adapter: loaded from"  # a file; the rest of the note is its name
 
 
 class Network:
@@ -145,15 +151,26 @@ class Network:
             loaded.tell(found.note or "")
         return found
 
-    def accept_layers(self, change: Change, layers: LayerMap, frozen: Iterable[bool]) -> None:
-        """Take layers that were found, frozen as these flags say."""
+    def accept_layers(
+        self, change: Change, layers: LayerMap, frozen: Iterable[bool], adapted: Iterable[int] | None = None
+    ) -> None:
+        """Take layers that were found, in these states; None for the layers that were adapted before."""
+        before = change.state.layers
+        adapted = before.adapted if adapted is None and before is not None else adapted or ()
         change.set(layers=layers, revision=change.state.revision + 1)
-        self.set_frozen(change, frozen)
+        self.set_frozen(change, frozen, adapted)
 
-    def set_frozen(self, change: Change, frozen: Iterable[bool]) -> None:
-        """Freeze the layers whose flag is set, and let all others train: in the model, then in the state.
+    def set_frozen(
+        self, change: Change, frozen: Iterable[bool], adapted: Iterable[int] | None = None
+    ) -> None:
+        """Freeze the layers whose flag is set, and let all others adapt or train: in the model, then in the state.
 
         Said again, it repairs what somebody else has changed in the model.
+
+        Args:
+            change: takes it.
+            frozen: a flag for each layer.
+            adapted: numbers of the layers that are adapted, where they are not frozen; None for those that are now.
 
         Raises:
             ModelError: another number of flags than of layers.
@@ -164,6 +181,10 @@ class Network:
         if layers is not None:
             model = change.state.need_model().model
             change.journal.flags(model)
+            now = layers.adapted if adapted is None else frozenset(adapted)
+            layers = layers.with_adapters(model, (i for i in now if not flags[i]))
+            moved = layers.adapted != (change.state.layers or layers).adapted
+            change.set(layers=layers, revision=change.state.revision + moved)
             freezing.apply(model, layers, tuple(i for i, fixed in enumerate(flags) if fixed))
         change.set(frozen=flags)
 
@@ -177,8 +198,119 @@ class Network:
         layers = change.state.need_layers()
         hit = address.select(where, layers)
         flags = (value if i in hit else old for i, old in enumerate(change.state.frozen))
-        self.set_frozen(change, flags)
+        self._drop_unlearned(change, hit)
+        self.set_frozen(change, flags, layers.adapted - set(hit))
         return ChangeAnswer(verb, hit, layers, change.state.layer_table)
+
+    def _drop_unlearned(self, change: Change, hit: Iterable[int]) -> None:
+        """Take away what adapts these layers and has learned nothing yet."""
+        layers, model = change.state.need_layers(), change.state.need_model().model
+        chosen = [layers.adapters[i] for i in hit if i in layers.adapters]
+        names = [n for a in chosen if not adapters.learned(model, dict.fromkeys(a.on, a.words)) for n in a.on]
+        if names:
+            change.journal.adapters(model)
+            adapters.detach(model, names)
+
+    # ---------------------------------------------------------------- adapters
+
+    def adapt(self, change: Change, where: object, kind: object, rank: object) -> ChangeAnswer:
+        """Adapt layers of the body, let the head train, and freeze what else there is; see ``Session.adapt``."""
+        state = change.state
+        layers, words = state.need_layers(), adapter_words(kind, rank)
+        hit = set(address.select(where, layers))
+        check_body(hit, layers)
+        model = state.need_model().model
+        found = {i: layers.adaptable(model, [i], words) for i in sorted(hit)}
+        chosen = {i: words for i, names in found.items() if names}
+        if not chosen:
+            raise PlanError(nothing_to_adapt(layers, hit & set(layers.body), words))
+        others = {i: a for i, a in layers.adapters.items() if i in chosen and a.words != words}
+        if any(adapters.learned(model, dict.fromkeys(a.on, a.words)) for a in others.values()):
+            raise NotReady(
+                f"{layers.describe(others)} learned by {next(iter(others.values())).words}; %tl_merge puts that into "
+                "the weights first"
+            )
+        if others:
+            change.journal.adapters(model)
+            adapters.detach(model, [name for a in others.values() for name in a.on])
+        self.attach(change, chosen)
+        adapted = layers.adapted | set(chosen)
+        frozen = [i in layers.body and i not in adapted for i in range(len(layers))]
+        self.set_frozen(change, frozen, adapted)
+        left = hit & set(layers.body) - set(chosen)
+        more = self._adapted_lines(change.state, layers.describe(left) if left else "")
+        table = change.state.layer_table
+        return ChangeAnswer("adapted", sorted(chosen), layers, table, f"by {words}", *more)
+
+    def _adapted_lines(self, state: SessionState, left: str) -> Iterable[str]:
+        layers = state.need_layers()
+        count = sum(layers.adapters[i].parameters for i in layers.adapted)
+        whole = sum(layer.parameters for layer in layers)
+        yield (
+            f"their weights and buffers stay; what is added to them has {count:,} numbers, {count / whole:.1%} of the "
+            "network's, and the head trains"
+        )
+        if left:
+            yield f"{left}: nothing there that this could adapt, so frozen"
+        frozen = [i for i in layers.body if i in state.frozen_indexes]
+        if frozen and not left:
+            yield f"frozen: {layers.describe(frozen)}"
+
+    def attach(self, change: Change, wanted: Mapping[int, str]) -> None:
+        """Give layers the adapters of these words, where they lack them; the network answers as before."""
+        state = change.state
+        layers, model = state.need_layers(), state.need_model().model
+        spec = {
+            name: words
+            for index, words in wanted.items()
+            if index not in layers.adapters
+            for name in layers.adaptable(model, [index], words)
+        }
+        if spec:
+            change.journal.adapters(model)
+            adapters.attach(model, spec)
+            change.set(layers=layers.with_adapters(model, layers.adapted))
+
+    def match(self, change: Change, spec: Mapping[str, str]) -> None:
+        """Give the network these adapters, by the names of the weights, and no others."""
+        state = change.state
+        layers, model = state.need_layers(), state.need_model().model
+        if adapters.attached(model) == dict(spec):
+            return
+        change.journal.adapters(model)
+        adapters.match(model, spec)
+        change.set(layers=layers.with_adapters(model, layers.adapted))
+
+    def fitting(self, state: SessionState, stages: Iterable[Stage]) -> list[Stage]:
+        """The stages of a plan with layers frozen that have nothing to adapt.
+
+        Raises:
+            PlanError: a stage has nothing to adapt, or layers that are adapted otherwise before it.
+        """
+        layers, model = state.need_layers(), state.need_model().model
+        known = {index: adapter.words for index, adapter in layers.adapters.items()}
+        fitted = []
+        for stage in stages:
+            held = {i: words for i, words in stage.adapted if layers.adaptable(model, [i], words)}
+            if stage.adapted and not held:
+                missing, words = [i for i, _ in stage.adapted], stage.adapted[0][1]
+                raise PlanError(f"{stage.text!r}: {nothing_to_adapt(layers, missing, words)}")
+            other = next((i for i, words in held.items() if known.get(i, words) != words), None)
+            if other is not None:
+                raise PlanError(
+                    f"{stage.text!r}: layer {other} is adapted by {known[other]} before; %tl_merge puts that into the "
+                    "weights, between two plans"
+                )
+            known |= held
+            frozen = sorted({*stage.frozen, *(i for i, _ in stage.adapted if i not in held)})
+            fitted.append(replace(stage, frozen=tuple(frozen), adapted=tuple(sorted(held.items()))))
+        return fitted
+
+
+def nothing_to_adapt(layers: LayerMap, indexes: Iterable[int], words: str) -> str:
+    """Why layers cannot be adapted so, in words."""
+    what = {"bias": "a bias", "norm": "a norm"}.get(words, f"a matrix that is larger than {words} would be")
+    return f"nothing to adapt: no weight of {layers.describe(indexes)} is {what}"
 
 
 def own_flags(loaded: LoadedModel, layers: LayerMap) -> list[bool]:

@@ -44,6 +44,11 @@ class OldTask(Hook):
             return
         name = stage.keep.partition(":")[0]
         check_old(state)
+        if stage.adapted and name in ("l2sp", "ewc"):
+            raise TrainingError(
+                f"keep {name} holds weights near to what they were, and under adapters they do not move; keep lwf:1 "
+                "holds what the network answers"
+            )
         if name in ("lwf", "ewc") and _old_outputs(state) < 2:
             raise TrainingError(
                 f"keep {name} needs an old head that tells classes apart, and this one gives a single value; "

@@ -25,6 +25,7 @@ from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.fold import FastPart
 from tlnb.engine.features.planner import ChannelsLast
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.head import outputs_of
 from tlnb.engine.training.records import EpochRecord, Measured, StageResult
@@ -111,6 +112,8 @@ class Recorder(Hook):
             "batch": trainer.batch,
             "bn": trainer.bn,
             "kind": stage.kind,
+            "adapters": adapters.attached(loaded.model),
+            "merged": False,
             "cache": plan.cache,
             "keep_best": plan.keep_best,
             "micro": trainer.micro,
@@ -178,7 +181,10 @@ def checksums(state: SessionState) -> Checksums:
     loaded = state.need_model()
     body: list[Tensor] = []
     head: list[Tensor] = []
+    drawn = adapters.tensor_names(adapters.attached(loaded.model))
     for name, parameter in loaded.model.named_parameters():
+        if name in drawn and name.endswith("_a"):
+            continue  # the factor that is drawn; without the other one, which is zero at first, it adds nothing
         (head if any(name.startswith(f"{p}.") for p in loaded.places) else body).append(parameter)
     return _checksum(body), _checksum(head)
 
@@ -196,7 +202,8 @@ def blended_since(state: SessionState, body: float) -> float | None:
     places = {name for name, _ in state.need_model().model.named_parameters()}
     new, held = (_checksum([t for name, t in end.items() if name in places]) for end in ends)
     after = last.setup["marks"]["body"][1]
-    return state.old.share if new == after and held == body and body != after else None
+    told = state.old.share >= 0 and new == after and held == body and body != after
+    return state.old.share if told else None
 
 
 def _score_before(state: SessionState) -> EpochRecord | None:
@@ -287,7 +294,7 @@ def _checksum(tensors: Iterable[Tensor]) -> float:
 
 
 def _kept_some(notes: tuple[str, ...]) -> bool:
-    return any(note.startswith("kept: ") for note in notes)
+    return any(note.startswith(("kept: ", "adapter: ")) for note in notes)
 
 
 def source_of(step: Step | None) -> str | None:

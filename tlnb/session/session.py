@@ -422,7 +422,9 @@ class Session(traitlets.HasTraits):
         """Put a new head on the network, sized by the data; or put the head of another task back.
 
         Args:
-            spec: ``linear`` (the default) or ``mlp:512,256``; hidden layers have He normal weights, zero biases.
+            spec: ``linear`` (the default), ``mlp:512,256`` (hidden layers have He normal weights, zero biases), or a
+                head that needs no schedule: ``nearest``, fitted to the means of the classes, or ``knn:5``, which keeps
+                the training samples and lets the five nearest vote.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
             init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
@@ -433,11 +435,13 @@ class Session(traitlets.HasTraits):
             ModelError: an unknown spec, or no such task to go back to.
             TrainingError: a head that cannot be fitted.
         """
-        with self._call(trains=init == "fit"), self._store.change() as change:
+        by = "nearest" if spec == "nearest" else ""
+        fits = init == "fit" or bool(by) or str(spec or "").startswith("knn")
+        with self._call(trains=fits), self._store.change() as change:
             told = self._heads.head(change, spec, task, init)
-            if init != "fit" or not told.lines[0].startswith("new head"):
+            if not fits or not told.lines[0].startswith("new head"):
                 return told
-            run = self._training.run("fit head", True, False, {})
+            run = self._training.run(f"fit head {by}".strip(), True, False, {})
             if run.stopped:
                 raise Interrupted("stopped before the head was fitted; nothing has changed")
             ended = run.stages[-1].final
@@ -487,6 +491,55 @@ class Session(traitlets.HasTraits):
                 answer.curve = self.find_lr()
             signed(answer.table, self)
             return signed(answer, self)
+
+    def adapt(
+        self,
+        where: object = None,
+        kind: str | None = None,
+        *,
+        rank: int | None = None,
+        file: str | None = None,
+    ) -> Change | Lines:
+        """Adapt layers: their weights and buffers stay, and what is added to the weights trains.
+
+        The head trains as it is; layers of the body that are not adapted are frozen. An adapter adds nothing at first.
+
+        Args:
+            where: which layers; those adapted before stay so.
+            kind: None for two factors of low rank beside each matrix of a linear layer, a convolution or an attention
+                (LoRA, Hu et al. 2022), ``bias`` for what is added to biases (BitFit, Ben Zaken et al. 2022), ``norm``
+                for the two vectors of each norm.
+            rank: of the factors; None for 4.
+            file: an adapter that ``save(path, adapter=True)`` wrote, in place of all else.
+
+        Raises:
+            NotReady: no model yet, or these layers hold an adapter of another kind that has learned.
+            AddressError, PlanError: nothing that could be adapted so; nothing has changed then.
+            CheckpointError: the file is no adapter, or one of another body.
+        """
+        with self._call("layers can be adapted"), self._store.change() as change:
+            if file is not None:
+                if where is not None or kind is not None or rank is not None:
+                    raise BadArguments("--file says which layers are adapted and how; give it alone")
+                return self._checkpoints.load_adapter(change, file)
+            if where is None:
+                raise BadArguments("adapt needs layers, such as: %tl_adapt 3: --rank 8")
+            answer = self._network.adapt(change, where, kind, rank)
+            signed(answer.table, self)
+            return signed(answer, self)
+
+    def merge(self) -> Lines:
+        """Write what adapters add into the weights, and take them away; the network answers as before.
+
+        ``undo`` takes it back.
+
+        Raises:
+            NotReady: no model, nothing is adapted, or a stage is under way.
+        """
+        with self._call("adapters can be merged"), self._store.change() as change:
+            told = self._undo.merge(change)
+            self._autosave.save(change.state, lambda: None)
+            return told
 
     # ---------------------------------------------------------------- training
 
@@ -741,37 +794,39 @@ class Session(traitlets.HasTraits):
             return old_knowledge.forgetting(change, self._old_task, self._tools, source, tick)
 
     @takes(a=float)
-    def blend(self, a: float | None = None) -> Blend:
-        """Set the body between what it was before training (0) and what it is after (1).
+    def blend(self, a: float | None = None, *, between: object = None) -> Blend:
+        """Set the body between what it was before training (0) and what it is after (1), or between two stages.
 
         Buffers, such as BatchNorm statistics, are blended as weights are; the head stays the new one. Any
         later blend is between the same two ends, until the body is trained again.
 
         Args:
             a: how much of the new; None changes nothing and shows the curve alone.
+            between: two points of the history, ``"1,2"`` or ``(1, 2)``: 0 is before training, k is after stage k.
 
         Raises:
-            NotReady: nothing was trained yet.
-            BadArguments: ``a`` is not between 0 and 1.
+            NotReady: nothing was trained yet, or the weights after that stage are not kept any more.
+            BadArguments: ``a`` is not between 0 and 1, or there are no such points.
         """
         walk = self._tools.walk("measuring blends")
         with self._call(), walk as tick, self._store.change() as change:
-            return old_knowledge.blend(change, self._old_task, self._tools, a, tick)
+            return old_knowledge.blend(change, self._old_task, self._tools, a, between, tick)
 
     # ---------------------------------------------------------------- saving
 
-    def save(self, path: str) -> Lines:
+    def save(self, path: str, *, adapter: bool = False) -> Lines:
         """Write the whole state of the session to a file: nothing that training needs is left out.
 
         Args:
             path: of the file; ``.safetensors`` is added where it has no ending.
+            adapter: write the adapters and the head alone, for ``adapt(file=)`` on the same body.
 
         Raises:
-            NotReady: no model yet.
+            NotReady: no model yet; nothing is adapted.
             CheckpointError: it cannot be written, or another file stands there.
         """
         with self._call():
-            return self._checkpoints.save(path)
+            return self._checkpoints.save_adapter(path) if adapter else self._checkpoints.save(path)
 
     def resume(self, path: str | None = None) -> Lines:
         """Come back to what was saved: by ``save`` to a file, or by the last autosave.

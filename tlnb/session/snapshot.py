@@ -12,7 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.checkpoint import origin
-from tlnb.engine.checkpoint.fields import BROKEN, Plain, flag, number, optional, text, texts, whole
+from tlnb.engine.checkpoint.fields import (
+    BROKEN,
+    Plain,
+    flag,
+    number,
+    optional,
+    text,
+    texts,
+    whole,
+    wholes,
+)
+from tlnb.engine.checkpoint.fields import adapters as adapters_from
 from tlnb.engine.checkpoint.file import Checkpoint
 from tlnb.engine.checkpoint.network import (  # fmt: skip
     LARGEST,
@@ -41,6 +52,7 @@ from tlnb.engine.data.request import HIDDEN, SourceRequest
 from tlnb.engine.data.sealed import Look, from_plain, to_plain
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
+from tlnb.engine.network.adapters import tensor_names
 from tlnb.engine.training.optim import ByName
 from tlnb.engine.training.records import Progress, StageResult
 from tlnb.errors import CheckpointError, TlnbError
@@ -55,6 +67,8 @@ class SessionSnapshot:
     Attributes:
         loaded: the network; in a file its weights stand apart, until the session takes it over.
         frozen: for each layer, whether it stays fixed.
+        adapters: for the name of each weight that has an adapter, the adapter's words.
+        adapted: indexes of the layers that are adapted.
         tasks: with their heads.
         task: name of the one whose head is on the network.
         came_with: name of the task whose head came with the weights; empty for none.
@@ -89,6 +103,8 @@ class SessionSnapshot:
     importance: tuple[str, dict[str, Tensor]] | None = None
     old_network: OldNetwork | OldParts | None = None
     looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    adapted: tuple[int, ...] = ()
 
 
 def notebook() -> str:
@@ -114,6 +130,8 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         "notebook": notebook(),
         "model": network_to(parts.loaded),
         "frozen": list(parts.frozen),
+        "adapters": dict(parts.adapters),
+        "adapted": list(parts.adapted),
         "tasks": [_task_to(task) for task in parts.tasks],
         "task": parts.task,
         "came_with": parts.came_with,
@@ -200,6 +218,8 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
         optional(lambda of: (text(of), checkpoint.part("importance")), about.get("importance")),
         optional(lambda plain: _old_from(plain, checkpoint, loaded), about.get("old_network")),
         {text(digest): from_plain(looks) for digest, looks in about.get("looks", {}).items()},
+        adapters_from(about.get("adapters", {})),
+        wholes(about.get("adapted", [])),
     )
     if parts.task not in named or (parts.came_with and parts.came_with not in named):
         raise ValueError(f"no task {parts.task!r}")
@@ -207,8 +227,10 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
 
 
 def _old_from(plain: Plain, checkpoint: Checkpoint, loaded: LoadedModel) -> OldParts:
+    added = tensor_names(adapters_from(checkpoint.about.get("adapters", {})))
+    now = {name: tensor for name, tensor in checkpoint.part("model").items() if name not in added}
     return old_from(
-        plain, checkpoint.part("old"), checkpoint.part("model"), loaded,
+        plain, checkpoint.part("old"), now, loaded,
         lambda form, saved, place: _head_from(form, saved, loaded, place),
     )  # fmt: skip
 

@@ -147,6 +147,10 @@ class UndoPoint:
         frozen: for each layer, whether it stayed fixed.
         weights: what the stage changed, by name, in main memory.
         moments: the optimizer's state of the stage before it.
+        adapters: for the name of each weight that had an adapter, the adapter's words.
+        adapted: indexes of the layers that were adapted.
+        merges: whether it is not a stage that comes next, but a merge of the adapters.
+        last: the stage before that merge.
     """
 
     stages: int
@@ -154,6 +158,10 @@ class UndoPoint:
     frozen: tuple[bool, ...]
     weights: Mapping[str, Tensor]
     moments: ByName
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    adapted: tuple[int, ...] = ()
+    merges: bool = False
+    last: StageResult | None = None
 
     @property
     def bytes(self) -> int:

@@ -18,7 +18,7 @@ from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.lr_curve import LRCurve, rule_for
 from tlnb.engine.training.optim import load_named_state
 from tlnb.engine.training.passes import free_after, out_of_memory
-from tlnb.engine.training.plan import default_plan
+from tlnb.engine.training.plan import default_stages, state_words
 from tlnb.engine.training.records import StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
 from tlnb.engine.training.trainer import StageTrainer
@@ -124,10 +124,9 @@ class Training:
         state = self._store.now
         layers = state.need_ready()
         if epochs is None and lr is None and not keys:
-            text = self.default_plan(state, len(state.need_samples()[0]))
-            return self._begin(plans.parse_plan(text, layers, ()), cache, keep_best)
+            return self._begin(self.default_stages(state, len(state.need_samples()[0])), cache, keep_best)
         settings = {"epochs": 1 if epochs is None else epochs, "lr": "auto" if lr is None else lr, **keys}
-        text = f"train {spans(free_layers(state))}"
+        text = state_words(layers, state.frozen_indexes)
         stage = plans.one_stage(text, layers, state.frozen_indexes, settings)
         return self._begin([stage], cache, keep_best)
 
@@ -140,23 +139,24 @@ class Training:
         stages = plans.parse_plan(text, layers, state.frozen_indexes, defaults)
         return self._begin(stages, cache, keep_best)
 
-    def default_plan(self, state: SessionState, images: int) -> str:
-        """The plan in the stage language where nothing is said.
+    def default_stages(self, state: SessionState, images: int) -> tuple[Stage, ...]:
+        """What is trained where nothing is said.
 
         Args:
             state: of the session.
             images: training samples.
         """
         fit = head_learned_nothing(state) and state.step is None and state.need_model().trained
-        return default_plan(state.need_layers(), state.frozen_indexes, images, traits_of(state), fit=fit)
+        return default_stages(state.need_layers(), state.frozen_indexes, images, traits_of(state), fit=fit)
 
-    def check(self, stages: Iterable[Stage]) -> None:
-        """See that a plan can be trained.
+    def check(self, stages: Iterable[Stage]) -> list[Stage]:
+        """See that a plan can be trained; its stages, with what cannot be adapted frozen.
 
         Raises:
             PlanError, NotReady, DataError, TrainingError: it cannot, and why.
         """
         state = self._store.now
+        stages = self._network.fitting(state, stages)
         for stage in stages:
             samples_for(state, stage)
             if not state.need_model().head and (stage.kind == FIT or stage.init != "keep"):
@@ -165,11 +165,15 @@ class Training:
                 )
             for hook in self._hooks:
                 hook.check_stage(state, stage)
+        return stages
 
     def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
         """Check all of a plan, then carry it out."""
-        state, stages = self._store.now, list(stages)
-        self.check(stages)
+        state, stages = self._store.now, self.check(stages)
+        if keep_best and any(stage.average for stage in stages):
+            raise PlanError(
+                "an average of weights and the best epoch are two ends of a stage; leave out one of them"
+            )
         return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
 
     def _carry_out(self, plan: Pending) -> Run:
@@ -234,14 +238,15 @@ class Training:
         with self._store.change() as change:
             take_plan(change, plan)
             before = change.state
-            layers = before.need_layers()
-            self._network.set_frozen(change, (i in stage.frozen for i in range(len(layers))))
+            layers, adapted = before.need_layers(), dict(stage.adapted)
+            self._network.attach(change, adapted)
+            self._network.set_frozen(change, (i in stage.frozen for i in range(len(layers))), adapted)
             trainer = self._trainer(change, stage, plan.stages if plan.cache else None)
-            names = layers.describe(stage.frozen) if stage.frozen else ""
+            names = trainer.layers.describe_held(stage.frozen)
             result = plan.result or StageResult(
                 trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
             )
-            under_way = StageUnderWay(plan, trainer, result, before.frozen, goes_on)
+            under_way = StageUnderWay(plan, trainer, result, before.frozen, layers, goes_on)
             for hook in self._hooks:
                 hook.before_stage(change, under_way)
             if plan.with_moments and not goes_on:
@@ -274,7 +279,7 @@ class Training:
             result = stage.result if stage.goes_on else None
             if change.state.undo and not stage.goes_on:
                 self._undo.put_back(change, change.state.undo[-1])
-            self._network.set_frozen(change, before.frozen)
+            self._network.set_frozen(change, before.frozen, before.need_layers().adapted)
             now = change.state
             change.state = replace(
                 before, plan=replace(stage.plan, result=result), old=now.old, frozen=now.frozen,

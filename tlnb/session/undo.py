@@ -1,11 +1,14 @@
-"""The way back: the network before each of the last stages."""
+"""The way back: the network before each of the last stages, and before adapters were merged into its weights."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import torch
 
 from tlnb.engine.core.machine import free_bytes
-from tlnb.engine.network import freeze
+from tlnb.engine.network import adapters, freeze
+from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.history import final_of
 from tlnb.engine.training.loop import affordable
 from tlnb.engine.training.optim import named_state
@@ -14,7 +17,8 @@ from tlnb.errors import NotReady
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change
 from tlnb.session.hooks import Hook, StageUnderWay
-from tlnb.session.network import Network
+from tlnb.session.network import MERGED, Network
+from tlnb.session.recorder import checksums
 from tlnb.session.state import UndoPoint
 
 STEPS_BACK = 5
@@ -37,10 +41,19 @@ class Undo(Hook):
             return
         state, trainer = change.state, stage.trainer
         layers = state.need_layers()
-        trained = [i for i in range(len(layers)) if i not in trainer.stage.frozen]
-        tensors = freeze.state_of(trainer.model, layers, trained)
+        tensors = freeze.moving_state(trainer.model, layers, trainer.stage.frozen)
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors}
-        point = UndoPoint(len(state.stages), state.head, stage.frozen_before, weights, state.moments)
+        before = stage.layers_before
+        self._keep(
+            change,
+            UndoPoint(
+                len(state.stages), state.head, stage.frozen_before, weights, state.moments, _spec(before),
+                tuple(sorted(before.adapted)),
+            ),
+        )  # fmt: skip
+
+    def _keep(self, change: Change, point: UndoPoint) -> None:
+        state = change.state
         kept = list(state.undo[-(STEPS_BACK - 1) :])
         room = SHARE * free_bytes()
         while kept and sum(p.bytes for p in kept) + point.bytes > room:
@@ -53,6 +66,48 @@ class Undo(Hook):
             trainer = stage.trainer
             moments = named_state(trainer.model, trainer.optimizer) if affordable(trainer) else {}
             change.set(moments=moments)
+
+    def merge(self, change: Change) -> Lines:
+        """Write the adapters into the weights; see ``Session.merge``."""
+        state = change.state
+        layers, model = state.need_layers(), state.need_model().model
+        spec = adapters.attached(model)
+        if not spec:
+            raise NotReady("nothing is adapted, so there is nothing to merge; such as: %tl_adapt 3: --rank 8")
+        if state.plan is not None and state.plan.result is not None:
+            raise NotReady(
+                "a stage is under way; go on with it (%tl_train --continue) or undo it, then merge"
+            )
+        own, tensors = adapters.tensor_names(spec), dict(model.named_parameters())
+        weights = {n: tensors[n].detach().to("cpu", copy=True) for n in (*spec, *sorted(own))}
+        last = state.stages[-1] if state.stages else None
+        self._keep(
+            change,
+            UndoPoint(
+                len(state.stages), state.head, state.frozen, weights, state.moments, spec,
+                tuple(sorted(layers.adapted)), True, last,
+            ),
+        )  # fmt: skip
+        change.journal.tensors(tensors[name] for name in spec)
+        change.journal.adapters(model)
+        adapters.merge(model)
+        held = [fixed or i in layers.adapted for i, fixed in enumerate(state.frozen)]
+        self._network.set_frozen(change, held, ())
+        change.set(moments={name: kept for name, kept in state.moments.items() if name not in own})
+        if last is not None and "marks" in last.setup:
+            marks = {
+                **last.setup["marks"],
+                "body": [last.setup["marks"]["body"][0], checksums(change.state)[0]],
+            }
+            merged = replace(last, setup={**last.setup, "marks": marks, "merged": True})
+            change.set(stages=(*state.stages[:-1], merged))
+        elif last is None:
+            change.set_loaded(notes=(*change.state.need_model().notes, MERGED))
+        names = layers.describe(layers.adapters)
+        return Lines(
+            f"merged the adapters of {names} into {len(spec)} weights, which are frozen now; the network answers as "
+            "before, and %tl_undo takes it back"
+        )
 
     def undo(self, change: Change) -> Lines:
         """Go one stage back; see ``Session.undo``."""
@@ -67,8 +122,10 @@ class Undo(Hook):
             )
         undone = state.all_stages[point.stages :]
         self.put_back(change, point)
-        self._network.set_frozen(change, point.frozen)
+        self._network.set_frozen(change, point.frozen, point.adapted)
         left = state.stages[: point.stages]
+        if point.merges and point.last is not None:
+            left = (*left[:-1], point.last)
         numbers = {stage.number for stage in left}
         old = state.old
         change.set(stages=left, undo=state.undo[:-1], moments=point.moments, plan=None)
@@ -76,17 +133,30 @@ class Undo(Hook):
             scores={n: score for n, score in old.scores.items() if n in numbers},
             bodies={n: body for n, body in old.bodies.items() if n in numbers},
         )
+        if point.merges:
+            notes = tuple(note for note in state.need_model().notes if note != MERGED)
+            change.set_loaded(notes=notes)
+            return Lines(
+                "undone: the merge; the weights are those of before, and the adapters are beside them again"
+            )
         return Lines(f"undone: {_named(undone)}; weights and history are those before it ({_stands(left)})")
 
     def put_back(self, change: Change, point: UndoPoint) -> None:
-        """Write the weights of an undo point into the network."""
+        """Write the weights of an undo point into the network, which gets the adapters of then."""
+        self._network.match(change, point.adapters)
         state = change.state
         layers = state.need_layers()
         ours = dict(freeze.state_of(state.need_model().model, layers, range(len(layers))))
-        change.journal.tensors(ours[name] for name in point.weights)
+        weights = {name: tensor for name, tensor in point.weights.items() if name in ours}
+        change.journal.tensors(ours[name] for name in weights)
         with torch.no_grad():
-            for name, tensor in point.weights.items():
+            for name, tensor in weights.items():
                 ours[name].copy_(tensor)
+
+
+def _spec(layers: LayerMap) -> dict[str, str]:
+    """For the name of each weight that has an adapter, its words."""
+    return {name: adapter.words for adapter in layers.adapters.values() for name in adapter.on}
 
 
 def _named(undone: list[StageResult]) -> str:

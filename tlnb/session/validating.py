@@ -108,7 +108,8 @@ class Validating:
         dealt = _dealt(data, pool, raw, positions, folds, repeats)
         first = next(iter(dealt))
         stages, how = self._plan(state, plan, keep_best, keys, len(first.train))
-        self._training.check([each.stage for each in stages])
+        fitted = self._training.check([each.stage for each in stages])
+        stages = tuple(replace(each, stage=stage) for each, stage in zip(stages, fitted, strict=True))
         guard = self._guard(change) if any(each.stage.keep for each in stages) else None
         model = _start(change.state)
         score = data.task.score or score_named(USUAL[kind_of(data.task)], kind_of(data.task))
@@ -166,10 +167,9 @@ class Validating:
             return again, f"each fold trains what the session trained: {_few_stages(trained)}"
         known = state.advice
         if known is not None and known[0] == advice_key(state):
-            text, how = known[1].plan, "each fold trains the advised plan"
+            stages, how = parse_plan(known[1].plan, layers, ()), "each fold trains the advised plan"
         else:
-            text, how = self._training.default_plan(state, images), "each fold trains the default plan"
-        stages = parse_plan(text, layers, ())
+            stages, how = self._training.default_stages(state, images), "each fold trains the default plan"
         return tuple(FoldStage(stage, keep_best) for stage in stages), how
 
     def _guard(self, change: Change) -> Callable[[StageTrainer, str], Guard]:

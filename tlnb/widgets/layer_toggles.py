@@ -9,13 +9,15 @@ from weakref import WeakKeyDictionary
 import traitlets
 
 from tlnb.engine.features.cost import best_cut, forward_flops, relative_cost
-from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.adapters import words_of
+from tlnb.engine.network.layers import ADAPTED, FROZEN, TRAINS, LayerMap
 from tlnb.engine.training.records import spans
 from tlnb.errors import BadArguments
 from tlnb.session import Session
 from tlnb.widgets.view import Action, View, script
 
 PRESETS = ("head", "third", "all", "none")
+VERBS = {FROZEN: "freeze", TRAINS: "unfreeze", ADAPTED: "adapt"}  # by the state that they lead to
 _flops: WeakKeyDictionary[LayerMap, tuple[int, ...]] = WeakKeyDictionary()
 
 
@@ -33,6 +35,7 @@ class LayersPart(View):
 
     layers: Any = traitlets.List().tag(sync=True)
     frozen: Any = traitlets.List().tag(sync=True)
+    states: Any = traitlets.List(help="of each layer: frozen, adapted or trains").tag(sync=True)
     summary = traitlets.Unicode(help="how much trains, the cut, and what an epoch costs").tag(sync=True)
     _whose: Session | None = None  # of which the flags that are set are those; None while the view is made
 
@@ -56,16 +59,30 @@ class LayersPart(View):
         """Set a range; take a preset."""
         return super().actions() | {"set": self.set_range, "preset": self.preset}
 
-    def set_range(self, low: int, high: int, frozen: bool) -> None:
-        """Freeze or thaw layers ``low`` to ``high``, both included.
+    def set_range(self, low: int, high: int, frozen: bool | None = None, state: str = "") -> None:
+        """Freeze, thaw or adapt layers ``low`` to ``high``, both included; all others stay as they are.
+
+        Args:
+            low, high: their numbers.
+            frozen: whether they are to be frozen, or else to train; None where ``state`` says it.
+            state: ``frozen``, ``adapted`` or ``trains``.
 
         Raises:
-            BadArguments: no such layers.
+            BadArguments: no such layers, or no such state.
             NotReady: the session is training.
         """
+        if frozen is not None:
+            state = FROZEN if frozen else TRAINS
+        if state not in VERBS:
+            raise BadArguments(f"a layer is {', '.join(VERBS)}, not {state!r}")
         if not 0 <= low <= high < len(self.layers):
             raise BadArguments(f"there are layers 0 to {len(self.layers) - 1}; not {low} to {high}")
-        self._change([f"%tl_{'freeze' if frozen else 'unfreeze'} {address_of(low, high)}"])
+        lines = [f"%tl_{VERBS[state]} {address_of(low, high)}"]
+        if state == ADAPTED:  # which freezes what trains beside it
+            body = self.session.view.need_layers().body
+            others = [i for i in body if self.states[i] == TRAINS and not low <= i <= high]
+            lines += [f"%tl_unfreeze {','.join(map(str, others))}"] if others else []
+        self._change(lines)
 
     def preset(self, name: str) -> None:
         """Train the head only, the last third, all or none.
@@ -79,7 +96,7 @@ class LayersPart(View):
     def _change(self, lines: Sequence[str]) -> None:
         for line in lines:
             verb, _, where = line.removeprefix("%tl_").partition(" ")
-            {"freeze": self.session.freeze, "unfreeze": self.session.unfreeze}[verb](where)
+            getattr(self.session, verb)(where)
         self.teach("\n".join(lines))
 
     def said(self) -> str:
@@ -127,12 +144,16 @@ def preset_lines(name: str, count: int) -> list[str]:
 def state_of(session: Session) -> dict[str, Any]:
     """What the strip shows: the layers as plain values, their state, and the line below."""
     if session.view.layers is None:
-        return {"layers": [], "frozen": [], "summary": ""}
+        return {"layers": [], "frozen": [], "states": [], "summary": ""}
     rows = session.layers
     keys = ("name", "kind", "shape", "parameters", "head")
+    layers = session.view.need_layers()
+    found = set(layers.adaptable(session.model, range(len(layers)), words_of(None, None)))
+    can = [bool(found & set(layer.parameter_names)) or layer.index in layers.adapters for layer in layers]
     return {
-        "layers": [{key: getattr(row, key) for key in keys} for row in rows],
+        "layers": [{key: getattr(row, key) for key in keys} | {"adaptable": can[row.index]} for row in rows],
         "frozen": list(session.frozen),
+        "states": [row.state for row in rows],
         "summary": summary_of(session),
     }
 

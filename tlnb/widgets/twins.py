@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from tlnb.display.tables import Table
+from tlnb.engine.network.layers import ADAPTED, FROZEN, TRAINS
 from tlnb.engine.training.history import Run
 from tlnb.engine.training.records import EpochRecord, show_rate
 from tlnb.session.answers import LayerTable, curve_html
@@ -18,12 +19,22 @@ _DARK = "".join(
     f"{{background:{back}!important;border-color:{line}!important;color:{ink}!important}}"
     for kind, back, line, ink in (
         ("tlnb-ice", "repeating-linear-gradient(135deg,#17415c 0 6px,#215576 6px 7px)", "#6fbde8", "#d6effc"),
+        (
+            "tlnb-mixed",
+            "radial-gradient(circle at 4px 4px,#c3a6f0 0 1.5px,#3d2a5c 2px) 0 0/8px 8px",
+            "#c3a6f0",
+            "#efe6ff",
+        ),
         ("tlnb-fire", "#e09a3a", "#ffce85", "#221300"),
     )
 )
 ICE = (
     "background:repeating-linear-gradient(135deg,#cfe8f7 0 6px,#b3d5ea 6px 7px);"
     "border-color:#2f7fb3;color:#0b3c5d"
+)
+MIXED = (
+    "background:radial-gradient(circle at 4px 4px,#5b3a8c 0 1.5px,#dccdf2 2px) 0 0/8px 8px;"
+    "border-color:#5b3a8c;color:#2c1650"
 )
 WARM = "background:#f2a541;border-color:#a85d00;color:#3d2200"
 _BOX = (
@@ -46,9 +57,12 @@ def twin(html: str, key: str) -> str:
     return f'<div class="{TWIN}" data-of="{escape(key)}"><style>{_HIDE_DEAD}</style>{html}</div>'
 
 
-def _look(frozen: bool) -> tuple[str, str]:
-    """Class and style of a box."""
-    return ("tlnb-ice", ICE) if frozen else ("tlnb-fire", WARM)
+SIGNS = {FROZEN: "❄", ADAPTED: "◆", TRAINS: "▲"}
+
+
+def _look(state: str) -> tuple[str, str]:
+    """Class and style of a box for a layer in this state."""
+    return {FROZEN: ("tlnb-ice", ICE), ADAPTED: ("tlnb-mixed", MIXED)}.get(state, ("tlnb-fire", WARM))
 
 
 def strip(rows: LayerTable) -> str:
@@ -57,14 +71,15 @@ def strip(rows: LayerTable) -> str:
     total = max(rows.parameters, 1)
     boxes = []
     for row in rows:
-        sign, (kind, look) = "❄" if row.frozen else "▲", _look(row.frozen)
+        sign, (kind, look) = SIGNS[row.state], _look(row.state)
         style = _BOX.format(width=_FLOOR + room * row.parameters // total, look=look)
-        title = escape(f"layer {row.index}, {row.name}, {'frozen' if row.frozen else 'trains'}")
+        title = escape(f"layer {row.index}, {row.name}, {row.words.lstrip('❄◆ ')}")
         # Where a page takes the styles away, ❄0 ❄1 ▲2 is left.
         mark = f'<span style="display:block">{sign}</span>'
         boxes.append(f'<span class="{kind}" style="{style}" title="{title}">{mark}{row.index}</span>')
     line = f'<div style="display:flex;flex-wrap:wrap;gap:3px;max-width:{_ROOM}px">{" ".join(boxes)}</div>'
-    return f"<style>{_DARK}</style>{line}<div>❄ frozen &nbsp; ▲ trains</div>"
+    adapted = " &nbsp; ◆ adapted" if any(row.state == ADAPTED for row in rows) else ""
+    return f"<style>{_DARK}</style>{line}<div>❄ frozen{adapted} &nbsp; ▲ trains</div>"
 
 
 def layers(rows: LayerTable) -> str:
@@ -122,10 +137,11 @@ def _stage(stage: Any) -> str:
 
 
 def _cells(trained: Collection[int], count: int) -> str:
+    looks = [_look(TRAINS if i in trained else FROZEN) for i in range(count)]
     boxes = "".join(
         f'<span style="display:inline-block;box-sizing:border-box;width:12px;height:12px;margin-right:2px;'
-        f'border:1px solid;border-radius:2px;{_look(i not in trained)[1]}" class="{_look(i not in trained)[0]}"></span>'
-        for i in range(count)
+        f'border:1px solid;border-radius:2px;{look}" class="{kind}"></span>'
+        for kind, look in looks
     )
     return f'<span style="white-space:nowrap" title="layers that train are filled">{boxes}</span>'
 

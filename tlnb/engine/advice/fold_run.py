@@ -22,7 +22,7 @@ from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import of_wholes, pieces_of
 from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.engine.network import freeze
+from tlnb.engine.network import adapters, freeze
 from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.optim import load_named_state, named_state
@@ -159,6 +159,7 @@ class FoldRunner:
         assert loaded.input is not None
         example = loaded.input.example(device)
         self.layers: LayerMap = find_layers(self.model, example, loaded.head or None, loaded.fixed)
+        self._adapters = adapters.attached(self.model)
         self._start = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
 
     def _tensors(self) -> chain[Tensor]:
@@ -166,6 +167,8 @@ class FoldRunner:
 
     @torch.no_grad()
     def _put_back(self) -> None:
+        adapters.match(self.model, self._adapters)
+        self.layers = self.layers.with_adapters(self.model, ())
         for tensor, copy in self._start:
             tensor.copy_(copy)
 
@@ -209,7 +212,7 @@ class FoldRunner:
         self, data: FoldData, coming: Sequence[FoldStage], samples: tuple[Samples, Samples], task: Task, number: int
     ) -> StageTrainer:  # fmt: skip
         stage = coming[0].stage
-        freeze.apply(self.model, self.layers, stage.frozen)
+        self.layers = freeze.set_states(self.model, self.layers, stage.frozen, dict(stage.adapted))
         pair = stage_samples(samples, stage, data.seed)
         trainer = StageTrainer(
             self.model, self.layers, stage, Route(*pair, self.model, self.device), number=number,

@@ -19,6 +19,7 @@ from torch import nn
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.request import HIDDEN, SourceRequest
+from tlnb.engine.network.adapters import rank_of
 
 Plain = dict[str, Any]
 BROKEN = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError)
@@ -69,13 +70,29 @@ def flag(value: object) -> bool:
     return value
 
 
+def adapter(value: object) -> str:
+    """The words of an adapter: ``rank 8``, ``bias`` or ``norm``."""
+    words = text(value)
+    rank_of(words)
+    return words
+
+
+def adapters(value: object) -> dict[str, str]:
+    """For the names of weights, the words of their adapters."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{value!r} is no table")
+    return {text(name): adapter(words) for name, words in value.items()}
+
+
 def optional(read: Any, value: object) -> Any:
     """None, or what ``read`` makes of it."""
     return None if value is None else read(value)
 
 
 DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - set(HIDDEN)
-LATER = frozenset(("cache", "keep_best", "from_file", "kind"))  # that a file need not hold
+LATER = frozenset(
+    ("cache", "keep_best", "from_file", "kind", "adapters", "merged")
+)  # that a file need not hold
 _DEVICE = re.compile(r"[a-z]+(:\d{1,3})?")
 
 
@@ -109,6 +126,12 @@ def layer_from(code: object) -> str:
 
 
 def _check_layer(call: ast.expr) -> None:
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "Neighbours":
+        if call.keywords or not all(
+            isinstance(part, ast.Constant) and type(part.value) is int for part in call.args
+        ):
+            raise ValueError("neighbours are made of numbers")
+        return
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         raise ValueError("a head is made by a call of a layer")
     owner, kind = call.func.value, getattr(nn, call.func.attr, None)
@@ -201,6 +224,8 @@ READERS: dict[str, Callable[[Any], Any]] = {
     "batch": lambda v: whole(v, 1),
     "bn": _one_of("train", "frozen"),
     "kind": _one_of("train", "fit"),
+    "adapters": adapters,
+    "merged": flag,
     "cache": flag,
     "keep_best": flag,
     "micro": lambda v: optional(lambda n: whole(n, 1), v),

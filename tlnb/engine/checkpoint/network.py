@@ -37,6 +37,8 @@ from tlnb.engine.models.published import (
     without_storage,
 )
 from tlnb.engine.models.state_dicts import compare
+from tlnb.engine.network.head import MOST_KEPT
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.errors import CheckpointError
 
 LARGEST = 4096  # pixels of a side
@@ -194,6 +196,8 @@ def head_to(module: nn.Module) -> Any:
     if type(module) is nn.Conv2d and module.groups == 1 and module.padding_mode == "zeros":
         plain = ["convolution", module.in_channels, module.out_channels, module.bias is not None]
         return plain + _geometry(module)
+    if type(module) is Neighbours:
+        return ["neighbours", *module.weight.shape, module.classes, module.k]
     if type(module) is nn.ReLU:
         return ["relu"]
     if type(module) is nn.Identity:
@@ -220,6 +224,12 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
             kernel, *others = sizes
             named = dict(zip(("stride", "padding", "dilation"), others, strict=False))
             return nn.Conv2d(inputs, outputs, kernel, bias=bias, **named)
+    if kind == "neighbours":
+        samples, features, classes, k = (whole(number, 1) for number in rest)
+        if samples * features > MOST_KEPT or max(classes, features) > WIDEST or k > samples:
+            raise ValueError("no head is so large")
+        with torch.device("meta"):
+            return Neighbours(samples, features, classes, k)
     if kind == "relu" and not rest:
         return nn.ReLU()
     if kind == "identity" and not rest:
@@ -294,7 +304,8 @@ def filled_head(plain: Any, saved: Mapping[str, Tensor], what: str) -> nn.Module
     module = head_from(plain)
     check_sizes(module, saved, what)
     module = module.to_empty(device="cpu")
-    module = module.to(next(iter(saved.values())).dtype) if saved else module
+    kinds = [tensor.dtype for tensor in saved.values() if tensor.is_floating_point()]
+    module = module.to(kinds[0]) if kinds else module
     check_fit(module, saved, what)
     fill(module, saved)
     return module.eval()

@@ -9,11 +9,21 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from tlnb.engine.checkpoint.fields import Plain, flag, number, optional, setup_from, text, whole, wholes
+from tlnb.engine.checkpoint.fields import (
+    Plain,
+    adapter,
+    flag,
+    number,
+    optional,
+    setup_from,
+    text,
+    whole,
+    wholes,
+)
 from tlnb.engine.core.metrics import CLASSES, SCORES
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.records import EpochRecord, Measured, Progress, StageResult
-from tlnb.engine.training.stage import FIT, KEYS, TRAIN, Stage, read_key
+from tlnb.engine.training.stage import FIT, FITS, KEYS, TRAIN, Stage, read_key
 
 # ---------------------------------------------------------------- stages and history
 
@@ -33,7 +43,19 @@ def stage_from(plain: Plain) -> Stage:
     kind = plain.get("kind", TRAIN)
     if kind not in (TRAIN, FIT):
         raise ValueError(f"{kind!r} is no kind of stage")
-    return Stage(text(plain["text"]), wholes(plain["frozen"]), asked=asked, kind=kind, **settings)
+    adapted = tuple((whole(index), adapter(words)) for index, words in plain.get("adapted", []))
+    by = plain.get("by", "")
+    if by not in ("", *FITS):
+        raise ValueError(f"{by!r} is no way to fit a head")
+    return Stage(
+        text(plain["text"]),
+        wholes(plain["frozen"]),
+        asked=asked,
+        kind=kind,
+        adapted=adapted,
+        by=by,
+        **settings,
+    )
 
 
 def record_from(plain: Plain) -> EpochRecord:
@@ -177,10 +199,12 @@ def progress_to(progress: Progress) -> tuple[Plain, dict[str, Tensor]]:
         "best_loss",
         "waited",
         "best_epoch",
+        "averaged",
     )
     tensors = {f"random.{name}": state for name, state in progress.random.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
     tensors |= {f"start.{name}": tensor for name, tensor in progress.start.items()}
+    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
     tensors |= optimizer_to(progress.optimizer)
     if progress.total is not None:
         tensors["total"] = progress.total
@@ -196,6 +220,7 @@ def progress_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Progress:
         optional(number, plain["unmeasured"]), optional(lambda n: whole(n, 1), plain["micro"]),
         number(plain["best_loss"]), whole(plain["waited"]), whole(plain["best_epoch"]),
         best=_below(tensors, "best"), start=_below(tensors, "start"),
+        average=_below(tensors, "average"), averaged=whole(plain.get("averaged", 0)),
         optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
     )  # fmt: skip
     if not math.isfinite(progress.rate) or progress.rate < 0:  # 0 where a head was fitted

@@ -23,8 +23,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
-def seed_for(*numbers: int) -> int:
-    """One seed from several numbers (session seed, stage, epoch); neighbours give unrelated seeds."""
+def seed_for(*numbers: int | str) -> int:
+    """One seed from several numbers or names (session seed, stage, epoch); neighbours give unrelated seeds."""
     digest = hashlib.sha256(",".join(map(str, numbers)).encode()).digest()
     return int.from_bytes(digest[:6], "big")
 

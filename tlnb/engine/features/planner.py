@@ -149,7 +149,7 @@ class Routes:
         """The route from the last clean cut on."""
         cuts, cut = prefix.cuts_ahead(layers, wish.frozen, wish.coming), prefix.cut_for(layers, wish.frozen)
         assert layers.graph is not None
-        tail = layers.graph.tail(cut, frozen=wish.frozen)
+        tail = layers.graph.tail(cut, frozen=layers.held(wish.frozen))
         work = _Work(self, layers.graph, cuts, cut, device, say, tick)
         if not isinstance(tail, ReplayPart):
             shape = layers[cut - 1].shape or ()

@@ -13,6 +13,7 @@ from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import Task, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.network import adapters
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
@@ -49,6 +50,7 @@ class OldNetwork:
         """
         try:
             twin: nn.Module = duplicate(model)
+            adapters.detach(twin, adapters.attached(twin))
             for place, module in old.items():
                 twin.set_submodule(place, duplicate(module))
         except Exception as error:
@@ -74,16 +76,16 @@ class OldNetwork:
 
 
 def body_state(model: nn.Module, head: str) -> dict[str, Tensor]:
-    """Weights and buffers outside the head, by name; the tensors themselves."""
+    """Weights and buffers outside the head, by name: the tensors themselves, or what they are with their adapters."""
     return {
         name: tensor
-        for name, tensor in model.state_dict().items()
+        for name, tensor in adapters.merged_state(model).items()
         if not (head and (name == head or name.startswith(f"{head}.")))
     }
 
 
 def put_body(model: nn.Module, head: str, state: Mapping[str, Tensor]) -> None:
-    """Write weights and buffers outside the head, in place."""
+    """Write weights and buffers outside the head, in place, of a network that has no adapters."""
     with torch.no_grad():
         for name, tensor in body_state(model, head).items():
             tensor.copy_(state[name])

@@ -1,11 +1,13 @@
 """Frozen means frozen: no gradients, no optimizer, test mode whatever a step calls, and a digest as proof.
 
+The same holds of the weights and buffers of an adapted layer; what its adapter adds to them trains.
+
 Whether a network draws random numbers in an order that depends on how its images lie in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,8 +18,9 @@ from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import set_training
+from tlnb.engine.network import adapters
 from tlnb.engine.network.graph import Graph
-from tlnb.engine.network.layers import Layer, LayerMap
+from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import flags, quiet
 from tlnb.errors import TrainingError
 
@@ -31,7 +34,7 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
     named = dict(model.named_parameters(remove_duplicate=False))
     still = layers.still(frozen)
     for layer in layers:
-        for name in layer.parameter_names:
+        for name in (*layer.parameter_names, *layers.added(layer.index)):
             parameter = named[name]
             if not parameter.is_floating_point():
                 continue
@@ -40,10 +43,28 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
                 parameter.grad = None
 
 
+def set_states(
+    model: nn.Module, layers: LayerMap, frozen: Collection[int], adapted: Mapping[int, str]
+) -> LayerMap:
+    """Freeze layers, adapt others, and let the rest train; the layers with the adapters that there are then.
+
+    Args:
+        model: the network.
+        layers: its layers.
+        frozen: indexes of the frozen ones.
+        adapted: of the adapted ones, each with its adapter's words; those that it lacks are attached.
+    """
+    wanted = [(i, words) for i, words in adapted.items() if i not in layers.adapters]
+    adapters.attach(model, {n: words for i, words in wanted for n in layers.adaptable(model, [i], words)})
+    layers = layers.with_adapters(model, adapted)
+    apply(model, layers, frozen)
+    return layers
+
+
 def set_modes(
     model: nn.Module, layers: LayerMap, frozen: Collection[int], *, training: bool, bn: str = "train"
 ) -> None:
-    """Train or test mode for every module, frozen layers always in test mode.
+    """Train or test mode for every module, frozen and adapted layers always in test mode.
 
     Args:
         model: the network.
@@ -55,13 +76,13 @@ def set_modes(
     set_training(model, training)
     if not training:
         return
-    modules = dict(model.named_modules())
+    modules, held = dict(model.named_modules()), layers.held(frozen)
     for layer in layers:
-        if layer.index in frozen:
+        if layer.index in held:
             for name in layer.module_names:
                 # One dropout that serves a layer that trains acts there; see Tail for the frozen layers.
-                modules[name].training = bool(set(layers.served.get(name, ())) - set(frozen))
-    if len(frozen) == len(layers):
+                modules[name].training = bool(set(layers.served.get(name, ())) - held)
+    if len(held) == len(layers):
         model.training = False
     if bn == "frozen":
         for module in modules.values():
@@ -69,26 +90,53 @@ def set_modes(
                 module.training = False
 
 
-def trainable_parameters(model: nn.Module, layer: Layer) -> list[nn.Parameter]:
-    """The parameters of a layer that take gradients, each once, in the order of the model."""
+def trainable_parameters(model: nn.Module, layers: LayerMap, index: int) -> list[nn.Parameter]:
+    """The parameters of a layer, and of its adapter, that take gradients, each once, in the order of the model."""
     named = dict(model.named_parameters(remove_duplicate=False))
-    unique = {id(named[name]): named[name] for name in layer.parameter_names}
+    names = (*layers[index].parameter_names, *layers.added(index))
+    unique = {id(named[name]): named[name] for name in names}
     return [parameter for parameter in unique.values() if parameter.requires_grad]
 
 
 def state_of(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> list[tuple[str, Tensor]]:
-    """Every weight and buffer of these layers with its name, also buffers that are never saved."""
-    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= dict(model.named_buffers(remove_duplicate=False))
+    """Every weight and buffer of these layers and their adapters with its name, also buffers that are never saved."""
+    chosen = list(indexes)
+    return _tensors(model, [*_own(layers, chosen), *(n for i in sorted(chosen) for n in layers.added(i))])
+
+
+def moving_state(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> list[tuple[str, Tensor]]:
+    """All that training may change: the state of layers that train, and of the others what adapts them."""
+    train = [i for i in range(len(layers)) if i not in layers.held(frozen)]
+    added = [n for i in range(len(layers)) if i not in frozen for n in layers.added(i)]
+    return _tensors(model, [*_own(layers, train), *added])
+
+
+def fixed_state(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> list[tuple[str, Tensor]]:
+    """All that must not change: the state of frozen layers, and the weights and buffers of adapted ones."""
+    added = [n for i in sorted(frozen) for n in layers.added(i)]
+    return _tensors(model, [*_own(layers, layers.held(frozen)), *added])
+
+
+def _own(layers: LayerMap, indexes: Iterable[int]) -> list[str]:
     chosen = [layers[i] for i in sorted(indexes)]
     names = [n for layer in chosen for n in (*layer.parameter_names, *layer.buffer_names)]
-    names += [n for layer in chosen for n in layer.tied]
+    return [*names, *(n for layer in chosen for n in layer.tied)]
+
+
+def _tensors(model: nn.Module, names: Iterable[str]) -> list[tuple[str, Tensor]]:
+    tensors: dict[str, Tensor] = dict(model.named_parameters(remove_duplicate=False))
+    tensors |= dict(model.named_buffers(remove_duplicate=False))
     return [(name, tensors[name]) for name in dict.fromkeys(names)]
 
 
 def digest(model: nn.Module, layers: LayerMap, indexes: Iterable[int]) -> str:
     """SHA-256 over name, dtype, shape and bytes of every weight and buffer of these layers, in hex."""
     return tensors_digest(state_of(model, layers, indexes))
+
+
+def fixed_digest(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> str:
+    """The same over all that must not change, see :func:`fixed_state`."""
+    return tensors_digest(fixed_state(model, layers, frozen))
 
 
 def check_same_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -120,7 +168,8 @@ def check_gradients(model: nn.Module, layers: LayerMap) -> None:
     named = dict(model.named_parameters())
     missing: list[str] = []
     for layer in layers:
-        trained = [name for name in layer.parameter_names if named[name].requires_grad]
+        names = (*layer.parameter_names, *layers.added(layer.index))
+        trained = [name for name in names if named[name].requires_grad]
         if all(named[name].grad is None for name in trained):
             missing += trained
     stray = [name for name, p in named.items() if not p.requires_grad and p.grad is not None]
@@ -146,7 +195,7 @@ class FrozenBuffers:
     """
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: Collection[int]):
-        names = [name for index in frozen for name in layers[index].buffer_names]
+        names = [name for index in layers.held(frozen) for name in layers[index].buffer_names]
         modules = dict(model.named_modules())
         self._kept: list[tuple[nn.Module, str, torch.Tensor, int]] = []
         for path, _, leaf in (name.rpartition(".") for name in names):
@@ -184,8 +233,9 @@ class HeldStill:
         self._own: dict[nn.Module, dict[str, Any]] = {
             m: {"train": partial(_keep_mode, m)} for m in model.modules() if not m.training
         }
-        if isinstance(layers.graph, Graph) and layers.act_otherwise & set(frozen):
-            self._tail = layers.graph.tail(0, frozen=frozen)
+        held = layers.held(frozen)
+        if isinstance(layers.graph, Graph) and layers.act_otherwise & held:
+            self._tail = layers.graph.tail(0, frozen=held)
             self._forward = model.forward
             self._own.setdefault(model, {})["forward"] = self._call
         self._before: list[tuple[nn.Module, str, Any]] = []

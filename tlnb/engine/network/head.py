@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.network.trace import name_ends, own_name
 from tlnb.errors import ModelError
 
@@ -120,9 +121,28 @@ def behind_head(graph: Graph | Replay | None, head: str) -> str:
     )
 
 
+NEAREST, KNN = "nearest", "knn"
+MOST_KEPT = 1 << 28  # numbers that a head of neighbours may keep
+
+
+def neighbours_in(spec: str) -> int:
+    """How many neighbours vote in a head of this spec; 0 for a head of another kind.
+
+    Raises:
+        ModelError: not a whole number from 1 up.
+    """
+    if spec != KNN and not str(spec).startswith(f"{KNN}:"):
+        return 0
+    number = spec.partition(":")[2] or "5"
+    if not number.isdecimal() or not 0 < int(number) <= WIDEST:
+        raise ModelError(f"knn: takes how many neighbours vote, such as knn:5; not {spec!r}")
+    return int(number)
+
+
 def new_head(
-    old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None, init: str = "zero"
-) -> nn.Module:
+    old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None, init: str = "zero",
+    samples: int = 0,
+) -> nn.Module:  # fmt: skip
     """A fresh head: its last layer starts at zero, what is before it with He normal weights and zero biases.
 
     From zero the first scores are all alike and the first loss is that of guessing; random scores have to be
@@ -131,19 +151,32 @@ def new_head(
 
     Args:
         old: the module that it replaces; gives the number of features and the device.
-        spec: ``linear``, or ``mlp:512,256`` for hidden layers of those widths with ReLU between.
+        spec: ``linear``, ``nearest`` (a linear one that is to be fitted to class means), ``mlp:512,256`` for hidden
+            layers of those widths with ReLU between, or ``knn:5`` for neighbours among the samples.
         outputs: number of class scores.
         generator: source of the random weights.
         init: ``he`` gives the last layer He normal weights too.
+        samples: how many a head of neighbours keeps.
 
     Raises:
         ModelError: an unknown spec, or a head whose input size cannot be told.
     """
-    widths = _widths(spec)
+    k = neighbours_in(spec)
+    widths = [] if k or spec == NEAREST else _widths(spec)
     convolution = next((m for m in old.modules() if isinstance(m, nn.Conv2d)), None)
-    linear = next((m for m in old.modules() if isinstance(m, nn.Linear)), None)
-    if linear is not None:
-        head: nn.Module = _stack([linear.in_features, *widths, outputs], nn.Linear)
+    linear = next((m for m in old.modules() if isinstance(m, nn.Linear | Neighbours)), None)
+    if k and linear is not None:
+        if k > samples:
+            raise ModelError(f"{spec}: there are {samples:,} training samples, so that {k} cannot vote")
+        if samples * _features(linear) > MOST_KEPT:
+            raise ModelError(
+                f"{spec} would keep {samples:,} times {_features(linear):,} numbers; take nearest"
+            )
+        head: nn.Module = Neighbours(samples, _features(linear), outputs, k)
+    elif k:
+        raise ModelError("knn needs a head of vectors, and this one is a convolution; nearest takes that")
+    elif linear is not None:
+        head = _stack([_features(linear), *widths, outputs], nn.Linear)
     elif convolution is not None:
         head = _stack([convolution.in_channels, *widths, outputs], lambda a, b: nn.Conv2d(a, b, 1))
         first = next(m for m in head.modules() if isinstance(m, nn.Conv2d))
@@ -162,7 +195,10 @@ def start(head: nn.Module, generator: torch.Generator | None, init: str) -> None
     for module in layers:
         he_normal(module, generator)
     if init != "he":
-        layers[-1].weight.zero_()
+        for module in layers[-1:]:
+            module.weight.zero_()
+    for kept in (m for m in head.modules() if isinstance(m, Neighbours)):
+        kept.remember(torch.zeros_like(kept.weight), torch.zeros_like(kept.labels))
 
 
 def he_normal(module: nn.Linear | nn.Conv2d, generator: torch.Generator | None = None) -> None:
@@ -174,7 +210,9 @@ def he_normal(module: nn.Linear | nn.Conv2d, generator: torch.Generator | None =
 
 def outputs_of(head: nn.Module) -> int:
     """Number of class scores that a head gives."""
-    last = [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    last = [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d | Neighbours)][-1]
+    if isinstance(last, Neighbours):
+        return last.classes
     return last.out_features if isinstance(last, nn.Linear) else last.out_channels
 
 
@@ -187,12 +225,20 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
     return old
 
 
+def _features(layer: nn.Module) -> int:
+    """Numbers that enter a layer for each sample."""
+    count: int = layer.weight.shape[1] if isinstance(layer, Neighbours) else layer.in_features  # type: ignore[assignment]
+    return count
+
+
 def _widths(spec: str) -> list[int]:
     if spec == "linear":
         return []
     widths = [int(width) for width in spec[4:].split(",")] if _MLP.fullmatch(str(spec)) else [0]
     if not all(0 < width <= WIDEST for width in widths):
-        raise ModelError(f"a head is linear, or mlp: and widths such as mlp:512,256; not {spec!r}")
+        raise ModelError(
+            f"a head is linear, nearest, knn:5, or mlp: and widths such as mlp:512,256; not {spec!r}"
+        )
     return widths
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,14 +13,16 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.engine.core.tree import Tree
+from tlnb.engine.network.adapters import Adapter, adapters_in, attached, tensor_names, weights_for
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.reading import Reading, read
 from tlnb.engine.network.replay import Replay
 from tlnb.engine.network.spans import Owners, Span, find_spans, is_under
-from tlnb.engine.network.trace import few
+from tlnb.engine.network.trace import few, name_ends, own_name
 from tlnb.errors import ModelError, did_you_mean
 
+FROZEN, ADAPTED, TRAINS = "frozen", "adapted", "trains"  # the states of a layer
 OTHERWISE = (
     "no cut: a traced copy of its forward trains otherwise than it does, so it trains the ordinary way"
 )
@@ -56,7 +59,11 @@ class Layer:
 
 
 class LayerMap(Sequence[Layer]):
-    """The layers of a model in the order in which data flows.
+    """The layers of a model in the order in which data flows, and which of them are adapted.
+
+    A layer is in one of three states. *Frozen*, nothing of it moves; *adapted*, what is added to its weights does, and
+    they and its buffers do not; else it *trains*, adapters that it may have included. What freezing fixes is said with
+    each call (``frozen``), since a stage has its own; which of the others are adapted is said here.
 
     Attributes:
         head: numbers of the layers that answer the task (made new for a new one).
@@ -65,6 +72,8 @@ class LayerMap(Sequence[Layer]):
         note: one sentence that says why there is no cut, or None.
         fixed: weights that are never trained, whichever layers are.
         served: for modules that are called in several layers (one dropout for all), the layers.
+        adapters: of the layers that have any, in whichever state those are, by their numbers.
+        adapted: numbers of the layers that are adapted where they are not frozen.
     """
 
     def __init__(
@@ -83,6 +92,54 @@ class LayerMap(Sequence[Layer]):
         self.note = note
         self.fixed = frozenset(fixed)
         self.served = dict(served or {})
+        self.adapters: Mapping[int, Adapter] = {}
+        self.adapted: frozenset[int] = frozenset()
+
+    def with_adapters(self, model: nn.Module, adapted: Iterable[int]) -> LayerMap:
+        """The same layers with the adapters that the model has now.
+
+        Args:
+            model: whose layers these are.
+            adapted: numbers of those that are adapted.
+        """
+        spec = attached(model)
+        found = {layer.index: adapters_in(model, layer.parameter_names) for layer in self} if spec else {}
+        there = {index: adapter for index, adapter in found.items() if adapter is not None}
+        chosen = frozenset(adapted) & set(there)
+        if (there, chosen) == (self.adapters, self.adapted):
+            return self
+        other = copy.copy(self)
+        other.adapters, other.adapted = there, chosen
+        return other
+
+    def adaptable(self, model: nn.Module, indexes: Iterable[int], words: str) -> list[str]:
+        """Names of the weights of these layers that an adapter of these words is for; none of the head.
+
+        A weight that the graph itself reads, and no module that it calls, is left out.
+        """
+        names = [name for i in indexes if i not in self.head for name in self[i].parameter_names]
+        found = weights_for(model, names, words)
+        if not isinstance(self.graph, Graph):
+            return found
+        called = {own_name(str(n.target)) for n in self.graph.traces.test.nodes if n.op == "call_module"}
+        return [name for name in found if any(name[:end] in called for end in name_ends(name))]
+
+    def held(self, frozen: Collection[int]) -> frozenset[int]:
+        """The layers whose own weights and buffers stay, and that run in test mode: frozen and adapted ones."""
+        return frozenset(frozen) | self.adapted
+
+    def state(self, index: int, frozen: Collection[int]) -> str:
+        """``frozen``, ``adapted`` or ``trains``."""
+        return FROZEN if index in frozen else ADAPTED if index in self.adapted else TRAINS
+
+    def added(self, index: int) -> tuple[str, ...]:
+        """Names of the tensors of a layer's adapter."""
+        return self.adapters[index].names if index in self.adapters else ()
+
+    def learning(self, index: int, frozen: Collection[int]) -> tuple[str, ...]:
+        """Names of the parameters of a layer that take gradients."""
+        still = self.still(frozen)
+        return tuple(n for n in (*self[index].parameter_names, *self.added(index)) if n not in still)
 
     @overload
     def __getitem__(self, index: int) -> Layer: ...
@@ -110,10 +167,10 @@ class LayerMap(Sequence[Layer]):
     def still(self, frozen: Collection[int]) -> frozenset[str]:
         """Names of the weights and buffers that do not change where these layers are frozen.
 
-        A tied weight stands still as soon as one of the layers that use it is frozen.
+        A tied weight stands still as soon as one of the layers that use it is frozen or adapted.
         """
-        names = ((*self[i].parameter_names, *self[i].buffer_names, *self[i].tied) for i in frozen)
-        return self.fixed.union(*names)
+        names = [(*self[i].parameter_names, *self[i].buffer_names, *self[i].tied) for i in self.held(frozen)]
+        return self.fixed.union(*names, *(self.added(i) for i in frozen))
 
     @cached_property
     def act_otherwise(self) -> frozenset[int]:
@@ -157,6 +214,13 @@ class LayerMap(Sequence[Layer]):
         else:
             shown = ", ".join(names if len(names) <= 4 else [*names[:2], "…", names[-1]])
         return f"layer{'s' if len(chosen) > 1 else ''} {numbers} ({shown})"
+
+    def describe_held(self, frozen: Collection[int]) -> str:
+        """What stays as it is, in words; empty where all trains."""
+        adapted = self.adapted - set(frozen)
+        parts = [self.describe(frozen)] if frozen else []
+        parts += [f"under adapters {self.describe(adapted)}"] if adapted else []
+        return " and ".join(parts)
 
 
 def find_layers(
@@ -209,7 +273,8 @@ def find_layers(
         n for layer in layers for n in layer.parameter_names if not set(layer.parameter_names) <= set(fixed)
     }
     served = {name: found for name, found in owners.served.items() if len(found) > 1}
-    return LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
+    found = LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
+    return found.with_adapters(model, ())
 
 
 def _trains_alike(model: nn.Module, graph: Graph, x: torch.Tensor) -> bool:
@@ -221,8 +286,10 @@ def _describe_layers(
 ) -> list[Layer]:
     modules = dict(model.named_modules())
     parameters: list[list[tuple[str, int]]] = [[] for _ in spans]
+    added = tensor_names(attached(model))
     for name, parameter in model.named_parameters():
-        parameters[owners.tensor_layer[name]].append((name, parameter.numel()))
+        if name not in added:
+            parameters[owners.tensor_layer[name]].append((name, parameter.numel()))
     buffers: list[list[str]] = [[] for _ in spans]
     for name, _ in model.named_buffers():
         buffers[owners.tensor_layer[name]].append(name)

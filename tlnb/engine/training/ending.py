@@ -25,9 +25,8 @@ from tlnb.errors import TrainingError
 def copies_of_trainable(
     model: nn.Module, layers: LayerMap, frozen: Collection[int]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train."""
-    trained = [layer.index for layer in layers if layer.index not in frozen]
-    for _, tensor in freeze.state_of(model, layers, trained):
+    """Each tensor that training may change, with a copy of it: weights and buffers of layers that train, adapters."""
+    for _, tensor in freeze.moving_state(model, layers, frozen):
         yield tensor, tensor.detach().clone()
 
 
@@ -48,8 +47,7 @@ class Best:
     """
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
-        trained = [layer.index for layer in layers if layer.index not in frozen]
-        self._tensors = dict(freeze.state_of(model, layers, trained))
+        self._tensors = dict(freeze.moving_state(model, layers, frozen))
         self.loss, self.epoch = float("inf"), 0
         self.copies: dict[str, Tensor] = {}
 
@@ -79,7 +77,7 @@ class Best:
 
 
 class FrozenDigest:
-    """The digest of the frozen layers, taken anew only where a tensor was written to.
+    """The digest of frozen layers, and of what adapters are added to, taken anew only where a tensor was written to.
 
     torch counts the in-place writes to each tensor. The count misses writes through ``.data``, so the digest
     at the end of a stage is always taken from the bytes.
@@ -87,7 +85,7 @@ class FrozenDigest:
 
     def __init__(self, model: nn.Module, layers: LayerMap, frozen: tuple[int, ...]):
         self._of = (model, layers, frozen)
-        self._tensors = [tensor for _, tensor in freeze.state_of(*self._of)]
+        self._tensors = [tensor for _, tensor in freeze.fixed_state(*self._of)]
         self.value = self.taken_anew()
 
     def now(self) -> str:
@@ -98,7 +96,7 @@ class FrozenDigest:
 
     def taken_anew(self) -> str:
         """The digest of the bytes; empty where nothing is frozen."""
-        self.value = freeze.digest(*self._of) if self._of[2] else ""
+        self.value = freeze.fixed_digest(*self._of) if self._of[1].held(self._of[2]) else ""
         self._seen = self._counts()
         return self.value
 
@@ -143,8 +141,7 @@ class Ending:
 
 def weights_of(trainer: StageTrainer) -> Weights:
     """Copies, in main memory, of all that the stage may change."""
-    trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-    state = freeze.state_of(trainer.model, trainer.layers, trained)
+    state = freeze.moving_state(trainer.model, trainer.layers, trainer.stage.frozen)
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in state}
 
 
@@ -218,8 +215,7 @@ class _Ends:
     """The weights before and after a stage."""
 
     def __init__(self, trainer: StageTrainer, start: Mapping[str, Tensor]):
-        trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-        self.now = dict(freeze.state_of(trainer.model, trainer.layers, trained))
+        self.now = dict(freeze.moving_state(trainer.model, trainer.layers, trainer.stage.frozen))
         self.start, self.end = start, weights_of(trainer)
 
     @torch.no_grad()

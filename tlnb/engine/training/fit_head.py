@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.network.trace import quiet
-from tlnb.engine.training.linear_fit import fit_linear
+from tlnb.engine.training.linear_fit import fit_linear, fit_nearest
+from tlnb.engine.training.stage import NEAREST
 from tlnb.errors import TrainingError
 
 BATCH = 32
@@ -29,28 +32,34 @@ class HeadFit:
         strength: the inverse penalty chosen, as scikit-learn's ``C``.
         folds: how many folds chose it; 0 where a class has a single sample, so that there are none.
         loss: mean training loss.
+        words: how, where it is not a fit of this strength.
     """
 
     strength: float
     folds: int
     loss: float
+    words: str = ""
 
     @property
     def note(self) -> str:
         """In one line."""
+        if self.words:
+            return self.words
         how = f"chosen by {self.folds} folds" if self.folds else "assumed, as a class has a single sample"
         return f"fitted with strength {self.strength:g}, {how}"
 
 
-def last_layer(head: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The layer of a head that gives its scores."""
-    return [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+def last_layer(head: nn.Module) -> Any:
+    """The layer of a head that gives its scores: linear, a convolution, or neighbours."""
+    return [m for m in head.modules() if isinstance(m, nn.Linear | nn.Conv2d | Neighbours)][-1]
 
 
 @torch.no_grad()
 def clear(head: nn.Module) -> None:
-    """Set the layer that gives the scores to zero."""
+    """Set the layer that gives the scores to zero; neighbours stay."""
     layer = last_layer(head)
+    if isinstance(layer, Neighbours):
+        return
     layer.weight.zero_()
     if layer.bias is not None:
         layer.bias.zero_()
@@ -67,6 +76,7 @@ def fit_head(
     on_batch: Callable[[], None] = lambda: None,
     *,
     strength: float | None = None,
+    by: str = "",
 ) -> HeadFit:
     """Fit the last layer of a head; the rest of the network stays as it is.
 
@@ -82,11 +92,17 @@ def fit_head(
         device: where the model is.
         on_batch: called before each batch; what it raises passes through.
         strength: see ``fit_linear``; None to choose it by folds.
+        by: ``nearest`` for the means of the classes, see ``fit_nearest``; a head of neighbours keeps the samples.
 
     Raises:
-        TrainingError: the scores are not linear in what enters the last layer, or that is not finite.
+        TrainingError: the head is for classes, or for another number of samples; the scores are not linear in what
+            enters the last layer, or that is not finite.
     """
     layer = last_layer(head)
+    if isinstance(layer, Neighbours) or by == NEAREST:
+        _need_classes(task)
+    if isinstance(layer, Neighbours):
+        return _remember(model, layer, forward, views[0], task, device, on_batch)
     if layer.bias is None:
         raise TrainingError("fit head needs a head with a bias; %tl_head linear makes one")
     if isinstance(layer, nn.Conv2d) and layer.kernel_size != (1, 1):
@@ -97,13 +113,16 @@ def fit_head(
         raise TrainingError("what enters the head is not finite for some samples, so it cannot be fitted")
     targets = torch.cat([view.targets for view in views])
     weights = task.weights if isinstance(task, Classification | MultiLabel) else None
-    found = fit_linear(
-        features,
-        targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets,
-        len(layer.bias),
-        None if weights is None else torch.tensor(weights),
-        strength,
-    )
+    if by == NEAREST:
+        found = fit_nearest(features, targets, len(layer.bias))
+    else:
+        found = fit_linear(
+            features,
+            targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets,
+            len(layer.bias),
+            None if weights is None else torch.tensor(weights),
+            strength,
+        )
     before = layer.weight.clone(), layer.bias.clone()
     layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
     layer.bias.copy_(found["bias"])
@@ -116,7 +135,45 @@ def fit_head(
         raise
     scores = (features.double() @ found["weight"].T + found["bias"]).float()
     loss = float(task.loss(scores.to(device), targets.to(device)))
-    return HeadFit(found["strength"], found["folds"], loss)
+    words = (
+        f"fitted to the means of the classes, at the scale {found['strength']:.2g}" if by == NEAREST else ""
+    )
+    return HeadFit(found["strength"], found["folds"], loss, words)
+
+
+def _need_classes(task: Task) -> None:
+    if not isinstance(task, Classification):
+        raise TrainingError(
+            "nearest and knn tell classes apart; for labels or values: %tl_head linear --init fit"
+        )
+
+
+def _remember(
+    model: nn.Module,
+    layer: Neighbours,
+    forward: nn.Module,
+    samples: Samples,
+    task: Task,
+    device: torch.device,
+    on_batch: Callable[[], None],
+) -> HeadFit:
+    """Keep what enters the head for each training sample."""
+    kept, size = layer.weight.shape
+    if kept != len(samples):
+        raise TrainingError(
+            f"this head keeps {kept:,} samples, and there are {len(samples):,} now; %tl_head knn:{layer.k} makes one "
+            "for them"
+        )
+    batches = _batches([samples], device, on_batch)
+    features = torch.cat([f.cpu() for f, _ in _entering(model, layer, forward, batches)])
+    if features.shape != (kept, size):
+        raise TrainingError(f"{tuple(features.shape[1:])} numbers enter the head for a sample, not {size}")
+    if not torch.isfinite(features).all():
+        raise TrainingError("what enters the head is not finite for some samples, so it cannot be kept")
+    layer.remember(features.to(device), samples.targets.to(device))
+    scores = torch.cat([layer(part.to(device)) for part in features.split(BATCH)])
+    loss = float(task.loss(scores, samples.targets.to(device)))
+    return HeadFit(0.0, 0, loss, f"fitted by keeping {kept} samples, {layer.k} of which vote")
 
 
 def _batches(views: list[Samples], device: torch.device, on_batch: Callable[[], None]) -> Iterator[Tensor]:

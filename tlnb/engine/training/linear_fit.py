@@ -65,6 +65,45 @@ def fit_linear(
     return {"weight": weight, "bias": bias - weight @ mean, "strength": strength, "folds": folds}
 
 
+def fit_nearest(features: Tensor, targets: Tensor, outputs: int) -> dict:
+    """A layer whose largest score is that of the nearest class mean, of features standardised first.
+
+    ``-t |z - m_c|^2`` less what all classes share is linear in z: ``2 t m_c z - t |m_c|^2`` (Mensink et al. 2013). The
+    scale t makes the probabilities right for samples that are left out of the mean of their class.
+
+    Args:
+        features: (n, d), floating point.
+        targets: int64 (n,).
+        outputs: classes.
+
+    Returns:
+        ``weight`` (outputs, d) and ``bias`` (outputs,) in float64, ``strength``, the scale, and ``folds``, 0.
+    """
+    x = features.double()
+    mean, scale = x.mean(0), x.std(0, correction=0)
+    scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, torch.ones_like(scale))
+    z, counts = (x - mean) / scale, torch.bincount(targets, minlength=outputs).double()
+    means = (
+        torch.zeros(outputs, z.shape[1], dtype=z.dtype).index_add_(0, targets, z)
+        / counts.clamp(min=1)[:, None]
+    )
+    distances = (z.square().sum(1)[:, None] - 2 * z @ means.T + means.square().sum(1)).clamp(min=0)
+    distances[:, counts == 0] = torch.inf
+    several = counts[targets] > 1  # a mean without the one sample that it is of does not exist
+    own, rows = counts[targets].clamp(min=2), torch.arange(len(z))
+    left_out = distances.clone()
+    left_out[rows, targets] *= (own / (own - 1)).square()
+    t = 1.0 / z.shape[1]
+    if several.any():
+        scales = [10.0 ** (-5 + k / 8) for k in range(49)]
+        losses = [float(F.cross_entropy(-t * left_out[several], targets[several])) for t in scales]
+        t = scales[min(range(len(scales)), key=losses.__getitem__)]
+    weight = 2 * t * means / scale
+    bias = -t * means.square().sum(1) - weight @ mean
+    bias[counts == 0] = bias.min() - 100.0
+    return {"weight": weight, "bias": bias, "strength": t, "folds": 0}
+
+
 def principal(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates (n, r) along principal axes, their squared lengths (r,), and the axes as columns (d, r).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -31,7 +31,7 @@ from tlnb.engine.training.ending import (
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.lr_finder import find_rate
 from tlnb.engine.training.optim import load_named_state, named_state, size_of_state
-from tlnb.engine.training.records import EpochRecord, Progress, StageResult
+from tlnb.engine.training.records import EpochRecord, Progress, StageResult, show_metric
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import Diverged, StageTrainer
 from tlnb.errors import TrainingError
@@ -57,7 +57,13 @@ def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Prog
         trainer.micro,
         optimizer=named_state(trainer.model, trainer.optimizer) if moments else {},
         random=random_states(),
+        average=_copied(trainer.average.kept) if trainer.average is not None else {},
+        averaged=trainer.average.count if trainer.average is not None else 0,
     )
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 def affordable(trainer: StageTrainer) -> bool:
@@ -71,8 +77,8 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
     Raises:
         TrainingError: the optimizer's state, or a copy of weights, belongs to other parameters.
     """
-    trained = [layer.index for layer in trainer.layers if layer.index not in trainer.stage.frozen]
-    shapes = {name: t.shape for name, t in freeze.state_of(trainer.model, trainer.layers, trained)}
+    state = freeze.moving_state(trainer.model, trainer.layers, trainer.stage.frozen)
+    shapes = {name: t.shape for name, t in state}
     fits = all(
         {n: t.shape for n, t in kept.items()} in ({}, shapes) for kept in (progress.best, progress.start)
     )
@@ -87,6 +93,17 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
     trainer.unmeasured, trainer.micro = progress.unmeasured, progress.micro
     device = trainer.route.device
     trainer.total = None if progress.total is None else progress.total.to(device, torch.float32, copy=True)
+    if trainer.average is not None:
+        own = trainer.average.weights
+        if progress.average and {n: t.shape for n, t in progress.average.items()} != {
+            n: p.shape for n, p in own.items()
+        }:
+            raise TrainingError(
+                "the average is of other weights than the stage trains; train anew: %tl_train"
+            )
+        kept = {name: progress.average[name] for name in own if progress.average}
+        trainer.average.kept = {name: tensor.to(own[name].device, copy=True) for name, tensor in kept.items()}
+        trainer.average.count = progress.averaged
     if progress.random:
         set_random_states(progress.random)
 
@@ -216,23 +233,32 @@ class _StageRun:
         Where this is broken off, the stage stands after its last epoch, with the weights of then.
         """
         trainer, result = self.trainer, self.result
-        last = list(self._trainable()) if self.best is not None or self.start else []
-        kept, ending = 0, None
+        last = list(self._trainable()) if self.best is not None or self.start or trainer.average else []
+        kept, ending, averaged = 0, None, None
         try:
             if self.best is not None and not result.diverged and self.best.put_back():
                 kept = self.best.epoch
-            if self.start and not result.diverged and result.records:
-                final = next((r for r in result.records if r.epoch == kept), result.records[-1])
+            final = next((r for r in result.records if r.epoch == kept), None)
+            final = final or (result.records[-1] if result.records else None)
+            if final is not None and not result.diverged and trainer.take_average(self.stop):
+                loss, figure = trainer.evaluate(self.stop)
+                averaged = final = replace(final, valid_loss=loss, accuracy=figure)
+            if self.start and not result.diverged and final is not None:
                 ending = settle(trainer, self.start, result.before, final, self.stop)
         except BaseException:
             to_the_end(lambda: put_back(last))
             raise
         by = "lowest validation loss" if trainer.task.score is None else f"best {trainer.task.metric}"
         notes = [f"kept epoch {kept}, of the {by}"] if kept else []
+        if averaged is not None:
+            notes.append(
+                f"{averaged_words(trainer)} ({show_metric(result.records[-1])} → {show_metric(averaged)})"
+            )
         notes += [ending.note] if ending is not None else []
         if trainer.micro != trainer.stage.micro:
             notes.append(f"memory was short: {trainer.micro} samples at a time, their gradients added up")
-        found = {} if ending is None else {"share": ending.share, "ending": ending.record}
+        found: dict[str, object] = {} if averaged is None else {"ending": averaged}
+        found |= {} if ending is None else {"share": ending.share, "ending": ending.record}
         left = result.left if result.diverged else None
         # By one call: a stage has either not ended yet, or all that belongs to its end is noted.
         vars(result).update(found, kept=kept, left=left, note="; ".join(filter(None, [result.note, *notes])))
@@ -277,7 +303,7 @@ class _StageRun:
         are neither those of before nor those of after. A stop keeps what it has done so far.
         """
         trainer, result = self.trainer, self.result
-        good = list(self._trainable())
+        good, before = list(self._trainable()), self._averaged()
         try:
             try:
                 record = self._measured_epoch()
@@ -298,12 +324,20 @@ class _StageRun:
             return None
         except BaseException:
             to_the_end(lambda: put_back(good))
+            if trainer.average is not None:
+                trainer.average.kept, trainer.average.count = before
             trainer.optimizer.zero_grad(set_to_none=True)
             raise
         kept = self.best.epoch if self.best is not None else 0
         earlier = [r if r.epoch == kept else replace(r, answers=None) for r in result.records]
         vars(result).update(records=[*earlier, record], left=place)
         return record
+
+    def _averaged(self) -> tuple[dict[str, Tensor], int]:
+        average = self.trainer.average
+        return (
+            ({}, 0) if average is None else ({n: t.clone() for n, t in average.kept.items()}, average.count)
+        )
 
     def _measured_epoch(self) -> EpochRecord:
         """Train an epoch, from the batch where it was left, and measure it.
@@ -363,6 +397,13 @@ class _StageRun:
 
     def _say(self, note: str) -> None:
         self.result.note = f"{self.result.note}; {note}" if self.result.note else note
+
+
+def averaged_words(trainer: StageTrainer) -> str:
+    """Which average a stage ended with, in words."""
+    kind, count = str(trainer.stage.average), trainer.average.count if trainer.average is not None else 0
+    how = f"over {count} steps" if kind == "ema" else f"of {count} epochs"
+    return f"ended with the average {how}"
 
 
 class Patience:

@@ -25,7 +25,7 @@ def make_optimizer(model: nn.Module, layers: LayerMap, stage: Stage) -> torch.op
     """
     groups = []
     for index, ratio in ratios(layers, stage).items():
-        parameters = freeze.trainable_parameters(model, layers[index])
+        parameters = freeze.trainable_parameters(model, layers, index)
         groups.append({"params": parameters, "layer": index, "name": layers[index].name, "ratio": ratio})
     momentum = USUAL_MOMENTUM if stage.momentum is None else stage.momentum
     weight_decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
@@ -42,9 +42,8 @@ def ratios(layers: LayerMap, stage: Stage) -> dict[int, float]:
 
 
 def trainable_layers(layers: LayerMap, frozen: Collection[int]) -> list[int]:
-    """Indexes of the layers that are not frozen and have parameters that train."""
-    still = layers.still(frozen)
-    return [i for i, layer in enumerate(layers) if i not in frozen and set(layer.parameter_names) - still]
+    """Indexes of the layers that are not frozen and have parameters, or an adapter's, that train."""
+    return [i for i in range(len(layers)) if i not in frozen and layers.learning(i, frozen)]
 
 
 def _can_fuse(model: nn.Module) -> bool:

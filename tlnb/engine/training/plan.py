@@ -3,8 +3,11 @@
 freeze body      epochs 3                    # only the new head trains
 unfreeze -3:     epochs 2   lr auto
 train 0,head     epochs 2   lr 1e-4  decay 2.6
+adapt 3: rank 8  epochs 3                    # what is added to the weights of layers 3: trains, and the head
 
-``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen.
+``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen; ``fit head nearest`` sets it
+to the means of the classes, and a head of neighbours keeps the samples. ``adapt`` leaves layers adapted
+that lines before it have adapted, and freezes the rest of the body.
 
 What trains where the user says nothing: the head first, fitted; then what is unfrozen, from a soft head.
 
@@ -24,11 +27,46 @@ from typing import Any
 from torch import nn
 
 from tlnb.engine.network import address
-from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.stage import FIT, FIT_KEYS, KEYS, Stage, read_key, read_keys
+from tlnb.engine.network.adapters import KINDS, RANK, WIDEST, words_of
+from tlnb.engine.network.layers import TRAINS, LayerMap
+from tlnb.engine.training.records import spans
+from tlnb.engine.training.stage import FIT, FIT_KEYS, FITS, KEYS, LOGISTIC, Stage, read_key, read_keys
 from tlnb.errors import AddressError, PlanError, did_you_mean
 
-VERBS = ("freeze", "unfreeze", "train", "fit")
+VERBS = ("freeze", "unfreeze", "train", "fit", "adapt")
+ADAPT = "adapt"
+
+
+@dataclass(frozen=True)
+class States:
+    """The states of the layers between two lines of a plan.
+
+    Attributes:
+        frozen: indexes of the frozen ones.
+        adapted: of the adapted ones, each with its adapter's words; all others train.
+    """
+
+    frozen: frozenset[int]
+    adapted: Mapping[int, str]
+
+    @classmethod
+    def of(cls, layers: LayerMap, frozen: Iterable[int]) -> States:
+        """As they are now."""
+        return cls(frozenset(frozen), {i: layers.adapters[i].words for i in layers.adapted})
+
+    def frozen_now(self, frozen: frozenset[int]) -> States:
+        """With these layers frozen; of the others each stays adapted that is."""
+        return States(frozen, {i: words for i, words in self.adapted.items() if i not in frozen})
+
+    def trained(self, hit: frozenset[int]) -> States:
+        """With these layers training."""
+        adapted = {i: words for i, words in self.adapted.items() if i not in hit}
+        return States(self.frozen - hit, adapted)
+
+    def adapted_too(self, layers: LayerMap, hit: frozenset[int], words: str) -> States:
+        """With these layers of the body adapted, the head training, and what was neither adapted nor head frozen."""
+        adapted = {**self.adapted, **{i: words for i in hit if i in layers.body}}
+        return States(frozenset(layers.body) - set(adapted), adapted)
 
 
 def parse_plan(
@@ -47,14 +85,14 @@ def parse_plan(
     """
     usual = read_keys(defaults or {})
     stages: list[Stage] = []
-    state = frozenset(frozen)
+    state = States.of(layers, frozen)
     for number, line in _lines(text):
         try:
             stage = _stage(line, layers, state, usual)
         except (PlanError, AddressError) as error:
             raise PlanError(f"line {number} ({line!r}): {error}") from None
         stages.append(stage)
-        state = frozenset(stage.frozen)
+        state = States(frozenset(stage.frozen), dict(stage.adapted))
     if not stages:
         raise PlanError("the plan has no stage; write a line such as: freeze body  epochs 3")
     return tuple(stages)
@@ -66,7 +104,7 @@ def one_stage(text: str, layers: LayerMap, frozen: Iterable[int], settings: Mapp
     Raises:
         PlanError: a bad setting, or nothing to train.
     """
-    return _checked(text, layers, frozenset(frozen), read_keys(settings))
+    return _checked(text, layers, States.of(layers, frozen), read_keys(settings))
 
 
 def _lines(text: str) -> Iterable[tuple[int, str]]:
@@ -86,7 +124,7 @@ def _uncommented(line: str) -> str:
     return " ".join(words)
 
 
-def _stage(line: str, layers: LayerMap, state: frozenset[int], usual: Mapping[str, Any]) -> Stage:
+def _stage(line: str, layers: LayerMap, state: States, usual: Mapping[str, Any]) -> Stage:
     verb, *rest = line.split()
     if verb.lower() not in VERBS:
         raise PlanError(
@@ -94,26 +132,84 @@ def _stage(line: str, layers: LayerMap, state: frozenset[int], usual: Mapping[st
             f"{did_you_mean(verb, VERBS)}"
         )
     verb = verb.lower()
-    where, pairs = _address_and_pairs(verb, rest)
+    where, rest = _where(verb, rest)
+    words, rest = _adapter(rest) if verb == ADAPT else ("", rest)
+    by, rest = (rest[0], rest[1:]) if verb == FIT and rest and rest[0] in FITS else ("", rest)
+    pairs = _pairs(rest)
     hit = frozenset(address.select(where, layers))
     if verb == FIT:
-        return _fit(line, layers, hit, usual, pairs)
+        return _fit(line, layers, hit, usual, pairs, by if by != LOGISTIC else "")
+    if verb == ADAPT:
+        check_body(hit, layers)
     after = {
-        "freeze": state | hit,
-        "unfreeze": state - hit,
-        "train": frozenset(range(len(layers))) - hit,
-    }[verb]
+        "freeze": lambda: state.frozen_now(state.frozen | hit),
+        "unfreeze": lambda: state.trained(hit),
+        "train": lambda: States(frozenset(range(len(layers))) - hit, {}),
+        ADAPT: lambda: state.adapted_too(layers, hit, words),
+    }[verb]()
     return _checked(line, layers, after, {**usual, **pairs})
 
 
+def check_body(hit: Iterable[int], layers: LayerMap) -> None:
+    """See that there is something to adapt.
+
+    Raises:
+        PlanError: none of these layers is of the body.
+    """
+    if not set(hit) & set(layers.body):
+        raise PlanError("adapt is for layers of the body, and the head trains as it is; such as: adapt all")
+
+
+def adapter_words(kind: object, rank: object) -> str:
+    """An adapter's words from what a user asked for.
+
+    Args:
+        kind: None, ``bias`` or ``norm``.
+        rank: None for the usual one.
+
+    Raises:
+        PlanError: something else, or both.
+    """
+    if kind is not None and kind not in KINDS:
+        hint = did_you_mean(str(kind), (*KINDS, RANK))
+        raise PlanError(f"a layer is adapted by rank N, {' or '.join(KINDS)}, not {str(kind)!r}{hint}")
+    if kind is not None and rank is not None:
+        raise PlanError(f"{kind} has no rank; leave one of them out")
+    if rank is None:
+        return words_of(kind, None)
+    number = str(rank)
+    if isinstance(rank, bool) or not number.isdecimal() or not 1 <= int(number) <= WIDEST:
+        raise PlanError(f"rank takes a whole number from 1 to {WIDEST}, not {number!r}")
+    return words_of(None, int(number))
+
+
+def _adapter(words: list[str]) -> tuple[str, list[str]]:
+    """The adapter's words in a line, and what else stands there."""
+    words = [part for word in words for part in (word.split("=", 1) if "=" in word else [word])]
+    if words and words[0] in KINDS:
+        return adapter_words(words[0], None), words[1:]
+    if RANK not in words:
+        if words and words[0] not in KEYS:
+            adapter_words(words[0], None)
+        return adapter_words(None, None), words
+    place = words.index(RANK)
+    rank = words[place + 1] if place + 1 < len(words) else "nothing"
+    return adapter_words(None, rank), words[:place] + words[place + 2 :]
+
+
 def _fit(
-    line: str, layers: LayerMap, hit: frozenset[int], usual: Mapping[str, Any], pairs: Mapping[str, Any]
+    line: str,
+    layers: LayerMap,
+    hit: frozenset[int],
+    usual: Mapping[str, Any],
+    pairs: Mapping[str, Any],
+    by: str,
 ) -> Stage:
     if hit != frozenset(layers.head):
         raise PlanError("what can be fitted is the head alone: fit head")
     _only_known(pairs)
     chosen = {name: value for name, value in usual.items() if name in FIT_KEYS} | dict(pairs)
-    return _checked(line, layers, frozenset(layers.body), {**chosen, "kind": FIT})
+    return _checked(line, layers, States(frozenset(layers.body), {}), {**chosen, "kind": FIT, "by": by})
 
 
 def _only_known(pairs: Mapping[str, Any]) -> None:
@@ -122,14 +218,14 @@ def _only_known(pairs: Mapping[str, Any]) -> None:
             raise PlanError(f"fit has no {name}; it takes {', '.join(FIT_KEYS)}")
 
 
-def _address_and_pairs(verb: str, words: list[str]) -> tuple[str, dict[str, Any]]:
+def _where(verb: str, words: list[str]) -> tuple[str, list[str]]:
     # The address may hold spaces after commas ("2:4, 7"): it goes on as long as a comma joins the words.
     if not words or words[0] in KEYS:
         raise PlanError(f"{verb} needs layers, such as: {verb} {'head' if verb == FIT else 'body'}")
     end = 1
     while end < len(words) and (words[end - 1].endswith(",") or words[end].startswith(",")):
         end += 1
-    return " ".join(words[:end]), _pairs(words[end:])
+    return " ".join(words[:end]), words[end:]
 
 
 def _pairs(words: list[str]) -> dict[str, Any]:
@@ -144,15 +240,17 @@ def _pairs(words: list[str]) -> dict[str, Any]:
     return pairs
 
 
-def _checked(text: str, layers: LayerMap, frozen: frozenset[int], settings: Mapping[str, Any]) -> Stage:
-    still = layers.still(frozen)
-    if not any(set(layer.parameter_names) - still for layer in layers):
+def _checked(text: str, layers: LayerMap, states: States, settings: Mapping[str, Any]) -> Stage:
+    frozen = states.frozen
+    trains = (i for i in range(len(layers)) if i not in states.adapted)
+    if not states.adapted and not any(layers.learning(i, frozen) for i in trains):
         raise PlanError("nothing would train: every layer is frozen; unfreeze some, such as: unfreeze head")
     init = settings.get("init", "keep")
     if init != "keep" and frozen & set(layers.head):
         raise PlanError(f"init {init} changes the head, which is frozen here; unfreeze it, or leave init out")
     asked = {name: value for name, value in settings.items() if name in KEYS}
-    return Stage(text=text, frozen=tuple(sorted(frozen)), asked=asked, **settings)
+    adapted = tuple(sorted(states.adapted.items()))
+    return Stage(text=text, frozen=tuple(sorted(frozen)), adapted=adapted, asked=asked, **settings)
 
 
 LOW = 3e-4  # AdamW's highest rate for pretrained layers
@@ -164,6 +262,7 @@ DEEP = (
 )
 HANDFUL = 60  # images up to which the last part of a pretrained body learns more than the whole does
 KEPT = 5 / 7  # of the body that stays then
+FASTER = 10  # how many times the rate of the weights themselves that of adapters is (Hu et al. 2022; Schulman 2025)
 
 
 @dataclass(frozen=True)
@@ -223,6 +322,35 @@ def first_part(layers: LayerMap) -> int:
     return max((cut for cut in layers.graph.cuts if cut <= kept), default=0)
 
 
+def default_stages(
+    layers: LayerMap, frozen: Collection[int], images: int, traits: Traits, *, fit: bool
+) -> tuple[Stage, ...]:
+    """The stages that train where the user says nothing; where layers are adapted, with the states as they are.
+
+    Args:
+        layers, frozen, images, traits, fit: see :func:`default_plan`.
+    """
+    if not layers.adapted:
+        return parse_plan(default_plan(layers, frozen, images, traits, fit=fit), layers, ())
+    fit = fit and not set(layers.head) & set(frozen)
+    head = parse_plan("fit head", layers, frozen) if fit else ()
+    line = train_line(state_words(layers, frozen), images, traits, soft=fit, verb="", faster=FASTER)
+    words = line.split()
+    start = words.index("epochs")
+    settings = dict(zip(words[start::2], words[start + 1 :: 2], strict=True))
+    return (*head, one_stage(line, layers, frozen, settings))
+
+
+def state_words(layers: LayerMap, frozen: Collection[int]) -> str:
+    """What trains as it stands, as the first words of a line: ``train 3, 7``, ``adapt 0–3 rank 8, train 7``."""
+    trains = [i for i in range(len(layers)) if layers.state(i, frozen) == TRAINS]
+    words: dict[str, list[int]] = {}
+    for index in sorted(layers.adapted):
+        words.setdefault(layers.adapters[index].words, []).append(index)
+    parts = [f"adapt {spans(indexes)} {kind}" for kind, indexes in words.items()]
+    return ", ".join([*parts, *([f"train {spans(trains)}"] if trains or not parts else [])])
+
+
 def default_plan(layers: LayerMap, frozen: Collection[int], images: int, traits: Traits, *, fit: bool) -> str:
     """The plan in the stage language.
 
@@ -252,7 +380,9 @@ def _address(free: list[int], count: int) -> str:
     return ",".join(map(str, free)) or "none"
 
 
-def train_line(where: str, images: int, traits: Traits, *, soft: bool) -> str:
+def train_line(
+    where: str, images: int, traits: Traits, *, soft: bool, verb: str = "train ", faster: float = 1.0
+) -> str:
     """A stage that trains these layers for as long as so many images ask for.
 
     Args:
@@ -260,10 +390,12 @@ def train_line(where: str, images: int, traits: Traits, *, soft: bool) -> str:
         images: training samples.
         traits: of the network.
         soft: whether the head begins soft, after it was fitted.
+        verb: what is done with them.
+        faster: what the usual rate is multiplied by.
     """
-    keys = [f"epochs {usual_epochs(images)}", f"lr {traits.rate:g}"]
+    keys = [f"epochs {usual_epochs(images)}", f"lr {faster * traits.rate:g}"]
     if soft:
         keys.append("init soft")
     if traits.trained:
         keys.append("blend auto")
-    return f"train {where} {' '.join(keys)}"
+    return f"{verb}{where} {' '.join(keys)}"

@@ -76,6 +76,8 @@ class Progress:
         best_loss, waited: of the stage's patience.
         best_epoch: the epoch that ``--keep-best`` would keep now; 0 for none.
         best: what training had changed at that epoch, by name; empty where it is not asked for.
+        average: what is averaged so far, by name; empty where nothing is.
+        averaged: how many weights went into that.
         start: the weights before the stage by name, where its end may need them; empty elsewhere.
         optimizer: its state by the names of the parameters.
         random: the random states inside the stage.
@@ -93,6 +95,8 @@ class Progress:
     best_epoch: int = 0
     best: dict[str, Tensor] = field(default_factory=dict)
     start: dict[str, Tensor] = field(default_factory=dict)
+    average: dict[str, Tensor] = field(default_factory=dict)
+    averaged: int = 0
     optimizer: ByName = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
 

@@ -18,6 +18,8 @@ GUARDS = ("l2sp", "lwf", "ewc")
 INITS = ("keep", "soft", "zero")
 BN_MODES = ("auto", "train", "frozen")
 TRAIN, FIT = "train", "fit"  # what a stage does
+LOGISTIC, NEAREST = "logistic", "nearest"  # how a linear head is fitted: by regression, or to class means
+FITS = (LOGISTIC, NEAREST)
 FIT_KEYS = ("augment", "views", "guard")  # of a stage that fits the head
 AUTO = "auto"
 
@@ -49,6 +51,7 @@ class Key:
             "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
             "switch": "on or off",
             "share": "none, auto or a number from 0 to 1",
+            "average": "none, ema or last:N, the mean after each of the last N epochs",
         }
         return words.get(self.kind) or "one of " + ", ".join(self.choices)
 
@@ -84,6 +87,11 @@ KEYS: dict[str, Key] = {
         "share",
         "end between the weights before the stage (0) and after it (1); auto takes the best on validation",
     ),
+    "average": Key(
+        "average",
+        "end with an average of the weights: exponential over steps (ema), or of the last N epochs; BatchNorm's "
+        "statistics are then taken anew",
+    ),
     "guard": Key("switch", "go back to the stage before where this one ends worse on the validation samples"),
     "precision": Key(
         "choice",
@@ -103,6 +111,8 @@ class Stage:
     Args:
         text: the line that the user wrote, without its comment.
         frozen: indexes of the layers that stay fixed.
+        by: one of ``FITS``, where the head is fitted; empty for the first.
+        adapted: for each layer that is adapted, its index and the adapter's words (``rank 8``, ``bias``, ``norm``).
         epochs: passes over the training set.
         lr: learning rate of the last trainable layer, or None to find it by a range test.
         decay: rate of a layer divided by the rate of the layer before it.
@@ -120,6 +130,7 @@ class Stage:
         init: one of ``INITS``: ``soft`` fits the head's last layer with a strong penalty, ``zero`` sets it to zero.
         blend: how much of what the stage learned its layers keep, between 0 and 1; ``auto`` to choose it by the
             validation samples; None for all of it.
+        average: ``ema``, or ``last:N`` epochs, whose mean weights it ends with; None for the last ones.
         guard: whether the network goes back to the stage before where this one ends worse.
         precision: one of ``PRECISIONS``.
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
@@ -148,13 +159,17 @@ class Stage:
     init: str = "keep"
     blend: float | str | None = None
     guard: bool = True
+    average: str | None = None
     kind: str = TRAIN
+    by: str = ""
+    adapted: tuple[tuple[int, str], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint; ``Stage(**d)`` is the way back."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        return plain | {"frozen": list(self.frozen), "asked": dict(self.asked)}
+        adapted = [[index, words] for index, words in self.adapted]
+        return plain | {"frozen": list(self.frozen), "adapted": adapted, "asked": dict(self.asked)}
 
 
 def read_keys(pairs: Mapping[str, object]) -> dict[str, Any]:
@@ -231,6 +246,18 @@ def _switch(key: Key, value: object) -> bool:
     return words[str(value).lower()]
 
 
+def _average(key: Key, value: object) -> str | None:
+    word = str(value).lower()
+    if value is None or word == "none":
+        return None
+    if word == "ema":
+        return word
+    name, _, number = word.partition(":")
+    if name != "last" or not number.isdecimal() or int(number) < 1:
+        raise ValueError
+    return f"last:{int(number)}"
+
+
 def _share(key: Key, value: object) -> float | str | None:
     word = str(value).lower()
     if value is None or word == "none":
@@ -267,4 +294,5 @@ _READERS = {
     "guard": _guard,
     "switch": _switch,
     "share": _share,
+    "average": _average,
 }

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Task, scores_of
 from tlnb.engine.core.seeds import batches_of, count_batches
 from tlnb.engine.core.tree import call
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
 from tlnb.engine.features.planner import Route, Shortcut
 from tlnb.engine.network import freeze
 from tlnb.engine.network.freeze import HeldStill
 from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training import optim, passes
-from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head
+from tlnb.engine.training.averages import Average, renew_statistics
+from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head, last_layer
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
 from tlnb.engine.training.schedules import SHAPES
@@ -114,6 +120,7 @@ class StageTrainer:
         self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
         self.targets = route.train.targets.to(route.device)
         self._held: AbstractContextManager[None] | None = None
+        self.average = Average(stage.average, self._learning(), stage.epochs) if stage.average else None
         self.answers: Tensor | None = None  # of the validation samples, when they were measured last
 
     def guard_by(self, guard: Guard) -> None:
@@ -148,6 +155,32 @@ class StageTrainer:
             self._shortcut = None
             self._modes.clear()
 
+    def _learning(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def take_average(self, stop: StopRequest) -> bool:
+        """End with the averaged weights, and BatchNorm statistics of their own; False where nothing was averaged.
+
+        Raises:
+            Stopped: a stop was asked for; the weights are in between then, and the caller's to put back.
+        """
+        if self.average is None or not self.average.put():
+            return False
+        self.set_modes(training=True)
+        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        norms = [norm for norm in norms if norm.running_mean is not None]
+        self.set_modes(training=False)
+        if norms:
+            train = self.route.train.view(self.number, 0)
+            with self._still(), self._precision():
+                renew_statistics(norms, partial(call, self.route.forward), self._checked(train, stop))
+        return True
+
+    def _checked(self, samples: Samples, stop: StopRequest) -> Iterator[Any]:
+        for x in samples.stream(torch.arange(len(samples)).split(EVALUATION_BATCH)):
+            stop.check()
+            yield x.to(self.route.device)
+
     # ---------------------------------------------------------------- fitting
 
     def start_head(self, stop: StopRequest) -> None:
@@ -160,10 +193,14 @@ class StageTrainer:
         Raises:
             Stopped, TrainingError: see :meth:`fit_head`.
         """
-        if self.stage.init == "soft":
+        if self.stage.init == "soft" and not isinstance(self._scoring(), Neighbours):
             self._fit(stop, SOFT)
         elif self.stage.init == "zero":
             clear(self.model.get_submodule(self.head))
+
+    def _scoring(self) -> nn.Module:
+        layer: nn.Module = last_layer(self.model.get_submodule(self.head) if self.head else self.model)
+        return layer
 
     def fit_head(self, stop: StopRequest) -> HeadFit:
         """Fit the head's last layer to convergence; the epoch is then to be measured.
@@ -172,11 +209,11 @@ class StageTrainer:
             Stopped: a stop was asked for; nothing has changed then.
             TrainingError: the head is not one that can be fitted.
         """
-        fit = self._fit(stop, None)
+        fit = self._fit(stop, None, self.stage.by)
         self.epoch, self.unmeasured = 1, fit.loss
         return fit
 
-    def _fit(self, stop: StopRequest, strength: float | None) -> HeadFit:
+    def _fit(self, stop: StopRequest, strength: float | None, by: str = "") -> HeadFit:
         train = self.route.train
         views = {
             id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
@@ -185,7 +222,7 @@ class StageTrainer:
             head = self.model.get_submodule(self.head) if self.head else self.model
             return fit_head(
                 self.model, head, self.route.forward, list(views.values()),
-                self.task, self.route.device, stop.check, strength=strength,
+                self.task, self.route.device, stop.check, strength=strength, by=by,
             )  # fmt: skip
 
     # ---------------------------------------------------------------- an epoch
@@ -213,11 +250,15 @@ class StageTrainer:
             self.total = total = total + loss * len(indices)
             self.steps_done += 1
             self.done += 1
+            if self.average is not None:
+                self.average.after_step(self.steps_done)
             on_batch(self.done, len(order))
         mean = (total / len(self.route.train)).item()
         if not math.isfinite(mean):
             raise Diverged(self._where(total, rate, len(order)))
         self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
+        if self.average is not None:
+            self.average.after_epoch(self.epoch)
         return mean
 
     def loss_of(self, indices: Tensor, inputs: Tensor) -> Tensor:

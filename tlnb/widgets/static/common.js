@@ -141,9 +141,10 @@ function duration(seconds) {
   return `${(seconds / 3600).toFixed(1)} h`;
 }
 
-/** A snowflake or a flame, drawn, since not every machine has such letters. */
-function icon(frozen) {
-  const shape = frozen
+/** A snowflake, a flame or a diamond, drawn, since not every machine has such letters. */
+function icon(state) {
+  const frozen = state === "frozen";
+  const shape = state === "adapted" ? "M8 1l5.500 7-5.500 7-5.500-7z" : frozen
     ? "M8 1v14M1.9 4.5l12.2 7M14.1 4.5l-12.2 7M6 2.2l2 2 2-2M6 13.8l2-2 2 2M1.9 7.2l2.6-.7-.7-2.6M14.1 8.8l-2.6.7.7 2.6M14.1 7.2l-2.6-.7.7-2.6M1.9 8.8l2.6.7-.7 2.6"
     : "M8 15c-3 0-5-2-5-4.700 0-2.300 1.600-3.500 2.300-5.300.5 1.200.9 1.700 1.700 2.200C7 5 7.600 2.800 9 1c.2 3 4 5 4 9.300 0 2.700-2 4.700-5 4.700z";
   return draw("svg", { class: "tlnb-icon", viewBox: "0 0 16 16", width: 14, height: 14, "aria-hidden": "true" },

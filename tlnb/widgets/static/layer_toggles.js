@@ -1,4 +1,5 @@
-// The layers of a network as a strip in data order: a box a layer, ice where frozen and warm where it trains.
+// The layers of a network as a strip in data order: a box a layer, ice where frozen, warm where it trains, dotted where
+// it is adapted: its weights stay, and what is added to them trains.
 const FLOOR = 26; // pixels; narrower boxes cannot be hit
 const PRESETS = [["head", "Head only"], ["third", "Last third"], ["all", "All train"], ["none", "All frozen"]];
 
@@ -20,18 +21,18 @@ class Strip {
     this.magic = make("code", { class: "tlnb-magic" });
     this.presets = make("div", { class: "tlnb-row", role: "group", "aria-label": "Presets" },
       ...PRESETS.map(([name, label]) => button(label, () => this.wire.send("preset", { name }))),
-      make("span", { class: "tlnb-legend" }, icon(true), " frozen", icon(false), " trains"));
+      make("span", { class: "tlnb-legend" }, icon("frozen"), " frozen", icon("adapted"), " adapted", icon("trains"), " trains"));
     this.element = make("div", { class: "tlnb-toggles" }, this.bar, this.detail, this.presets, this.summary, this.magic);
     this.size = new ResizeObserver(() => this.widths());
     this.size.observe(this.bar);
-    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["frozen", "summary", "magic", "busy", "doing"], () => this.update())];
+    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["states", "summary", "magic", "busy", "doing"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     wire.onsettle = () => this.settled();
     this.build();
   }
 
-  get frozen() {
-    return this.wish || this.model.get("frozen");
+  get states() {
+    return this.wish || this.model.get("states");
   }
 
   /** All that was asked for is answered. */
@@ -39,7 +40,7 @@ class Strip {
     if (!this.wish) return;
     this.wish = null;
     // A front end with values of its own (marimo) learns them when a view sets them; elsewhere nothing is sent.
-    this.model.set("frozen", this.model.get("frozen"));
+    this.model.set("states", this.model.get("states"));
     this.model.save_changes();
     this.update();
   }
@@ -47,7 +48,7 @@ class Strip {
   build() {
     this.layers = this.model.get("layers");
     this.active = Math.min(this.active, Math.max(this.layers.length - 1, 0));
-    this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "switch", "data-index": i,
+    this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "checkbox", "data-index": i,
       onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
     make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
     const focused = this.bar.contains(this.bar.getRootNode().activeElement);
@@ -78,16 +79,17 @@ class Strip {
   }
 
   update() {
-    const frozen = this.frozen;
+    const states = this.states;
     const busy = engaged(this.model);
     this.boxes.forEach((box, i) => {
       const layer = this.layers[i];
-      const fixed = Boolean(frozen[i]);
-      if (box.dataset.frozen !== String(fixed)) {
-        box.dataset.frozen = String(fixed);
-        box.firstChild.replaceChildren(icon(fixed));
+      const state = states[i] || "trains";
+      if (box.dataset.state !== state) {
+        box.dataset.state = state;
+        box.dataset.frozen = String(state === "frozen");
+        box.firstChild.replaceChildren(icon(state));
       }
-      box.setAttribute("aria-checked", String(!fixed));
+      box.setAttribute("aria-checked", { frozen: "false", adapted: "mixed", trains: "true" }[state]);
       box.setAttribute("aria-disabled", String(busy));
       box.setAttribute("aria-label", this.words(i));
       box.title = this.words(i);
@@ -104,14 +106,14 @@ class Strip {
 
   words(i) {
     const layer = this.layers[i];
-    const state = this.frozen[i] ? "frozen" : "trains";
+    const state = this.state(i);
     const output = layer.shape ? `output ${layer.shape.join("×")}, ` : "";
     return `layer ${i}, ${layer.name}${layer.head ? " (head)" : ""}, ${layer.kind}, ${output}${number.format(layer.parameters)} parameters, ${state}`;
   }
 
   describe(i, quiet = false) {
     const words = this.layers.length ? this.words(i) : "no layers yet";
-    say(this.detail, quiet && !this.bar.contains(this.bar.ownerDocument.activeElement) ? "click a layer to freeze or thaw it; drag or shift-click for a range" : words);
+    say(this.detail, quiet && !this.bar.contains(this.bar.ownerDocument.activeElement) ? "click a layer to thaw, adapt or freeze it; drag or shift-click for a range" : words);
   }
 
   reach(i) {
@@ -119,14 +121,25 @@ class Strip {
     this.boxes.forEach((box, j) => { box.tabIndex = i === j ? 0 : -1; });
   }
 
-  /** Freeze or thaw the boxes between two, both included. */
-  set(from, to, frozen) {
+  state(i) {
+    return this.states[i] || "trains";
+  }
+
+  /** The state that a click gives: frozen layers train, what trains is adapted where that can be, else frozen. */
+  next(i) {
+    const state = this.state(i);
+    if (state === "frozen") return "trains";
+    return state === "trains" && this.layers[i].adaptable ? "adapted" : "frozen";
+  }
+
+  /** Give the boxes between two, both included, a state. */
+  set(from, to, state) {
     const [low, high] = from < to ? [from, to] : [to, from];
     if (!engaged(this.model)) {
-      this.wish = this.frozen.map((fixed, i) => (i >= low && i <= high ? frozen : fixed));
+      this.wish = this.states.map((before, i) => (i >= low && i <= high && (state !== "adapted" || this.layers[i].adaptable) ? state : before));
       this.update();
     }
-    this.wire.send("set", { low, high, frozen });
+    this.wire.send("set", { low, high, state });
   }
 
   at(event) {
@@ -158,9 +171,8 @@ class Strip {
   release() {
     if (!this.drag) return;
     const { from, to, shift } = this.drag;
-    const frozen = this.frozen;
     // A range takes the state that its first box gets; after a shift-click that box has it already.
-    this.set(from, to, shift ? Boolean(frozen[from]) : !frozen[from]);
+    this.set(from, to, shift ? this.state(from) : this.next(from));
     if (!shift) this.anchor = from;
     this.cancel();
   }
@@ -185,12 +197,12 @@ class Strip {
     else if (event.key === "End") to = last;
     else if (event.key === " " || event.key === "Enter") {
       this.anchor = this.active;
-      this.set(this.active, this.active, !this.frozen[this.active]);
+      this.set(this.active, this.active, this.next(this.active));
     } else return;
     event.preventDefault();
     event.stopPropagation(); // JupyterLab would move to another cell
     if (to !== this.active) {
-      if (event.shiftKey) this.set(this.active, to, Boolean(this.frozen[this.active]));
+      if (event.shiftKey) this.set(this.active, to, this.state(this.active));
       this.boxes[to].focus();
     }
   }

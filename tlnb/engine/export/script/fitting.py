@@ -12,9 +12,9 @@ from tlnb.engine.training import fit_head, linear_fit
 from tlnb.engine.training.stage import FIT
 from tlnb.errors import ExportError
 
-_HEAD = '''def fit_head(model, rest, take, samples, targets{form}, strength=None):
-    """Fit the last layer of the head to convergence on what enters it; the strength that it was fitted with."""
-    layer = [m for m in {head}.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+_HEAD = '''def fit_head(model, rest, take, samples, targets{form}, strength=None{by}):
+    """Fit the last layer of the head to convergence on what enters it; how, in words."""
+    layer = [m for m in {head}.modules() if isinstance(m, ({kinds}))][-1]
     seen = []
     handle = layer.register_forward_pre_hook(lambda module, entering: seen.append(as_vectors(entering[0], layer)))
     model.eval()
@@ -22,17 +22,28 @@ _HEAD = '''def fit_head(model, rest, take, samples, targets{form}, strength=None
         for rows in torch.arange(len(targets)).split({size}):
             rest({batch})
     handle.remove()
-    found = fit_linear(torch.cat(seen), targets{kind}, len(layer.bias), {weights}, strength)
+{cases}    found = fit_linear(torch.cat(seen), targets{kind}, len(layer.bias), {weights}, strength)
     with torch.no_grad():
         layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
         layer.bias.copy_(found["bias"])
-    return found["strength"]'''
+    return f"fitted with strength {{found['strength']:g}}"'''
+_REMEMBER = """    if isinstance(layer, Neighbours):
+        layer.remember(torch.cat(seen), targets)
+        return f"fitted by keeping {len(targets)} samples"
+"""
+_NEAREST = """    if by == "nearest":
+        found = fit_nearest(torch.cat(seen), targets, len(layer.bias))
+        with torch.no_grad():
+            layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
+            layer.bias.copy_(found["bias"])
+        return "fitted to the means of the classes"
+"""
 _FIT = '''def fit_stage({arguments}):
     """Fit the head, with all else as it is; print what comes of it."""
 {data}
-    strength = fit_head(model, rest, take, samples, targets{form})
+    how = fit_head(model, rest, take, samples, targets{form}{by})
     loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{more})
-    print(f"stage {{number}}, fitted with strength {{strength:g}}: validation loss {{loss:.4f}}, "
+    print(f"stage {{number}}, {{how}}: validation loss {{loss:.4f}}, "
           f"{metric} {{figure:.4f}}")'''
 
 
@@ -75,7 +86,11 @@ def head_code(job: Job, batch: str, form: str) -> str:
     kinds = {source.kind for source in job.sources}
     if len(kinds) > 1:
         raise ExportError("heads for targets of several kinds cannot be fitted in one script")
+    neighbours = any("Neighbours(" in str(head) for head in _codes(job))
     return _HEAD.format(
+        by=', by=""' if job.any("by") else "",
+        kinds="nn.Linear, nn.Conv2d" + (", Neighbours" if neighbours else ""),
+        cases=(_REMEMBER if neighbours else "") + (_NEAREST if job.any("by") else ""),
         head=expression(job.loaded.head, job.loaded.model),
         size=fit_head.BATCH,
         batch=batch,
@@ -97,8 +112,14 @@ def stage_code(job: Job, arguments: list[str], data: list[str], more: str, form:
     """
     metric = "{data.metric}" if job.several else scored(job.last.data.task, None).metric
     return _FIT.format(
-        arguments=", ".join(arguments), data="\n".join(data), more=more, metric=metric, form=form
-    )
+        arguments=", ".join(arguments), data="\n".join(data), more=more, metric=metric, form=form,
+        by=", by=stage.by" if job.any("by") else "",
+    )  # fmt: skip
+
+
+def _codes(job: Job) -> list[str | None]:
+    """The code that makes each head."""
+    return [code for result in job.results for code in (result.setup["head"] or {"code": []})["code"]]
 
 
 def start_lines(job: Job, changed: str, form: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import indent
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import nn
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
@@ -54,6 +55,8 @@ def layer_code(module: nn.Module) -> str | None:
         return "nn.Sequential(\n" + "".join(indent(f"{part},\n", "    ") for part in parts) + ")"
     if type(module) is nn.Identity:
         return IDENTITY
+    if type(module) is Neighbours:
+        return f"Neighbours({', '.join(map(str, (*module.weight.shape, module.classes, module.k)))})"
     if not PLAIN.match(type(module).__module__) or list(module.children()):
         return None
     arguments = _arguments(module)
@@ -93,6 +96,14 @@ def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(_is_plain(part) for part in value)
     return value is None or isinstance(value, bool | int | float | str)
+
+
+def neighbours_code(codes: Iterable[str | None], imports: set[str]) -> list[str]:
+    """The class of a head of neighbours, where one is made in this code."""
+    if not any(code and "Neighbours(" in code for code in codes):
+        return []
+    imports |= {"import torch", "from torch import Tensor, nn"}
+    return [inspect.getsource(Neighbours).rstrip() + "\n\n"]
 
 
 def numbers_of(results: Sequence[StageResult]) -> list[int]:

@@ -95,7 +95,8 @@ class Job:
                 "a script cannot hold that"
             )
         for result in self.results:
-            act = self.layers.act_otherwise & set(result.stage.frozen)
+            held = {*result.stage.frozen, *(i for i, _ in result.stage.adapted)}
+            act = self.layers.act_otherwise & held
             if act:
                 raise ExportError(
                     f"stage {result.number} froze layer {min(act)}, whose dropout is a function or serves other "
@@ -149,6 +150,11 @@ class Job:
     def old(self) -> bool:
         """Whether the network as it was has a part in what was done."""
         return self.blends or self.any("keep")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether weights had adapters at some time."""
+        return any(result.setup.get("adapters") for result in self.results)
 
     def any(self, key: str) -> bool:
         """Whether a stage has this setting, other than false, zero or none."""

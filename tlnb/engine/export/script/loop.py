@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from tlnb.engine.core.objectives import Classification, Regression, scored
-from tlnb.engine.export.script import fitting
+from tlnb.engine.export.script import averaging, fitting
 from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
@@ -90,6 +90,11 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "blend": ("float | None", None, "how much of what it learned the body keeps, before the stage"),
     "init": ("str", "keep", "how the head begins: as it is, softly fitted or at zero"),
     "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
+    "average": ("str | None", None, "ema, or last:N epochs, whose mean weights it ends with"),
+    "by": ("str", "", "nearest for a head that is fitted to the means of the classes"),
+    "adapted": ("tuple", (), "numbers of the layers whose weights stay while what is added to them trains"),
+    "adapters": ("dict", {}, "for the names of weights, what is added to each"),
+    "merged": ("bool", False, "whether that is added to the weights themselves after the stage"),
     "share": ("float", 1.0, "how much of what it learned the network keeps"),
     "moments": ("bool", False, "whether it begins with the moments of the optimizer before it"),
 }
@@ -158,6 +163,11 @@ class Fields:
             "blend": setup["blend"],
             "init": stage.init,
             "kind": stage.kind,
+            "average": stage.average,
+            "by": stage.by,
+            "adapted": tuple(index for index, _ in stage.adapted),
+            "adapters": setup.get("adapters", {}),
+            "merged": setup.get("merged", False),
             "share": result.share,
             "moments": setup["moments"],
         }
@@ -266,7 +276,10 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     lines = [f"def train_stage({', '.join(_arguments(job, fields))}):"]
     lines += ['    """Train what is not frozen; print a line an epoch."""']
     lines += ["    for name, parameter in model.named_parameters():"]
-    lines += ["        parameter.requires_grad_(not in_layers(name, stage.frozen))"]
+    learns = "not in_layers(name, stage.frozen)"
+    if "adapted" in fields:
+        learns = f"{learns} and (is_adapter(name) or not in_layers(name, stage.adapted))"
+    lines += [f"        parameter.requires_grad_({learns})"]
     lines += _optimizer(job, fields)
     if "moments" in fields:
         lines += _MOMENTS_IN
@@ -278,11 +291,17 @@ def _train_stage(job: Job, chain: Chain | None, fields: Fields) -> str:
     body = [*_from_data(job, fields), *guard_lines(job)]
     take = _take(job, chain, fields, body)
     body += fitting.start_lines(job, _how_changed(job), _form(fields))
+    if "average" in fields:
+        lines += averaging.before_lines(job, "planned" in fields)
     body += _epochs(job, chain, fields, take)
+    if "average" in fields:
+        body += averaging.after_lines(job, fields.in_parts, _how_changed(job), take, "bfloat16" in fields)
     lines += [f"    {line}" for line in body] if fields.in_parts else body
     if "moments" in fields:
         lines += _MOMENTS_OUT
-    return _SET_MODES.format(norms=_NORMS if "frozen_norms" in fields else "") + "\n".join(lines)
+    norms, held = _NORMS if "frozen_norms" in fields else "", "stage.frozen"
+    held += " + stage.adapted" if "adapted" in fields else ""
+    return _SET_MODES.format(norms=norms, held=held) + "\n".join(lines)
 
 
 _MOMENTS_IN = [
@@ -345,7 +364,9 @@ def _epochs(job: Job, chain: Chain | None, fields: Fields, take: str) -> list[st
         "            optimizer.zero_grad()",
         "            total += loss.detach() * len(rows)",
         "            step += 1",
+        *(["            if average:", "                average.after_step(step)"] if "average" in fields else []),
         *(["        if epoch == end:", "            break  # other data was named here"] if parts else []),
+        *(["        if average:", "            average.after_epoch(epoch + 1)"] if "average" in fields else []),
         f"        loss, figure = evaluate(model, rest, take, valid_samples, valid_targets{more})",
         '        print(f"stage {number}, epoch {epoch + 1} of {stage.epochs}: training loss "',
         '              f"{total.item() / len(targets):.4f}, validation loss {loss:.4f}, '
@@ -385,7 +406,7 @@ _SET_MODES = '''def set_modes(model, stage):
     """Train mode, but test mode for frozen layers: batch norm keeps its statistics, dropout is off."""
     model.train()
     for name, module in model.named_modules():
-        if name and in_layers(name, stage.frozen):
+        if name and in_layers(name, {held}):
             module.eval()
 {norms}
 
@@ -598,6 +619,8 @@ def _main(job: Job, fields: Fields) -> str:
     ]
     if "blend" in fields:
         lines += ["        if stage.blend is not None:", "            blend(model, old, stage.blend)"]
+    if job.adapts:
+        lines.append("        attach(model, stage.adapters)")
     answer = "moments = " if moments else ""
     call = f"{answer}train_stage({', '.join(_arguments(job, fields))})"
     if "share" in fields:
@@ -614,6 +637,8 @@ def _main(job: Job, fields: Fields) -> str:
         lines.append(f"        {call}")
     if "share" in fields:
         lines += ["        if stage.share < 1:", "            mix(model, start, stage.share)"]
+    if "merged" in fields:
+        lines += ["        if stage.merged:", "            merge(model)"]
     if job.blend is not None:
         lines.append(f"    blend(model, old, {job.blend!r})")
     lines += ["    model.eval()",

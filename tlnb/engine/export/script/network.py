@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tlnb.engine.export.script.chain import expression
-from tlnb.engine.export.script.heads import PLAIN, first_head, layer_code
+from tlnb.engine.export.script.heads import PLAIN, first_head, layer_code, neighbours_code
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
 from tlnb.engine.models import convnet5, encoder, hub
@@ -31,8 +31,10 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
     """
     imports: set[str] = set()
     build = _build(job.loaded, job.setup["network"], imports, job.network)
+    heads = [code for result in job.results for code in (result.setup["head"] or {"code": []})["code"]]
     body = [
         *build.before,
+        *neighbours_code(heads, imports),
         "def load_network():",
         '    """The network as it was before the first stage, on the CPU."""',
     ]
@@ -46,6 +48,9 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         lines.append(f"weights = load_file(HERE / {literal(name)})")
     head, fill = first_head(job, drawn=not whole), ["model.load_state_dict(weights)"] if file else []
     old = _old(job, imports, head_of_weights=not (whole and head))
+    added = job.setup.get("adapters", {})
+    if whole and added:
+        head = [*head, f"attach(model, {literal(dict(added))})"]
     lines += [*head, *fill, *old] if whole else [*fill, *old, *head]
     lines.append("return model, old" if old else "return model")
     return "\n".join([*body, *(indent(line, "    ") for line in lines)]), imports
@@ -90,13 +95,14 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
     plain = replace(loaded, weights=RANDOM) if not loaded.own else loaded
     build = _build(plain, {"outputs": None}, imports)
     heads = [] if loaded.own else list(loaded.places)
-    lines = [build.line]
+    lines, before = [build.line], list(build.before)
     for place in heads:
         code = layer_code(loaded.model.get_submodule(place))
+        before += neighbours_code([code], imports)
         if code is None:
             raise ExportError(f"the head {place} is of a kind that code cannot hold")
         lines.append(f"{expression(place, loaded.model)} = {code}")
-    return build.before, lines
+    return before, lines
 
 
 def _build(loaded: LoadedModel, asked: dict[str, Any], imports: set[str], network: str = "") -> _Built:

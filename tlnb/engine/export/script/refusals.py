@@ -12,7 +12,7 @@ STAGE_KEYS = frozenset(
     (
         "text", "frozen", "epochs", "lr", "decay", "batch", "optimizer", "schedule", "momentum",
         "weight_decay", "smoothing", "patience", "augment", "precision", "views", "micro", "keep", "asked",
-        "bn", "blend", "guard", "kind", "init",
+        "bn", "blend", "guard", "kind", "init", "adapted", "by", "average",
     )
 )  # fmt: skip
 """The settings of a stage that the writers know; a script never leaves one out in silence."""

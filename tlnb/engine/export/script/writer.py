@@ -9,12 +9,13 @@ import torch
 from tlnb.engine.core import seeds
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.own_files import SCRIPT
-from tlnb.engine.export.script import data, guard, heads, loop, network
+from tlnb.engine.export.script import adapting, averaging, data, guard, heads, loop, network
 from tlnb.engine.export.script.chain import Chain, find_chain
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import literal, numbered, of_data, source_of, wrapped
+from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training.records import show_metric
 from tlnb.errors import ExportError
 
@@ -47,12 +48,14 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         loop.layout_code(fields, bool(features)),
         "" if job.several else loop.loss_code(job.last, fields),
         guard.guard_code(job, imports),
+        averaging.averages_code(job, imports),
         loop.training_code(job, chain, fields),
     ]
     parts = [
         _RULE.format("The network") + source_of(seeds.seed_for),
         built,
         heads.exchange_code(job, fields.heads),
+        adapting.adapters_code(job, imports),
         network.layers_code(job) + "\n\n\n" + loop.IN_LAYERS,
         _RULE.format("The data") + read,
         _RULE.format("The stages") + fields.code(),
@@ -73,7 +76,8 @@ def _chain(job: Job) -> Chain | None:
     told = [result.setup["head"] for result in job.results]
     kinds = {str(code).partition("(")[0] for head in told if head for code in head["code"][:1]}
     place = job.loaded.head
-    now = f"nn.{type(job.loaded.model.get_submodule(place)).__name__}" if place else ""
+    kind = type(job.loaded.model.get_submodule(place)) if place else None
+    now = "" if kind is None else kind.__name__ if kind is Neighbours else f"nn.{kind.__name__}"
     return chain if kinds <= {now} and not job.setup["step"] else None
 
 
