@@ -12,15 +12,16 @@ import re
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
 from PIL import Image
 from texts import network_folder, rows, table
 
-from conftest import RaisingShell
-
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "COMING_FROM.md", *sorted((ROOT / "docs").rglob("*.md"))]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "COMING_FROM.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NEEDS = {"sound.md": "soundfile", "text.md": "transformers"}
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "ipython", "sh", "text", "toml", ""}
@@ -62,11 +63,18 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if running(page)], ids=lambda page: page.stem)
-def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: RaisingShell) -> None:
+@pytest.mark.parametrize("page", [p for p in PAGES if running(p) and p != README], ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page: Path, place: Path, shell: Any) -> None:
     pytest.importorskip(NEEDS.get(page.name, "torch"))
     for code in running(page):
         shell.run(code)
+
+
+def test_the_blocks_of_the_readme_are_cells_of_the_quickstart() -> None:
+    """That notebook is run, so they are."""
+    notebook = nbformat.read(ROOT / "notebooks" / "01_quickstart.ipynb", as_version=4)
+    cells = {cell.source for cell in notebook.cells}
+    assert {code.rstrip("\n") for code in running(README)} <= cells
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

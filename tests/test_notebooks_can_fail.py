@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "nbs_tests").glob("test-*-fail-*.ipynb"))
 REASONS = {
     "test-addresses-fail-outside": "AddressError: no layer '9:12'",
-    "test-freezing-fail-report": "froze layers 0–4 (features.0 … features.15); 600,873",
+    "test-freezing-fail-report": "-  layers 0–4 (features.0 … features.15); 600,873",
     "test-harness-fail-assert": "AssertionError: 4 layers kept",
     "test-harness-fail-no-error": "Missing output fields from running code",
     "test-harness-fail-output": r"'5 layers kept\n' == '4 layers kept\n'",

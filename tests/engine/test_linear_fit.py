@@ -157,6 +157,15 @@ def test_features_that_are_all_constant_give_the_shares_of_the_classes() -> None
     )
 
 
+@pytest.mark.parametrize(("mean", "noise"), [(0.0, 4e-9), (2.0, 1e-7), (3e-33, 1e-33)])
+def test_a_feature_that_varies_by_rounding_alone_gets_no_weight(mean: float, noise: float) -> None:
+    x = features(60, 10)
+    y = classes_of(x, 3)
+    x = torch.cat([x, mean + noise * torch.randn(60, 1, generator=torch.Generator().manual_seed(2))], 1)
+    found = fit_linear(x, y, 3)
+    assert found["weight"][:, -1].abs().max() < 10 * found["weight"][:, :-1].abs().max()
+
+
 def test_the_same_samples_give_the_same_bits() -> None:
     x = features(60, 30)
     y = classes_of(x, 4)

@@ -237,11 +237,6 @@ class Items(Dataset):
 
 
 FORMS = [
-    (lambda i: ((torch.rand(3, 8, 8), torch.rand(3, 8, 8)), i % 2), "have 2 inputs"),
-    (
-        lambda i: ({"input_ids": torch.arange(5), "mask": torch.ones(5)}, i % 2),
-        "a dict as input .input_ids, mask",
-    ),
     (lambda i: {"image": torch.rand(3, 8, 8), "label": i % 2}, "keys image, label"),
     (lambda i: (torch.rand(3, 8, 8), torch.rand(3, 8, 8), i % 2), "the second looks like an input"),
     (lambda i: (torch.full((3, 20 + i % 3, 30), i / 24 - 0.5), i % 2), "several sizes"),

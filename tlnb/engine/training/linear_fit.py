@@ -19,6 +19,7 @@ FOLDED = 2000  # samples that choose the strength; more hardly move it
 TOLERANCE = (
     1e-6  # of the solver, on the largest entry of the gradient; weights are then right to 1e-4 or better
 )
+ROUNDING = 1e-6  # of a feature, relative to its mean and to the deviation of the others
 PASSES = 15  # of the solver that compares strengths; it need not converge for that
 
 
@@ -48,7 +49,10 @@ def fit_linear(
     """
     x = features.double()
     mean, scale = x.mean(0), x.std(0, correction=0)
-    scale = torch.where(scale > 1e-12 * (1 + mean.abs()), scale, torch.ones_like(scale))
+    # A feature that varies by the rounding of float32 alone is constant: scaled up, its noise would get huge weights,
+    # which do no harm here, and ruin the first steps of a body behind which it varies.
+    least = ROUNDING * (mean.abs() + scale.max()) + 1e-12
+    scale = torch.where(scale > least, scale, torch.ones_like(scale))
     z, squares, back = principal((x - mean) / scale)
     if targets.is_floating_point():
         inner, bias, strength, folds = _ridge(z, squares, targets.double(), strength)
