@@ -119,7 +119,7 @@ def test_clicks_go_through_three_states_and_leave_the_others(notebook: Notebook)
         )
         assert title in box.get_attribute("aria-label")
     box.click()
-    notebook.view(-2).locator(".tlnb-magic", has_text="%tl_adapt 6").wait_for()
+    notebook.view(5).locator(".tlnb-magic", has_text="%tl_adapt 6").wait_for()
     notebook.until(STATES, "ffffftat")
 
 
