@@ -217,7 +217,7 @@ def _of_wholes(
     for inputs in samples.stream(torch.arange(len(samples)).split(batch)):
         on_batch()
         with precision():
-            found.append(scores_of(forward(inputs.to(device, non_blocking=True))).float().cpu())
+            found.append(scores_of(call(forward, inputs.to(device, non_blocking=True))).float().cpu())
     scores, targets = of_wholes(task, torch.cat(found), samples.targets, wholes)
     meter = task.meter(torch.device("cpu"))
     meter.update(scores, targets)
