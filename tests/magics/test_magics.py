@@ -26,23 +26,26 @@ def registered(shell: Any) -> set[str]:
     return {name for name in lines if name.startswith("tl_")}
 
 
-def test_loading_does_not_import_torch_and_is_quick() -> None:
-    code = """
-import sys, time
+HEAVY = ("torch", "torchvision", "matplotlib", "sklearn", "scipy", "PIL", "pandas", "ipywidgets", "anywidget")
+HEAVY += ("transformers", "soundfile", "timm", "onnx", "tensorboard", "mlflow")
+
+
+def test_loading_imports_nothing_heavy() -> None:
+    code = f"""
+import sys
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell()
-began = time.perf_counter()
+before = set(sys.modules)
 shell.run_cell("%load_ext tlnb").raise_error()
-print(time.perf_counter() - began, "torch" in sys.modules, "matplotlib" in sys.modules)
+print("loaded", sorted(set({HEAVY}) & (set(sys.modules) - before)))
 shell.run_cell("type(tl), tl.__class__, isinstance(tl, int), callable(tl)").raise_error()
 shell.complete("t"), shell.run_cell("%who")
-print("torch" in sys.modules)
+print("used", "torch" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    seconds, *imported = done.stdout.splitlines()[0].split()
-    assert imported == ["False", "False"]
-    assert float(seconds) < 0.5  # 0.06 s on a quiet machine; torch alone takes seconds
-    assert done.stdout.splitlines()[-1] == "False"
+    lines = done.stdout.splitlines()
+    assert "loaded []" in lines
+    assert lines[-1] == "used False"
 
 
 def test_tl_is_a_session_before_and_after_its_first_use(loaded: Any) -> None:

@@ -66,7 +66,8 @@ def reads_back(tl: Session, name: str, source: object) -> None:
     other.data(source, batch=8)
     assert same(tl, other), "the head knows the classes, so it stays"
     mine, theirs = tl.results(worst=0), other.results(worst=0)
-    assert np.array_equal(mine.answers, theirs.answers)
+    # One session may have features of the frozen part at hand, and the other run it: the same but for rounding.
+    assert np.allclose(mine.answers, theirs.answers, rtol=1e-3, atol=1e-5)
 
 
 def card_of(folder: Path) -> tuple[dict[str, Any], str]:
