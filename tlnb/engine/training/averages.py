@@ -81,7 +81,7 @@ def renew_statistics(norms: list[_BatchNorm], forward: Any, batches: Iterable[An
         norm.training, norm.momentum = True, None  # None is the plain mean over the batches
     try:
         for batch in batches:
-            call(forward, batch)
+            forward(batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.training, norm.momentum = False, momentum
