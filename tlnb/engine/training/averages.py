@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn, get_swa_multi_avg_fn
 
-from tlnb.engine.core.tree import call
-
 DECAY = 0.99  # of the exponential average, once it has seen enough steps
 
 
