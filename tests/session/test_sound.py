@@ -68,6 +68,12 @@ def test_predictions_of_the_validation_files_are_those_of_the_results(trained):
     assert len(found) == len(results.targets)
 
 
+def test_predictions_show_a_picture_a_clip(trained):
+    found = trained.predict([str(path) for path in valid_files(trained)[:3]])
+    assert len(found.pictures) == len(found) == 3
+    assert found._repr_html_().count("data:image/png;base64,") == 3
+
+
 def test_samples_with_their_rate_are_predicted_like_their_file(trained):
     paths = valid_files(trained)
     waves = [sf.read(path, dtype="int16") for path in paths]

@@ -35,7 +35,10 @@ class Predictor(Protocol):
     preprocess: Any
     seen: Any
 
-    def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
+    def show(self, pixels: Tensor) -> None:
+        """Show these pictures, one a sample."""
+
+    def pictures(self, pixels: Tensor, views: int = 1, *, show: bool = True) -> Tensor:
         """Answers (B, outputs) for pictures at training size."""
 
     def inputs(self, x: Tensor) -> Tensor:
@@ -177,10 +180,12 @@ def _answers(
     if not clips:
         return []
     found, since = [], len(predictor.seen)
+    raw = isinstance(predictor.preprocess, RawFrames)
+    if not raw:  # of each clip its beginning
+        predictor.show(torch.cat([pieces[:1] for pieces in clips]))
     for part in torch.cat(list(clips)).split(BATCH):
         check()
-        raw = isinstance(predictor.preprocess, RawFrames)
-        found.append(predictor.inputs(part) if raw else predictor.pictures(part, views))
+        found.append(predictor.inputs(part) if raw else predictor.pictures(part, views, show=False))
     counts = torch.tensor([len(pieces) for pieces in clips])
     if views == 1:
         predictor.join_seen(since, torch.arange(len(clips)).repeat_interleave(counts))

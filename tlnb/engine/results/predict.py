@@ -338,10 +338,15 @@ class Predictor:
         assert isinstance(self.preprocess, Preprocess)
         return self.preprocess
 
-    def pictures(self, pixels: Tensor, views: int = 1) -> Tensor:
-        """Answers (B, outputs) for pictures at training size, (B, C, H, W)."""
+    def show(self, pixels: Tensor) -> None:
+        """Show these pictures, (B, C, H, W), one a sample, as far as samples are shown."""
         for picture in pixels[: SHOWN - len(self.shown)]:
             self.shown.append(image_uri(uint8_of(picture)))
+
+    def pictures(self, pixels: Tensor, views: int = 1, *, show: bool = True) -> Tensor:
+        """Answers (B, outputs) for pictures at training size, (B, C, H, W), which are shown beside them."""
+        if show:
+            self.show(pixels)
         total = self.inputs(self.pictured.normalise(pixels))
         if views > 1:
             plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.pictured)
