@@ -90,7 +90,7 @@ def _choices(maker: Any, *, own_test: bool = False) -> list[tuple[int, dict[str,
     """
     more = {"split": "balanced"} if maker is datasets.EMNIST else {}  # its split says which classes
     parameters = inspect.signature(maker).parameters
-    if "train" in parameters:
+    if "train" in parameters or more:  # EMNIST hands it on among further arguments
         held = TEST if own_test else VALID
         return [(TRAIN, {**more, "train": True}), (held, {**more, "train": False})]
     if "split" in parameters:
