@@ -107,6 +107,9 @@ def test_a_drag_and_a_shift_click_set_a_range(notebook: Notebook) -> None:
 
 def test_clicks_go_through_three_states_and_leave_the_others(notebook: Notebook) -> None:
     box = boxes(notebook).nth(6)
+    notebook.page.wait_for_function(
+        "(box) => box.getAttribute('aria-checked') === 'true'", arg=box.element_handle()
+    )
     for states, checked, title in (
         ("ffffftat", "mixed", "adapted"),
         ("ffffftft", "false", "frozen"),

@@ -53,7 +53,7 @@ _view, _took = list(_strips.values())[-1], []
 for i in range(9):
     began = time.perf_counter()
     was = tl.frozen[i]
-    _view.act('set', low=i, high=i, frozen=not was)
+    _view.act('set', low=i, high=i, state='trains' if was else 'frozen')
     _took.append(time.perf_counter() - began)
     assert tl.frozen[i] != was and not _view.error
 """
