@@ -67,6 +67,7 @@ class Showing:
         self._probe: Any = None
         self._trains: tuple[str, Any] = "", None  # the last cell with a view of training, and that view
         self._unseen: Any = None  # what has shown a run where nobody is there
+        self._passing: list[Callable[[], None]] = []  # what ends each view of something that takes a while
 
     # ---------------------------------------------------------------- register
 
@@ -163,18 +164,25 @@ class Showing:
         slot = Slot(self.shell.display_pub.publish)
         view = TrainingView(session, at_once=self._at_once, follows=False)
 
-        def ended(change: Any) -> None:
-            if not change["new"]:
-                session.unobserve(ended, "busy")
-                slot.clear()
-                view.close()
+        def end() -> None:
+            session.unobserve(changed, "busy")
+            slot.clear()
+            view.close()
+
+        def changed(change: Any) -> None:
+            if not change["new"] and end in self._passing:
+                self._passing.remove(end)
+                end()
 
         slot.show(bundle(view))
-        session.observe(ended, "busy")
+        self._passing.append(end)
+        session.observe(changed, "busy")
         return view
 
     def _cell_has_run(self, result: Any = None) -> None:
-        """A run that nobody saw, and that is not the cell's answer, leaves its twin."""
+        """What takes a while has ended; a run that nobody saw, and that is not the cell's answer, leaves its twin."""
+        while self._passing:  # not all of it makes the session busy: the check of files does not
+            self._passing.pop()()
         found = self._unseen.take() if self._unseen is not None else None
         if found is not None:
             from tlnb.widgets import twins
