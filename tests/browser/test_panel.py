@@ -266,6 +266,7 @@ def test_two_notebooks_have_two_sessions(open_notebook: Callable[..., Notebook])
     assert two.view(3).locator(".tlnb-layer[data-frozen=true]").count() == 0
     times = [_redraw(one, i) for i in range(5, 15)]
     assert sorted(times)[len(times) // 2] < 300, times
+    one.until("all(tl.frozen[5:15]) and not tl.busy")  # a box shows what is asked for before it is done
     one.tell(CLICKS)
     assert one.ask("sorted(_took)[4]") < 0.1
     one.look(dark=True, width=400)
