@@ -41,7 +41,9 @@ def check(notebook: Notebook, cells: list[NotebookNode]) -> int:
             if VIEW in output.get("data", {}):
                 views += 1
                 following = [other.get("data", {}).get("text/html", "") for other in cell.outputs[i + 1 :]]
-                assert "tlnb-twin" in following[0], f"right below, for the page without a kernel: {cell.source}"
+                assert "tlnb-twin" in following[0], (
+                    f"right below, for the page without a kernel: {cell.source}"
+                )
                 assert any("<table" in html or "<div>" in html or "<img" in html for html in following)
                 assert not any(
                     VIEW in other.get("data", {}) and len(other.data) > 1 for other in cell.outputs

@@ -259,8 +259,10 @@ def test_a_network_of_the_hub_is_downloaded_once_and_its_commit_is_known(tmp_pat
     assert (kind, "\n" in message) == ("WeightsError", False)
 
 
-@pytest.mark.parametrize("package", ["transformers", "huggingface_hub"])
-def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, package):
+@pytest.mark.parametrize(("package", "source"), [("transformers", "net"), ("huggingface_hub", "hf/some/net")])
+def test_without_the_extra_one_line_says_how_to_get_it(tmp_path, package, source):
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     code = f"""
 import sys
 class Blocked:
@@ -271,7 +273,7 @@ sys.meta_path.insert(0, Blocked())
 from tlnb import Session
 tl = Session([])
 try:
-    tl.load("hf/some/net")
+    tl.load({source!r})
 except Exception as error:
     print(type(error).__name__, error)
 tl.load("convnet5")

@@ -66,7 +66,7 @@ OFFERS = [
     ("%tl_head linear --init ", ["zero", "he", "fit"]),
     ("%tl_train blend ", ["none", "auto"]),
     ("%tl_train guard o", ["on", "off"]),
-    ("%%tl_train\n", ["freeze", "unfreeze", "train", "fit"]),
+    ("%%tl_train\n", ["freeze", "unfreeze", "train", "fit", "adapt"]),
     ("%%tl_train\nfit ", ["head"]),
     ("%%tl_train\nfit head ", ["augment", "guard", "views"]),
     ("%%tl_train\nfreeze b", ["body"]),

@@ -155,7 +155,7 @@ def test_bars_where_somebody_looks_leave_the_lines(kernel: Kernel) -> None:
     assert "█" in text
     assert of_kind(published, "display_data") + of_kind(published, "update_display_data") == []
     seen = [line.rpartition("\r")[2] for line in text.split("\n")]  # each line is as long as what it covers
-    assert [line.split()[0] for line in seen if line] == ["a", "stage", "epoch", "1/2", "2/2"], (
+    assert [line.split()[0] for line in seen if line] == ["the", "stage", "epoch", "1/2", "2/2"], (
         "first of the head"
     )
 

@@ -122,9 +122,8 @@ def test_files_that_break_are_named_and_the_others_predicted(trained: Session, t
     assert "broken.png" in repr(found)
     lines = "\n".join(str(tmp_path / f"{i}.png") for i in range(3))
     assert np.array_equal(trained.predict(lines).answers, found.answers)
-    alone = trained.predict(str(tmp_path / "broken.png"))
-    assert len(alone) == 0
-    assert alone.problems
+    with pytest.raises(DataError, match=r"broken\.png cannot be predicted on: damaged"):
+        trained.predict(str(tmp_path / "broken.png"))
 
 
 def test_what_cannot_be_predicted_on_is_one_line(trained: Session, tmp_path: Path) -> None:

@@ -255,7 +255,7 @@ class Heads:
         Args:
             change: takes them.
             source: the data.
-            or_drop: where the network runs, but not on such samples, name no data any more, and say so.
+            or_drop: where the network runs, but on samples of another kind, name no data any more, and say so.
 
         Raises:
             ModelError, DataError: they do not fit.
@@ -270,7 +270,7 @@ class Heads:
             self._see(change, samples[0])
         except ModelError:
             seen = Input.of(samples[0].batch(torch.arange(min(2, len(samples[0])))))
-            if not or_drop or loaded.input is None or seen == loaded.input:
+            if not or_drop or loaded.input is None or seen.alike(loaded.input):
                 raise
             self._leave_data(change, loaded, f"{source.name} has {seen.describe()}")
             return

@@ -349,7 +349,9 @@ class Session(traitlets.HasTraits):
                 self._network.take(change, loaded, layers_from)
                 self._heads.first_task(change)
                 if change.state.data is not None:
-                    self._heads.fit_data(change, change.state.data, or_drop=True)
+                    # What a module of the user's takes is known where it was said; otherwise it was guessed.
+                    known = input is not None or isinstance(model, str)
+                    self._heads.fit_data(change, change.state.data, or_drop=known)
             return change.state.need_model()
 
     @takes_request

@@ -33,6 +33,14 @@ class Input:
     dtype: torch.dtype = torch.float32
     parts: tuple[tuple[str, Input], ...] = ()
 
+    def alike(self, other: Input) -> bool:
+        """Whether both are of one kind, such as pictures, of whatever size."""
+        return (len(self.shape), self.dtype, len(self.parts)) == (
+            len(other.shape),
+            other.dtype,
+            len(other.parts),
+        )
+
     @classmethod
     def of(cls, batch: Batch) -> Input:
         """The input that this batch (B, ...) is made of; of texts, with a usual number of tokens."""
