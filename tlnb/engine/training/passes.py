@@ -127,7 +127,8 @@ class Answers:
         if not self._parts:
             return None
         found = torch.cat(self._parts)
-        return (self._task.answers(found) if found.is_floating_point() else found).cpu()
+        found = found.cpu()
+        return self._task.answers(found) if found.is_floating_point() else found
 
 
 def measure(
