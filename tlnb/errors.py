@@ -98,3 +98,8 @@ def did_you_mean(word: object, options: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest option, or an empty string."""
     near = nearest(word, options)
     return f"; did you mean {near!r}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what another's error says; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

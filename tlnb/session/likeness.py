@@ -13,7 +13,7 @@ from tlnb.engine.data.wholes import mean_of_wholes
 from tlnb.engine.features.layer_features import pooled
 from tlnb.engine.forgetting.old_network import HeadInput
 from tlnb.engine.network.trace import quiet
-from tlnb.errors import DataError
+from tlnb.errors import DataError, first_line
 from tlnb.session.heads import preprocess_at
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
@@ -56,7 +56,7 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
                     assert entrance.seen is not None
                     parts.append(pooled(entrance.seen))
         except (RuntimeError, TypeError, ValueError) as trouble:
-            line = (str(trouble).strip() or type(trouble).__name__).splitlines()[0]
+            line = first_line(trouble)
             raise DataError(f"--groups near: the network does not take these samples ({line})") from None
         found = torch.cat(parts)
         return found if prepared.wholes is None else mean_of_wholes(found, prepared.wholes)

@@ -23,7 +23,7 @@ from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models import catalogue
 from tlnb.engine.models.hub import NEEDS, PREFIX
 from tlnb.engine.models.loaded import LoadedModel
-from tlnb.errors import ExportError, TlnbError
+from tlnb.errors import ExportError, TlnbError, first_line
 from tlnb.session.answers import Lines
 from tlnb.session.reports import results
 from tlnb.session.testing import looks_at
@@ -138,7 +138,7 @@ def _push(folder: Path, name: str) -> str:
         api.create_repo(name, exist_ok=True, private=None)
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message="Transferred with tlnb")
     except (HfHubHTTPError, OSError, ValueError) as error:  # OSError: no connection; ValueError: no token
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise ExportError(
             f"{folder} is written; the Hub does not take it: {printable(first[:200])}"
         ) from None

@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tlnb.display.tables import printable
-from tlnb.errors import CheckpointError
+from tlnb.errors import CheckpointError, first_line
 
 TEMPORARY = ".part"
 """Ending of a file that is being written; one that is left behind is of no use to anybody."""
@@ -256,5 +256,4 @@ def reason_of(error: BaseException) -> str:
     """An error in one line, without what could move a terminal."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = str(error).strip() or type(error).__name__
-    return printable(text.splitlines()[0])[:200]
+    return printable(first_line(error))[:200]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tlnb.engine.core.tree import IDS, MASK, TYPES, Tree
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.errors import DataError
+from tlnb.errors import DataError, first_line
 
 Text = str | tuple[str, str]
 """A text, or a pair of sentences."""
@@ -216,6 +216,6 @@ def _tokenizer(content: str) -> Any:
     try:
         found = Tokenizer.from_str(content)
     except Exception as error:  # the package raises plain exceptions
-        raise DataError(f"the tokenizer cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"the tokenizer cannot be read: {first_line(error)}") from None
     found.no_padding()
     return found

@@ -23,7 +23,7 @@ from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.export.deployed import Deployed
 from tlnb.engine.export.own_files import check_module_name
 from tlnb.engine.network.trace import flags
-from tlnb.errors import ExportError, did_you_mean
+from tlnb.errors import ExportError, did_you_mean, first_line
 
 KEY = "tlnb.json"
 """Under this name each file holds what has to be known: preprocessing, class names, shapes."""
@@ -47,7 +47,7 @@ def to_torch_export(path: Path, network: Deployed, inputs: Batch, about: dict[st
         args, named, shapes = _example(inputs)
         program = torch.export.export(network, args, named, dynamic_shapes=shapes)
     except Exception as error:  # torch.export meets others' code with almost any exception
-        raise ExportError(f"torch.export cannot take this network: {_first_line(error)}") from None
+        raise ExportError(f"torch.export cannot take this network: {first_line(error)[:160]}") from None
     torch.export.save(program, str(path), extra_files={KEY: json.dumps(about)})
 
 
@@ -70,7 +70,7 @@ def to_onnx(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any])
             input_names=names, output_names=["answers"],
         )  # fmt: skip
     except Exception as error:
-        raise ExportError(f"this network cannot be written as ONNX: {_first_line(error)}") from None
+        raise ExportError(f"this network cannot be written as ONNX: {first_line(error)[:160]}") from None
     model = onnx.load(str(path))
     onnx.helper.set_model_props(model, {KEY: json.dumps(about)})
     onnx.save(model, str(path))
@@ -139,8 +139,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__

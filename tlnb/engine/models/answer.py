@@ -15,7 +15,7 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.forms import tensors_in
 from tlnb.engine.network.reading import described_batch
 from tlnb.engine.network.trace import quiet
-from tlnb.errors import ModelError
+from tlnb.errors import ModelError, first_line
 
 _COUNTS = (3, 2, 5, 7, 4)  # samples to try with: as many as no other dimension of the input has
 _SAME_NUMBERS = (
@@ -101,7 +101,7 @@ def _run(model: nn.Module, x: Batch, made: list[Any]) -> Any:
         with quiet(model):
             return call(model, x)
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         raise ModelError(f"the model cannot run on a batch of {described_batch(x)}: {line}") from error
 
 

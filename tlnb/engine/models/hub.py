@@ -24,7 +24,7 @@ from tlnb.engine.data.tokens import INPUTS, TextPreprocess
 from tlnb.engine.models.encoder import TextEncoder
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.network.head import find_head
-from tlnb.errors import ModelError, WeightsError
+from tlnb.errors import ModelError, WeightsError, first_line
 
 PREFIX = "hf/"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -482,4 +482,4 @@ def _json(path: Path) -> Any:
 
 
 def _line(error: BaseException) -> str:
-    return printable((str(error).strip() or type(error).__name__).splitlines()[0][:160])
+    return printable(first_line(error)[:160])

@@ -16,7 +16,7 @@ from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import TOKENS, Input, LoadedModel
 from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
 from tlnb.engine.network.trace import quiet
-from tlnb.errors import ModelError
+from tlnb.errors import ModelError, first_line
 
 _SIDES = (32, 28, 64, 224, 96, 128, 299, 16, 8)
 _LENGTHS = (16, 64, 128, 32, 256, 512)
@@ -194,7 +194,7 @@ def _trouble(module: nn.Module, guess: Input) -> str | None:
         with quiet(module):
             call(module, guess.example(device))
     except Exception as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return None
 
 

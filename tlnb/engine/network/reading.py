@@ -31,7 +31,7 @@ from tlnb.engine.network.trace import (
     watch_graph,
 )
 from tlnb.engine.network.walk import is_container, opened_modules, starts_layer, whole_modules
-from tlnb.errors import ModelError
+from tlnb.errors import ModelError, first_line
 
 
 class Flow:
@@ -271,7 +271,7 @@ def _answer(model: nn.Module, x: torch.Tensor | Tree) -> Any:
             answer = call(model, x)
             made = next((name for name, _ in model.named_parameters() if name not in before), None)
     except Exception as error:
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        line = first_line(error)
         raise ModelError(f"the model cannot run on a batch of {described_batch(x)}: {line}") from error
     if made is not None:
         raise ModelError(

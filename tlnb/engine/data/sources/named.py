@@ -19,7 +19,7 @@ from tlnb.engine.data.request import COLUMNS, OWN, SourceRequest
 from tlnb.engine.data.sources import objects
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.published import NAMES
-from tlnb.errors import DataError, did_you_mean
+from tlnb.errors import DataError, did_you_mean, first_line
 
 GLYPHS_PER_CLASS = 100
 _NONE = (*COLUMNS, "links", "range", "bands")
@@ -123,7 +123,7 @@ def _open(maker: Any, name: str, choice: dict[str, Any]) -> Any:
             root.mkdir(parents=True, exist_ok=True)
             return maker(root=str(root), download=True, **choice)
         except Exception as error:  # each mirror fails in a way of its own
-            reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+            reason = first_line(error)[:120]
             files = ", ".join(_files(maker)) or "its files"
             raise DataError(
                 f"torchvision/{name} is not in {root} and could not be downloaded ({reason}); "

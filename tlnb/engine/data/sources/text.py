@@ -27,7 +27,7 @@ from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.labels import are_numbers, composed, encode
 from tlnb.engine.data.texts import Texts, plain
 from tlnb.engine.data.tokens import Text
-from tlnb.errors import DataError
+from tlnb.errors import DataError, first_line
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _NAMED = (
@@ -360,7 +360,7 @@ def _parquet(path: Path) -> Columns:
     try:
         found: Columns = parquet.read_table(path).to_pydict()
     except Exception as error:  # pyarrow has errors of its own
-        raise DataError(f"cannot read {printable(path.name)!r}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"cannot read {printable(path.name)!r}: {first_line(error)}") from None
     return found
 
 
