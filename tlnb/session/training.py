@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.seeds import own_random_state
-from tlnb.engine.features.planner import Route, Shortcut, Wish
+from tlnb.engine.features.planner import Route, Shortcut
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training import plan as plans
 from tlnb.engine.training.history import Run
@@ -21,7 +21,7 @@ from tlnb.engine.training.passes import free_after, out_of_memory
 from tlnb.engine.training.plan import default_stages, state_words
 from tlnb.engine.training.records import StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
-from tlnb.engine.training.trainer import StageTrainer
+from tlnb.engine.training.trainer import StageTrainer, wish_of
 from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
 from tlnb.session.change import Change, Store
 from tlnb.session.hooks import Capture, Hook, StageUnderWay
@@ -319,15 +319,9 @@ class Training:
         return trainer
 
     def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> Shortcut:
-        model, layers = state.need_model().model, state.need_layers()
-        wish = Wish(coming[0].frozen, [stage.frozen for stage in coming[1:]], coming[0].views)
-
-        def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
-            return self._tools.routes.route(
-                model, layers, wish, samples, self._tools.device, say=say, tick=tick
-            )
-
-        return shortcut
+        return self._tools.routes.shortcut(
+            state.need_model().model, state.need_layers(), wish_of(coming), samples, self._tools.device
+        )
 
     # ---------------------------------------------------------------- going on
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
@@ -20,7 +20,7 @@ from tlnb.engine.data.joined import portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import of_wholes, pieces_of
-from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
+from tlnb.engine.features.planner import Route, Routes, Shortcut
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters, freeze
 from tlnb.engine.network.layers import LayerMap, find_layers
@@ -28,7 +28,7 @@ from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.optim import load_named_state, named_state
 from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import AUTO, FIT, Stage
-from tlnb.engine.training.trainer import Guard, StageTrainer, Step
+from tlnb.engine.training.trainer import Guard, StageTrainer, Step, wish_of
 from tlnb.errors import ModelError
 
 BATCH = 256
@@ -96,17 +96,12 @@ class FoldData:
     def _task(self, targets: Tensor) -> Task:
         task, weighted = self.task, self.balance == "weights"
         if isinstance(task, Regression):
-            return Regression(*_spread_of(targets), task.metric, task.score)
+            return replace(Regression.of(targets), metric=task.metric, score=task.score)
         if isinstance(task, MultiLabel) and weighted:
             return MultiLabel(task.metric, label_weights(targets), task.score)
         if isinstance(task, Classification) and weighted:
             return Classification(task.metric, class_weights(targets, self.outputs), task.score)
         return task
-
-
-def _spread_of(targets: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    found = Regression.of(targets)
-    return found.mean, found.std
 
 
 @dataclass(frozen=True)
@@ -228,12 +223,7 @@ class FoldRunner:
         routes = self.routes
         if routes is None or self.step is not None:
             return None
-        wish = Wish(coming[0].frozen, [stage.frozen for stage in coming[1:]], coming[0].views)
-
-        def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
-            return routes.route(self.model, self.layers, wish, samples, self.device, say=say, tick=tick)
-
-        return shortcut
+        return routes.shortcut(self.model, self.layers, wish_of(coming), samples, self.device)
 
 
 def stage_samples(samples: tuple[Samples, Samples], stage: Stage, seed: int) -> tuple[Samples, Samples]:

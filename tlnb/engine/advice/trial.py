@@ -16,7 +16,7 @@ from tlnb.engine.core.objectives import Task
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Route, Routes, Shortcut, Wish
+from tlnb.engine.features.planner import Route, Routes
 from tlnb.engine.network import freeze
 from tlnb.engine.network.head import new_head, replace
 from tlnb.engine.network.layers import LayerMap, find_layers
@@ -25,7 +25,7 @@ from tlnb.engine.training import plan
 from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.trainer import StageTrainer
+from tlnb.engine.training.trainer import StageTrainer, wish_of
 
 Emit = Callable[..., None]
 
@@ -135,7 +135,9 @@ def _stage(
     trainer = _SeldomMeasured(
         model, layers, stage, Route(*ground.samples, model, ground.device), number=number,
         batch=stage.batch or ground.batch, seed=seed, task=ground.task,
-        shortcut=_shortcut(ground, model, layers, stages),
+        shortcut=ground.routes.shortcut(model, layers, wish_of(stages), ground.samples, ground.device)
+        if ground.routes is not None
+        else None,
     )  # fmt: skip
     trainer.asked = len(stages) == 1
     result = StageResult(number, stage, trainer.trained, stage.lr or 0.0)
@@ -165,17 +167,3 @@ class _SeldomMeasured(StageTrainer):
         if self.asked and result.diverged:  # those of before the epoch whose loss was not finite
             return super().evaluate()
         return (result.records[-1].valid_loss, result.records[-1].accuracy) if self.asked else (nan, nan)
-
-
-def _shortcut(
-    ground: TrialGround, model: nn.Module, layers: LayerMap, stages: tuple[Stage, ...]
-) -> Shortcut | None:
-    if ground.routes is None:
-        return None
-    wish = Wish(stages[0].frozen, [stage.frozen for stage in stages[1:]], stages[0].views)
-    routes = ground.routes
-
-    def shortcut(say: Callable[[str], None], tick: Callable[[int, int], None]) -> Route:
-        return routes.route(model, layers, wish, ground.samples, ground.device, say=say, tick=tick)
-
-    return shortcut

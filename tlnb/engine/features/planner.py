@@ -85,6 +85,21 @@ class Routes:
     def __init__(self, cache: FeatureCache, form: str = "auto"):
         self.cache, self.form = cache, form
 
+    def shortcut(
+        self,
+        model: nn.Module,
+        layers: LayerMap,
+        wish: Wish,
+        samples: tuple[Samples, Samples],
+        device: torch.device,
+    ) -> Shortcut:
+        """What makes the route of a stage when it begins; the arguments are those of :meth:`route`."""
+
+        def make(say: Say, tick: prefix.Tick) -> Route:
+            return self.route(model, layers, wish, samples, device, say=say, tick=tick)
+
+        return make
+
     def route(
         self,
         model: nn.Module,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from tlnb.engine.core.seeds import batches_of, count_batches
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
-from tlnb.engine.features.planner import Route, Shortcut
+from tlnb.engine.features.planner import Route, Shortcut, Wish
 from tlnb.engine.network import freeze
 from tlnb.engine.network.freeze import HeldStill
 from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
@@ -34,6 +34,13 @@ from tlnb.engine.training.schedules import SHAPES
 from tlnb.engine.training.stage import Stage
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+
+def wish_of(stages: Sequence[Stage]) -> Wish:
+    """What the first of these stages would like to have, so that it serves those after it too."""
+    return Wish(stages[0].frozen, [stage.frozen for stage in stages[1:]], stages[0].views)
+
+
 EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
 
 
