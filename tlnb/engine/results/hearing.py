@@ -10,9 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tlnb.display.tables import printable
-from tlnb.engine.core.machine import pool
-from tlnb.engine.data.images.check import Problem
+from tlnb.engine.data.images.check import Problem, readable
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import fit_tensor
@@ -97,26 +95,12 @@ def of_sound_files(
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     """Names, answers (1, outputs) each, and what could not be read."""
     soundfile()
-
-    def read(path: Path) -> Tensor | str:
-        try:
-            return ear.of_file(path)
-        except BadPicture as trouble:
-            return str(trouble)
-
     names: list[str] = []
     answers: list[Tensor] = []
     problems: list[Problem] = []
-    for at in range(0, len(paths), BATCH):
-        check()
-        part = paths[at : at + BATCH]
-        clips = []
-        for path, pieces in zip(part, pool().map(read, part), strict=True):
-            if isinstance(pieces, str):
-                problems.append(Problem(printable(str(path)), pieces))
-            else:
-                names.append(printable(str(path)))
-                clips.append(pieces)
+    for good, clips, bad in readable(paths, ear.of_file, BATCH, lambda done: check()):
+        names += good
+        problems += bad
         answers += _answers(predictor, clips, views, check)
     return names, answers, problems
 

@@ -21,13 +21,12 @@ from torch.fx.experimental.optimization import fuse
 from tlnb.display.pictures import bars_html, figure_html, grid_html, image_uri, uint8_of
 from tlnb.display.tables import Table, frame, printable
 from tlnb.engine.core.arguments import others_code, path_of
-from tlnb.engine.core.machine import pool
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import Classification, Task, kind_of, scores_of
 from tlnb.engine.core.tree import Batch, Tree, as_batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.images.check import Problem
+from tlnb.engine.data.images.check import Problem, readable
 from tlnb.engine.data.images.decode import decode_bytes, decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
@@ -635,29 +634,19 @@ def _of_files(
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
-    def read(path: Path | Encoded) -> Tensor | str:
-        try:
-            if own is not None:
-                return _opened(path, own)
-            if isinstance(path, Encoded):
-                return decode_bytes(path.content, predictor.pictured, scale=predictor.data.scale)
-            return decode_file(path, predictor.pictured, scale=predictor.data.scale)
-        except BadPicture as trouble:
-            return str(trouble)
+    def read(path: Path | Encoded) -> Tensor:
+        if own is not None:
+            return _opened(path, own)
+        if isinstance(path, Encoded):
+            return decode_bytes(path.content, predictor.pictured, scale=predictor.data.scale)
+        return decode_file(path, predictor.pictured, scale=predictor.data.scale)
 
     names: list[str] = []
     answers: list[Tensor] = []
     problems: list[Problem] = []
-    for at in range(0, len(paths), BATCH):
-        tick(at, len(paths))
-        part = paths[at : at + BATCH]
-        good = []
-        for path, pixels in zip(part, pool().map(read, part), strict=True):
-            if isinstance(pixels, str):
-                problems.append(Problem(printable(str(path)), pixels))
-            else:
-                good.append(pixels)
-                names.append(printable(str(path)))
+    for known, good, bad in readable(paths, read, BATCH, lambda done: tick(done, len(paths))):
+        names += known
+        problems += bad
         if good and own is None:
             answers.append(predictor.pictures(torch.stack(good), views))
         elif good:

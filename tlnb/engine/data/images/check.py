@@ -17,10 +17,10 @@ import os
 import stat
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from PIL import Image
 
@@ -38,6 +38,8 @@ FOURTH = "a fourth band that is no opacity: not used; --bands chooses, such as -
 _HEAD, _TAIL, _CHUNK = 64 << 10, 64 << 10, 128
 
 Progress = Callable[[int, int], None]
+P = TypeVar("P")
+T = TypeVar("T")
 
 
 class Problem(NamedTuple):
@@ -135,16 +137,48 @@ def check_file(path: Path, deadline: float = float("inf"), scale: PixelScale = P
         else:
             remark, deep = _open(path, kind, scale, decode=time.monotonic() < deadline)
         _check_name(path, kind)
-    except BadPicture as trouble:
-        return Verdict(str(trouble))
-    except FileNotFoundError:
-        return Verdict("no such file")
-    except PermissionError:
-        return Verdict("not allowed to read it")
-    except OSError as error:
-        return Verdict(f"cannot be read: {error.strerror}")
+    except (BadPicture, OSError) as trouble:
+        return refusal_of(trouble)
     digest = hashlib.blake2b(head, digest_size=16).digest() if size == len(head) else None
     return Verdict("", remark, size, digest, deep)
+
+
+def readable(
+    paths: Sequence[P], read: Callable[[P], T], size: int, before: Callable[[int], None]
+) -> Iterator[tuple[list[str], list[T], list[Problem]]]:
+    """Read files in threads, a batch at a time: names and contents of those that can be read, and the others.
+
+    Args:
+        paths: what is read; its text is the name.
+        read: raises :class:`BadPicture` where it cannot.
+        size: files in a batch.
+        before: called with the number of files that are done before each batch; what it raises ends the work.
+    """
+
+    def tried(path: P) -> T | Problem:
+        try:
+            return read(path)
+        except BadPicture as trouble:
+            return Problem(printable(str(path)), str(trouble))
+
+    for at in range(0, len(paths), size):
+        before(at)
+        part = paths[at : at + size]
+        made = list(zip(part, pool().map(tried, part), strict=True))
+        good = [(printable(str(path)), found) for path, found in made if not isinstance(found, Problem)]
+        bad = [found for _, found in made if isinstance(found, Problem)]
+        yield [name for name, _ in good], [found for _, found in good], bad
+
+
+def refusal_of(trouble: BadPicture | OSError) -> Verdict:
+    """The verdict on a file that is no good, or that cannot be read."""
+    if isinstance(trouble, BadPicture):
+        return Verdict(str(trouble))
+    if isinstance(trouble, FileNotFoundError):
+        return Verdict("no such file")
+    if isinstance(trouble, PermissionError):
+        return Verdict("not allowed to read it")
+    return Verdict(f"cannot be read: {trouble.strerror}")
 
 
 def ends_of(path: Path) -> tuple[int, bytes, bytes]:

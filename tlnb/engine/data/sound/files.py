@@ -13,7 +13,7 @@ import numpy as np
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.images import headers
-from tlnb.engine.data.images.check import SECONDS, SMALL, Verdict, ends_of, in_chunks
+from tlnb.engine.data.images.check import SECONDS, SMALL, Verdict, ends_of, in_chunks, refusal_of
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.errors import DataError
 
@@ -100,14 +100,8 @@ def check_sound(path: Path, deadline: float = float("inf")) -> Verdict:
             right = next(suffix for suffix, of in SUFFIXES.items() if of == kind)
             raise BadPicture(f"a {kind} file named {printable(path.suffix)}; rename it to {right}")
         seconds, rate, remark = _listened(path, whole=time.monotonic() < deadline)
-    except BadPicture as trouble:
-        return Verdict(str(trouble))
-    except FileNotFoundError:
-        return Verdict("no such file")
-    except PermissionError:
-        return Verdict("not allowed to read it")
-    except OSError as error:
-        return Verdict(f"cannot be read: {error.strerror}")
+    except (BadPicture, OSError) as trouble:
+        return refusal_of(trouble)
     digest = hashlib.blake2b(head, digest_size=16).digest() if size <= SMALL else None
     return Verdict("", remark, size, digest, seconds=seconds, rate=rate)
 
