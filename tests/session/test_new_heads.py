@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from listening import Ear
 from torch import nn
 
 from tlnb.engine.export.script.heads import layer_code
@@ -14,14 +15,6 @@ from tlnb.session import Session
 
 PICTURES = torch.randn(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 ROWS = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
-
-
-class Says:
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def on_message(self, line: str) -> None:
-        self.lines.append(line)
 
 
 def convolutional(**options: object) -> nn.Module:
@@ -93,16 +86,16 @@ def test_a_head_that_other_data_trained_stays_in_words(tmp_path: Path) -> None:
             (tmp_path / place / kind).mkdir(parents=True)
             for i in range(4):
                 Image.new("L", (8, 8), 30 * i + len(kind)).save(tmp_path / place / kind / f"{i}.png")
-    says = Says()
+    says = Ear()
     tl = Session([says])
     tl.load("convnet5")
     tl.data(str(tmp_path / "first"), valid=0.5)
     head = tl.model.classifier[-1]
     tl.data(str(tmp_path / "first"), valid=0.5)
-    assert not [line for line in says.lines if "stays" in line]
+    assert not [line for line in says.said if "stays" in line]
     tl.data(str(tmp_path / "second"), valid=0.5)
     assert tl.model.classifier[-1] is head
-    assert [line for line in says.lines if "first left it" in line]
+    assert [line for line in says.said if "first left it" in line]
 
 
 class Squeezed(nn.Module):

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from listening import Ear
 from networks import blobs, small
 from pictures import class_folders
 from safetensors import safe_open
@@ -202,18 +203,13 @@ def test_old_data_that_has_gone_is_said_and_training_goes_on(tmp_path: Path) -> 
     first.train(1, 0.02)
     first.save("named")
     (tmp_path / "old").rename(tmp_path / "moved")
-    said: list[str] = []
-
-    class Ear:
-        def on_message(self, text: str) -> None:
-            said.append(text)
-
+    ear = Ear()
     second = session(seed=7)
     second.resume("named")
-    second.listeners = [Ear()]
+    second.listeners = [ear]
     second.train(1, 0.02)
     second.train(1, 0.02)
-    assert [text for text in said if "old task cannot be read again" in text] == said[:1]
+    assert [text for text in ear.said if "old task cannot be read again" in text] == ear.said[:1]
     assert set(second.history.old) == {1}
 
 

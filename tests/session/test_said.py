@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from faults.calls import pair, plain_net
+from listening import Ear
 from networks import small
 from pictures import class_folders
 from PIL import Image
@@ -25,16 +26,6 @@ from tlnb.engine.training.records import EpochRecord, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.errors import DataError, ModelError, TlnbError
 from tlnb.session import Session
-
-
-class Ear:
-    """Keeps what the session says."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def on_message(self, text: str) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture(autouse=True)

@@ -202,15 +202,9 @@ def test_the_words_that_spoke_for_a_mistake_are_marked(ready):
 
 
 def test_the_length_is_that_of_most_texts_and_what_is_cut_is_shown(folder):
-    said = []
-
-    class Ear:
-        def on_message(self, text):
-            said.append(text)
-
     lines = [*rows(), (" ".join(["w1"] * 30), "praise"), (" ".join(["w2"] * 30), "blame")]
     table(folder / "long.csv", lines)
-    tl = Session([Ear()])
+    tl = Session([])
     tl.load("net")
     tl.data("long.csv", text="text", label="label", length=8)
     assert tl.view.samples[0].batch(torch.arange(20))["input_ids"].shape[1] == 8
@@ -323,12 +317,18 @@ def test_advice_and_sweep_work_without_batch_norm(ready):
     assert ready.history.stages
 
 
-def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
+def learned_from_many(folder, plan):
+    """A session that a plan was trained in, on 300 texts."""
     table(folder / "many.csv", rows(300))
     tl = Session([])
     tl.load("net")
     tl.data("many.csv", text="text", label="label")
-    tl.run("fit head")
+    tl.run(plan)
+    return tl
+
+
+def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
+    tl = learned_from_many(folder, "fit head")
     texts = tl.view.data.valid.all()[:20]
     together = tl.predict(texts, sure=0.9)
     alone = [tl.predict(text, sure=0.9) for text in texts]
@@ -336,10 +336,6 @@ def test_answers_say_how_sure_they_are_in_the_order_of_the_texts(folder):
 
 
 def test_good_words_are_learned(folder):
-    table(folder / "many.csv", rows(300))
-    tl = Session([])
-    tl.load("net")
-    tl.data("many.csv", text="text", label="label")
-    tl.run("fit head\nunfreeze all epochs 6 lr 2e-3")
+    tl = learned_from_many(folder, "fit head\nunfreeze all epochs 6 lr 2e-3")
     assert tl.results().accuracy > 0.9
     assert tl.predict([f"w1 {word} w2" for word in GOOD]).labels == ("praise",) * len(GOOD)

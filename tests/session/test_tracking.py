@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from listening import Ear
 from networks import blobs, small
 
 from tlnb.errors import BadArguments, NotReady
@@ -92,16 +93,6 @@ class Draws(Kept):
         super().numbers(values, step)
 
 
-class Lines:
-    """What the user is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def on_message(self, text: str) -> None:
-        self.lines.append(text)
-
-
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
@@ -119,7 +110,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def session() -> Session:
     torch.manual_seed(7)
-    tl = Session([Lines()])
+    tl = Session([Ear()])
     tl.load(small(3), input="1,8,8")
     data = blobs(60, 3, 0)
     tl.data((data.inputs, data.targets), batch=16)
@@ -131,7 +122,7 @@ def weights(tl: Session) -> bytes:
 
 
 def lines(tl: Session) -> list[str]:
-    return tl.listeners[0].lines
+    return tl.listeners[0].said
 
 
 @pytest.fixture(scope="module")
@@ -356,21 +347,30 @@ def test_a_run_of_mlflow_reads_back(
     assert {"plan.txt", "train.py", "history.json", "confusion at 5.png"} <= files
 
 
-def test_a_run_of_trackio_reads_back(tmp_path: Path) -> None:
-    pytest.importorskip("trackio")
-    script = f"""
-import os, sys
-os.environ["TRACKIO_DIR"] = {str(tmp_path / "kept")!r}
-sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(Path(__file__).parents[1])!r})
-import trackio
-from test_tracking import PLAN, in_history, session, told_by
+def _tracked(tracker: str) -> str:
+    """Code of a run that a tracker was told, for a process of its own."""
+    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    return f"""
+import sys
+sys.path[:0] = {folders}
+from test_tracking import PLAN, in_history, records_of, session, told_by
 from tlnb.session import tracking
 tracking.CLOSING = 60
 tl = session()
-tl.track("trackio", "birds")
+tl.track({tracker!r}, "birds")
 tl.run(PLAN)
 tl.results(worst=2)
 print(tl.track("off"))
+"""
+
+
+def test_a_run_of_trackio_reads_back(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    script = f"""
+import os
+os.environ["TRACKIO_DIR"] = {str(tmp_path / "kept")!r}
+import trackio
+{_tracked("trackio")}
 [run] = trackio.Api().runs("birds")
 from trackio.sqlite_storage import SQLiteStorage
 logs = SQLiteStorage.get_logs("birds", run.name)
@@ -382,18 +382,10 @@ assert told_by(logs, "step") == in_history(tl), logs
 def test_a_run_of_wandb_offline_reads_back(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     script = f"""
-import os, sys
+import os
 os.environ["WANDB_MODE"] = "offline"
-sys.path.insert(0, {str(Path(__file__).parent)!r}); sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 from pathlib import Path
-from test_tracking import PLAN, in_history, records_of, session, told_by
-from tlnb.session import tracking
-tracking.CLOSING = 60
-tl = session()
-tl.track("wandb", "birds")
-tl.run(PLAN)
-tl.results(worst=2)
-print(tl.track("off"))
+{_tracked("wandb")}
 import json
 from wandb.proto import wandb_internal_pb2
 [file] = Path("wandb").glob("offline-run-*/run-*.wandb")
