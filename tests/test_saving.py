@@ -311,6 +311,9 @@ def test_without_a_home_it_stands_beside_the_notebook(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("TLNB_HOME")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    # Loading the extension notes the folder for the whole process: another test may have done so.
+    monkeypatch.setattr("tlnb.engine.core.machine._loaded_in", None)
     session().train(1, 0.01)
     assert autosave.files(tmp_path / ".tlnb" / "autosave")
 
