@@ -32,6 +32,7 @@ ROOMS = (
     "engine/doctor",
     "assets",
     "tracking",
+    "cluster",
     "session",
     "widgets",
     "magics",

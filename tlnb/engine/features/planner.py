@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.tree import Tree
+from tlnb.engine.core.workers import Workers
 from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.features import precision, prefix
@@ -80,10 +81,14 @@ class Routes:
     Args:
         cache: where features are kept.
         form: number format of the frozen part, one of ``precision.FORMATS``.
+
+    Attributes:
+        workers: run long passes, several pieces at once; None to run them here.
     """
 
     def __init__(self, cache: FeatureCache, form: str = "auto"):
         self.cache, self.form = cache, form
+        self.workers: Workers | None = None
 
     def shortcut(
         self,
