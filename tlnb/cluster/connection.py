@@ -218,7 +218,7 @@ def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
         _token()
     import ray
     from ray._private import ray_constants
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined,unused-ignore]
 
     # Read from the environment once, when Ray is imported; a kernel may go from its own cluster to another one.
     ray_constants.ENABLE_RAY_CLUSTER = where != LOCAL

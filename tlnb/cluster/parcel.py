@@ -20,8 +20,9 @@ def pack(thing: Any) -> bytes:
 
     class Packer(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
         def reducer_override(self, thing: Any) -> Any:
-            if isinstance(thing, torch.storage.TypedStorage) and thing.device.type != "cpu":
-                return thing.cpu().__reduce__()
+            if isinstance(thing, torch.storage.TypedStorage) and thing._untyped_storage.device.type != "cpu":
+                here = thing._untyped_storage.cpu()
+                return torch.storage.TypedStorage(here, dtype=thing.dtype, _internal=True).__reduce__()
             return super().reducer_override(thing)
 
     file = io.BytesIO()

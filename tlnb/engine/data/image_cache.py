@@ -16,6 +16,7 @@ from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import Reader
 from tlnb.engine.data.samples import PictureSamples
+from tlnb.errors import DataError
 
 SHARE = 0.25  # of the free memory
 
@@ -25,8 +26,13 @@ def picture_budget() -> int:
     return int(SHARE * free_bytes())
 
 
-def _untold(name: str, reason: str) -> None:
-    pass
+def _unreadable(name: str, reason: str) -> None:
+    """What a process elsewhere does in place of telling the user: no other picture may stand in for this one there.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(f"{name} cannot be read: {reason}")
 
 
 class PixelStore:
@@ -76,7 +82,7 @@ class PixelStore:
         return there | {"_stamps": {n: self._stamps[n] for n in self.broken}}
 
     def __setstate__(self, there: dict[str, Any]) -> None:
-        vars(self).update(there, on_broken=_untold)
+        vars(self).update(there, on_broken=_unreadable)
         self._make_room()
 
     def _shape(self) -> torch.Size:
@@ -194,7 +200,7 @@ class DecodedSamples(PictureSamples):
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs."""
-        options = {"budget": self._options["budget"]}
+        options = {"budget": self._options["budget"], "on_broken": _unreadable}
         return vars(self) | {"_options": options, "_whole": None}
 
     def __copy__(self) -> DecodedSamples:
