@@ -32,6 +32,7 @@ from tlnb.version import __version__
 LOCAL, OFF, AUTO = "local", "off", "auto"
 KNOCK = 5.0  # seconds in which the head of a cluster has to answer
 HELLO = 120.0  # seconds in which each node has to start a process that loads torch and tlnb
+TRIES = 4  # of starting a cluster
 WATCH = 3.0  # seconds between two looks whether the head is still there
 GONE = (
     4  # looks in a row without an answer, from which on it is not; Ray itself would end the kernel after 60 s
@@ -216,7 +217,6 @@ def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
     if where == LOCAL:
         os.environ[_LOOPBACK_ONLY] = "0"
         _token()
-    import ray
     from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined,unused-ignore]
 
@@ -226,15 +226,30 @@ def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if where == LOCAL:
         options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
-    with _own_sigterm(), _quiet():
-        try:
-            context: Any = ray.init(address=where, **options)
-        except Exception as error:  # by whatever class: the sentence says what to do
-            first = next(iter(str(error).splitlines()), type(error).__name__)
-            hint = _HINTS.get(where, _HINT)
-            raise NotReady(f"no connection to the cluster {where}: {first[:160]}{hint}") from None
+    context = _initialised(where, options)
     found = str(context.address_info["gcs_address"])
     return Connection(found, 0, 1, 0.0, 1, where == LOCAL, 0, _before=before)
+
+
+def _initialised(where: str, options: dict[str, Any]) -> Any:
+    """Connect, or start a cluster; a machine that is busy may need longer than Ray gives it, so that is tried again.
+
+    Raises:
+        NotReady: why there is no connection.
+    """
+    import ray
+
+    for left in reversed(range(TRIES if where == LOCAL else 1)):
+        with _own_sigterm(), _quiet():
+            try:
+                return ray.init(address=where, **options)
+            except Exception as error:  # by whatever class: the sentence says what to do
+                ray.shutdown()
+                first = next(iter(str(error).splitlines()), type(error).__name__)
+                if not (left and "timed out" in first):
+                    hint = _HINTS.get(where, _HINT)
+                    raise NotReady(f"no connection to the cluster {where}: {first[:160]}{hint}") from None
+    raise AssertionError("the last try returns or raises")
 
 
 _HINTS = {LOCAL: "", AUTO: "; no cluster runs on this machine; %tl_cluster local starts one"}
