@@ -240,7 +240,7 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
     import ray
 
     for left in reversed(range(TRIES if where == LOCAL else 1)):
-        with _own_sigterm(), _quiet():
+        with _own_sigterm(), _quiet(), quick_start():
             try:
                 return ray.init(address=where, **options)
             except Exception as error:  # by whatever class: the sentence says what to do
@@ -359,6 +359,21 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def quick_start() -> Iterator[None]:
+    """Let processes of Ray that are started inside leave out what they do not need, see ``cluster/quick``."""
+    before = os.environ.get("PYTHONPATH")
+    here = str(Path(__file__).with_name("quick"))
+    os.environ["PYTHONPATH"] = here if before is None else os.pathsep.join([here, before])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
