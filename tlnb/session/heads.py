@@ -359,8 +359,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            count = len(source.classes)
             self._tools.say(
-                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+                f"the head is new and untrained, for {count} output{'s' * (count != 1)}: %tl_train fits it first"
             )
 
 
