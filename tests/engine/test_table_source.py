@@ -196,7 +196,7 @@ def test_a_parquet_file_that_holds_the_pictures_themselves_is_one_line(folder):
     held = [{"bytes": (folder / f"pictures/{i}.jpg").read_bytes(), "path": None} for i in range(20)]
     pd.DataFrame({"image": held, "label": list(map(word, range(20)))}).to_parquet(folder / "t.parquet")
     with pytest.raises(
-        DataError, match="the column image of 't.parquet' holds files themselves, not their paths"
+        DataError, match=r"the column image of 't\.parquet' holds files themselves, not their paths"
     ):
         load_data(folder / "t.parquet")
 
