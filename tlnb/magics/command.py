@@ -17,6 +17,7 @@ class Argument:
         help: one sentence.
         required: whether the line is wrong without it.
         several: whether words that commas join (``2:4, 7``) are one argument.
+        repeats: whether it takes all words that are left, one or more; only the last one may.
     """
 
     name: str
@@ -24,10 +25,13 @@ class Argument:
     help: str
     required: bool = True
     several: bool = False
+    repeats: bool = False
 
     @property
     def usage(self) -> str:
         """How it stands in a usage line."""
+        if self.repeats:
+            return f"{self.name.upper()} ..."
         return self.name.upper() if self.required else f"[{self.name.upper()}]"
 
 

@@ -612,6 +612,41 @@ and says where that is thin.""",
     ),
 )
 
+CHOOSE = Command(
+    "tl_choose",
+    "choose",
+    "Say which network to start from: the data passes once through each, and they are ranked.",
+    arguments=(
+        Argument(
+            "models",
+            word_or_object("the names of models, files or $names", "MODEL", source="models", files=True),
+            "networks as %tl_load takes them: names, timm/NAME, hf/OWNER/NAME, folders, files, variables",
+            repeats=True,
+        ),
+    ),
+    options=(
+        Option(
+            "weights", choice("none"), "none for random weights in all of them", "the best that are published"
+        ),
+        Option("images", whole(10), "how many training samples take part, at most", "2000"),
+        Option("folds", whole(2), "on which the heads are fitted and judged", "5"),
+        Option("load", None, "load the best one then; else the network of the session stays as it is"),
+    ),
+    details="""What enters the head of each network is kept, and folds of the training samples fit a logistic head to
+it, as fit head does; its score on what is left out ranks them, with its 95 % interval. Beside it: the five nearest
+samples' vote, LogME (You et al. 2021), the seconds of the pass, and what training all layers would take: seconds an
+epoch, as one step was timed, and memory for weights, gradients, moments and one batch. A test of pairs says which may be as
+good as the first. The validation part is not looked at.
+
+A name that nothing has is refused before anything runs; a network that cannot be loaded, or takes other samples, is
+said in the table. choice.load() loads the best, choice.load("NAME") another.""",
+    examples=(
+        ("%tl_choose convnet5 mobilenet_v2 resnet18", "the table; the session stays as it is"),
+        ("choice = %tl_choose mobilenet_v2 timm/convnext_atto", "choice.best, choice.rows, choice.load() to go on with"),
+        ("%tl_choose convnet5 $net best.pth --load", "a module and a file among them; the best one is loaded"),
+    ),
+)
+
 SWEEP = Command(
     "tl_sweep",
     "sweep",
@@ -742,6 +777,7 @@ COMMANDS: dict[str, Command] = {
         UNDO,
         PANEL,
         ADVISE,
+        CHOOSE,
         SWEEP,
         CV,
         FORGET,

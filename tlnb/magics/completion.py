@@ -103,6 +103,8 @@ class TlCompleter:
         if command.bare:
             return self._bare(command, [word for word in words if not word.is_option], fragment)
         place = len(_by_place(command, words))
+        if command.arguments and command.arguments[-1].repeats:
+            place = min(place, len(command.arguments) - 1)
         if place < len(command.arguments):
             return self._value(command.arguments[place].kind, fragment)
         return None

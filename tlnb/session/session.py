@@ -17,6 +17,7 @@ import traitlets
 from torch import nn
 
 import tlnb.session.advising as advising
+import tlnb.session.choosing as choosing
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
@@ -47,6 +48,7 @@ from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.bootstrap import Difference
+from tlnb.engine.results.choice import Choice
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.novelty import FALSE_ALARMS
@@ -696,6 +698,43 @@ class Session(traitlets.HasTraits):
                 advice = known[1]
             self._tools.say(f"advised: {advice.procedure}")
             return self.run(advice.plan, **settings)
+
+    @takes(weights=str, images=int, folds=int, load=bool)
+    def choose(
+        self,
+        *models: object,
+        weights: str | None = None,
+        images: int = 2000,
+        folds: int = 5,
+        load: bool = False,
+    ) -> Choice:
+        """Measure which network to start from, on the data that is named; the session's own stays as it is.
+
+        The training samples pass once through each. On what enters its head, folds fit a logistic head (ridge for
+        values), by which the networks are ranked, and let the five nearest samples vote; LogME (You et al. 2021) and
+        the cost of training stand beside it. A network that cannot be loaded is said in the table.
+
+        Args:
+            models: names, files or folders as :meth:`load` takes them, and modules.
+            weights: None for the published default of each, ``none`` for random ones.
+            images: how many training samples take part, at most.
+            folds: how many.
+            load: load the best one then.
+
+        Raises:
+            NotReady: no data yet.
+            BadArguments, ModelError, WeightsError: a name that nothing has; nothing has run then. Or none of them
+                could be measured.
+            Interrupted: it was stopped; nothing has changed.
+        """
+        with self._call():
+            found = signed(
+                choosing.choose(self._store.now, self._tools, self._network, models, weights, images, folds), self
+            )
+            if load:
+                found.load()
+                self._tools.say(f"{printable(found.best)} is loaded")
+            return found
 
     @takes(blocks=bool)
     def sweep(
