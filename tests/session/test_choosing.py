@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from faults.calls import facts
-from IPython.testing.globalipapp import start_ipython
 from networks import blobs, small
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -92,7 +93,7 @@ def test_the_better_network_comes_first_and_luck_is_told_from_more_than_luck() -
     with torch.no_grad():
         poor[1].weight.zero_()
         poor[1].weight[0, 0] = 1.0
-    choice = tl.choose(poor, wide(1), wide(2))
+    choice = tl.choose(poor, wide(1), copy.deepcopy(wide(1)))
     assert choice.names[-1] == "Sequential"
     assert set(choice.names) == {"Sequential", "Sequential 2", "Sequential 3"}
     values = [choice[name].value for name in choice.names]
@@ -197,15 +198,14 @@ def test_other_kinds_of_targets_and_groups() -> None:
     assert choice.rows[0].value > 0.9
     assert math.isnan(choice.rows[0].neighbours)
     labels = torch.stack([found.targets == c for c in range(3)], 1).float()
-    tl.data((found.inputs, labels), targets="labels")
+    tl.data((found.inputs, labels), target="labels")
     assert tl.choose(wide()).rows[0].value > 0.5
     tl.data((found.inputs, found.targets), groups=[str(i // 2) for i in range(90)])
     choice = tl.choose(wide(), folds=3)
     assert any("groups" in note for note in choice.notes)
 
 
-def test_the_magic_loads_the_best_on_request() -> None:
-    shell = start_ipython() or get_ipython()  # noqa: F821
+def test_the_magic_loads_the_best_on_request(shell: Any) -> None:
     shell.run_line_magic("load_ext", "tlnb")
     tl = shell.user_ns["tl"]
     tl.listeners = []
