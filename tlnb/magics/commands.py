@@ -300,8 +300,8 @@ HEAD = Command(
     arguments=(
         Argument(
             "spec",
-            text("linear, mlp:512,256, nearest or knn:5", "SPEC", source="heads"),
-            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest or knn:5",
+            text("linear, mlp:512,256, nearest, knn:5 or all-layers", "SPEC", source="heads"),
+            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest, knn:5 or all-layers",
             required=False,
             several=True,
         ),
@@ -321,9 +321,12 @@ HEAD = Command(
         ),
     ),
     details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
-few images need not unlearn random scores. Two heads need no schedule, and are fitted at once on what the frozen
+few images need not unlearn random scores. Three heads need no schedule, and are fitted at once on what the frozen
 layers give: nearest is a linear layer set to the means of the classes, knn:5 keeps the training samples and lets the
-five nearest vote, each by the inverse of its distance. The heads of all tasks are kept, the one that
+five nearest vote, each by the inverse of its distance. all-layers is a linear layer on what every layer gives, pooled
+(Head2Toe, Evci et al. 2022): a fit on all features ranks them, folds choose how many stay, and it keeps to those of
+the last layer where others do not help. It pays where the last layer has learned another task; training that goes on
+with it runs the whole network in each step. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
@@ -331,6 +334,7 @@ came with the weights too; they share the body.""",
         ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
         ("%tl_head nearest", "the class whose mean is nearest"),
         ("%tl_head knn:5", "the five nearest training samples vote"),
+        ("%tl_head all-layers", "a linear layer on what all layers give"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )

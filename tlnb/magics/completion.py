@@ -212,6 +212,6 @@ def _rules() -> Iterable[str]:
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
     "data": _data,
-    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5"),
+    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5", "all-layers"),
     "rules": _rules,
 }

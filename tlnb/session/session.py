@@ -427,8 +427,9 @@ class Session(traitlets.HasTraits):
 
         Args:
             spec: ``linear`` (the default), ``mlp:512,256`` (hidden layers have He normal weights, zero biases), or a
-                head that needs no schedule: ``nearest``, fitted to the means of the classes, or ``knn:5``, which keeps
-                the training samples and lets the five nearest vote.
+                head that needs no schedule: ``nearest``, fitted to the means of the classes, ``knn:5``, which keeps
+                the training samples and lets the five nearest vote, or ``all-layers``, fitted to what every layer gives
+                (Head2Toe, Evci et al. 2022), which pays where the last layer has learned another task.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
             init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
@@ -440,7 +441,7 @@ class Session(traitlets.HasTraits):
             TrainingError: a head that cannot be fitted.
         """
         by = "nearest" if spec == "nearest" else ""
-        fits = init == "fit" or bool(by) or str(spec or "").startswith("knn")
+        fits = init == "fit" or bool(by) or spec == "all-layers" or str(spec or "").startswith("knn")
         with self._call(trains=fits), self._store.change() as change:
             told = self._heads.head(change, spec, task, init)
             if not fits or not told.lines[0].startswith("new head"):
