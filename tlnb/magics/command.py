@@ -78,7 +78,8 @@ class Command:
         options: taken by name: ``--name value``.
         bare: whether options may also be written as ``name value`` or ``name=value``.
         read_only: whether ``target`` is an attribute, not a method.
-        switches: pairs of a flag and the session's method that is called in place of ``target`` where it is set.
+        switches: pairs of a flag, or an option, and the session's method that is called in place of ``target`` where it
+            is set.
         cell: the session's method that takes the body of ``%%name``; empty where there is no cell form.
         body: what the cell body holds, one sentence.
         body_as: the argument by place that the body stands for, so that the line of the cell takes the others; empty

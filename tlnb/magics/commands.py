@@ -462,15 +462,24 @@ TRAIN = Command(
         Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
         Option("continue", None, "go on where training was stopped, through the rest of the plan"),
         Option("advised", None, "run the plan of %tl_advise (in Python: tl.train_advised())"),
+        Option(
+            "budget",
+            text("a time such as 90s, 5min or 1.5h", "TIME"),
+            'run the best plan that takes no longer (in Python: tl.train_advised(budget="5min"))',
+        ),
     ),
     bare=True,
-    switches=(("continue", "go_on"), ("advised", "train_advised")),
+    switches=(("continue", "go_on"), ("advised", "train_advised"), ("budget", "train_advised")),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit, adapt), layers, then keys and values",
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
 answer says so; guard off keeps it.
+
+With --budget a few batches are timed, and the best plan that fits runs: the advised one, with fewer epochs where all
+do not fit, or the last part of the body, or the head alone. Its seconds are said before it runs; a budget that is too
+small is refused, with what is enough.
 
 The learning rate is found by a range test unless lr says otherwise; schedule constant takes a more cautious one from
 the same curve (rule minimum), as it is held from the first step.
@@ -484,6 +493,7 @@ otherwise. adapt 3: rank 8 trains what is added to the weights of layers 3 and o
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
         ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
         ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),
+        ("%tl_train --budget 5min", "as much of it as fits into that time; what it takes is said first"),
         ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
             "%%tl_train\nfit head                              # logistic regression on frozen features\n"
@@ -606,7 +616,8 @@ ADVISE = Command(
     "advise",
     "Say how much to transfer: data size against similarity, measured, and a plan that can be run.",
     options=(Option("images", whole(10), "how many training images are looked at, at most", "2000"),),
-    details="""One pass through the network gives every layer's features; they stay in the cache for training.
+    details="""What it takes is said before it runs, from one timed batch, and the answer says about how long the plan
+takes here. One pass through the network gives every layer's features; they stay in the cache for training.
 Similarity is read off the BatchNorm layers, which remember means and spreads of the old data; a linear probe,
 LogME and H-score say what each layer's features are worth for the new classes. The answer names its evidence,
 and says where that is thin.""",

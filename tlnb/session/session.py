@@ -660,7 +660,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- how much to transfer
 
-    def advise(self, *, images: int = 2000) -> Advice:
+    def advise(self, *, images: int = advising.ADVISED_ON) -> Advice:
         """Measure how much data there is and how similar it is, and say what to do about it.
 
         One pass of the training images through the network gives every layer's features; they stay in the
@@ -676,29 +676,36 @@ class Session(traitlets.HasTraits):
         with self._call(), self._store.change() as change:
             return advising.advise(change, self._tools, images)
 
-    def train_advised(self, **settings: Any) -> Run:
+    def train_advised(self, *, budget: float | str | None = None, **settings: Any) -> Run:
         """Run the plan of :meth:`advise`, which is asked first where nothing was asked since the last change.
 
         Args:
+            budget: run the best plan that takes no longer, as a few timed batches say: the advised one, that with
+                fewer epochs, the last part of the body, or the head alone. Seconds, or ``"90s"``, ``"5min"``,
+                ``"1.5h"``; None for the advised plan. What it will take is said before it runs.
             settings: as for :meth:`run`; the plan brings its own epochs, rates and batches.
 
         Raises:
-            NotReady, PlanError, BadArguments: nothing has run then.
+            NotReady, PlanError, BadArguments: nothing has run then; a budget that is too small says what is enough.
             TrainingError: a frozen layer changed.
         """
         own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
         if own:
             raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
         read_keys({name: value for name, value in settings.items() if name not in ("cache", "keep_best")})
+        limit = None if budget is None else advising.read_budget(budget)
         with self._call(trains=True):
             state = self._store.now
             known = state.advice
-            if known is None or state.loaded is None or known[0] != advising.advice_key(state):
-                advice = self.advise()
+            asked = known is not None and state.loaded is not None and known[0] == advising.advice_key(state)
+            advice = known[1] if asked and known is not None else None
+            if limit is not None:
+                plan = advising.plan_for_budget(state, self._tools, limit, advice, self.advise)
             else:
-                advice = known[1]
-            self._tools.say(f"advised: {advice.procedure}")
-            return self.run(advice.plan, **settings)
+                advice = advice or self.advise()
+                self._tools.say(f"advised: {advice.procedure}")
+                plan = advice.plan
+            return self.run(plan, **settings)
 
     @takes(weights=str, images=int, folds=int, load=bool)
     def choose(

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from tlnb.engine.advice.pace import step_cost
 from tlnb.engine.advice.transferability import logme
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
-from tlnb.engine.core.tree import Batch, call
+from tlnb.engine.core.tree import call
 from tlnb.engine.data.folds import Folds
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.wholes import mean_of_wholes, pieces_of
@@ -25,7 +25,6 @@ from tlnb.errors import ModelError
 
 BATCH = 32
 NEIGHBOURS = 5
-KEPT_BY_ADAMW = 4  # times its weights: they, their gradients, and two moments
 
 Tick = Callable[[], None]
 
@@ -184,50 +183,3 @@ def _left_out(answer: Callable[[Tensor, Tensor], Tensor], folds: Folds, tick: Ti
         found[fold.valid.numpy()] = part
     assert found is not None
     return found
-
-
-def step_cost(model: nn.Module, x: Batch) -> tuple[float | None, int | None]:
-    """Seconds for each sample of a step that trains all layers, and bytes that it takes with this batch.
-
-    The step runs twice, in test mode, on aliases of the weights, so that neither they nor their gradients are touched.
-    What is kept for the way back is counted as it is saved.
-
-    Args:
-        model: any network.
-        x: a batch, on its device.
-
-    Returns:
-        None for both where no gradient reaches the weights.
-    """
-    with quiet(model), torch.enable_grad():
-        weights = {
-            name: p.detach().requires_grad_()
-            for name, p in model.named_parameters()
-            if p.is_floating_point()
-        }
-        own = {w.untyped_storage().data_ptr() for w in weights.values()}
-        saved: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                saved[storage.data_ptr()] = storage.nbytes()
-            return tensor
-
-        def forward(*args: Tensor, **parts: Tensor) -> object:
-            return functional_call(model, weights, args, parts)
-
-        seconds = []
-        try:
-            for _ in range(2):
-                began = time.perf_counter()
-                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                    loss = scores_of(call(forward, x)).float().square().mean()
-                torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
-                if x.device.type == "cuda":
-                    torch.cuda.synchronize(x.device)
-                seconds.append(time.perf_counter() - began)
-        except RuntimeError:  # no way back through it, or no room for it
-            return None, None
-    held = KEPT_BY_ADAMW * sum(w.numel() * w.element_size() for w in weights.values())
-    return min(seconds) / len(x), held + sum(saved.values())
