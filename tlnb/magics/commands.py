@@ -657,8 +657,14 @@ A name that nothing has is refused before anything runs; a network that cannot b
 said in the table. choice.load() loads the best, choice.load("NAME") another.""",
     examples=(
         ("%tl_choose convnet5 mobilenet_v2 resnet18", "the table; the session stays as it is"),
-        ("choice = %tl_choose mobilenet_v2 timm/convnext_atto", "choice.best, choice.rows, choice.load() to go on with"),
-        ("%tl_choose convnet5 $net best.pth --load", "a module and a file among them; the best one is loaded"),
+        (
+            "choice = %tl_choose mobilenet_v2 timm/convnext_atto",
+            "choice.best, choice.rows, choice.load() to go on with",
+        ),
+        (
+            "%tl_choose convnet5 $net best.pth --load",
+            "a module and a file among them; the best one is loaded",
+        ),
     ),
 )
 

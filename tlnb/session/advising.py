@@ -63,7 +63,13 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
     plan = write_plan(decision, len(samples), traits)
     advice = Advice(
-        found, decision, plan, len(layers.body), time.perf_counter() - began, note, plan_seconds(state, pace, plan)
+        found,
+        decision,
+        plan,
+        len(layers.body),
+        time.perf_counter() - began,
+        note,
+        plan_seconds(state, pace, plan),
     )
     change.set(advice=(advice_key(state), advice))
     return advice
@@ -73,7 +79,9 @@ def pace_of(state: SessionState, tools: Tools) -> Pace:
     """How fast the network runs on the data here; nothing changes."""
     loaded, layers = state.need_model(), state.need_ready()
     with tools.working("timing a batch"):
-        return measure_pace(loaded.model, loaded.head, layers, state.need_samples()[0].view(0, 0), tools.device)
+        return measure_pace(
+            loaded.model, loaded.head, layers, state.need_samples()[0].view(0, 0), tools.device
+        )
 
 
 def advice_seconds(state: SessionState, pace: Pace, images: int) -> float:
@@ -150,7 +158,9 @@ def plan_for_budget(
         )
     text, seconds = found
     kind = "it" if text == usual else "the best plan that fits"
-    tools.say(f"{kind} takes about {show_seconds(seconds)} of {show_seconds(budget)}: {'; '.join(text.splitlines())}")
+    tools.say(
+        f"{kind} takes about {show_seconds(seconds)} of {show_seconds(budget)}: {'; '.join(text.splitlines())}"
+    )
     return text
 
 

@@ -1,4 +1,4 @@
-"""Which network to start from: the data of a session passes once through each candidate, and the session stays as it is."""
+"""Which network to start from: the data passes once through each candidate, and the session stays as it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from tlnb.engine.core.modules import duplicate
 from tlnb.engine.core.objectives import Regression, kind_of
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.folds import Folds, make_folds
-from tlnb.engine.data.samples import Samples, TensorSamples, choose as some_of
+from tlnb.engine.data.samples import Samples, TensorSamples
+from tlnb.engine.data.samples import choose as some_of
 from tlnb.engine.models.catalogue import check_name
 from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
@@ -70,7 +71,9 @@ def choose(
         name, trouble = next(iter(troubles.items()))
         raise ModelError(f"none of them can be measured; {printable(name)}: {trouble}")
     told = data.task.answers(targets) if isinstance(data.task, Regression) else targets
-    units = data.units[_places(data, rows).numpy()] if data.units is not None and data.split is not None else None
+    units = (
+        data.units[_places(data, rows).numpy()] if data.units is not None and data.split is not None else None
+    )
     ranked = rank(measured, score, told.numpy(), len(data.train), units)
     failed = [ChoiceRow(name, trouble=trouble) for name, trouble in troubles.items()]
     return Choice(data.name, score, (*ranked, *failed), len(rows), folds, dealt.notes, asked, weights)

@@ -737,7 +737,8 @@ class Session(traitlets.HasTraits):
         """
         with self._call():
             found = signed(
-                choosing.choose(self._store.now, self._tools, self._network, models, weights, images, folds), self
+                choosing.choose(self._store.now, self._tools, self._network, models, weights, images, folds),
+                self,
             )
             if load:
                 found.load()

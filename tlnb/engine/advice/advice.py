@@ -247,5 +247,6 @@ class Advice:
         lines = "<br>".join(escape(line) for line in self._lines())
         return (
             f"{self.table._repr_html_()}<div>{lines}</div>{self.scores._repr_html_()}"
-            f"<div>the plan, which <code>%tl_train --advised</code> runs{self._long()}:</div><pre>{escape(self.plan)}</pre>"
+            f"<div>the plan, which <code>%tl_train --advised</code> runs{self._long()}:</div>"
+            f"<pre>{escape(self.plan)}</pre>"
         )

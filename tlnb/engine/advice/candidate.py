@@ -1,4 +1,4 @@
-"""What a network is worth for some data before it learns any of it: a head and neighbours on folds, LogME, and its cost."""
+"""What a network is worth for some data before it learns any of it: folds of a head and of neighbours, LogME, its cost."""
 
 from __future__ import annotations
 
@@ -161,9 +161,7 @@ def _by_head(
     return _left_out(answer, folds, tick)
 
 
-def _by_neighbours(
-    features: Tensor, targets: Tensor, outputs: int, folds: Folds, tick: Tick
-) -> np.ndarray:
+def _by_neighbours(features: Tensor, targets: Tensor, outputs: int, folds: Folds, tick: Tick) -> np.ndarray:
     def answer(train: Tensor, valid: Tensor) -> Tensor:
         with torch.no_grad():
             head = Neighbours(len(train), features.shape[1], outputs, min(NEIGHBOURS, len(train)))

@@ -64,7 +64,9 @@ class Pace:
         return 3 * EIGEN * min(samples, width) ** 3 / self.solver
 
 
-def measure_pace(model: nn.Module, head: str, layers: LayerMap, samples: Samples, device: torch.device) -> Pace:
+def measure_pace(
+    model: nn.Module, head: str, layers: LayerMap, samples: Samples, device: torch.device
+) -> Pace:
     """Time one small batch; nothing of the network changes.
 
     Args:
@@ -195,9 +197,7 @@ def step_cost(model: nn.Module, x: Batch) -> tuple[float | None, int | None]:
     """
     with quiet(model), torch.enable_grad():
         weights = {
-            name: p.detach().requires_grad_()
-            for name, p in model.named_parameters()
-            if p.is_floating_point()
+            name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()
         }
         own = {w.untyped_storage().data_ptr() for w in weights.values()}
         saved: dict[int, int] = {}

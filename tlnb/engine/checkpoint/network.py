@@ -37,8 +37,8 @@ from tlnb.engine.models.published import (
     without_storage,
 )
 from tlnb.engine.models.state_dicts import compare
-from tlnb.engine.network.head import MOST_KEPT
 from tlnb.engine.network.all_layers import AllLayers
+from tlnb.engine.network.head import MOST_KEPT
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.errors import CheckpointError
 
@@ -200,7 +200,13 @@ def head_to(module: nn.Module) -> Any:
     if type(module) is Neighbours:
         return ["neighbours", *module.weight.shape, module.classes, module.k]
     if type(module) is AllLayers:
-        return ["all layers", [list(tap) for tap in module.taps], module.features, module.linear.out_features, module.places]
+        return [
+            "all layers",
+            [list(tap) for tap in module.taps],
+            module.features,
+            module.linear.out_features,
+            module.places,
+        ]
     if type(module) is nn.ReLU:
         return ["relu"]
     if type(module) is nn.Identity:
@@ -248,7 +254,11 @@ def _all_layers(taps: Any, features: Any, classes: Any, places: Any) -> nn.Modul
     """A head of all layers; whether the network has them shows when it is put there."""
     known = tuple((text(name), whole(size, 1), wholes(cells)) for name, size, cells in taps)
     total = sum(size for _, size, _ in known) + whole(features, 1)
-    if total > WIDEST * 64 or total * whole(classes, 1) > WIDEST * 64 or any(len(cells) > 2 for _, _, cells in known):
+    if (
+        total > WIDEST * 64
+        or total * whole(classes, 1) > WIDEST * 64
+        or any(len(cells) > 2 for _, _, cells in known)
+    ):
         raise ValueError("no head is so large")
     with torch.device("meta"):
         return AllLayers(known, features, classes, flag(places))

@@ -225,9 +225,17 @@ def rank(
         near = found.neighbours
         rows.append(
             ChoiceRow(
-                name, values[name], sure.low, sure.high, level,
-                float("nan") if near is None else score(targets, near[there]), found.logme, found.seconds,
-                float("nan") if found.step is None else found.step * images, found.memory or 0, found.parameters,
+                name,
+                values[name],
+                sure.low,
+                sure.high,
+                level,
+                float("nan") if near is None else score(targets, near[there]),
+                found.logme,
+                found.seconds,
+                float("nan") if found.step is None else found.step * images,
+                found.memory or 0,
+                found.parameters,
                 weights,
             )  # fmt: skip
         )

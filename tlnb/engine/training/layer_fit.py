@@ -11,14 +11,24 @@ from torch.nn import functional as F
 
 from tlnb.engine.training.linear_fit import fit_linear, folds_of
 
-SHARES = (0.02, 0.1, 0.3, 1.0)  # of the features, that the folds choose among; besides, the last layer's alone
+SHARES = (
+    0.02,
+    0.1,
+    0.3,
+    1.0,
+)  # of the features, that the folds choose among; besides, the last layer's alone
 CHOOSERS = 1000  # samples that choose; more hardly move it
 ROUNDS = 3  # folds that choose, at most
 GAIN = 1.0  # standard errors by which features of other layers must beat those of the last alone
 
 
 def fit_layers(
-    features: Tensor, last: int, targets: Tensor, outputs: int, weights: Tensor | None = None, strength: float | None = None
+    features: Tensor,
+    last: int,
+    targets: Tensor,
+    outputs: int,
+    weights: Tensor | None = None,
+    strength: float | None = None,
 ) -> dict:
     """Fit scores = features @ weight' + bias with most columns of the weight at zero.
 
