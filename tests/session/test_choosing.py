@@ -163,7 +163,7 @@ def test_what_cannot_be_loaded_or_run_is_said_and_the_rest_runs(tmp_path: Path) 
     troubles = {row.name: row.trouble for row in choice.rows}
     assert "bad.pth" in troubles[str(tmp_path / "<b>bad.pth")]
     assert "\n" not in troubles["Odd"]
-    assert "only one" in choice.verdict
+    assert "alone was measured" in choice.verdict
     assert "<b>" not in choice._repr_html_()
     with pytest.raises(ModelError, match="none of them can be measured"):
         session().choose(Odd())

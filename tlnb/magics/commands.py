@@ -650,8 +650,8 @@ CHOOSE = Command(
     details="""What enters the head of each network is kept, and folds of the training samples fit a logistic head to
 it, as fit head does; its score on what is left out ranks them, with its 95 % interval. Beside it: the five nearest
 samples' vote, LogME (You et al. 2021), the seconds of the pass, and what training all layers would take: seconds an
-epoch, as one step was timed, and memory for weights, gradients, moments and one batch. A test of pairs says which may be as
-good as the first. The validation part is not looked at.
+epoch, as one step was timed, and memory for weights, gradients, moments and one batch. A test of pairs says which may
+be as good as the first. The validation part is not looked at.
 
 A name that nothing has is refused before anything runs; a network that cannot be loaded, or takes other samples, is
 said in the table. choice.load() loads the best, choice.load("NAME") another.""",

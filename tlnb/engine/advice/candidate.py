@@ -1,4 +1,4 @@
-"""What a network is worth for some data before it learns any of it: folds of a head and of neighbours, LogME, its cost."""
+"""What a network is worth for some data before it learns any of it: folds of a head and neighbours, LogME, cost."""
 
 from __future__ import annotations
 

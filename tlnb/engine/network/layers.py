@@ -269,7 +269,7 @@ def find_layers(
     extra = graph.only_in_training() if graph else ()
     owners = Owners(model, reading.steps, spans, extra)
     layers = _describe_layers(model, reading, spans, owners)
-    if any(isinstance(module, AllLayers) for module in model.modules()):
+    if hears_all(model):
         graph, note = None, HEARS_ALL
     if graph is not None and graph.cuts == (0,):
         graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
@@ -279,6 +279,11 @@ def find_layers(
     served = {name: found for name, found in owners.served.items() if len(found) > 1}
     found = LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
     return found.with_adapters(model, ())
+
+
+def hears_all(model: nn.Module) -> bool:
+    """Whether a head of all layers stands in the model, so that no part of it can run without the others."""
+    return any(isinstance(module, AllLayers) for module in model.modules())
 
 
 def _trains_alike(model: nn.Module, graph: Graph, x: torch.Tensor) -> bool:

@@ -131,7 +131,9 @@ class Choice:
         told = f"{printable(best.name)} is best, {self.score.name} {self.score.show(best.value)}"
         others = [row for row in self.rows[1:] if row.level]
         if len(self.names) == 1:
-            told = f"{printable(best.name)} is the only one that was measured, {self.score.name} {self.score.show(best.value)}"
+            told = (
+                f"{printable(best.name)} alone was measured, {self.score.name} {self.score.show(best.value)}"
+            )
         elif others:
             told += f"; {', '.join(printable(row.name) for row in others)} may be as good: the difference may be luck"
             quick = min(others, key=lambda row: row.epoch if row.epoch == row.epoch else np.inf)
@@ -158,8 +160,8 @@ class Choice:
             "parameters", "",
         )  # fmt: skip
         caption = (
-            f"{printable(self.data)}: {self.samples:,} training samples, {self.folds} folds; epoch and memory are those "
-            "of training all layers"
+            f"{printable(self.data)}: {self.samples:,} training samples, {self.folds} folds; epoch and memory are "
+            "those of training all layers"
         )
         return Table(headers, [self._cells(row) for row in self.rows], caption, align="<>>>>>>>><")
 
@@ -178,7 +180,7 @@ class Choice:
 
     def frame(self) -> Any:
         """A row a network as a pandas DataFrame; a dict of columns where pandas is not installed."""
-        names = [name for name in ChoiceRow.__dataclass_fields__]
+        names = list(ChoiceRow.__dataclass_fields__)
         return frame({name: [getattr(row, name) for row in self.rows] for name in names})
 
     def __repr__(self) -> str:
@@ -237,6 +239,6 @@ def rank(
                 found.memory or 0,
                 found.parameters,
                 weights,
-            )  # fmt: skip
+            )
         )
     return rows

@@ -94,8 +94,8 @@ def fit_head(
         device: where the model is.
         on_batch: called before each batch; what it raises passes through.
         strength: see ``fit_linear``; None to choose it by folds.
-        by: ``nearest`` for the means of the classes, see ``fit_nearest``; a head of neighbours keeps the samples, one of
-            all layers chooses among their features, see ``fit_layers``.
+        by: ``nearest`` for the means of the classes, see ``fit_nearest``; a head of neighbours keeps the samples,
+            one of all layers chooses among their features, see ``fit_layers``.
 
     Raises:
         TrainingError: the head is for classes, or for another number of samples; the scores are not linear in what

@@ -37,7 +37,8 @@ _ALL_LAYERS = """    if isinstance({head}, AllLayers):
         with torch.no_grad():
             layer.weight.copy_(found["weight"])
             layer.bias.copy_(found["bias"])
-        return f"fitted to {{len(found['kept']):,}} of {{found['weight'].shape[1]:,}} features of {{len({head}.taps) + 1}} layers"
+        count, layers = len(found["kept"]), len({head}.taps) + 1
+        return f"fitted to {{count:,}} of {{layer.in_features:,}} features of {{layers}} layers"
 """
 _NEAREST = """    if by == "nearest":
         found = fit_nearest(torch.cat(seen), targets, len(layer.bias))
