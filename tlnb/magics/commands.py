@@ -300,8 +300,8 @@ HEAD = Command(
     arguments=(
         Argument(
             "spec",
-            text("linear, mlp:512,256, nearest or knn:5", "SPEC", source="heads"),
-            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest or knn:5",
+            text("linear, mlp:512,256, nearest, knn:5 or all-layers", "SPEC", source="heads"),
+            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest, knn:5 or all-layers",
             required=False,
             several=True,
         ),
@@ -321,9 +321,12 @@ HEAD = Command(
         ),
     ),
     details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
-few images need not unlearn random scores. Two heads need no schedule, and are fitted at once on what the frozen
+few images need not unlearn random scores. Three heads need no schedule, and are fitted at once on what the frozen
 layers give: nearest is a linear layer set to the means of the classes, knn:5 keeps the training samples and lets the
-five nearest vote, each by the inverse of its distance. The heads of all tasks are kept, the one that
+five nearest vote, each by the inverse of its distance. all-layers is a linear layer on what every layer gives, pooled
+(Head2Toe, Evci et al. 2022): a fit on all features ranks them, folds choose how many stay, and it keeps to those of
+the last layer where others do not help. It pays where the last layer has learned another task; training that goes on
+with it runs the whole network in each step. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
@@ -331,6 +334,7 @@ came with the weights too; they share the body.""",
         ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
         ("%tl_head nearest", "the class whose mean is nearest"),
         ("%tl_head knn:5", "the five nearest training samples vote"),
+        ("%tl_head all-layers", "a linear layer on what all layers give"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )
@@ -458,15 +462,24 @@ TRAIN = Command(
         Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
         Option("continue", None, "go on where training was stopped, through the rest of the plan"),
         Option("advised", None, "run the plan of %tl_advise (in Python: tl.train_advised())"),
+        Option(
+            "budget",
+            text("a time such as 90s, 5min or 1.5h", "TIME"),
+            'run the best plan that takes no longer (in Python: tl.train_advised(budget="5min"))',
+        ),
     ),
     bare=True,
-    switches=(("continue", "go_on"), ("advised", "train_advised")),
+    switches=(("continue", "go_on"), ("advised", "train_advised"), ("budget", "train_advised")),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit, adapt), layers, then keys and values",
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
 answer says so; guard off keeps it.
+
+With --budget a few batches are timed, and the best plan that fits runs: the advised one, with fewer epochs where all
+do not fit, or the last part of the body, or the head alone. Its seconds are said before it runs; a budget that is too
+small is refused, with what is enough.
 
 The learning rate is found by a range test unless lr says otherwise; schedule constant takes a more cautious one from
 the same curve (rule minimum), as it is held from the first step.
@@ -480,6 +493,7 @@ otherwise. adapt 3: rank 8 trains what is added to the weights of layers 3 and o
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
         ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
         ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),
+        ("%tl_train --budget 5min", "as much of it as fits into that time; what it takes is said first"),
         ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
             "%%tl_train\nfit head                              # logistic regression on frozen features\n"
@@ -602,13 +616,55 @@ ADVISE = Command(
     "advise",
     "Say how much to transfer: data size against similarity, measured, and a plan that can be run.",
     options=(Option("images", whole(10), "how many training images are looked at, at most", "2000"),),
-    details="""One pass through the network gives every layer's features; they stay in the cache for training.
+    details="""What it takes is said before it runs, from one timed batch, and the answer says about how long the plan
+takes here. One pass through the network gives every layer's features; they stay in the cache for training.
 Similarity is read off the BatchNorm layers, which remember means and spreads of the old data; a linear probe,
 LogME and H-score say what each layer's features are worth for the new classes. The answer names its evidence,
 and says where that is thin.""",
     examples=(
         ("advice = %tl_advise", "advice.cell, advice.kept, advice.plan and advice.figures to go on with"),
         ("%tl_advise --images 500", "sooner, from fewer images"),
+    ),
+)
+
+CHOOSE = Command(
+    "tl_choose",
+    "choose",
+    "Say which network to start from: the data passes once through each, and they are ranked.",
+    arguments=(
+        Argument(
+            "models",
+            word_or_object("the names of models, files or $names", "MODEL", source="models", files=True),
+            "networks as %tl_load takes them: names, timm/NAME, hf/OWNER/NAME, folders, files, variables",
+            repeats=True,
+        ),
+    ),
+    options=(
+        Option(
+            "weights", choice("none"), "none for random weights in all of them", "the best that are published"
+        ),
+        Option("images", whole(10), "how many training samples take part, at most", "2000"),
+        Option("folds", whole(2), "on which the heads are fitted and judged", "5"),
+        Option("load", None, "load the best one then; else the network of the session stays as it is"),
+    ),
+    details="""What enters the head of each network is kept, and folds of the training samples fit a logistic head to
+it, as fit head does; its score on what is left out ranks them, with its 95 % interval. Beside it: the five nearest
+samples' vote, LogME (You et al. 2021), the seconds of the pass, and what training all layers would take: seconds an
+epoch, as one step was timed, and memory for weights, gradients, moments and one batch. A test of pairs says which may
+be as good as the first. The validation part is not looked at.
+
+A name that nothing has is refused before anything runs; a network that cannot be loaded, or takes other samples, is
+said in the table. choice.load() loads the best, choice.load("NAME") another.""",
+    examples=(
+        ("%tl_choose convnet5 mobilenet_v2 resnet18", "the table; the session stays as it is"),
+        (
+            "choice = %tl_choose mobilenet_v2 timm/convnext_atto",
+            "choice.best, choice.rows, choice.load() to go on with",
+        ),
+        (
+            "%tl_choose convnet5 $net best.pth --load",
+            "a module and a file among them; the best one is loaded",
+        ),
     ),
 )
 
@@ -742,6 +798,7 @@ COMMANDS: dict[str, Command] = {
         UNDO,
         PANEL,
         ADVISE,
+        CHOOSE,
         SWEEP,
         CV,
         FORGET,

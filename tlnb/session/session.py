@@ -17,6 +17,7 @@ import traitlets
 from torch import nn
 
 import tlnb.session.advising as advising
+import tlnb.session.choosing as choosing
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
@@ -47,6 +48,7 @@ from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.bootstrap import Difference
+from tlnb.engine.results.choice import Choice
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.novelty import FALSE_ALARMS
@@ -425,8 +427,9 @@ class Session(traitlets.HasTraits):
 
         Args:
             spec: ``linear`` (the default), ``mlp:512,256`` (hidden layers have He normal weights, zero biases), or a
-                head that needs no schedule: ``nearest``, fitted to the means of the classes, or ``knn:5``, which keeps
-                the training samples and lets the five nearest vote.
+                head that needs no schedule: ``nearest``, fitted to the means of the classes, ``knn:5``, which keeps
+                the training samples and lets the five nearest vote, or ``all-layers``, fitted to what every layer gives
+                (Head2Toe, Evci et al. 2022), which pays where the last layer has learned another task.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
             init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
@@ -438,7 +441,7 @@ class Session(traitlets.HasTraits):
             TrainingError: a head that cannot be fitted.
         """
         by = "nearest" if spec == "nearest" else ""
-        fits = init == "fit" or bool(by) or str(spec or "").startswith("knn")
+        fits = init == "fit" or bool(by) or spec == "all-layers" or str(spec or "").startswith("knn")
         with self._call(trains=fits), self._store.change() as change:
             told = self._heads.head(change, spec, task, init)
             if not fits or not told.lines[0].startswith("new head"):
@@ -657,7 +660,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- how much to transfer
 
-    def advise(self, *, images: int = 2000) -> Advice:
+    def advise(self, *, images: int = advising.ADVISED_ON) -> Advice:
         """Measure how much data there is and how similar it is, and say what to do about it.
 
         One pass of the training images through the network gives every layer's features; they stay in the
@@ -673,29 +676,74 @@ class Session(traitlets.HasTraits):
         with self._call(), self._store.change() as change:
             return advising.advise(change, self._tools, images)
 
-    def train_advised(self, **settings: Any) -> Run:
+    def train_advised(self, *, budget: float | str | None = None, **settings: Any) -> Run:
         """Run the plan of :meth:`advise`, which is asked first where nothing was asked since the last change.
 
         Args:
+            budget: run the best plan that takes no longer, as a few timed batches say: the advised one, that with
+                fewer epochs, the last part of the body, or the head alone. Seconds, or ``"90s"``, ``"5min"``,
+                ``"1.5h"``; None for the advised plan. What it will take is said before it runs.
             settings: as for :meth:`run`; the plan brings its own epochs, rates and batches.
 
         Raises:
-            NotReady, PlanError, BadArguments: nothing has run then.
+            NotReady, PlanError, BadArguments: nothing has run then; a budget that is too small says what is enough.
             TrainingError: a frozen layer changed.
         """
         own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
         if own:
             raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
         read_keys({name: value for name, value in settings.items() if name not in ("cache", "keep_best")})
+        limit = None if budget is None else advising.read_budget(budget)
         with self._call(trains=True):
             state = self._store.now
             known = state.advice
-            if known is None or state.loaded is None or known[0] != advising.advice_key(state):
-                advice = self.advise()
+            asked = known is not None and state.loaded is not None and known[0] == advising.advice_key(state)
+            advice = known[1] if asked and known is not None else None
+            if limit is not None:
+                plan = advising.plan_for_budget(state, self._tools, limit, advice, self.advise)
             else:
-                advice = known[1]
-            self._tools.say(f"advised: {advice.procedure}")
-            return self.run(advice.plan, **settings)
+                advice = advice or self.advise()
+                self._tools.say(f"advised: {advice.procedure}")
+                plan = advice.plan
+            return self.run(plan, **settings)
+
+    @takes(weights=str, images=int, folds=int, load=bool)
+    def choose(
+        self,
+        *models: object,
+        weights: str | None = None,
+        images: int = 2000,
+        folds: int = 5,
+        load: bool = False,
+    ) -> Choice:
+        """Measure which network to start from, on the data that is named; the session's own stays as it is.
+
+        The training samples pass once through each. On what enters its head, folds fit a logistic head (ridge for
+        values), by which the networks are ranked, and let the five nearest samples vote; LogME (You et al. 2021) and
+        the cost of training stand beside it. A network that cannot be loaded is said in the table.
+
+        Args:
+            models: names, files or folders as :meth:`load` takes them, and modules.
+            weights: None for the published default of each, ``none`` for random ones.
+            images: how many training samples take part, at most.
+            folds: how many.
+            load: load the best one then.
+
+        Raises:
+            NotReady: no data yet.
+            BadArguments, ModelError, WeightsError: a name that nothing has; nothing has run then. Or none of them
+                could be measured.
+            Interrupted: it was stopped; nothing has changed.
+        """
+        with self._call():
+            found = signed(
+                choosing.choose(self._store.now, self._tools, self._network, models, weights, images, folds),
+                self,
+            )
+            if load:
+                found.load()
+                self._tools.say(f"{printable(found.best)} is loaded")
+            return found
 
     @takes(blocks=bool)
     def sweep(

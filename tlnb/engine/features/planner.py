@@ -20,7 +20,7 @@ from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.freeze import draws_by_place
 from tlnb.engine.network.graph import CHANGED, Graph
-from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.layers import LayerMap, hears_all
 from tlnb.engine.network.parts import Part
 from tlnb.engine.network.replay import Replay, ReplayPart
 from tlnb.errors import ModelError
@@ -123,7 +123,7 @@ class Routes:
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
         cut = prefix.cut_for(layers, wish.frozen)
-        if not cut or layers.graph is None:
+        if not cut or layers.graph is None or hears_all(model):  # the head of another task than the layers are of
             return _whole(model, samples, device)
         outdated = layers.graph.outdated()
         if outdated:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from tlnb.engine.data.tokens import INPUTS, AnyPreprocess
 from tlnb.engine.models import hub
 from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import TOKENS, Input, LoadedModel
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError, first_line
@@ -124,9 +125,15 @@ def find_own_head(loaded: LoadedModel) -> None:
             raise ModelError(f"{loaded.name} does not run on samples of {loaded.input.describe()}: {trouble}")
         device = next(loaded.model.parameters()).device
         answer = answer_to(loaded.model, [name for name in names if name], loaded.input.example(device))
-        loaded.head, loaded.width = answer.layer, answer.width
+        loaded.head, loaded.width = _whole_head(modules, answer.layer), answer.width
         return
     loaded.head = names[-1] if names and names[-1] else ""
+
+
+def _whole_head(modules: Mapping[str, nn.Module], name: str) -> str:
+    """The head that ends in this layer: of a module that got a head of all layers before, that one."""
+    outer = name.rpartition(".")[0]
+    return outer if isinstance(modules.get(outer), AllLayers) else name
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:
