@@ -77,7 +77,7 @@ def draw_map(view: SessionView, tools: Tools, layer: object, by: str, colour: st
     return FeatureMap(
         points, tuple(names), np.repeat(np.array([0, 1], np.uint8), [len(part.index) for part in shown]),
         np.concatenate([part.index.numpy() for part in shown]), kind, groups, true, taken, sure.numpy(),
-        _where(found.layer, layers), method, colour, tuple(_notes(view, wanted, found.layer, shown, by)),
+        found.layer, _where(found.layer, layers), method, colour, tuple(_notes(view, wanted, found.layer, shown, by)),
         time.perf_counter() - began, _learned(view),
         _looker(parts, torch.cat([part.row for part in shown]), len(shown[0].row)),
     )  # fmt: skip

@@ -28,7 +28,7 @@ LONG = {
     "load": "loading the network", "data": "reading the data", "find": "range test", "train": "training",
     "results": "judging the validation samples", "advise": "looking at the features", "picture": "predicting",
     "pictures": "reading pictures", "undo": "going back", "further": "training", "save": "saving",
-    "export": "exporting", "resume": "resuming",
+    "export": "exporting", "resume": "resuming", "draw": "drawing the map",
 }  # fmt: skip
 
 

@@ -130,6 +130,7 @@ class FeatureMap:
         targets: number of each sample's group, int64 (N,); of values, the first value, float64.
         predicted: the same of what the network says.
         sure: probability of what is predicted, float32 (N,); NaN where there is none.
+        layer: number of the layer.
         where: the layer in words.
         method: how the points were made, in words.
         colour: ``class``, ``prediction``, ``correct`` or ``part``: what the static picture shows by colour.
@@ -149,6 +150,7 @@ class FeatureMap:
     targets: np.ndarray = field(repr=False)
     predicted: np.ndarray = field(repr=False)
     sure: np.ndarray = field(repr=False)
+    layer: int
     where: str
     method: str
     colour: str = "class"
