@@ -56,6 +56,7 @@ OPTIONAL = {
     "pandas",
     "mlflow",
     "trackio",
+    "umap",
     "wandb",
 }
 

@@ -14,6 +14,8 @@ from tlnb.magics.values import choice, number, share, stage_key, text, whole, wo
 # equal.
 BALANCES = ("weights", "samples")
 TARGETS = ("classes", "labels", "regression")
+METHODS = ("pca", "umap")
+COLOURS = ("class", "prediction", "correct", "part")
 SCORES = (
     "accuracy", "balanced", "f1", "auroc", "ap", "kappa", "qwk", "mcc", "top5", "loss", "r2", "mae", "rmse",
 )  # fmt: skip
@@ -602,6 +604,34 @@ in another kernel.""",
     examples=(("%tl_undo", "the last stage never was"),),
 )
 
+MAP = Command(
+    "tl_map",
+    "map",
+    "Draw a map of the samples: what comes out of a layer, in two dimensions.",
+    arguments=(
+        Argument("layer", _LAYERS, "one layer; nothing for the last one before the head", required=False),
+    ),
+    options=(
+        Option("by", choice(*METHODS), "how vectors become points", "pca"),
+        Option("colour", choice(*COLOURS), "what colour stands for in the static picture", "class"),
+        Option(
+            "samples",
+            whole(2),
+            "how many are drawn at most, as evenly over the classes as they are",
+            "10,000",
+        ),
+    ),
+    details="""Training and validation samples, never the test part. Features that training keeps serve here too. In a
+notebook the map can be moved, coloured by class, prediction, right or wrong, or part, and a sample is shown where the
+mouse or the arrow keys are; a lasso chooses samples, which the answer has as .selected and .selection, the view as its
+trait `selected`, and a variable of yours where you name one. The answer holds .coordinates, .frame() and .figure.""",
+    examples=(
+        ("%tl_map", "what the head sees"),
+        ("m = %tl_map 3 --colour correct", "behind layer 3; m.selection has what the lasso chose"),
+        ("%tl_map --by umap", 'neighbours together; pip install "tlnb[map]"'),
+    ),
+)
+
 PANEL = Command(
     "tl_panel",
     "panel",
@@ -796,6 +826,7 @@ COMMANDS: dict[str, Command] = {
         SAVE,
         RESUME,
         UNDO,
+        MAP,
         PANEL,
         ADVISE,
         CHOOSE,

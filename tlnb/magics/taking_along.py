@@ -69,9 +69,9 @@ PREDICT = Command(
         ),
     ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
-that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame(). A sound that is longer than the window is answered for by the mean over its
-pieces.
+that cannot be read are listed with the reason. Of up to eight pictures it is shown what in them spoke for the answer,
+of texts which words did. The answer holds .labels, .answers (probabilities) and .frame(). A sound that is longer than
+the window is answered for by the mean over its pieces.
 
 With --sure 90 each answer is a set of classes (split conformal prediction): of samples like those of the validation
 part, 90 of 100 sets hold the right class, whatever the network; of measured values it is an interval. A sample that

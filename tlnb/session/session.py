@@ -21,6 +21,7 @@ import tlnb.session.choosing as choosing
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
+import tlnb.session.mapping as mapping
 import tlnb.session.publishing as publishing
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
@@ -51,6 +52,7 @@ from tlnb.engine.results.bootstrap import Difference
 from tlnb.engine.results.choice import Choice
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
+from tlnb.engine.results.feature_map import FeatureMap
 from tlnb.engine.results.novelty import FALSE_ALARMS
 from tlnb.engine.results.predict import Predictions
 from tlnb.engine.results.results import Results
@@ -916,6 +918,28 @@ class Session(traitlets.HasTraits):
                 found = reports.results(self.view, worst, sure, tick)
             self._tools.emit("on_results", found)
             return found
+
+    @takes(by=str, colour=str, samples=int)
+    def map(
+        self, layer: object = None, *, by: str = "pca", colour: str = "class", samples: int = mapping.MOST
+    ) -> FeatureMap:
+        """A map of training and validation samples: what comes out of a layer, in two dimensions.
+
+        What training keeps of frozen layers serves here too. The test part is not read, and nothing changes.
+
+        Args:
+            layer: whose output is drawn; None for the last one before the head.
+            by: ``pca``, or ``umap``, which keeps neighbours together and needs ``tlnb[map]``.
+            colour: of the static picture: ``class``, ``prediction``, ``correct`` or ``part``.
+            samples: how many are drawn at most.
+
+        Raises:
+            NotReady: no model or no data, or UMAP is not installed.
+            AddressError, BadArguments: not one layer, or an unknown word.
+            ModelError: what comes out of the layer cannot be drawn.
+        """
+        with self._call():
+            return signed(mapping.draw_map(self.view, self._tools, layer, by, colour, samples), self)
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
