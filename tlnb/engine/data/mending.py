@@ -1,4 +1,4 @@
-"""Data as marks mend it: relabelled samples have another target, dropped ones are in no part; files stay as they are."""
+"""Data as marks mend it: relabelled samples have another target, dropped ones are in no part; files stay."""
 
 from __future__ import annotations
 
