@@ -250,6 +250,12 @@ DATA = Command(
             "by which keep-best, patience, the end of a stage, advice, sweeps, folds, results and the test part go",
             "accuracy, ap or r2, and the loss for keep-best and patience",
         ),
+        Option(
+            "marks",
+            word_or_object("a CSV of marks", "FILE", files=True),
+            "samples that are relabelled, dropped or kept, as %tl_clean --save wrote them; the source stays as it is",
+            "those that the session has for data of this name",
+        ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
@@ -806,6 +812,53 @@ is between the same two ends, until the body is trained again.""",
     ),
 )
 
+CLEAN = Command(
+    "tl_clean",
+    "clean",
+    "Show what is suspicious in the data: likely wrong labels, copies, odd and unusable samples; and mend it.",
+    options=(
+        Option(
+            "relabel",
+            word_or_object("numbers of samples with classes, such as 3=cat,8=dog", "N=CLASS[,N=CLASS]"),
+            "give samples another label",
+        ),
+        Option(
+            "drop",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "leave samples out of training and validation",
+        ),
+        Option(
+            "keep",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "these are right as they are, and no suspects again",
+        ),
+        Option("undo", None, "take the last mark back"),
+        Option("forget", None, "take all marks of this data back"),
+        Option(
+            "save",
+            word_or_object("a file", "FILE", files=True),
+            "write the marks to a CSV, which %tl_data SOURCE --marks FILE takes",
+        ),
+    ),
+    details="""Wrong labels are found by confident learning (Northcutt et al. 2021): a linear classifier on kept
+features answers for each sample that it has not seen, twice, the second time without what the first one doubts.
+Copies are told by features and hashes, also where they are re-encoded, resized, cropped a little or mirrored; of texts
+by their letters. Training and validation samples take part, the test part is never read.
+
+Marks belong to the samples, by content: they are saved with the session, hold again where the same data is named again,
+and no file is touched. Training goes on with the mended data, and kept features of the others stay. Where a notebook is
+open the suspects show as a grid to click through.""",
+    examples=(
+        (
+            "suspects = %tl_clean",
+            "the table; suspects[0], suspects.frame(), suspects.relabel(0), suspects.drop(1)",
+        ),
+        ("%tl_clean --relabel 3=cat,8=dog --drop 5", "by the numbers of the samples"),
+        ("%tl_clean --undo", "the last mark never was"),
+        ("%tl_clean --save marks.csv", "then %tl_data photos --marks marks.csv, anywhere"),
+    ),
+)
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
@@ -832,6 +885,7 @@ COMMANDS: dict[str, Command] = {
         CHOOSE,
         SWEEP,
         CV,
+        CLEAN,
         FORGET,
         BLEND,
         *TAKING_ALONG,

@@ -18,6 +18,7 @@ from torch import nn
 
 import tlnb.session.advising as advising
 import tlnb.session.choosing as choosing
+import tlnb.session.cleaning as cleaning
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
@@ -78,6 +79,7 @@ from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.recorder import Recorder
 from tlnb.session.state import Importance, SessionState, Split
+from tlnb.session.suspects import Suspects
 from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
@@ -397,16 +399,79 @@ class Session(traitlets.HasTraits):
             request = replace(request, heard=heard_by(self._store.now))
             near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
             fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
+            fresh = cleaning.read_again(self._store.now, fresh)
             testing.looked_before(self._store.now, fresh)
+            marked_before = cleaning.left_over(self._store.now, fresh)
             with self._store.change() as change:
+                if marked_before:
+                    self._tools.say(marked_before)
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)
                 change.set(data=fresh, strict=False, revision=change.state.revision + 1)
+                cleaning.note(change, fresh)
                 if not show:
                     return fresh
                 grid = reports.show_batch(self._view_of(change.state), 12, 0)
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
+
+    @takes(undo=bool, forget=bool)
+    def clean(
+        self,
+        *,
+        relabel: object = None,
+        drop: object = None,
+        keep: object = None,
+        undo: bool = False,
+        forget: bool = False,
+        save: object = None,
+        _known: Suspects | None = None,
+    ) -> Suspects | Lines:
+        """Look for what is suspicious in training and validation samples; or decide about samples.
+
+        Labels that are likely wrong, by confident learning (Northcutt et al. 2021) on the answers of a linear
+        classifier on kept features that had not seen the sample; copies, also re-encoded, resized, cropped or
+        mirrored; odd, dark, blurred and empty samples. The test part is never read.
+
+        Marks (kept, relabelled, dropped) belong to the samples: they are saved with the session, and hold again where
+        the same data is named again. Files stay as they are; training goes on with the mended data.
+
+        Args:
+            relabel: numbers of samples with their classes: ``{3: "cat"}`` or ``"3=cat,8=dog"``.
+            drop: numbers of samples that are left out: ``[3, 8]`` or ``"3,8"``.
+            keep: numbers of samples that are right as they are.
+            undo: take the last mark back.
+            forget: take all marks of this data back.
+            save: a file for the marks, a CSV that ``data(..., marks=)`` takes.
+
+        Raises:
+            NotReady: no data, or, to look for suspects, no network.
+            DataError: no such sample or class, or too little would be left; nothing has changed then.
+        """
+        asked = [
+            *(
+                (number, "relabel", label)
+                for number, label in (cleaning.labels_in(relabel) if relabel else ())
+            ),
+            *((n, "drop", "") for n in (cleaning.numbers_in(drop, "--drop") if drop is not None else ())),
+            *((n, "keep", "") for n in (cleaning.numbers_in(keep, "--keep") if keep is not None else ())),
+        ]
+        with self._call("the data can be mended"):
+            if not (asked or undo or forget or save is not None):
+                with self._tools.walk("looking for suspects") as tick:
+                    return signed(cleaning.clean(self._store.now, self._tools, tick), self)
+            lines: list[str] = []
+            with self._store.change() as change:
+                if undo:
+                    lines += cleaning.undo(change).lines
+                if forget:
+                    lines += cleaning.forget(change).lines
+                if asked:
+                    lines += cleaning.mark(change, asked, _known.by_sample() if _known else {}).lines
+                if save is not None:
+                    lines += cleaning.save(change.state.need_data(), save).lines
+            cleaning.keep_safe(self._store.now, self._tools)
+            return Lines(*lines)
 
     @takes(count=int, epoch=int)
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
@@ -898,7 +963,9 @@ class Session(traitlets.HasTraits):
             age = f"the autosave of {age_of(where):.0f} s ago"
             source = printable(str(path)) if path is not None else age
             with self._store.change() as change:
-                return Lines(f"resumed from {source}", *self._checkpoints.resume(change, found))
+                lines = self._checkpoints.resume(change, found)
+                later = cleaning.newer(change, float(found.about.get("saved", 0))) if path is None else ""
+                return Lines(f"resumed from {source}", *lines, later)
 
     # ---------------------------------------------------------------- what came of it
 

@@ -19,6 +19,8 @@ from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, 
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.marks import read_marks
+from tlnb.engine.data.mending import mended
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
@@ -92,11 +94,12 @@ def load_data(
     task = _task(found, train, held, balance)
     task = scored(task, request.score) if request.score is not None else task
     batch = request.batch or found.batch or usual_batch(len(train.targets))
-    return Data(
+    data = Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, _settled(request, found)), found.scale, parts.test, parts.places,
         parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
+    return data if request.marks is None else mended(data, read_marks(request.marks))
 
 
 def _settled(request: SourceRequest, found: Found) -> SourceRequest:
