@@ -24,10 +24,11 @@ FORBIDDEN = {
     "engine": {"tlnb.session", "tlnb.display.progress", "traitlets", *FRONT_ENDS},
     "assets": {"tlnb.session", "tlnb.display.progress", *FRONT_ENDS},
     "tracking": {"tlnb.session", *FRONT_ENDS},
+    "cluster": {"tlnb.session", *FRONT_ENDS},
     "session": FRONT_ENDS,
     "display/progress.py": {"tlnb.session", "tlnb.magics", "tlnb.widgets", "ipywidgets"},
 }
-NEVER_PRINT = ("engine", "tracking", "session", "magics", "errors.py")
+NEVER_PRINT = ("engine", "tracking", "cluster", "session", "magics", "errors.py")
 # The name that is imported -> the name that is installed.
 DEPENDENCIES = {
     "IPython": "ipython",
@@ -57,6 +58,7 @@ OPTIONAL = {
     "mlflow",
     "trackio",
     "umap",
+    "ray",
     "wandb",
 }
 

@@ -765,6 +765,47 @@ pandas. After the stop button the same line goes on, or --continue.""",
     ),
 )
 
+CLUSTER = Command(
+    "tl_cluster",
+    "cluster",
+    "Let training, sweeps, folds and long passes of frozen layers run on a cluster; the cells stay the same.",
+    arguments=(
+        Argument(
+            "address",
+            text("local, auto, off or HOST:PORT", "ADDRESS"),
+            "local starts one on this machine, auto is the one that this machine is a node of, HOST:PORT the head of "
+            "another; off comes back; nothing says where things run",
+            required=False,
+        ),
+    ),
+    options=(
+        Option(
+            "workers",
+            whole(1),
+            "processes that work at once",
+            "one a CPU, or as many as the GPUs suffice for",
+        ),
+        Option("gpus-per-worker", number(0), "how many GPUs each of them has", "none"),
+    ),
+    details="""The cluster is one of Ray (pip install "tlnb[ray]", in the same versions on each machine). Network, data
+and history stay in this notebook; what a worker needs is sent to it, and what it learned comes back. Files are read
+where the work is, so each machine must see them under the same path. A sweep and folds give the same numbers as here,
+bit for bit, where the workers compute with as many threads; training in several processes gives those of one process to
+rounding. A worker that dies is replaced, and its work done again.
+
+Who may connect: a cluster that is started here listens on the loopback interface alone, without a dashboard; every
+connection asks for the token in ~/.ray/auth_token, which this user alone can read; Ray's usage statistics are off.
+While several processes train, torch's own meeting point listens on one port more, without a token. A cluster of several
+machines belongs into a network of its own, as nothing that they send is encrypted, and whoever has the token can run
+any code on them.""",
+    examples=(
+        ("%tl_cluster local --workers 2", "two processes on this machine"),
+        ("%tl_cluster 10.0.0.1:6379 --workers 8", "a cluster that runs already"),
+        ("%tl_cluster auto --gpus-per-worker 1", "every GPU of the cluster that this machine is in"),
+        ("%tl_cluster off", "back in this notebook"),
+    ),
+)
+
 FORGET = Command(
     "tl_forget",
     "forgetting",
@@ -886,6 +927,7 @@ COMMANDS: dict[str, Command] = {
         SWEEP,
         CV,
         CLEAN,
+        CLUSTER,
         FORGET,
         BLEND,
         *TAKING_ALONG,

@@ -19,6 +19,7 @@ from torch import nn
 import tlnb.session.advising as advising
 import tlnb.session.choosing as choosing
 import tlnb.session.cleaning as cleaning
+import tlnb.session.clustering as clustering
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
@@ -158,7 +159,8 @@ class Session(traitlets.HasTraits):
         return self._view_of(self._store.committed)
 
     def _view_of(self, state: SessionState) -> SessionView:
-        return SessionView(state, self._tools.device, self._tools.routes, self._autosave.status)
+        cluster = str(self._tools.cluster) if self._tools.cluster is not None else ""
+        return SessionView(state, self._tools.device, self._tools.routes, self._autosave.status, cluster)
 
     @property
     def listeners(self) -> list[Any]:
@@ -1148,6 +1150,30 @@ class Session(traitlets.HasTraits):
         """
         with self._call("tracking can begin or end"):
             return tracking.track(self._tools, lambda: self.view, tracker, where)
+
+    @takes(workers=int, gpus_per_worker=float)
+    def cluster(
+        self, address: str | None = None, *, workers: int | None = None, gpus_per_worker: float = 0
+    ) -> Lines:
+        """Let training, sweeps, folds and long passes of frozen layers run on a cluster of Ray from now on.
+
+        The network, the data and the history stay here: what a worker needs is sent to it, and what it learned comes
+        back. Pictures and texts that are files are read where the work is, so each machine must see them under the same
+        path. Needs the extra ``tlnb[ray]``, in the same versions, on each machine.
+
+        Args:
+            address: ``local`` to start a cluster on this machine (on the loopback interface alone), ``auto`` for the
+                one that this machine is a node of, ``HOST:PORT`` of the head of another; ``off`` comes back and frees
+                it. None says where things run.
+            workers: processes that work at once; None for one a CPU, or for as many as the GPUs suffice for.
+            gpus_per_worker: how many GPUs each of them has; 0 for none.
+
+        Raises:
+            BadArguments: no such address, or no room for so many workers.
+            NotReady: Ray is not installed, nothing answers, or a machine has other versions. Nothing has changed then.
+        """
+        with self._call("a cluster can be named"):
+            return clustering.cluster(self._tools, address, workers, gpus_per_worker)
 
     @takes(env=bool)
     def status(self, *, env: bool = False) -> Lines | Table:
