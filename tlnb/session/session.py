@@ -33,7 +33,7 @@ from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.checkpoint.schema import Pending
-from tlnb.engine.core.arguments import others_code, shown, takes
+from tlnb.engine.core.arguments import others_code, path_of, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
@@ -44,6 +44,8 @@ from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
+from tlnb.engine.export.app import NETWORK
+from tlnb.engine.export.app import WORD as APP
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.planner import Routes
@@ -1103,28 +1105,49 @@ class Session(traitlets.HasTraits):
                 self.view, path, with_weights=with_weights, network=network, settle=settle
             )
 
-    def export(self, path: str, *, push: bool = False) -> Lines:
+    @takes(to=str, int8=bool, push=bool)
+    def export(
+        self, path: str, folder: str | os.PathLike[str] | None = None, *, to: str | None = None, int8: bool = False,
+        push: bool = False,
+    ) -> Lines:  # fmt: skip
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
 
         Args:
-            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
-                or ``.onnx``; a model card is written beside it. Or ``hf/OWNER/NAME``: a folder of that name as the
-                Hub keeps it, for transformers, timm or torchvision, which is read back and compared.
-            push: send that folder to the Hub, as whoever is logged in there.
+            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export),
+                ``.onnx``, ``.xml`` (OpenVINO) or ``.tflite`` (LiteRT); a model card is written beside it. Or
+                ``hf/OWNER/NAME``: a folder of that name as the Hub keeps it, for transformers, timm or torchvision,
+                which is read back and compared. Or ``app``: a page of Gradio that tries the network.
+            folder: of the app.
+            to: the form by name, not by the ending: ``safetensors``, ``torch``, ``onnx``, ``openvino``, ``litert``.
+            int8: in whole numbers of eight bits (``.onnx``, ``.xml``), by ranges from validation samples; what that
+                costs in accuracy and gains in time is measured and said.
+            push: send the folder of the Hub there, as whoever is logged in.
 
         Raises:
             NotReady: no model or no data.
-            ExportError: another ending, a network that cannot be written so, or a check that failed.
+            ExportError: another ending, a package that is missing, a network that cannot be written so, a check that
+                failed, or int8 that loses more than a point.
         """
         with self._call(), self._tools.walk("exporting"), self._store.change() as change:
+            page = path == APP
+            if page != (folder is not None):
+                raise ExportError(
+                    "a page needs a folder, such as: %tl_export app birds-page" if page else
+                    f"%tl_export takes one file, or app and a folder; not {printable(str(path))} and a folder"
+                )  # fmt: skip
             if publishing.is_repository(path):
+                if to is not None or int8:
+                    raise ExportError("a folder of the Hub has one form; --to and --int8 are for files")
                 view, settle = self._view_of(change.state), self._interrupts.settle
                 return publishing.publish(view, path, self._forgotten, push=push, settle=settle)
             if push:
                 raise ExportError("--push sends a folder of the Hub: hf/OWNER/NAME")
+            if page and (to is not None or int8):
+                raise ExportError("a page holds the weights as they are; --to and --int8 are for files")
+            file = str(path_of(folder, ExportError) / NETWORK) if page else path
             return exporting.export(
-                self._view_of(change.state), self._tools, path, self._forgotten,
-                lambda: judging.known(change, self._tools),
+                self._view_of(change.state), self._tools, file, self._forgotten,
+                lambda: judging.known(change, self._tools), to=to, small=int8, page=page,
             )  # fmt: skip
 
     def _forgotten(self) -> Forgetting | None:
