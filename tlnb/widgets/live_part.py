@@ -13,7 +13,7 @@ import traitlets
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.images.headers import BadPicture
-from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.predictions import Predictions
 from tlnb.engine.results.sure import NONE
 from tlnb.errors import BadArguments
 from tlnb.widgets.training_part import TrainingPart
