@@ -123,7 +123,9 @@ class Routes:
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
         cut = prefix.cut_for(layers, wish.frozen)
-        if not cut or layers.graph is None or hears_all(model):  # the head of another task than the layers are of
+        if (
+            not cut or layers.graph is None or hears_all(model)
+        ):  # the head of another task than the layers are of
             return _whole(model, samples, device)
         outdated = layers.graph.outdated()
         if outdated:
