@@ -14,6 +14,8 @@ from tlnb.magics.values import choice, number, share, stage_key, text, whole, wo
 # equal.
 BALANCES = ("weights", "samples")
 TARGETS = ("classes", "labels", "regression")
+METHODS = ("pca", "umap")
+COLOURS = ("class", "prediction", "correct", "part")
 SCORES = (
     "accuracy", "balanced", "f1", "auroc", "ap", "kappa", "qwk", "mcc", "top5", "loss", "r2", "mae", "rmse",
 )  # fmt: skip
@@ -247,6 +249,12 @@ DATA = Command(
             choice(*SCORES),
             "by which keep-best, patience, the end of a stage, advice, sweeps, folds, results and the test part go",
             "accuracy, ap or r2, and the loss for keep-best and patience",
+        ),
+        Option(
+            "marks",
+            word_or_object("a CSV of marks", "FILE", files=True),
+            "samples that are relabelled, dropped or kept, as %tl_clean --save wrote them; the source stays as it is",
+            "those that the session has for data of this name",
         ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
@@ -602,6 +610,34 @@ in another kernel.""",
     examples=(("%tl_undo", "the last stage never was"),),
 )
 
+MAP = Command(
+    "tl_map",
+    "map",
+    "Draw a map of the samples: what comes out of a layer, in two dimensions.",
+    arguments=(
+        Argument("layer", _LAYERS, "one layer; nothing for the last one before the head", required=False),
+    ),
+    options=(
+        Option("by", choice(*METHODS), "how vectors become points", "pca"),
+        Option("colour", choice(*COLOURS), "what colour stands for in the static picture", "class"),
+        Option(
+            "samples",
+            whole(2),
+            "how many are drawn at most, as evenly over the classes as they are",
+            "10,000",
+        ),
+    ),
+    details="""Training and validation samples, never the test part. Features that training keeps serve here too. In a
+notebook the map can be moved, coloured by class, prediction, right or wrong, or part, and a sample is shown where the
+mouse or the arrow keys are; a lasso chooses samples, which the answer has as .selected and .selection, the view as its
+trait `selected`, and a variable of yours where you name one. The answer holds .coordinates, .frame() and .figure.""",
+    examples=(
+        ("%tl_map", "what the head sees"),
+        ("m = %tl_map 3 --colour correct", "behind layer 3; m.selection has what the lasso chose"),
+        ("%tl_map --by umap", 'neighbours together; pip install "tlnb[map]"'),
+    ),
+)
+
 PANEL = Command(
     "tl_panel",
     "panel",
@@ -729,6 +765,47 @@ pandas. After the stop button the same line goes on, or --continue.""",
     ),
 )
 
+CLUSTER = Command(
+    "tl_cluster",
+    "cluster",
+    "Let training, sweeps, folds and long passes of frozen layers run on a cluster; the cells stay the same.",
+    arguments=(
+        Argument(
+            "address",
+            text("local, auto, off or HOST:PORT", "ADDRESS"),
+            "local starts one on this machine, auto is the one that this machine is a node of, HOST:PORT the head of "
+            "another; off comes back; nothing says where things run",
+            required=False,
+        ),
+    ),
+    options=(
+        Option(
+            "workers",
+            whole(1),
+            "processes that work at once",
+            "one a CPU, or as many as the GPUs suffice for",
+        ),
+        Option("gpus-per-worker", number(0), "how many GPUs each of them has", "none"),
+    ),
+    details="""The cluster is one of Ray (pip install "tlnb[ray]", in the same versions on each machine). Network, data
+and history stay in this notebook; what a worker needs is sent to it, and what it learned comes back. Files are read
+where the work is, so each machine must see them under the same path. A sweep and folds give the same numbers as here,
+bit for bit, where the workers compute with as many threads; training in several processes gives those of one process to
+rounding. A worker that dies is replaced, and its work done again.
+
+Who may connect: a cluster that is started here listens on the loopback interface alone, without a dashboard; every
+connection asks for the token in ~/.ray/auth_token, which this user alone can read; Ray's usage statistics are off.
+While several processes train, torch's own meeting point listens on one port more, without a token. A cluster of several
+machines belongs into a network of its own, as nothing that they send is encrypted, and whoever has the token can run
+any code on them.""",
+    examples=(
+        ("%tl_cluster local --workers 2", "two processes on this machine"),
+        ("%tl_cluster 10.0.0.1:6379 --workers 8", "a cluster that runs already"),
+        ("%tl_cluster auto --gpus-per-worker 1", "every GPU of the cluster that this machine is in"),
+        ("%tl_cluster off", "back in this notebook"),
+    ),
+)
+
 FORGET = Command(
     "tl_forget",
     "forgetting",
@@ -776,6 +853,53 @@ is between the same two ends, until the body is trained again.""",
     ),
 )
 
+CLEAN = Command(
+    "tl_clean",
+    "clean",
+    "Show what is suspicious in the data: likely wrong labels, copies, odd and unusable samples; and mend it.",
+    options=(
+        Option(
+            "relabel",
+            word_or_object("numbers of samples with classes, such as 3=cat,8=dog", "N=CLASS[,N=CLASS]"),
+            "give samples another label",
+        ),
+        Option(
+            "drop",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "leave samples out of training and validation",
+        ),
+        Option(
+            "keep",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "these are right as they are, and no suspects again",
+        ),
+        Option("undo", None, "take the last mark back"),
+        Option("forget", None, "take all marks of this data back"),
+        Option(
+            "save",
+            word_or_object("a file", "FILE", files=True),
+            "write the marks to a CSV, which %tl_data SOURCE --marks FILE takes",
+        ),
+    ),
+    details="""Wrong labels are found by confident learning (Northcutt et al. 2021): a linear classifier on kept
+features answers for each sample that it has not seen, twice, the second time without what the first one doubts.
+Copies are told by features and hashes, also where they are re-encoded, resized, cropped a little or mirrored; of texts
+by their letters. Training and validation samples take part, the test part is never read.
+
+Marks belong to the samples, by content: they are saved with the session, hold again where the same data is named again,
+and no file is touched. Training goes on with the mended data, and kept features of the others stay. Where a notebook is
+open the suspects show as a grid to click through.""",
+    examples=(
+        (
+            "suspects = %tl_clean",
+            "the table; suspects[0], suspects.frame(), suspects.relabel(0), suspects.drop(1)",
+        ),
+        ("%tl_clean --relabel 3=cat,8=dog --drop 5", "by the numbers of the samples"),
+        ("%tl_clean --undo", "the last mark never was"),
+        ("%tl_clean --save marks.csv", "then %tl_data photos --marks marks.csv, anywhere"),
+    ),
+)
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
@@ -796,11 +920,14 @@ COMMANDS: dict[str, Command] = {
         SAVE,
         RESUME,
         UNDO,
+        MAP,
         PANEL,
         ADVISE,
         CHOOSE,
         SWEEP,
         CV,
+        CLEAN,
+        CLUSTER,
         FORGET,
         BLEND,
         *TAKING_ALONG,

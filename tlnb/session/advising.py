@@ -207,7 +207,7 @@ def go_on_with_sweep(state: SessionState, tools: Tools, ground: TrialGround) -> 
     assert found is not None
     with tools.working("a sweep"):
         tools.emit("on_walk", "a sweep, run by run", 0, 0)
-        found.go_on(ground, tools.stop, tools.say, tools.ticks("a sweep, run by run"))
+        found.go_on(ground, tools.stop, tools.say, tools.ticks("a sweep, run by run"), tools.workers)
     return found
 
 

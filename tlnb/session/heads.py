@@ -16,6 +16,8 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.marks import Log
+from tlnb.engine.data.mending import mended
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sound.clips import Clips
@@ -157,7 +159,8 @@ class Heads:
         if task.asked is None:
             return f"its data was an object, {task.source}; {again}"
         try:
-            fresh = self.load_again(task.source, task.asked, task.classes)
+            marks = change.state.marks.get(task.source, ())
+            fresh = self.load_again(task.source, task.asked, task.classes, marks)
         except TlnbError as error:
             return f"its data {task.source} is not there any more ({error}); {again}"
         looked_before(change.state, fresh)
@@ -165,8 +168,10 @@ class Heads:
         change.set(data=fresh)
         return f"data {fresh.name} is read again"
 
-    def load_again(self, name: str, asked: dict[str, Any], classes: tuple[str, ...] | None) -> Data:
-        """Data of another time, under the name that it had.
+    def load_again(
+        self, name: str, asked: dict[str, Any], classes: tuple[str, ...] | None, marks: Log = ()
+    ) -> Data:
+        """Data of another time, under the name that it had, mended by the marks that it had.
 
         Raises:
             TlnbError: it is not there any more, or is other data now.
@@ -176,7 +181,7 @@ class Heads:
         if fresh.classes != classes:
             raise CheckpointError("it has other classes now")
         fresh.name = name
-        return fresh
+        return mended(fresh, marks)
 
     # ---------------------------------------------------------------- heads on the network
 
@@ -379,8 +384,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            count = len(source.classes)
             self._tools.say(
-                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+                f"the head is new and untrained, for {count} output{'s' * (count != 1)}: %tl_train fits it first"
             )
 
 
