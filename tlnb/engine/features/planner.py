@@ -10,17 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.tree import Tree
+from tlnb.engine.core.workers import Workers
 from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import agrees, digests, features_key
 from tlnb.engine.features.samples import Features, FeatureSamples, Places, show_bytes
+from tlnb.engine.features.spread import WORTH_SENDING, spread_pass
 from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.freeze import draws_by_place
 from tlnb.engine.network.graph import CHANGED, Graph
-from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.layers import LayerMap, hears_all
 from tlnb.engine.network.parts import Part
 from tlnb.engine.network.replay import Replay, ReplayPart
 from tlnb.errors import ModelError
@@ -80,10 +82,14 @@ class Routes:
     Args:
         cache: where features are kept.
         form: number format of the frozen part, one of ``precision.FORMATS``.
+
+    Attributes:
+        workers: run long passes, several pieces at once; None to run them here.
     """
 
     def __init__(self, cache: FeatureCache, form: str = "auto"):
         self.cache, self.form = cache, form
+        self.workers: Workers | None = None
 
     def shortcut(
         self,
@@ -123,7 +129,9 @@ class Routes:
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
         cut = prefix.cut_for(layers, wish.frozen)
-        if not cut or layers.graph is None:
+        if (
+            not cut or layers.graph is None or hears_all(model)
+        ):  # the head of another task than the layers are of
             return _whole(model, samples, device)
         outdated = layers.graph.outdated()
         if outdated:
@@ -186,6 +194,7 @@ class _Work:
         tick: prefix.Tick,
     ):  # fmt: skip
         self.cache, self.form, self.graph, self.device = routes.cache, routes.form, graph, device
+        self.workers = routes.workers
         self.cuts, self.cut, self.say, self.tick = cuts, cut, say, tick
         native = precision.native_bfloat16(device)
         self._form = f"{routes.form} {native} {device.type}"
@@ -235,7 +244,9 @@ class _Work:
 
     def _kept(self, samples: Samples) -> Samples:
         if isinstance(samples, Portion):  # of a set that is computed once as a whole
-            return with_targets(portion(self._kept(samples.source), samples.rows), samples.targets)
+            return self._portion(samples.source, samples.rows, samples)
+        if samples.origin is not None:
+            return self._portion(*samples.origin, samples)
         if isinstance(samples, JoinedSamples):
             return joined([self._kept(part) for part in samples.parts])
         if samples.lengths is None and not samples.at_hand and any(map(self.graph.ragged, self.cuts)):
@@ -251,6 +262,12 @@ class _Work:
             self._dtype = features.rows.dtype
             return self._samples_at(self.cut, features, samples, channels_last=self.channels_last)
         return self._passing(samples, self._dtype or torch.float32)
+
+    def _portion(self, source: Samples, rows: Tensor, of: Samples) -> Samples:
+        """What is kept of a set, for some of its samples under their own targets."""
+        found = with_targets(portion(self._kept(source), rows), of.targets)
+        found.wholes = of.wholes
+        return found
 
     def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
         """Run the samples, or their features at an earlier cut, up to the last cut that is missing."""
@@ -278,9 +295,17 @@ class _Work:
             return False
         if trial.seconds[-1] * len(samples) > WORTH_SAYING:
             self.say(self._announcement(start, missing, len(samples)))
+        rows = [slot.rows if slot else None for slot in slots]
         try:
-            rows = [slot.rows if slot else None for slot in slots]
-            seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
+            if self.workers is not None and start == 0 and trial.seconds[-1] * len(samples) > WORTH_SENDING:
+                shards = self.cache.shards(
+                    [keys[k] for k, row in zip(missing, rows, strict=True) if row is not None]
+                )
+                seconds = spread_pass(
+                    self.workers, trial.parts, source, rows, trial.seconds[-1], self.tick, places, shards
+                )
+            else:
+                seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
         except BaseException:
             for slot in slots:
                 if slot is not None:
