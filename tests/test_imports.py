@@ -24,10 +24,11 @@ FORBIDDEN = {
     "engine": {"tlnb.session", "tlnb.display.progress", "traitlets", *FRONT_ENDS},
     "assets": {"tlnb.session", "tlnb.display.progress", *FRONT_ENDS},
     "tracking": {"tlnb.session", *FRONT_ENDS},
+    "cluster": {"tlnb.session", *FRONT_ENDS},
     "session": FRONT_ENDS,
     "display/progress.py": {"tlnb.session", "tlnb.magics", "tlnb.widgets", "ipywidgets"},
 }
-NEVER_PRINT = ("engine", "tracking", "session", "magics", "errors.py")
+NEVER_PRINT = ("engine", "tracking", "cluster", "session", "magics", "errors.py")
 # The name that is imported -> the name that is installed.
 DEPENDENCIES = {
     "IPython": "ipython",
@@ -52,10 +53,15 @@ OPTIONAL = {
     "soundfile",
     "huggingface_hub",
     "onnx",
+    "onnxruntime",
     "onnxscript",
+    "openvino",
+    "litert_torch",
     "pandas",
     "mlflow",
     "trackio",
+    "umap",
+    "ray",
     "wandb",
 }
 

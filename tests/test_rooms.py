@@ -33,6 +33,7 @@ ROOMS = (
     "engine/doctor",
     "assets",
     "tracking",
+    "cluster",
     "session",
     "widgets",
     "magics",

@@ -68,6 +68,7 @@ CALLS: Calls = {
     "find_lr": lambda tl: tl.find_lr(steps=12, keep="l2sp:1"),
     "undo": lambda tl: tl.undo(),
     "advise": lambda tl: tl.advise(images=20),
+    "choose": lambda tl: tl.choose(small(3), plain_net(), images=30, folds=2),
     "forgetting": lambda tl: tl.forgetting(),
     "forgetting of other data": lambda tl: tl.forgetting(pair(30, 3, 8)),
     "blend": lambda tl: tl.blend(0.2),

@@ -58,6 +58,8 @@ def _status(view: SessionView) -> Iterable[str]:
         yield f"trained  {counts}; {last.metric_name} {show_metric(last)}{_on_other_data(view)}"
     yield from _cached(view)
     yield f"device   {view.device}, {torch.get_num_threads()} threads"
+    if view.cluster:
+        yield f"cluster  {view.cluster}; %tl_cluster off comes back"
     if state.plan is not None:
         yield f"plan     {left_of(state.plan)}; %tl_train --continue goes on"
     if view.saved:

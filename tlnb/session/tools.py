@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from tlnb.cluster.connection import Connection
 from tlnb.engine.core.interrupts import Stopped, StopRequest
+from tlnb.engine.core.workers import Workers
 from tlnb.engine.features.planner import Routes
 from tlnb.errors import Interrupted, NotReady
 from tlnb.session.interrupts import Interrupts
@@ -28,6 +30,8 @@ class Tools:
 
     Attributes:
         device: where training runs.
+        cluster: to which the session is connected; None for none.
+        workers: of the cluster, for work in pieces; None to do it here.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class Tools:
         self.routes, self.interrupts, self.working = routes, interrupts, working
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.stop = StopRequest()
+        self.cluster: Connection | None = None
+        self.workers: Workers | None = None
 
     def emit(self, event: str, *what: Any) -> None:
         """Tell the listeners; a method that one lacks is left out."""

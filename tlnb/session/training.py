@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tlnb.cluster.training import SpreadStage
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
@@ -201,7 +202,7 @@ class Training:
         before, stage = self._start(plan)
         trainer, result = stage.trainer, stage.result
         failure: BaseException | None = None
-        told = False
+        told, spread = False, self._spread(plan, trainer)
         try:
             self._tools.emit(
                 "on_stage_start", plan.first, plan.count, self._description(stage), trainer.stage.epochs,
@@ -216,6 +217,9 @@ class Training:
                 )  # fmt: skip
         except BaseException as error:
             failure = error
+        finally:
+            if spread is not None:
+                spread.close()
         if told and began(result):
             failure = self._end(replace(stage, ended=is_complete(result)), failure)
             run.stages.append(result)
@@ -231,6 +235,16 @@ class Training:
             raise failure
         run.stopped = result.stopped
         self._tools.emit("on_stage_end", result)
+
+    def _spread(self, plan: Pending, trainer: StageTrainer) -> SpreadStage | None:
+        """Let the stage train on the cluster that was named; None where there is none."""
+        found, tools = self._tools.cluster, self._tools
+        if found is None:
+            return None
+        wish = wish_of(plan.stages) if plan.cache else None
+        spread = SpreadStage(found, wish, tools.routes.form, self._store.now.step, tools.say)
+        spread.take(trainer)
+        return spread
 
     def _start(self, plan: Pending) -> tuple[SessionState, StageUnderWay]:
         """Set all that a stage needs, or nothing; the state before it, and the stage."""

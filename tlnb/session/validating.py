@@ -92,7 +92,7 @@ class Validating:
         # What was measured stays, however it ends: the same call goes on with it.
         ground = self._ground[1]
         with self._tools.working("a cross-validation"):
-            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.say)
+            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.say, self._tools.workers)
         if found.complete:
             self._ground = None  # a network and its start need not stay in memory
         return found

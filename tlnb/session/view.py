@@ -24,12 +24,14 @@ class SessionView:
         device: where training runs.
         routes: what is kept of frozen first parts.
         saved: one line about the last autosave; empty where there was none.
+        cluster: one line about the cluster on which work runs; empty for none.
     """
 
     state: SessionState
     device: torch.device
     routes: Routes
     saved: str = ""
+    cluster: str = ""
 
     @property
     def loaded(self) -> LoadedModel | None:

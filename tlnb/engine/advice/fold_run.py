@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from tlnb.engine.data.joined import portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import of_wholes, pieces_of
+from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.planner import Route, Routes, Shortcut
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters, freeze
@@ -151,11 +153,21 @@ class FoldRunner:
     ):
         self.model, self.head, self.stages, self.device = model.to(device), loaded.head, tuple(stages), device
         self.routes, self.bn, self.step, self.guard = routes, bn, step, guard
+        self._loaded = loaded
         assert loaded.input is not None
         example = loaded.input.example(device)
         self.layers: LayerMap = find_layers(self.model, example, loaded.head or None, loaded.fixed)
         self._adapters = adapters.attached(self.model)
         self._start = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
+
+    def job(self, data: FoldData) -> FoldJob | None:
+        """The folds as workers take them; None where a guard ties them to this process."""
+        if self.guard is not None:
+            return None
+        self._put_back()
+        loaded = replace(self._loaded, model=self.model, fresh=None)
+        form = self.routes.form if self.routes is not None else None
+        return FoldJob(loaded, self.stages, data, self.bn, self.step, form)
 
     def _tensors(self) -> chain[Tensor]:
         return chain(self.model.parameters(), self.model.buffers())
@@ -224,6 +236,37 @@ class FoldRunner:
         if routes is None or self.step is not None:
             return None
         return routes.shortcut(self.model, self.layers, wish_of(coming), samples, self.device)
+
+
+@dataclass
+class FoldJob:
+    """The folds of a cross-validation, as workers take them.
+
+    Args:
+        loaded: what is known of the network, with the network that every fold starts from.
+        stages: the plan.
+        data: the samples of all folds.
+        bn, step: as for :class:`FoldRunner`.
+        form: number format of frozen parts whose features are kept; None where none are.
+    """
+
+    loaded: LoadedModel
+    stages: Sequence[FoldStage]
+    data: FoldData
+    bn: str
+    step: Step | None
+    form: str | None
+
+    def arrive(self, device: torch.device, folder: Path | None) -> None:
+        """See :class:`tlnb.engine.core.workers.Job`."""
+        routes = Routes(FeatureCache(folder), self.form) if self.form is not None else None
+        self._runner = FoldRunner(
+            self.loaded.model, self.loaded, self.stages, device, routes, bn=self.bn, step=self.step
+        )
+
+    def run(self, item: tuple[Tensor, Tensor]) -> FoldOutcome:
+        """Train on some places and answer for others."""
+        return self._runner.run(self.data, *item, StopRequest())
 
 
 def stage_samples(samples: tuple[Samples, Samples], stage: Stage, seed: int) -> tuple[Samples, Samples]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +20,9 @@ from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.objectives import scores_of
 from tlnb.engine.core.tree import call
+from tlnb.engine.core.workers import Workers
+from tlnb.engine.features.cache import FeatureCache
+from tlnb.engine.features.planner import Routes
 from tlnb.engine.network.trace import quiet
 
 if TYPE_CHECKING:
@@ -102,6 +107,47 @@ class SweepPlan:
 
 
 @dataclass
+class SweepJob:
+    """The runs of a sweep, as workers take them.
+
+    Args:
+        ground: network, data and task.
+        plan: of the sweep.
+        form: number format of frozen parts whose features are kept; None where none are.
+    """
+
+    ground: TrialGround
+    plan: SweepPlan
+    form: str | None
+
+    @classmethod
+    def of(cls, ground: TrialGround, plan: SweepPlan) -> SweepJob:
+        """The job without what this process alone has."""
+        return cls(replace(ground, routes=None), plan, ground.routes.form if ground.routes else None)
+
+    def arrive(self, device: torch.device, folder: Path | None) -> None:
+        """See :class:`tlnb.engine.core.workers.Job`."""
+        routes = Routes(FeatureCache(folder), self.form) if self.form is not None else None
+        model = self.ground.model.to(device)
+        self.ground = replace(self.ground, model=model, device=device, routes=routes)
+
+    def run(self, run: SweepRun) -> tuple[float, float]:
+        """Figure of a run, and the seconds that it took."""
+        began = time.perf_counter()
+        return run_one(self.ground, self.plan, run, StopRequest()), time.perf_counter() - began
+
+
+def run_one(ground: TrialGround, plan: SweepPlan, run: SweepRun, stop: StopRequest) -> float:
+    """Figure of one run of a sweep.
+
+    Raises:
+        Stopped: a stop was asked for.
+    """
+    kept = None if run.mode == BLOCK else run.place
+    return try_plan(ground, plan.text(run), kept=kept, seed=run.seed, stop=stop).accuracy
+
+
+@dataclass
 class Sweep:
     """Accuracy against depth, over seeds; what is not done yet can be gone on with.
 
@@ -136,6 +182,7 @@ class Sweep:
         stop: StopRequest | None = None,
         say: Callable[[str], None] = lambda text: None,
         tick: Callable[[int, int], None] = lambda done, total: None,
+        workers: Workers | None = None,
     ) -> None:
         """Run what is not done yet, on copies.
 
@@ -144,37 +191,45 @@ class Sweep:
             stop: read at each batch edge; the run under way is dropped then.
             say: told the estimate first, and then how it goes.
             tick: told after each run how many of how many are done.
+            workers: take the runs, several at once; None to carry them out here, one by one.
         """
         stop, left = stop or StopRequest(), [run for run in self.plan.runs() if run not in self.done]
         self.stopped = False
         if not left:
             return
-        pace = self._pace(ground)
-        say(f"sweep of {len(left)} runs: about {self._rest(left, pace):.0f} s")
-        for number, run in enumerate(left, start=1):
-            began = time.perf_counter()
+        pace, at_once = self._pace(ground), workers.count if workers is not None else 1
+        say(f"sweep of {len(left)} runs: about {self._rest(left, pace) / at_once:.0f} s")
+        began, waiting = time.perf_counter(), list(left)
+        with closing(self._outcomes(ground, left, stop, workers)) as outcomes:
             try:
-                self.done[run] = self._one(ground, run, stop)
+                for number, (run, figure, took) in enumerate(outcomes, start=1):
+                    self.done[run] = figure
+                    waiting.remove(run)
+                    now = time.perf_counter()
+                    self.seconds, began = self.seconds + now - began, now
+                    pace += (took / self.plan.share(run) - pace) / min(number, 5)
+                    tick(number, len(left))
+                    if number % SAY_EVERY == 0:
+                        rest = self._rest(waiting, pace) / at_once
+                        say(f"sweep: {number} of {len(left)} runs, about {rest:.0f} s left")
             except Stopped:
-                self.stopped = True
-            took = time.perf_counter() - began
-            self.seconds += took
-            if self.stopped:
-                return
-            pace += (took / self.plan.share(run) - pace) / min(number, 5)
-            try:
-                tick(number, len(left))
-            except Stopped:
-                self.stopped = number < len(left)
-                return
-            if number % SAY_EVERY == 0:
-                say(
-                    f"sweep: {number} of {len(left)} runs, about {self._rest(left[number:], pace):.0f} s left"
-                )
+                self.stopped = bool(waiting)
+                self.seconds += time.perf_counter() - began
+        self.done = {run: self.done[run] for run in self.plan.runs() if run in self.done}
 
-    def _one(self, ground: TrialGround, run: SweepRun, stop: StopRequest) -> float:
-        kept = None if run.mode == BLOCK else run.place
-        return try_plan(ground, self.plan.text(run), kept=kept, seed=run.seed, stop=stop).accuracy
+    def _outcomes(
+        self, ground: TrialGround, runs: Sequence[SweepRun], stop: StopRequest, workers: Workers | None
+    ) -> Generator[tuple[SweepRun, float, float], None, None]:
+        """Each run with its figure and its own seconds, as they end."""
+        if workers is not None:
+            with closing(workers.each(SweepJob.of(ground, self.plan), runs, stop.check)) as found:
+                for number, (figure, took) in found:
+                    yield runs[number], figure, took
+            return
+        for run in runs:
+            began = time.perf_counter()
+            figure = run_one(ground, self.plan, run, stop)
+            yield run, figure, time.perf_counter() - began
 
     def _rest(self, runs: list[SweepRun], pace: float) -> float:
         return pace * sum(self.plan.share(run) for run in runs)

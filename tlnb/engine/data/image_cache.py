@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import Reader
 from tlnb.engine.data.samples import PictureSamples
+from tlnb.errors import DataError
 
 SHARE = 0.25  # of the free memory
 
@@ -22,6 +24,15 @@ SHARE = 0.25  # of the free memory
 def picture_budget() -> int:
     """Bytes that decoded pictures may take: a quarter of what is free."""
     return int(SHARE * free_bytes())
+
+
+def _unreadable(name: str, reason: str) -> None:
+    """What a process elsewhere does in place of telling the user: no other picture may stand in for this one there.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError(f"{name} cannot be read: {reason}")
 
 
 class PixelStore:
@@ -49,16 +60,30 @@ class PixelStore:
         on_broken: Callable[[str, str], None] = lambda name, reason: None,
     ):
         self.reader, self.preprocess, self.whole = reader, preprocess, whole
-        self.on_broken = on_broken
+        self.on_broken, self._budget = on_broken, budget
         self.broken: dict[int, str] = {}
-        shape = self._shape()
+        self._stamps: dict[int, object] = {}
+        self._make_room()
+
+    def _make_room(self) -> None:
+        reader, shape, budget = self.reader, self._shape(), self._budget
         self.keeps = len(reader) * shape.numel() <= (picture_budget() if budget is None else budget)
         # The system hands out memory when a page is first written, so an unused row costs nothing.
-        fixed = self.keeps and not whole
+        fixed = self.keeps and not self.whole
         self._block = torch.empty((len(reader), *shape), dtype=reader.dtype) if fixed else None
         self._kept: dict[int, Tensor] = {}
         self._coming: dict[int, Future[Tensor | None]] = {}
-        self._stamps: dict[int, object] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: where pictures come from and which are broken, none that are decoded."""
+        there = vars(self).copy()
+        for name in ("keeps", "_block", "_kept", "_coming", "on_broken"):
+            del there[name]
+        return there | {"_stamps": {n: self._stamps[n] for n in self.broken}}
+
+    def __setstate__(self, there: dict[str, Any]) -> None:
+        vars(self).update(there, on_broken=_unreadable)
+        self._make_room()
 
     def _shape(self) -> torch.Size:
         channels, (height, width) = self.preprocess.channels, self.preprocess.size
@@ -172,6 +197,16 @@ class DecodedSamples(PictureSamples):
         self.store = self._new_store(whole=False)
         self.at_hand = self.store.keeps  # from the second time on
         self._whole: PixelStore | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs."""
+        options = {"budget": self._options["budget"], "on_broken": _unreadable}
+        return vars(self) | {"_options": options, "_whole": None}
+
+    def __copy__(self) -> DecodedSamples:
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
 
     @property
     def scale(self) -> PixelScale:

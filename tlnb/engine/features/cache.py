@@ -5,6 +5,7 @@ Batches that are gone through more than once and made once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from tlnb.engine.core.machine import free_bytes
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.features.files import FeatureFolder, MappedRows
+from tlnb.engine.features.files import SHARDS, FeatureFolder, MappedRows
 from tlnb.engine.features.samples import Features
+from tlnb.engine.features.shards import Shards
 
 WORTH_A_FILE = 2.0  # seconds of computing, from which on features outlive the kernel
 WRITING_SHARE = 0.25  # of these seconds, that writing may take at most
@@ -62,6 +64,17 @@ class FeatureCache:
     def bytes(self, place: str) -> int:
         """Size of the features in ``memory``, on the ``device`` or in a ``file``."""
         return sum(entry.bytes for entry in self.entries.values() if entry.place == place)
+
+    def shards(self, keys: Sequence[str]) -> Shards | None:
+        """Where slices of these features are kept until all are there; None where nothing goes to the disk.
+
+        Args:
+            keys: of all that one pass computes.
+        """
+        if self.folder is None:
+            return None
+        name = hashlib.sha256(" ".join(keys).encode()).hexdigest()
+        return Shards(self.folder.folder / f"{name}{SHARDS}")
 
     def find(self, key: str) -> Features | None:
         """The features of that key, from memory or from a file of an earlier kernel, or None."""

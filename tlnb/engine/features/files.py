@@ -21,6 +21,7 @@ from torch import Tensor
 
 CAP = 8 << 30  # bytes that the folder may hold, and never more than a quarter of the free disk
 _BLOCK = 16 << 20  # bytes of a file that are looked at at a time
+SHARDS = ".shards"  # how a folder ends that holds slices of a pass under way
 ABANDONED = 24 * 3600.0  # seconds after which an unfinished file belongs to nobody
 DTYPES = {str(d).removeprefix("torch."): d for d in (torch.float32, torch.bfloat16, torch.float16)}
 
@@ -88,7 +89,8 @@ class FeatureFolder:
     @property
     def bytes(self) -> int:
         """What the files take."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.rows"))
+        files = (*self.folder.glob("*.rows"), *self.folder.glob(f"*{SHARDS}/*"))
+        return sum(path.stat().st_size for path in files if path.exists())
 
     @property
     def speed(self) -> float:
@@ -175,6 +177,9 @@ class FeatureFolder:
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > ABANDONED:
                     path.unlink()
+        for path in self.folder.glob(f"*{SHARDS}"):
+            if time.time() - _last_used(path) > ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
         named = sorted(self.folder.glob("*.json"), key=_last_used)
         while named and self.bytes > limit:
             about = named.pop(0)

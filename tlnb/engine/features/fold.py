@@ -163,6 +163,14 @@ class FastPart:
             if isinstance(module, nn.Conv2d):
                 module.to(memory_format=torch.channels_last)
 
+    def to(self, device: torch.device) -> None:
+        """Run on another device from now on."""
+        self._run.to(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: the copies alone, once it is known that they compute what the part does."""
+        return vars(self) | ({"_part": None} if self._tried else {})
+
     def in_bfloat16(self) -> FastPart:
         """The same part in bfloat16, on another copy of the weights."""
         other = FastPart(self._part, channels_last=self.channels_last)
@@ -238,6 +246,10 @@ class ReplayedPart:
 
     def __init__(self, part: ReplayPrefix, dtype: torch.dtype = torch.float32):
         self._part, self.dtype = part, dtype
+
+    def to(self, device: torch.device) -> None:
+        """Run on another device from now on; the model goes there too."""
+        self._part.model.to(device)
 
     def in_bfloat16(self) -> ReplayedPart:
         """The same part under automatic precision in bfloat16."""

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.tree import Tree
+from tlnb.engine.core.workers import Workers
 from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import agrees, digests, features_key
 from tlnb.engine.features.samples import Features, FeatureSamples, Places, show_bytes
+from tlnb.engine.features.spread import WORTH_SENDING, spread_pass
 from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.freeze import draws_by_place
 from tlnb.engine.network.graph import CHANGED, Graph
-from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.layers import LayerMap, hears_all
 from tlnb.engine.network.parts import Part
 from tlnb.engine.network.replay import Replay, ReplayPart
 from tlnb.errors import ModelError
@@ -80,10 +82,14 @@ class Routes:
     Args:
         cache: where features are kept.
         form: number format of the frozen part, one of ``precision.FORMATS``.
+
+    Attributes:
+        workers: run long passes, several pieces at once; None to run them here.
     """
 
     def __init__(self, cache: FeatureCache, form: str = "auto"):
         self.cache, self.form = cache, form
+        self.workers: Workers | None = None
 
     def shortcut(
         self,
@@ -123,7 +129,9 @@ class Routes:
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
         cut = prefix.cut_for(layers, wish.frozen)
-        if not cut or layers.graph is None:
+        if (
+            not cut or layers.graph is None or hears_all(model)
+        ):  # the head of another task than the layers are of
             return _whole(model, samples, device)
         outdated = layers.graph.outdated()
         if outdated:
@@ -186,6 +194,7 @@ class _Work:
         tick: prefix.Tick,
     ):  # fmt: skip
         self.cache, self.form, self.graph, self.device = routes.cache, routes.form, graph, device
+        self.workers = routes.workers
         self.cuts, self.cut, self.say, self.tick = cuts, cut, say, tick
         native = precision.native_bfloat16(device)
         self._form = f"{routes.form} {native} {device.type}"
@@ -286,9 +295,17 @@ class _Work:
             return False
         if trial.seconds[-1] * len(samples) > WORTH_SAYING:
             self.say(self._announcement(start, missing, len(samples)))
+        rows = [slot.rows if slot else None for slot in slots]
         try:
-            rows = [slot.rows if slot else None for slot in slots]
-            seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
+            if self.workers is not None and start == 0 and trial.seconds[-1] * len(samples) > WORTH_SENDING:
+                shards = self.cache.shards(
+                    [keys[k] for k, row in zip(missing, rows, strict=True) if row is not None]
+                )
+                seconds = spread_pass(
+                    self.workers, trial.parts, source, rows, trial.seconds[-1], self.tick, places, shards
+                )
+            else:
+                seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
         except BaseException:
             for slot in slots:
                 if slot is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from tlnb.display.tables import Table
 from tlnb.engine.advice.fold_run import FoldData, FoldOutcome, FoldRunner
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.metrics import Score
+from tlnb.engine.core.workers import Workers
 from tlnb.engine.data.folds import Fold, Folds
 from tlnb.engine.results.bootstrap import Interval, fold_interval
 from tlnb.engine.results.scores import confusion_matrix, draw_confusion
@@ -89,6 +91,7 @@ class CrossValidation:
         data: FoldData,
         stop: StopRequest,
         say: Callable[[str], None] = lambda text: None,
+        workers: Workers | None = None,
     ) -> None:
         """Train the folds that are not done yet, on copies.
 
@@ -97,29 +100,30 @@ class CrossValidation:
             data: the samples of all folds.
             stop: read at each batch edge; the fold under way is dropped then.
             say: told after each fold how it went, and the time that is left.
+            workers: take the folds, several at once; None to train them here, one by one.
 
         Raises:
             TrainingError: a stage found no rate, or cannot be trained; the folds that ended stay.
         """
         self.stopped = False
         left = [fold for fold in self.folds if (fold.repeat, fold.number) not in self.done]
-        began = time.perf_counter()
-        for place, fold in enumerate(left, start=1):
+        began, at_once = time.perf_counter(), workers.count if workers is not None else 1
+        with closing(_outcomes(left, runner, data, stop, workers)) as outcomes:
             try:
-                found = self._taken(fold, runner.run(data, fold.train, fold.valid, stop))
+                for place, (fold, outcome) in enumerate(outcomes, start=1):
+                    found = self._taken(fold, outcome)
+                    self.done[fold.repeat, fold.number] = found
+                    # The first one runs the frozen part for all, so the pace is that of those after it.
+                    later = [each.seconds for each in self.results[-max(place - 1, 1) :]]
+                    rest = sum(later) / len(later) * (len(left) - place) / at_once
+                    after = f"; about {rest:.0f} s left" if place < len(left) else ""
+                    took = time.perf_counter() - began
+                    say(
+                        f"fold {len(self.done)}/{len(self.folds)}: {self.score.name} "
+                        f"{self.score.show(found.value)}, {took:.1f} s so far{after}"
+                    )
             except Stopped:
                 self.stopped = True
-                return
-            self.done[fold.repeat, fold.number] = found
-            # The first one runs the frozen part for all, so the pace is that of those after it.
-            later = [each.seconds for each in self.results[-max(place - 1, 1) :]]
-            rest = sum(later) / len(later) * (len(left) - place)
-            after = f"; about {rest:.0f} s left" if place < len(left) else ""
-            took = time.perf_counter() - began
-            say(
-                f"fold {len(self.done)}/{len(self.folds)}: {self.score.name} {self.score.show(found.value)}, "
-                f"{took:.1f} s so far{after}"
-            )
 
     def _taken(self, fold: Fold, outcome: FoldOutcome) -> FoldResult:
         answers = outcome.task.answers(outcome.scores).numpy()
@@ -345,6 +349,21 @@ class CrossValidation:
             parts.append(f"<details><summary>confusion, out of fold</summary>{image}</details>")
         parts.append(f"<details><summary>the plan</summary><pre>{escape(self.plan)}</pre></details>")
         return f"<div>{''.join(parts)}</div>"
+
+
+def _outcomes(
+    folds: Sequence[Fold], runner: FoldRunner, data: FoldData, stop: StopRequest, workers: Workers | None
+) -> Generator[tuple[Fold, FoldOutcome], None, None]:
+    """Each fold with what came of it, as they end."""
+    job = runner.job(data) if workers is not None else None
+    if workers is not None and job is not None:
+        places = [(fold.train, fold.valid) for fold in folds]
+        with closing(workers.each(job, places, stop.check)) as found:
+            for number, outcome in found:
+                yield folds[number], outcome
+        return
+    for fold in folds:
+        yield fold, runner.run(data, fold.train, fold.valid, stop)
 
 
 def selected(stages: Sequence[tuple[object, bool]]) -> tuple[str, ...]:

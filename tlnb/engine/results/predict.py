@@ -42,6 +42,8 @@ from tlnb.engine.network.forms import is_familiar
 from tlnb.engine.results.hearing import Ear, is_sound, of_sound_files, of_waves
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.novelty import FALSE_ALARMS
+from tlnb.engine.results.saliency import heat_maps
+from tlnb.engine.results.spoken import Words, as_uint8, marked_html, under_heat, words_for
 from tlnb.engine.results.sure import NONE, Judged, Sure
 from tlnb.engine.results.sureness import SURE
 from tlnb.errors import DataError
@@ -49,6 +51,7 @@ from tlnb.errors import DataError
 BATCH = 32
 SHOWN = 20
 _LONGEST_PATH, _LONGEST_TITLE = 1024, 60  # letters
+WHY = 8  # pictures, up to which it is shown what spoke for the answer: that costs a step backward
 LIKELY = 3  # classes that are shown of each sample
 UNSURE = 0.6  # a class that is less likely is shown as doubtful
 SET = 8  # classes that are shown of a set
@@ -70,6 +73,10 @@ class Predictions:
         views: how many views were averaged; 1 for the pictures as they are.
         judged: what can be relied on; None where that was not asked.
         pictures: the first of them as the network sees them, as data addresses; empty where samples are none.
+        spoken: of few pictures, each beside what in it spoke for its answer, as data addresses.
+        words: of the first texts, each word with how much it spoke for the answer: 1 for the one that did most, below
+            zero for those that spoke against it.
+        how: how it was found what spoke.
     """
 
     names: tuple[str, ...]
@@ -82,6 +89,9 @@ class Predictions:
     views: int = 1
     judged: Judged | None = None
     pictures: tuple[str, ...] = field(default=(), repr=False)
+    spoken: tuple[str, ...] = field(default=(), repr=False)
+    words: tuple[Words, ...] = field(default=(), repr=False)
+    how: str = ""
 
     @property
     def sure(self) -> float | None:
@@ -233,28 +243,48 @@ class Predictions:
         notes = "<br>".join(escape(note) for note in self._notes)
         small = f'<div class="tlnb-quiet">{escape(self.summary)}</div>'
         table = self.table._repr_html_()
-        if self.pictures and self.kind != "values":
+        if (self.pictures or self.words) and self.kind != "values":
             table = f"<details><summary>as a table</summary>{table}</details>" if len(self) > 1 else ""
-            figures = [self._figure(place, uri) for place, uri in enumerate(self.pictures)]
-            table = grid_html(figures, 280 if len(self) == 1 else 200) + table
+            shown = self.spoken or self.pictures
+            figures = [self._figure(place, uri) for place, uri in enumerate(shown)]
+            figures = figures or [self._text(place) for place in range(len(self.words))]
+            table = (
+                grid_html(figures, 420 if len(self) == 1 else 300 if self.spoken or self.words else 200)
+                + table
+            )
+            notes = "<br>".join(filter(None, (notes, escape(self._how))))
         return f"{table}<p>{notes}</p>{small}"
 
     def _figure(self, place: int, uri: str) -> str:
         """A sample: its picture, what it is, and how sure that is."""
+        label, caption = self.labels[place], self._caption(place)
+        small = self.pictures[place].startswith("data:image/png")
+        return figure_html(uri, f"{self.names[place]}: {label}", caption, small=small)
+
+    def _text(self, place: int) -> str:
+        """A text: its words, what it is, and how sure that is."""
+        return (
+            f"<figure><div>{marked_html(self.words[place])}</div>{self._caption(place, name=False)}</figure>"
+        )
+
+    @property
+    def _how(self) -> str:
+        """How to read what spoke for the answers."""
+        if self.words:
+            return "the redder a word, the more it spoke for the answer"
+        return f"beside each picture, what in it spoke for the answer ({self.how})" if self.spoken else ""
+
+    def _caption(self, place: int, *, name: bool = True) -> str:
         row, label = self.probabilities[place], self.labels[place]
         order = np.argsort(-row, kind="stable")[:LIKELY]
         weak = self.kind == "classes" and bool(row[order[0]] < UNSURE)
         bars = bars_html([(self.classes[i], float(row[i])) for i in order], weak=weak)
         size = "font-size:20px;font-weight:600" if len(self) == 1 else "font-size:15px;font-weight:600"
         doubt = ' <span class="tlnb-quiet">not sure</span>' if weak else ""
-        name = self.names[place].replace("\\", "/").rpartition("/")[2]
-        caption = (
-            f'<div style="{size}">{escape(label)}{doubt}</div>{bars}'
-            f'<div class="tlnb-quiet">{escape(name)}</div>'
-        )
-        return figure_html(
-            uri, f"{self.names[place]}: {label}", caption, small=uri.startswith("data:image/png")
-        )
+        file = self.names[place].replace("\\", "/").rpartition("/")[2] if name else ""
+        held = f"{100 * self.judged.sure:g} % sure: {self._held(place)}" if self.judged is not None else ""
+        quiet = "<br>".join(escape(line) for line in (held, file) if line)
+        return f'<div style="{size}">{escape(label)}{doubt}</div>{bars}<div class="tlnb-quiet">{quiet}</div>'
 
 
 @dataclass(frozen=True)
@@ -330,6 +360,9 @@ class Predictor:
         self.network.to(device)
         self.seconds = 0.0
         self.shown: list[str] = []  # the first pictures, as data addresses
+        self.model = model
+        self.seen_pictures: list[Tensor] = []  # the first ones, (C, H, W) each
+        self.seen_texts: list[Text] = []
 
     @property
     def pictured(self) -> Preprocess:
@@ -341,6 +374,26 @@ class Predictor:
         """Show these pictures, (B, C, H, W), one a sample, as far as samples are shown."""
         for picture in pixels[: SHOWN - len(self.shown)]:
             self.shown.append(image_uri(uint8_of(picture)))
+        self.seen_pictures += pixels[: WHY + 1 - len(self.seen_pictures)]
+
+    def spoken(self, answers: Tensor) -> dict[str, Any]:
+        """What spoke for the likeliest class of each sample, where these are few, as fields of the answer."""
+        if not isinstance(self.data.task, Classification) or not len(answers):
+            return {}
+        taken = answers.argmax(1)
+        if self.seen_texts and isinstance(self.preprocess, TextPreprocess):
+            if not any(isinstance(module, nn.Embedding) for module in self.model.modules()):
+                return {}
+            texts = self.seen_texts[:SHOWN]
+            words = words_for(self.model, self.preprocess, texts, taken[: len(texts)], self.device)
+            return {"words": tuple(words)}
+        if len(self.seen_pictures) != len(answers) or len(answers) > WHY:
+            return {}
+        pixels = torch.stack(self.seen_pictures)
+        x = self.pictured.normalise(pixels).to(self.device)
+        maps, how = heat_maps(self.model, x, taken.to(self.device))
+        pairs = zip(pixels, maps, strict=True)
+        return {"spoken": tuple(image_uri(as_uint8(under_heat(*pair))) for pair in pairs), "how": how}
 
     def pictures(self, pixels: Tensor, views: int = 1, *, show: bool = True) -> Tensor:
         """Answers (B, outputs) for pictures at training size, (B, C, H, W), which are shown beside them."""
@@ -358,6 +411,7 @@ class Predictor:
         """Answers (N, outputs) for texts, those of like length together."""
         preprocess = self.preprocess
         assert isinstance(preprocess, TextPreprocess)
+        self.seen_texts += texts[: SHOWN - len(self.seen_texts)]
         encoded = preprocess.encode(texts)
         order = encoded.lengths.argsort(stable=True)
         answers, back, before = [], order.argsort(), len(self.seen)
@@ -500,9 +554,15 @@ def _made(
     found = torch.cat(list(answers)).numpy() if answers else np.zeros((0, len(classes)), np.float32)
     seconds = time.perf_counter() - began
     judged = None if predictor.sure is None else predictor.judged(sure, false_alarms)
+    try:
+        spoken = predictor.spoken(torch.from_numpy(found))
+    except (
+        RuntimeError
+    ):  # a forward that gives no gradient to its input: the answer stands without its reasons
+        spoken = {}
     return Predictions(
         tuple(names), classes, found, kind, tuple(problems), seconds, predictor.seconds, views, judged,
-        tuple(predictor.shown),
+        tuple(predictor.shown), **spoken,
     )  # fmt: skip
 
 

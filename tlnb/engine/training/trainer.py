@@ -27,6 +27,7 @@ from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training import optim, passes
 from tlnb.engine.training.averages import Average, renew_statistics
+from tlnb.engine.training.crew import Crew, inputs_of
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head, last_layer
 from tlnb.engine.training.passes import loss_and_figure
 from tlnb.engine.training.records import EpochRecord
@@ -34,6 +35,8 @@ from tlnb.engine.training.schedules import SHAPES
 from tlnb.engine.training.stage import Stage
 
 Step = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Epoch = Callable[["StageTrainer", float, StopRequest, Callable[[int, int], None]], float]
+"""Trains an epoch of a trainer's stage: ``StageTrainer.train_epoch``, or what stands in for it."""
 
 
 def wish_of(stages: Sequence[Stage]) -> Wish:
@@ -129,6 +132,8 @@ class StageTrainer:
         self._held: AbstractContextManager[None] | None = None
         self.average = Average(stage.average, self._learning(), stage.epochs) if stage.average else None
         self.answers: Tensor | None = None  # of the validation samples, when they were measured last
+        self.elsewhere: Epoch | None = None  # trains the epochs in place of this process
+        self.crew: Crew | None = None  # processes that share each batch, of which this one is one
 
     def guard_by(self, guard: Guard) -> None:
         """Add a guard against forgetting to the loss, before the stage starts."""
@@ -241,12 +246,16 @@ class StageTrainer:
             Stopped: at the edge of a batch, after a stop was asked for.
             Diverged: a loss was not finite.
         """
+        if self.elsewhere is not None:
+            return self.elsewhere(self, rate, stop, on_batch)
         self.set_modes(training=True)
         order = batches_of(self.route.train, self.batch, self.seed, self.number, self.epoch)
         total = torch.zeros((), device=self.route.device) if self.total is None else self.total
         train = self.route.train.view(self.number, self.epoch)
         rest = order[self.done :]
-        for indices, inputs in zip(rest, train.stream(rest), strict=True):
+        crew = self.crew
+        stream = train.stream(rest) if crew is None else inputs_of(train, [crew.own(i) for i in rest])
+        for indices, inputs in zip(rest, stream, strict=True):
             stop.check()
             now = rate * SHAPES[self.stage.schedule](self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
@@ -283,8 +292,21 @@ class StageTrainer:
 
     def gradient_of(self, indices: Tensor, inputs: Tensor | None) -> Tensor:
         """The loss of these samples, detached, with its gradient added to the weights'."""
+        if self.crew is None:
+            return self._gradient_of(indices, inputs)
+        pieces, rank = self.crew.pieces(indices), self.crew.rank
+        even = passes.shares(None, self.targets, pieces)[rank]
+        weight = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)[rank]
+        loss = torch.zeros((), device=self.route.device)
+        if len(pieces[rank]):
+            loss = self._gradient_of(pieces[rank], inputs, weight, even)
+        return self.crew.join([p for group in self.optimizer.param_groups for p in group["params"]], loss)
+
+    def _gradient_of(
+        self, indices: Tensor, inputs: Tensor | None, weight: float = 1.0, share: float = 1.0
+    ) -> Tensor:
         return passes.within_memory(
-            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward()),
+            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward(), weight, share),
             lambda: self._halve(len(indices)),
         )
 
@@ -307,10 +329,16 @@ class StageTrainer:
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
-    def _in_pieces(self, indices: Tensor, inputs: Tensor | None, use: Callable[[Tensor], None]) -> Tensor:
-        """The mean loss of a batch, detached; ``use`` is given each piece's share of it."""
+    def _in_pieces(
+        self, indices: Tensor, inputs: Tensor | None, use: Callable[[Tensor], None], whole: float = 1.0,
+        even_whole: float = 1.0,
+    ) -> Tensor:  # fmt: skip
+        """The mean loss of a batch times ``whole``, detached; ``use`` is given each piece's share of it.
+
+        The plain mean, of a guard, is taken times ``even_whole``.
+        """
         if self.micro is None or len(indices) <= self.micro:
-            loss = self._loss(indices, inputs)
+            loss = self._loss(indices, inputs, whole, even_whole)
             use(loss)
             return loss.detach()
         count = passes.count_pieces(len(indices), self.micro)
@@ -321,7 +349,7 @@ class StageTrainer:
         even = passes.shares(None, self.targets, pieces)
         weights = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)
         for piece, part, weight, share in zip(pieces, parts, weights, even, strict=True):
-            loss = self._loss(piece, part, weight, share)
+            loss = self._loss(piece, part, weight * whole, share * even_whole)
             use(loss)
             total = total + loss.detach()
         return total

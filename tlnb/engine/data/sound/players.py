@@ -43,13 +43,22 @@ class Players:
             room -= len(content)
             if room < 0:
                 break
-            source = f"data:audio/wav;base64,{b64encode(content).decode()}"
+            source = _uri(content)
             parts.append(
                 '<figure style="display:inline-block;margin:2px 6px">'
                 f'<figcaption style="font-size:small">{escape(name)}</figcaption>'
                 f'<audio controls preload="none" style="width:200px;height:32px" src="{source}"></audio></figure>'
             )
         return f"<div>{''.join(parts)}</div>"
+
+    def uri(self, number: int) -> str:
+        """One of the sounds as a data address; empty where it is too long for a page."""
+        content = _wav(self.waves[number], self.rate)
+        return _uri(content) if len(content) <= ROOM else ""
+
+
+def _uri(content: bytes) -> str:
+    return f"data:audio/wav;base64,{b64encode(content).decode()}"
 
 
 def wav_of(wave: np.ndarray, rate: int) -> bytes:

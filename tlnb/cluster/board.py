@@ -1,0 +1,96 @@
+"""Where the notebook and the processes that train leave word for each other: what to train, how far it is, and where.
+
+An actor on the machine of the notebook. It keeps the last state that the first process reported, so that a new set of
+processes goes on from there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+GO, PAUSE, STOP = "go", "pause", "stop"
+
+
+@dataclass(frozen=True)
+class News:
+    """What happened since the notebook asked last.
+
+    Attributes:
+        groups: how often processes have come together.
+        done: batches of the epoch under way.
+        reports: how many states were reported for this order.
+        state: the last of them, where it is new; else None.
+        ended: what the first process told at the end of the epoch; None while it runs.
+        failed: an error in a process, as bytes; None for none.
+    """
+
+    groups: int
+    done: int
+    reports: int
+    state: bytes | None
+    ended: bytes | None
+    failed: bytes | None
+
+
+class Board:
+    """Holds one order at a time."""
+
+    def __init__(self) -> None:
+        self.number, self.groups, self.over = 0, 0, False
+        self.start: bytes = b""
+        self._clear()
+
+    def _clear(self) -> None:
+        self.done, self.reports, self.wish = 0, 0, GO
+        self.ended: bytes | None = None
+        self.failed: bytes | None = None
+
+    # ---------------------------------------------------------------- the notebook
+
+    def order(self, number: int, start: bytes) -> None:
+        """Train an epoch from this state."""
+        self._clear()
+        self.number, self.start = number, start
+
+    def end(self) -> None:
+        """No epoch follows."""
+        self.over = True
+
+    def news(self, reports: int, wish: str) -> News:
+        """What happened, for one who knows so many reports and wishes so."""
+        self.wish = wish
+        state = self.start if self.reports > reports else None
+        return News(self.groups, self.done, self.reports, state, self.ended, self.failed)
+
+    # ---------------------------------------------------------------- the processes
+
+    def joined(self) -> None:
+        """Processes have come together."""
+        self.groups, self.done = self.groups + 1, 0
+
+    def next(self, seen: int) -> tuple[int, bytes | None] | None:
+        """The order after that one and the state to begin from; no state where nothing follows; None to wait."""
+        if self.over:
+            return seen, None
+        return (self.number, self.start) if self.number > seen else None
+
+    def beat(self, number: int, done: int) -> str:
+        """So many batches are done; what the notebook wishes."""
+        if number == self.number and self.ended is None:
+            self.done = done
+        return self.wish
+
+    def report(self, number: int, state: bytes) -> None:
+        """Where the epoch stands: whoever begins anew, begins here."""
+        if number == self.number and self.ended is None:
+            self.start, self.reports = state, self.reports + 1
+
+    def finish(self, number: int, told: bytes) -> None:
+        """The epoch has ended."""
+        if number == self.number:
+            self.ended = told
+
+    def fail(self, number: int, error: bytes) -> None:
+        """An error that would come again."""
+        if number == self.number:
+            self.failed = error
