@@ -132,7 +132,8 @@ def test_three_classes_of_own_pictures(lab: Lab, filmed: Any, tmp_path: Path) ->
     began = notebook.ask("__import__('time').time()")
     frames = panel.locator("img.tlnb-live-picture").evaluate(
         """async (image) => { let count = 0; const seen = new MutationObserver(() => { count += 1; });
-            seen.observe(image, { attributes: true }); await new Promise((done) => setTimeout(done, 3000)); return count; }"""
+            seen.observe(image, { attributes: true }); await new Promise((done) => setTimeout(done, 3000));
+            return count; }"""
     )
     print(f"{frames / 3:.1f} frames a second are answered")
     assert frames >= 3

@@ -803,6 +803,8 @@ def _pictures(source: Any, channels: int) -> Sequence[Any]:
         return [source]
     if isinstance(source, list | tuple) and source and all(isinstance(s, Image.Image) for s in source):
         return list(source)
+    if isinstance(source, np.ndarray | list | tuple | dict | bytes) and not len(source):
+        raise DataError(f"there is nothing to predict on: this {type(source).__name__} is empty")
     if not isinstance(source, Tensor | np.ndarray | list | tuple) or not len(source):
         raise DataError(
             "predictions are made for a picture file, a folder, a list of files, or arrays, "

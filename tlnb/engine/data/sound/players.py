@@ -53,7 +53,7 @@ class Players:
 
     def uri(self, number: int) -> str:
         """One of the sounds as a data address; empty where it is too long for a page."""
-        content = _wav(self.waves[number], self.rate)
+        content = wav_of(self.waves[number], self.rate)
         return _uri(content) if len(content) <= ROOM else ""
 
 
