@@ -60,7 +60,7 @@ class SuspectGrid {
     const label = make("div", { class: "tlnb-suspect-label" }, make("b", {}, row.given), ...(row.likely ? [" → ", make("span", { class: "tlnb-suspect-likely" }, row.likely), "?"] : []));
     const why = make("div", { class: "tlnb-detail", title: `${row.name} (${row.part})` }, row.why);
     const mark = make("div", { class: "tlnb-suspect-mark" });
-    const buttons = [button("Keep", () => this.decide(i, "keep"), { title: "it is right as it is (K)", tabindex: -1 })];
+    const buttons = [button("Keep", () => this.decide(i, "keep"), { title: "it is right as it is (K)", tabindex: -1 }), button("Drop", () => this.decide(i, "drop"), { title: "leave it out (D)", tabindex: -1 })];
     const classes = this.model.get("classes");
     let select = null;
     if (classes.length) {
@@ -70,7 +70,6 @@ class SuspectGrid {
       make("option", { value: "" }, "other…"), ...classes.map((name, at) => make("option", { value: at + 1 }, name)));
       buttons.push(select);
     }
-    buttons.push(button("Drop", () => this.decide(i, "drop"), { title: "leave it out (D)", tabindex: -1 }));
     const element = make("div", { class: "tlnb-suspect", role: "listitem", tabindex: -1, onfocus: () => this.reach(i), onpointerdown: (event) => { if (!event.target.closest("button, select")) this.focus(i); } },
       picture, text, label, why, mark, make("div", { class: "tlnb-suspect-row" }, play, ...buttons));
     return { row, element, picture, mark, controls: [...buttons], select };
@@ -108,10 +107,11 @@ class SuspectGrid {
     this.empty.hidden = !found || this.cards.length > 0;
     this.cards.forEach((card, i) => {
       const words = marks[String(card.row.sample)] || "";
-      say(card.mark, words ? `✓ ${words}` : "");
+      const done = words.replace(/^keep$/, "kept").replace(/^drop$/, "dropped").replace(/^relabel /, "labelled ");
+      say(card.mark, done ? `✓ ${done}` : "");
       card.element.dataset.mark = words.split(" ")[0];
       card.element.tabIndex = i === this.active ? 0 : -1;
-      card.element.setAttribute("aria-label", `${card.row.text || card.row.name}, labelled ${card.row.given || "nothing"}: ${card.row.why}${words ? `; ${words}` : ""}`);
+      card.element.setAttribute("aria-label", `${card.row.text || card.row.name}, labelled ${card.row.given || "nothing"}: ${card.row.why}${done ? `; ${done}` : ""}`);
       card.controls.forEach((control) => { control.disabled = off; control.tabIndex = i === this.active ? 0 : -1; });
     });
     const page = this.model.get("page"), pages = this.model.get("pages");
