@@ -39,7 +39,7 @@ class Players:
         """A player for each sound, as many as there is room for."""
         parts, room = [], ROOM
         for name, wave in zip(self.names, self.waves, strict=True):
-            content = _wav(wave, self.rate)
+            content = wav_of(wave, self.rate)
             room -= len(content)
             if room < 0:
                 break
@@ -61,7 +61,8 @@ def _uri(content: bytes) -> str:
     return f"data:audio/wav;base64,{b64encode(content).decode()}"
 
 
-def _wav(wave: np.ndarray, rate: int) -> bytes:
+def wav_of(wave: np.ndarray, rate: int) -> bytes:
+    """A sound (samples,), in -1..1, as the bytes of a WAV file."""
     file = io.BytesIO()
     soundfile().write(file, wave.clip(-1, 1), rate, format="WAV", subtype="PCM_16")
     return file.getvalue()
