@@ -13,11 +13,12 @@ PRESS = """([grid, key]) => grid.getRootNode().activeElement.dispatchEvent(
 
 def test_two_are_relabelled_one_dropped_and_training_goes_on(open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook(
-        "%load_ext tlnb\n%tl_load convnet5\n%tl_data digits --per-class 20\n%tl_freeze body\n%tl_train epochs 1 lr 1e-2",
+        "%load_ext tlnb\n%tl_load convnet5\n%tl_data digits --per-class 20\n%tl_freeze body",
         "suspects = %tl_clean\nsuspects",
         "%tl_train epochs 1 lr 1e-2",
     )
     notebook.run(0)
+    notebook.tell("tl.train(1, 1e-2)")
     notebook.run(1)
     view = notebook.view(1)
     cards = view.locator(".tlnb-suspect")
@@ -43,7 +44,7 @@ def test_two_are_relabelled_one_dropped_and_training_goes_on(open_notebook: Call
     marks = notebook.ask("{n: mark.label for n, mark in suspects.marks.items()}")
     assert marks == {likely[0][0]: likely[0][1], likely[1][0]: likely[1][1], likely[2][0]: ""}
     assert notebook.ask("len(tl.view.data.train) + len(tl.view.data.valid)") == before - 1
-    assert "%tl_clean --undo" in view.locator(".tlnb-magic").inner_text()
+    view.locator(".tlnb-magic", has_text="%tl_clean --undo").wait_for()
     milliseconds = cards.nth(4).evaluate(
         """async (card) => { const began = performance.now(); card.querySelector("button").click();
             while (!card.dataset.mark && performance.now() - began < 5000) await new Promise((go) => setTimeout(go, 4));
