@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +14,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from tlnb.display.pictures import image_uri, uint8_of
+from tlnb.engine.checkpoint.network import tensors_of
+from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import duplicate, set_training
 from tlnb.engine.core.objectives import Classification, Task, scores_of
 from tlnb.engine.core.tree import Batch, call
@@ -106,7 +110,7 @@ class Predictor:
         self.seen: list[tuple[Tensor, Tensor]] = []
         self._familiar = is_familiar(model)
         # Bounds are of the network as it is: what rounding does to a folded one would move who stands at a bound.
-        self.network = folded(model) if sure is None else as_it_is(model)
+        self.network = _made_ready(model, folded if sure is None else as_it_is)
         self.network.to(device)
         self.seconds = 0.0
         self.shown: list[str] = []  # the first pictures, as data addresses
@@ -212,6 +216,37 @@ class Predictor:
     def _no_features(self) -> Tensor:
         novelty = self.sure.novelty if self.sure is not None else None
         return torch.zeros(0, 0 if novelty is None else len(novelty.centre))
+
+
+Kept = dict[tuple[str, str, str], nn.Module]
+_kept: ContextVar[Kept | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def copied_once(kept: Kept) -> Iterator[None]:
+    """Inside, predictions of a network that has not changed share one copy of it: frame after frame of a webcam.
+
+    Args:
+        kept: holds the copy from one time to the next.
+    """
+    token = _kept.set(kept)
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def _made_ready(model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """The copy of a network that predicts."""
+    kept = _kept.get()
+    if kept is None:
+        return make(model)
+    # By content: weights by their bits, all else by what the modules say of themselves.
+    key = make.__name__, repr(model), tensors_digest(sorted(tensors_of(model).items()))
+    if key not in kept:
+        kept.clear()
+        kept[key] = make(model)
+    return kept[key]
 
 
 def as_it_is(model: nn.Module) -> nn.Module:
