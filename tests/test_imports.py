@@ -53,10 +53,14 @@ OPTIONAL = {
     "soundfile",
     "huggingface_hub",
     "onnx",
+    "onnxruntime",
     "onnxscript",
+    "openvino",
+    "litert_torch",
     "pandas",
     "mlflow",
     "trackio",
+    "umap",
     "ray",
     "wandb",
 }
@@ -125,6 +129,14 @@ def test_dependencies_are_those_imported() -> None:
 def test_import_is_quick_without_torch(module: str) -> None:
     heavy = {"torch", "torchvision", "sklearn", "matplotlib"}
     code = f"import sys, {module}; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_the_first_command_waits_for_nothing_that_few_need() -> None:
+    """What only some commands need is imported by these: it takes seconds."""
+    heavy = {"scipy", "sklearn", "matplotlib", "pandas", *OPTIONAL}
+    code = f"import sys, tlnb.session, tlnb.magics.magics; print(*({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 

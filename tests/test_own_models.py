@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -226,3 +227,41 @@ def test_without_timm_one_line_says_what_to_install(tl: Session, monkeypatch: py
     monkeypatch.setattr(builtins, "__import__", no_timm)
     with pytest.raises(ModelError, match=r"timm is not installed; get it with: pip install 'tlnb\[timm\]'"):
         tl.load("timm/resnet18")
+
+
+def lazy() -> nn.Module:
+    return nn.Sequential(nn.LazyConv2d(4, 3), nn.Flatten(), nn.LazyLinear(3))
+
+
+def without_numbers() -> nn.Module:
+    with torch.device("meta"):
+        return small()
+
+
+def under_inference_mode() -> nn.Module:
+    with torch.inference_mode():
+        return small()
+
+
+CANNOT = [
+    (lazy, r"0.weight of Sequential is not made yet, as its layer has seen no sample; run it on one first"),
+    (without_numbers, r"weight of \w+ is on the device meta, without numbers; make the network on the CPU"),
+    (under_inference_mode, r"weight of \w+ was made under torch.inference_mode, so it can never train"),
+    (
+        lambda: small().half(),
+        r"are float16, and its samples come in float32; make them float32 first: net.float\(\)",
+    ),
+    (nn.Flatten, "Flatten has no weights, so there is nothing to train or freeze"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), CANNOT)
+def test_weights_that_cannot_train_are_one_line_and_stay_as_they_are(
+    tl: Session, make: Callable[[], nn.Module], message: str
+) -> None:
+    net = make()
+    before = [(name, id(p), p.requires_grad) for name, p in net.named_parameters()]
+    with pytest.raises(ModelError, match=message):
+        tl.load(net, input="1,8,8")
+    assert [(name, id(p), p.requires_grad) for name, p in net.named_parameters()] == before
+    assert not any(module._forward_hooks for module in net.modules())

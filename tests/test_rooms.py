@@ -28,6 +28,7 @@ ROOMS = (
     "engine/advice",
     "engine/checkpoint",
     "engine/results",
+    "engine/cleaning",
     "engine/export",
     "engine/doctor",
     "assets",

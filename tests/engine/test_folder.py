@@ -176,3 +176,21 @@ def test_a_misspelt_path_gets_the_nearest(tmp_path):
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(DataError, match="unpack it first"):
         load_data(tmp_path / "data.zip")
+
+
+@pytest.mark.parametrize("parts", [("",), ("train", "val")])
+def test_a_folder_unpacked_into_one_more_is_read_from_within(tmp_path, parts):
+    for part in parts:
+        class_folders(tmp_path / "data" / "photos" / part, ("a", "b"), each=5)
+    (tmp_path / "data" / "README.txt").write_text("about")
+    outer, inner = load_data(tmp_path / "data"), load_data(tmp_path / "data" / "photos")
+    assert outer.classes == inner.classes == ("a", "b")
+    assert names(outer.train) == names(inner.train)
+    assert "read from photos, the only folder in it" in outer.notes
+    assert not any("read from" in note for note in inner.notes)
+
+
+def test_a_single_class_is_no_folder_to_read_from(tmp_path):
+    class_folders(tmp_path / "data", ("a",), each=5)
+    with pytest.raises(DataError, match="only 'a' has usable training pictures"):
+        load_data(tmp_path / "data")

@@ -361,3 +361,15 @@ def test_odd_targets_are_taken_or_refused_in_one_line():
         chosen = rng.integers(0, len(VALUES), rng.integers(1, 4))
         targets = [VALUES[chosen[i]] for i in rng.integers(0, len(chosen), 12)]
         assert "\n" not in refusal((pictures, targets), valid=0.5)
+
+
+@pytest.mark.parametrize("label", [0.9, 1.0])
+def test_shares_of_classes_are_said(label):
+    """Soft labels, as smoothing and mixing give them, become values; those of one class alone become its number."""
+    numbers = torch.arange(60) % 3
+    targets = torch.full((60, 3), (1 - label) / 2).scatter_(1, numbers[:, None], label)
+    data = load_data((torch.randn(60, 1, 8, 8), targets))
+    shares = any("sum to 1, as shares of classes do" in note for note in data.notes)
+    assert (type(data.task).__name__, shares) == (
+        ("Classification", False) if label == 1 else ("Regression", True)
+    )

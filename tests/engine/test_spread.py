@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator
-from itertools import pairwise
 
 import networks
 import pytest
@@ -79,7 +79,7 @@ def test_a_pass_that_was_broken_off_goes_on_where_it_was(ground, tmp_path) -> No
     covered = sorted(first.items + second.items)
     assert covered[0][0] == 0
     assert covered[-1][1] == 300
-    assert all(a[1] == b[0] for a, b in pairwise(covered))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(covered))
     assert not (tmp_path / "here").exists()  # nothing is left once all rows are there
 
 

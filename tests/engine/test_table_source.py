@@ -129,9 +129,9 @@ def test_a_wrong_table_is_one_line(folder, text, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_table_that_is_no_text_is_one_line(folder):
-    (folder / "bad.csv").write_bytes(b"\xff\xfe\x00,")
-    with pytest.raises(DataError, match="it is not UTF-8 text"):
+def test_a_table_that_is_no_text_is_one_line_that_says_what_to_do(folder):
+    (folder / "bad.csv").write_bytes("path,label\npictures/0.jpg,fraîche".encode("latin-1"))
+    with pytest.raises(DataError, match="it is not UTF-8 text; save it as UTF-8"):
         load_data(folder / "bad.csv")
 
 
@@ -154,3 +154,69 @@ def test_pictures_come_out_under_their_own_targets(folder):
     batch = train.pixels(torch.arange(len(train)))
     for index in range(len(train)):
         assert (batch[index] == train.reader.read(int(train.rows[index]), train.preprocess)).all()
+
+
+def told(folder, write, name):
+    """What is learned of a table that pandas writes: the classes, and those of the training samples in order."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {"image": [f"pictures/{i}.jpg" for i in range(20)], "label": list(map(word, range(20)))}
+    )
+    write(frame, folder / name)
+    data = load_data(folder / name)
+    return (
+        data.classes,
+        [data.classes[t] for t in data.train.targets],
+        [data.train.name(i) for i in range(16)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("t.parquet", lambda frame, path: frame.to_parquet(path)),
+        ("t.jsonl", lambda frame, path: frame.to_json(path, orient="records", lines=True)),
+        ("t.csv", lambda frame, path: frame.to_csv(path, index=False, encoding="utf-16")),
+        ("t.tsv", lambda frame, path: frame.to_csv(path, index=False, sep="\t", encoding="utf-16")),
+    ],
+)
+def test_a_table_of_pictures_may_be_of_any_kind(folder, name, write):
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    usual = told(folder, lambda frame, path: frame.to_csv(path, index=False), "usual.csv")
+    assert told(folder, write, name) == usual
+    assert usual[0] == ("owl", "wren")
+
+
+def test_a_parquet_file_that_holds_the_pictures_themselves_is_one_line(folder):
+    pytest.importorskip("pyarrow")
+    import pandas as pd
+
+    held = [{"bytes": (folder / f"pictures/{i}.jpg").read_bytes(), "path": None} for i in range(20)]
+    pd.DataFrame({"image": held, "label": list(map(word, range(20)))}).to_parquet(folder / "t.parquet")
+    with pytest.raises(
+        DataError, match=r"the column image of 't\.parquet' holds files themselves, not their paths"
+    ):
+        load_data(folder / "t.parquet")
+
+
+def test_decimal_commas_are_points_and_said(folder):
+    data = load_data(table(folder, rows(lambda i: f"{i},5"), ("path", "size"), separator=";"))
+    assert isinstance(data.task, Regression)
+    values = torch.cat([data.task.answers(part.targets) for part in (data.train, data.valid)]).flatten()
+    assert values.sort().values.tolist() == pytest.approx([i + 0.5 for i in range(20)], abs=1e-4)
+    assert any("commas in numbers are read as decimal points" in note for note in data.notes)
+
+
+def test_pairs_of_numbered_labels_are_no_decimals(folder):
+    pairs = rows(lambda i: ("1,2", "1,3", "2,3", "3")[i % 4])
+    data = load_data(table(folder, pairs, ("path", "label"), separator=";"), target="labels")
+    assert isinstance(data.task, MultiLabel)
+    assert data.classes == ("1", "2", "3")
+
+
+def test_classes_that_differ_by_case_alone_are_said(folder):
+    data = load_data(table(folder, rows(lambda i: ("Ant", "ant", "bee")[i % 3])))
+    assert data.classes == ("Ant", "ant", "bee")
+    assert any("classes that differ by case and space alone: Ant and ant" in note for note in data.notes)

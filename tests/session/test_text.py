@@ -162,6 +162,21 @@ def test_an_export_has_its_tokenizer_and_answers_the_same(ready, folder, ending)
         ready.export(f"out/mine.{ending}")
 
 
+def test_a_page_takes_a_text(ready, folder):
+    ready.run("fit head")
+    ready.export("app", "page")
+    page = folder / "page"
+    parts = "class Part:\n    def __init__(self, *given, **named): pass\nInterface = Label = Textbox = Part\n"
+    (page / "gradio.py").write_text(parts)  # stands in for the real one
+    code = "import app, json\nprint(json.dumps(app.answer('w1 good w2')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=page)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    chances = answer[0] if isinstance(answer, list) else answer
+    np.testing.assert_allclose(list(chances.values()), ready.predict("w1 good w2").answers[0], atol=1e-5)
+    assert "tokenizers" in (page / "requirements.txt").read_text()
+
+
 def test_predictions_on_strings_and_files_are_those_of_the_results(ready, folder):
     ready.run("fit head\nunfreeze all epochs 3 lr 1e-3")
     results, valid = ready.results(), ready.view.data.valid

@@ -25,6 +25,9 @@ EXTRAS = {
     "timm": ("timm/NAME", 'pip install "tlnb[timm]"'),
     "soundfile": ("sounds", 'pip install "tlnb[sound]"'),
     "onnx": ("%tl_export to .onnx", 'pip install "tlnb[onnx]"'),
+    "openvino": ("%tl_export to OpenVINO", 'pip install "tlnb[openvino]"'),
+    "litert-torch": ("%tl_export to LiteRT", 'pip install "tlnb[litert]"'),
+    "gradio": ("the page of %tl_export app", 'pip install "tlnb[app]"'),
     "pandas": (".frame() as a DataFrame", "pip install pandas"),
 }
 

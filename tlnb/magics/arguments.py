@@ -92,6 +92,8 @@ def _positional(
             values.append(read_value(argument.kind, argument.name, _take(argument, words, namespace)))
         elif argument.required:
             raise BadArguments(f"{argument.name} missing: {argument.kind.takes}; usage: {command.usage}")
+        while argument.repeats and words:
+            values.append(read_value(argument.kind, argument.name, _take(argument, words, namespace)))
     if words:
         raise BadArguments(_too_many(command, arguments, given, words[0].text))
     return values

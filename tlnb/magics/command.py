@@ -17,6 +17,7 @@ class Argument:
         help: one sentence.
         required: whether the line is wrong without it.
         several: whether words that commas join (``2:4, 7``) are one argument.
+        repeats: whether it takes all words that are left, one or more; only the last one may.
     """
 
     name: str
@@ -24,10 +25,13 @@ class Argument:
     help: str
     required: bool = True
     several: bool = False
+    repeats: bool = False
 
     @property
     def usage(self) -> str:
         """How it stands in a usage line."""
+        if self.repeats:
+            return f"{self.name.upper()} ..."
         return self.name.upper() if self.required else f"[{self.name.upper()}]"
 
 
@@ -74,7 +78,8 @@ class Command:
         options: taken by name: ``--name value``.
         bare: whether options may also be written as ``name value`` or ``name=value``.
         read_only: whether ``target`` is an attribute, not a method.
-        switches: pairs of a flag and the session's method that is called in place of ``target`` where it is set.
+        switches: pairs of a flag, or an option, and the session's method that is called in place of ``target`` where it
+            is set.
         cell: the session's method that takes the body of ``%%name``; empty where there is no cell form.
         body: what the cell body holds, one sentence.
         body_as: the argument by place that the body stands for, so that the line of the cell takes the others; empty

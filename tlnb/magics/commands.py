@@ -14,6 +14,8 @@ from tlnb.magics.values import choice, number, share, stage_key, text, whole, wo
 # equal.
 BALANCES = ("weights", "samples")
 TARGETS = ("classes", "labels", "regression")
+METHODS = ("pca", "umap")
+COLOURS = ("class", "prediction", "correct", "part")
 SCORES = (
     "accuracy", "balanced", "f1", "auroc", "ap", "kappa", "qwk", "mcc", "top5", "loss", "r2", "mae", "rmse",
 )  # fmt: skip
@@ -248,6 +250,12 @@ DATA = Command(
             "by which keep-best, patience, the end of a stage, advice, sweeps, folds, results and the test part go",
             "accuracy, ap or r2, and the loss for keep-best and patience",
         ),
+        Option(
+            "marks",
+            word_or_object("a CSV of marks", "FILE", files=True),
+            "samples that are relabelled, dropped or kept, as %tl_clean --save wrote them; the source stays as it is",
+            "those that the session has for data of this name",
+        ),
         Option("strict", None, "stop at a file that cannot be used, in place of leaving it out"),
         Option("show", None, "answer with a grid of training pictures, as the network sees them"),
         Option("seed", whole(0), "what the split, the new head and the order of samples follow from", "0"),
@@ -300,8 +308,8 @@ HEAD = Command(
     arguments=(
         Argument(
             "spec",
-            text("linear, mlp:512,256, nearest or knn:5", "SPEC", source="heads"),
-            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest or knn:5",
+            text("linear, mlp:512,256, nearest, knn:5 or all-layers", "SPEC", source="heads"),
+            "linear (one layer, the default), mlp: and the widths of the hidden layers, nearest, knn:5 or all-layers",
             required=False,
             several=True,
         ),
@@ -321,9 +329,12 @@ HEAD = Command(
         ),
     ),
     details="""Hidden layers have He (Kaiming) normal weights and zero biases; the last layer starts at zero, so that
-few images need not unlearn random scores. Two heads need no schedule, and are fitted at once on what the frozen
+few images need not unlearn random scores. Three heads need no schedule, and are fitted at once on what the frozen
 layers give: nearest is a linear layer set to the means of the classes, knn:5 keeps the training samples and lets the
-five nearest vote, each by the inverse of its distance. The heads of all tasks are kept, the one that
+five nearest vote, each by the inverse of its distance. all-layers is a linear layer on what every layer gives, pooled
+(Head2Toe, Evci et al. 2022): a fit on all features ranks them, folds choose how many stay, and it keeps to those of
+the last layer where others do not help. It pays where the last layer has learned another task; training that goes on
+with it runs the whole network in each step. The heads of all tasks are kept, the one that
 came with the weights too; they share the body.""",
     examples=(
         ("%tl_head linear", "one linear layer"),
@@ -331,6 +342,7 @@ came with the weights too; they share the body.""",
         ("%tl_head linear --init fit", "fitted by logistic regression, in seconds"),
         ("%tl_head nearest", "the class whose mean is nearest"),
         ("%tl_head knn:5", "the five nearest training samples vote"),
+        ("%tl_head all-layers", "a linear layer on what all layers give"),
         ("%tl_head --task glyphs", "back to the head that convnet5 came with"),
     ),
 )
@@ -458,15 +470,24 @@ TRAIN = Command(
         Option("keep-best", None, "end with the weights of the epoch with the lowest validation loss"),
         Option("continue", None, "go on where training was stopped, through the rest of the plan"),
         Option("advised", None, "run the plan of %tl_advise (in Python: tl.train_advised())"),
+        Option(
+            "budget",
+            text("a time such as 90s, 5min or 1.5h", "TIME"),
+            'run the best plan that takes no longer (in Python: tl.train_advised(budget="5min"))',
+        ),
     ),
     bare=True,
-    switches=(("continue", "go_on"), ("advised", "train_advised")),
+    switches=(("continue", "go_on"), ("advised", "train_advised"), ("budget", "train_advised")),
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit, adapt), layers, then keys and values",
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
 at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
 trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
 answer says so; guard off keeps it.
+
+With --budget a few batches are timed, and the best plan that fits runs: the advised one, with fewer epochs where all
+do not fit, or the last part of the body, or the head alone. Its seconds are said before it runs; a budget that is too
+small is refused, with what is enough.
 
 The learning rate is found by a range test unless lr says otherwise; schedule constant takes a more cautious one from
 the same curve (rule minimum), as it is held from the first step.
@@ -480,6 +501,7 @@ otherwise. adapt 3: rank 8 trains what is added to the weights of layers 3 and o
         ("%tl_train epochs 3 lr 1e-3", "one stage"),
         ("%tl_train epochs 20 patience 3 --keep-best", "ends early, with the best epoch's weights"),
         ("%tl_train --advised", "the plan of %tl_advise, which is asked first where it was not"),
+        ("%tl_train --budget 5min", "as much of it as fits into that time; what it takes is said first"),
         ("%tl_train --continue", "after the stop button or %tl_resume (in Python: tl.go_on())"),
         (
             "%%tl_train\nfit head                              # logistic regression on frozen features\n"
@@ -588,12 +610,42 @@ in another kernel.""",
     examples=(("%tl_undo", "the last stage never was"),),
 )
 
+MAP = Command(
+    "tl_map",
+    "map",
+    "Draw a map of the samples: what comes out of a layer, in two dimensions.",
+    arguments=(
+        Argument("layer", _LAYERS, "one layer; nothing for the last one before the head", required=False),
+    ),
+    options=(
+        Option("by", choice(*METHODS), "how vectors become points", "pca"),
+        Option("colour", choice(*COLOURS), "what colour stands for in the static picture", "class"),
+        Option(
+            "samples",
+            whole(2),
+            "how many are drawn at most, as evenly over the classes as they are",
+            "10,000",
+        ),
+    ),
+    details="""Training and validation samples, never the test part. Features that training keeps serve here too. In a
+notebook the map can be moved, coloured by class, prediction, right or wrong, or part, and a sample is shown where the
+mouse or the arrow keys are; a lasso chooses samples, which the answer has as .selected and .selection, the view as its
+trait `selected`, and a variable of yours where you name one. The answer holds .coordinates, .frame() and .figure.""",
+    examples=(
+        ("%tl_map", "what the head sees"),
+        ("m = %tl_map 3 --colour correct", "behind layer 3; m.selection has what the lasso chose"),
+        ("%tl_map --by umap", 'neighbours together; pip install "tlnb[map]"'),
+    ),
+)
+
 PANEL = Command(
     "tl_panel",
     "panel",
     "Open a panel with network, data, layers, rate and training in one place, to click.",
     details="""Where a notebook is open, the panel does the whole main job by clicks, and writes down the
-magics that do the same. Elsewhere the answer is a few lines of text.""",
+magics that do the same. Pictures of your own are dropped, picked or filmed into classes, below a folder beside the
+notebook; a picture that is dropped, or the webcam, is answered with a bar for each class. Elsewhere the answer is a few
+lines of text.""",
     examples=(("%tl_panel", "the panel"),),
 )
 
@@ -602,13 +654,55 @@ ADVISE = Command(
     "advise",
     "Say how much to transfer: data size against similarity, measured, and a plan that can be run.",
     options=(Option("images", whole(10), "how many training images are looked at, at most", "2000"),),
-    details="""One pass through the network gives every layer's features; they stay in the cache for training.
+    details="""What it takes is said before it runs, from one timed batch, and the answer says about how long the plan
+takes here. One pass through the network gives every layer's features; they stay in the cache for training.
 Similarity is read off the BatchNorm layers, which remember means and spreads of the old data; a linear probe,
 LogME and H-score say what each layer's features are worth for the new classes. The answer names its evidence,
 and says where that is thin.""",
     examples=(
         ("advice = %tl_advise", "advice.cell, advice.kept, advice.plan and advice.figures to go on with"),
         ("%tl_advise --images 500", "sooner, from fewer images"),
+    ),
+)
+
+CHOOSE = Command(
+    "tl_choose",
+    "choose",
+    "Say which network to start from: the data passes once through each, and they are ranked.",
+    arguments=(
+        Argument(
+            "models",
+            word_or_object("the names of models, files or $names", "MODEL", source="models", files=True),
+            "networks as %tl_load takes them: names, timm/NAME, hf/OWNER/NAME, folders, files, variables",
+            repeats=True,
+        ),
+    ),
+    options=(
+        Option(
+            "weights", choice("none"), "none for random weights in all of them", "the best that are published"
+        ),
+        Option("images", whole(10), "how many training samples take part, at most", "2000"),
+        Option("folds", whole(2), "on which the heads are fitted and judged", "5"),
+        Option("load", None, "load the best one then; else the network of the session stays as it is"),
+    ),
+    details="""What enters the head of each network is kept, and folds of the training samples fit a logistic head to
+it, as fit head does; its score on what is left out ranks them, with its 95 % interval. Beside it: the five nearest
+samples' vote, LogME (You et al. 2021), the seconds of the pass, and what training all layers would take: seconds an
+epoch, as one step was timed, and memory for weights, gradients, moments and one batch. A test of pairs says which may
+be as good as the first. The validation part is not looked at.
+
+A name that nothing has is refused before anything runs; a network that cannot be loaded, or takes other samples, is
+said in the table. choice.load() loads the best, choice.load("NAME") another.""",
+    examples=(
+        ("%tl_choose convnet5 mobilenet_v2 resnet18", "the table; the session stays as it is"),
+        (
+            "choice = %tl_choose mobilenet_v2 timm/convnext_atto",
+            "choice.best, choice.rows, choice.load() to go on with",
+        ),
+        (
+            "%tl_choose convnet5 $net best.pth --load",
+            "a module and a file among them; the best one is loaded",
+        ),
     ),
 )
 
@@ -761,6 +855,53 @@ is between the same two ends, until the body is trained again.""",
     ),
 )
 
+CLEAN = Command(
+    "tl_clean",
+    "clean",
+    "Show what is suspicious in the data: likely wrong labels, copies, odd and unusable samples; and mend it.",
+    options=(
+        Option(
+            "relabel",
+            word_or_object("numbers of samples with classes, such as 3=cat,8=dog", "N=CLASS[,N=CLASS]"),
+            "give samples another label",
+        ),
+        Option(
+            "drop",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "leave samples out of training and validation",
+        ),
+        Option(
+            "keep",
+            word_or_object("numbers of samples, such as 3,8", "N[,N]"),
+            "these are right as they are, and no suspects again",
+        ),
+        Option("undo", None, "take the last mark back"),
+        Option("forget", None, "take all marks of this data back"),
+        Option(
+            "save",
+            word_or_object("a file", "FILE", files=True),
+            "write the marks to a CSV, which %tl_data SOURCE --marks FILE takes",
+        ),
+    ),
+    details="""Wrong labels are found by confident learning (Northcutt et al. 2021): a linear classifier on kept
+features answers for each sample that it has not seen, twice, the second time without what the first one doubts.
+Copies are told by features and hashes, also where they are re-encoded, resized, cropped a little or mirrored; of texts
+by their letters. Training and validation samples take part, the test part is never read.
+
+Marks belong to the samples, by content: they are saved with the session, hold again where the same data is named again,
+and no file is touched. Training goes on with the mended data, and kept features of the others stay. Where a notebook is
+open the suspects show as a grid to click through.""",
+    examples=(
+        (
+            "suspects = %tl_clean",
+            "the table; suspects[0], suspects.frame(), suspects.relabel(0), suspects.drop(1)",
+        ),
+        ("%tl_clean --relabel 3=cat,8=dog --drop 5", "by the numbers of the samples"),
+        ("%tl_clean --undo", "the last mark never was"),
+        ("%tl_clean --save marks.csv", "then %tl_data photos --marks marks.csv, anywhere"),
+    ),
+)
+
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
@@ -781,10 +922,13 @@ COMMANDS: dict[str, Command] = {
         SAVE,
         RESUME,
         UNDO,
+        MAP,
         PANEL,
         ADVISE,
+        CHOOSE,
         SWEEP,
         CV,
+        CLEAN,
         CLUSTER,
         FORGET,
         BLEND,

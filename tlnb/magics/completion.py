@@ -103,6 +103,8 @@ class TlCompleter:
         if command.bare:
             return self._bare(command, [word for word in words if not word.is_option], fragment)
         place = len(_by_place(command, words))
+        if command.arguments and command.arguments[-1].repeats:
+            place = min(place, len(command.arguments) - 1)
         if place < len(command.arguments):
             return self._value(command.arguments[place].kind, fragment)
         return None
@@ -210,6 +212,6 @@ def _rules() -> Iterable[str]:
 SOURCES: dict[str, Callable[[], Iterable[str]]] = {
     "models": _models,
     "data": _data,
-    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5"),
+    "heads": lambda: ("linear", "mlp:", "nearest", "knn:5", "all-layers"),
     "rules": _rules,
 }

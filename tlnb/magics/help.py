@@ -31,7 +31,7 @@ def python_call(command: Command) -> str:
         return f"tl.{command.target} = function"
     if command.read_only:
         return f"tl.{command.target}"
-    words = [argument.name for argument in command.arguments]
+    words = [f"*{a.name}" if a.repeats else a.name for a in command.arguments]
     words += [f"{option.keyword}=" for option in command.options]
     shown = [*words[:3], "..."] if len(words) > 3 else words
     call = f"tl.{command.target}({', '.join(shown)})"

@@ -115,7 +115,7 @@ class TlMagics(Magics):
             for option in keywords:  # %tl_history --plot is tl.history.plot()
                 answer = getattr(answer, option)()
             return answer
-        switched = [method for flag, method in command.switches if keywords.pop(flag, False)]
+        switched = [method for flag, method in command.switches if _is_set(command, flag, keywords)]
         return getattr(self.session, (*switched, command.target)[0])(*words, **keywords)
 
     def _step(self, body: str | None, off: bool) -> object:
@@ -153,6 +153,14 @@ def _without_semicolon(line: str) -> tuple[str, bool]:
     # As after any expression in a notebook, a semicolon at the end says: do not show the answer.
     stripped = line.rstrip()
     return stripped.removesuffix(";"), stripped.endswith(";")
+
+
+def _is_set(command: Command, name: str, keywords: dict[str, Any]) -> bool:
+    """Whether a switch is set; a flag is for nobody else, an option with a value is for the method too."""
+    option = command.option(name)
+    if option is not None and option.kind is not None:
+        return name in keywords
+    return bool(keywords.pop(name, False))
 
 
 _BETWEEN = ("IPython", "tlnb", "decorator")  # whose frames lie between a magic and the code that runs it

@@ -69,9 +69,9 @@ PREDICT = Command(
         ),
     ),
     details="""The network runs on a copy with batch norm folded into the layers before it. Files
-that cannot be read are listed with the reason. The answer holds .labels, .answers (probabilities)
-and .frame(). A sound that is longer than the window is answered for by the mean over its
-pieces.
+that cannot be read are listed with the reason. Of up to eight pictures it is shown what in them spoke for the answer,
+of texts which words did. The answer holds .labels, .answers (probabilities) and .frame(). A sound that is longer than
+the window is answered for by the mean over its pieces.
 
 With --sure 90 each answer is a set of classes (split conformal prediction): of samples like those of the validation
 part, 90 of 100 sets hold the right class, whatever the network; of measured values it is an interval. A sample that
@@ -118,16 +118,41 @@ EXPORT = Command(
     arguments=(
         Argument(
             "path",
-            text("a file that ends in .safetensors, .pt2 or .onnx, or hf/OWNER/NAME", "FILE"),
-            ".safetensors (weights and a loader), .pt2 (torch.export) or .onnx (needs tlnb[onnx]); "
-            "hf/OWNER/NAME for a folder as the Hub of Hugging Face keeps it",
+            text(
+                "a file that ends in .safetensors, .pt2, .onnx, .xml or .tflite, hf/OWNER/NAME, or app",
+                "FILE",
+            ),
+            ".safetensors (weights and a loader), .pt2 (torch.export), .onnx (needs tlnb[onnx]), .xml (OpenVINO, needs "
+            "tlnb[openvino]) or .tflite (LiteRT, needs tlnb[litert]); hf/OWNER/NAME for a folder as the Hub of Hugging "
+            "Face keeps it; app for a page in the browser",
         ),
+        Argument("folder", text("a folder", "FOLDER"), "of the page: %tl_export app FOLDER", required=False),
     ),
-    options=(Option("push", None, "send the folder hf/OWNER/NAME to the Hub"),),
-    details="""Preprocessing and class names are inside. Graphs (.pt2, .onnx) take pixels and give
-probabilities. After writing, a fresh process that cannot import tlnb loads the file and predicts
-100 validation samples; a difference above 0.0001 is an error. A model card (Markdown) is written
-beside it; the licence is yours to fill in.
+    options=(
+        Option(
+            "to",
+            choice("safetensors", "torch", "onnx", "openvino", "litert"),
+            "the form by name, in place of the ending",
+        ),
+        Option(
+            "int8", None, "whole numbers of eight bits, for .onnx and .xml; says what that costs and gains"
+        ),
+        Option("push", None, "send the folder hf/OWNER/NAME to the Hub"),
+    ),
+    details="""Preprocessing and class names are inside. Graphs (.pt2, .onnx, .xml, .tflite) take pixels and give
+probabilities; OpenVINO's weights stand in a .bin beside the .xml, and a .tflite takes one sample at a time. After
+writing, a fresh process that cannot import tlnb loads the file and predicts 100 validation samples; a difference above
+0.0001 is an error (0.001 for OpenVINO and LiteRT). A model card (Markdown) is written beside it; the licence is yours
+to fill in.
+
+--int8 quantises layers and what flows between them, by ranges that 100 validation samples give (static quantisation).
+Both files answer up to 1000 validation samples in a fresh process, and it says the score before and after, how long
+one sample takes, and the size; where more than a point is lost, nothing is written. It is faster where the processor
+has instructions for it (VNNI, AMX, Arm's dot products), and may be slower where it has none.
+
+%tl_export app FOLDER writes a page in the browser that takes pictures (a file or the webcam), sounds (a file or the
+microphone) or a text: the weights, their loader, app.py and requirements.txt. It needs no tlnb:
+pip install -r requirements.txt && python app.py.
 
 hf/OWNER/NAME is a folder of that name: weights as safetensors, labels, preprocessing, and a card with the scores, as
 transformers, timm or torchvision read them, by where the network came from. It is read back and compared bit for bit,
@@ -136,6 +161,8 @@ logged in there (hf auth login).""",
     examples=(
         ("%tl_export digits.safetensors", "weights, digits.py that loads them, digits.json, digits.md"),
         ("%tl_export digits.onnx", "for other languages and machines"),
+        ("%tl_export digits --to openvino --int8", "for small machines: digits.xml, digits.bin"),
+        ("%tl_export app digits-page", "a page that tries it: python app.py"),
         ("%tl_export hf/me/birds", "a folder for the Hub; with --push it is sent there"),
     ),
 )

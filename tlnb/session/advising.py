@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Callable
 
 from tlnb.engine.advice.advice import Advice, decide, write_plan
-from tlnb.engine.advice.figures import chance_of, measure
+from tlnb.engine.advice.figures import SCORED, SEEN, chance_of, measure
+from tlnb.engine.advice.pace import MARGIN, Pace, measure_pace, plan_within, seconds_of, show_seconds
 from tlnb.engine.advice.sweep import Sweep, SweepPlan
 from tlnb.engine.advice.trial import TrialGround
 from tlnb.engine.checkpoint.network import tensors_of
-from tlnb.engine.core.arguments import number_between, whole_number
+from tlnb.engine.core.arguments import number_between, shown, whole_number
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.objectives import floor_of
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import choose
 from tlnb.engine.data.wholes import one_of_each
-from tlnb.errors import ModelError
+from tlnb.engine.features.layer_features import WIDEST
+from tlnb.engine.training.plan import default_plan, parse_plan
+from tlnb.errors import BadArguments, ModelError
 from tlnb.session.change import Change
 from tlnb.session.plans import traits_of
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
+
+ADVISED_ON = 2000
+"""Training images that advice looks at, at most."""
+ASKING = 0.25  # of a budget, that advice may take
+QUICKEST = "fit head"
 
 
 def advise(change: Change, tools: Tools, images: int) -> Advice:
@@ -39,6 +49,11 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
         raise ModelError("the network is all head, so there is nothing to keep or to train but that")
     began, samples = time.perf_counter(), one_of_each(state.need_samples()[0])
     looked = choose(samples, images, seed=0)
+    pace = pace_of(state, tools)
+    tools.say(
+        f"advice takes about {show_seconds(advice_seconds(state, pace, images))}: one pass of {len(looked):,} images, "
+        "and probes of every layer"
+    )
     with tools.walk("looking at the features of every layer") as tick:
         task = state.need_data().task
         found = measure(loaded.model, layers, looked, tools.routes, tools.device, task=task, tick=tick)
@@ -47,9 +62,106 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     decision = decide(found, layers, traits)
     note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
     plan = write_plan(decision, len(samples), traits)
-    advice = Advice(found, decision, plan, len(layers.body), time.perf_counter() - began, note)
+    advice = Advice(
+        found,
+        decision,
+        plan,
+        len(layers.body),
+        time.perf_counter() - began,
+        note,
+        plan_seconds(state, pace, plan),
+    )
     change.set(advice=(advice_key(state), advice))
     return advice
+
+
+def pace_of(state: SessionState, tools: Tools) -> Pace:
+    """How fast the network runs on the data here; nothing changes."""
+    loaded, layers = state.need_model(), state.need_ready()
+    with tools.working("timing a batch"):
+        return measure_pace(
+            loaded.model, loaded.head, layers, state.need_samples()[0].view(0, 0), tools.device
+        )
+
+
+def advice_seconds(state: SessionState, pace: Pace, images: int) -> float:
+    """About how long ``advise`` takes."""
+    layers, count = state.need_layers(), min(images, len(one_of_each(state.need_samples()[0])))
+    cuts = len(layers.graph.cuts) if layers.graph is not None else len(layers.body)
+    once = (count + min(SEEN, count)) * (pace.read + pace.forward)
+    return once + (cuts + 1) * pace.probes(min(count, SCORED), WIDEST)
+
+
+def plan_seconds(state: SessionState, pace: Pace, text: str) -> float:
+    """About how long a plan takes."""
+    layers, data, samples = state.need_layers(), state.need_data(), state.need_samples()
+    counts = len(samples[0]), len(samples[1])
+    return seconds_of(parse_plan(text, layers, ()), pace, layers, counts, len(data.classes), data.batch)
+
+
+def read_budget(budget: object) -> float:
+    """Seconds, from a number of them or words such as ``90s``, ``5min`` and ``1.5h``.
+
+    Raises:
+        BadArguments: something else, or no time at all.
+    """
+    told = _BUDGET.fullmatch(str(budget).strip().lower()) if not isinstance(budget, bool) else None
+    seconds = float(told[1]) * _UNITS[(told[2] or "s")[0]] if told else 0.0
+    if not 0 < seconds < math.inf:
+        raise BadArguments(f"budget takes a time such as 90s, 5min or 1.5h, not {shown(budget)}")
+    return seconds
+
+
+_BUDGET = re.compile(r"(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9}) ?(s|secs?|seconds?|m|mins?|minutes?|h|hours?)?")
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def plan_for_budget(
+    state: SessionState, tools: Tools, budget: float, known: Advice | None, ask: Callable[[], Advice]
+) -> str:
+    """The best plan that fits into a budget; what it takes is said.
+
+    Advice that is not known yet is asked for only where it takes a small part of the budget; else the default plan
+    stands in its place.
+
+    Args:
+        state: of the session.
+        tools: of the session.
+        budget: seconds, the advice included.
+        known: the advice on this network and data; None where there is none yet.
+        ask: asks for it.
+
+    Raises:
+        BadArguments: not even the head can be fitted in that time; says what is enough.
+    """
+    began, layers, images = time.perf_counter(), state.need_ready(), len(state.need_samples()[0])
+    pace = pace_of(state, tools)
+    needed = MARGIN * plan_seconds(state, pace, QUICKEST)
+    if needed <= budget and known is None:
+        asking = advice_seconds(state, pace, ADVISED_ON)
+        if asking <= ASKING * budget:
+            known = ask()
+        else:
+            tools.say(
+                f"advice alone would take about {show_seconds(asking)}, so the default plan is taken in its place"
+            )
+    if known is not None:
+        tools.say(f"advised: {known.procedure}")
+    traits, left = traits_of(state), budget - (time.perf_counter() - began)
+    usual = known.plan if known is not None else default_plan(layers, (), images, traits, fit=True)
+    found = plan_within(usual, layers, images, traits, left, lambda text: plan_seconds(state, pace, text))
+    if found is None:
+        asked = f", of which {show_seconds(max(left, 0))} is left," if known is not None else ""
+        raise BadArguments(
+            f"a budget of {show_seconds(budget)}{asked} is too small: the quickest plan, {QUICKEST}, takes about "
+            f"{show_seconds(needed)} here; --budget {max(math.ceil(needed), 1)}s is enough"
+        )
+    text, seconds = found
+    kind = "it" if text == usual else "the best plan that fits"
+    tools.say(
+        f"{kind} takes about {show_seconds(seconds)} of {show_seconds(budget)}: {'; '.join(text.splitlines())}"
+    )
+    return text
 
 
 def begin_sweep(

@@ -21,6 +21,7 @@ from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.data.load import SOURCES
+from tlnb.engine.data.mending import mended
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
@@ -79,6 +80,7 @@ class Checkpoints:
             pending=replace(plan, own_step=state.step is not None) if plan is not None else None,
             moments=state.moments,
             looks=state.looks,
+            marks=state.marks,
             **kept,
         )
         return to_checkpoint(parts, progress)
@@ -256,7 +258,7 @@ class Checkpoints:
         change.state = SessionState(
             loaded=loaded, tasks=tasks, task=snapshot.task, came_with=came_with, strict=True,
             stages=tuple(snapshot.history), moments=snapshot.moments, step=before.step,
-            looks=all_looks(before.looks, snapshot.looks),
+            looks=all_looks(before.looks, snapshot.looks), marks={**before.marks, **snapshot.marks},
             network_number=before.network_number + 1, revision=before.revision + 1,
         )  # fmt: skip
         if layers is not None:
@@ -283,9 +285,10 @@ class Checkpoints:
             with self._store.change() as change:
                 if snapshot.asked is None:
                     assert held is not None
-                    fresh = held
+                    fresh = mended(held, change.state.marks.get(held.name, ()))
                 else:
-                    fresh = self._heads.load_again(snapshot.data, snapshot.asked, snapshot.classes)
+                    marks = change.state.marks.get(snapshot.data, ())
+                    fresh = self._heads.load_again(snapshot.data, snapshot.asked, snapshot.classes, marks)
                 looked_before(change.state, fresh)
                 self._heads.fit_data(change, fresh)
                 change.set(data=fresh)
@@ -297,6 +300,8 @@ class Checkpoints:
             return
         if snapshot.asked is not None:
             yield f"data {fresh.name} is read again"
+        if fresh.mending is not None:
+            yield fresh.notes[-1]
         if snapshot.fingerprint and self._store.now.data_fingerprint != snapshot.fingerprint:
             yield "the samples are not those of then; a stage under way goes on from the start of its epoch"
 
@@ -379,7 +384,7 @@ def _target(path: object) -> Path:
         CheckpointError: something else than a checkpoint stands there.
     """
     place = path_of(path, CheckpointError)
-    if not place.name:
+    if place.name in ("", ".."):
         raise CheckpointError("a file needs a name, such as: %tl_save birds")
     if not place.suffix:
         place = place.with_name(place.name + SUFFIX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,19 @@ from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.core.tree import call
+from tlnb.engine.core.metrics import SCORES, VALUES
+from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
 from tlnb.engine.data.load import SOURCES, load_data
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
 from tlnb.engine.data.text_samples import TextSamples
+from tlnb.engine.export import app, int8, own_files
 from tlnb.engine.export import export as exports
-from tlnb.engine.export import own_files
 from tlnb.engine.export.card import card
 from tlnb.engine.export.check import SAMPLES, check
-from tlnb.engine.export.deployed import TOKENIZER, about, deployed, judgement, raw_inputs
+from tlnb.engine.export.deployed import TOKENIZER, Deployed, about, deployed, judgement, raw_inputs
 from tlnb.engine.export.script import loader
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.loader import loader_code
@@ -186,6 +188,10 @@ def export(
     path: str,
     forgotten: Callable[[], Forgetting | None],
     learned: Callable[[], Sure],
+    *,
+    to: str | None = None,
+    small: bool = False,
+    page: bool = False,
 ) -> Lines:
     """The network as a file that others can use; see ``Session.export``.
 
@@ -197,13 +203,18 @@ def export(
         path: of the file.
         forgotten: measures what is left of the old task, for the card.
         learned: gives what answers are judged by.
+        to: name of the form; None for what the ending says.
+        small: in int8.
+        page: with a page of Gradio beside it.
     """
-    target = exports.target(path)
+    target = exports.target(path, to)
+    if small:
+        int8.check_form(target)
     view.need_ready()
     step = tools.steps(STEPS)
     step()
     loaded, data, samples = view.need_model(), view.need_data(), view.need_samples()[1]
-    inputs = raw_inputs(samples, torch.linspace(0, len(samples) - 1, min(SAMPLES, len(samples))).long())
+    inputs = raw_inputs(samples, int8.spread(len(samples), SAMPLES))
     tokenizer = samples.preprocess.tokenizer if isinstance(samples, TextSamples) else None
     # On copies: what is exported is on the CPU, and torch.export may leave traces in what it looked at.
     network = deployed(merged_copy(loaded.model), samples, data.task, inputs).at_rest()
@@ -212,34 +223,39 @@ def export(
     sure, missing = _sure(learned) if samples.wholes is None else (None, IN_PIECES)
     facts = about(loaded, data, samples, __version__) | {"sure": None if sure is None else sure.told()}
     plain = target.suffix == ".safetensors"
-    beside = [target.with_suffix(ending) for ending in ((".md", ".json", ".py") if plain else (".md",))]
+    beside = [target.with_suffix(".md"), *exports.beside(target)]
     judged = None
     if plain and sure is not None and sure.conformal is not None:
         beside.append(target.with_name(loader.beside(target.name)))
         judged = judgement(sure, network, inputs, data.task)
+    texts = app.files(samples, network.task_kind, loaded.name, data.name, sure) if page else {}
+    beside += [target.with_name(name) for name in texts]
     own_files.check([target, *beside], beside[0], own_files.CARD)
     if tokenizer is not None:
         _check_tokenizer(target.with_name(TOKENIZER), tokenizer)
         beside.append(target.with_name(TOKENIZER))
+        texts[TOKENIZER] = tokenizer
     files = [target.name, *(file.name for file in beside[1:])]
-    code = loader_code(loaded, data.classes, samples, data.task, target.name, sure) if plain else ""
+    if plain:
+        texts[target.with_suffix(".py").name] = loader_code(
+            loaded, data.classes, samples, data.task, target.name, sure
+        )
     try:
         with whole_files(target.parent, first=beside[0].name) as place:
             written = place / target.name
             step()
-            exports.write(written, network, inputs, facts)
-            if tokenizer is not None:
-                (place / TOKENIZER).write_text(tokenizer, encoding="utf-8")
-            if plain:
-                written.with_suffix(".py").write_text(code, encoding="utf-8")
+            for name, text in texts.items():
+                (place / name).write_text(text, encoding="utf-8")
             if judged is not None and sure is not None:
                 held = {name: tensor.contiguous() for name, tensor in sure.tensors().items()}
                 save_file(held, place / loader.beside(target.name))
+            if small:
+                verdict = _quantised(written, network, samples, data, inputs, answers, facts, step)
+            else:
+                exports.write(written, network, inputs, facts)
+                step()
+                verdict = _told(check(written, inputs, answers, judged), len(inputs))
             step()
-            difference = check(written, inputs, answers, judged)
-            step()
-            apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
-            verdict = f"loaded in a fresh process without tlnb: {apart} on {len(inputs)} samples"
             text = card(
                 loaded, results(view, worst=0), view.state.all_stages, files, verdict, forgotten(),
                 takes=_takes(facts, samples), looks=looks_at(data),
@@ -250,7 +266,47 @@ def export(
     except OSError as error:
         raise ExportError(f"cannot write {printable(target.name)}: {error.strerror or error}") from None
     names = ", ".join([*files[1:], beside[0].name])
-    return Lines(f"{printable(str(target))}, {size}; beside it {names}", verdict, missing)
+    start = f"cd {printable(str(target.parent))} && pip install -r {app.NEEDS} && python {app.PAGE}"
+    return Lines(
+        f"{printable(str(target))}, {size}; beside it {names}",
+        verdict,
+        missing,
+        f"the page: {start}" if page else "",
+    )
+
+
+def _told(difference: float, count: int) -> str:
+    apart = f"the largest difference is {difference:.0e}" if difference else "no difference"
+    return f"loaded in a fresh process without tlnb: {apart} on {count} samples"
+
+
+def _quantised(
+    written: Path, network: Deployed, samples: Samples, data: Data, inputs: Batch, answers: Tensor,
+    facts: dict[str, Any], step: Callable[[], None],
+) -> str:  # fmt: skip
+    """Write the network in int8, and hold it to the same form in float32, which is checked first.
+
+    Raises:
+        ExportError: it cannot be quantised, or loses more than a point.
+    """
+    with tempfile.TemporaryDirectory() as apart:
+        graph = Path(apart) / "network.onnx"
+        exports.write(graph, network, inputs, facts)
+        before = graph.with_suffix(written.suffix)
+        if before != graph:
+            exports.write(before, network, inputs, facts)
+        with exports.silent():
+            int8.quantise(graph, written, inputs[: int8.CALIBRATION], facts | {"int8": int8.CALIBRATION})
+        step()
+        check(before, inputs, answers)
+        measured = int8.spread(len(samples), int8.MEASURED)
+        targets = samples.targets[measured]
+        found = int8.compare(
+            before, written, raw_inputs(samples, measured),
+            data.task.answers(targets) if network.task_kind == VALUES else targets,
+            next(iter(SCORES[network.task_kind].values())), min(int8.CALIBRATION, len(inputs)),
+        )  # fmt: skip
+    return str(found)
 
 
 IN_PIECES = "without what sure answers need: those are of whole clips, and the file answers for pieces"

@@ -16,6 +16,8 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.marks import Log
+from tlnb.engine.data.mending import mended
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sound.clips import Clips
@@ -28,6 +30,7 @@ from tlnb.engine.models.loaded import Input, LoadedModel
 from tlnb.engine.models.own_model import find_own_head
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.reading import is_of_transformers
 from tlnb.engine.training.passes import measure
 from tlnb.errors import CheckpointError, DataError, ModelError, TlnbError, did_you_mean
 from tlnb.session.answers import Lines
@@ -77,6 +80,8 @@ class Heads:
                 raise ModelError(
                     "nearest and knn tell classes apart; for labels or values: %tl_head linear --init fit"
                 )
+            init = "fit"
+        if spec == heads.ALL_LAYERS:
             init = "fit"
         self._new_head(change, spec or "linear", source, task or _name_for(state, source), init)
         now = change.state.task
@@ -154,7 +159,8 @@ class Heads:
         if task.asked is None:
             return f"its data was an object, {task.source}; {again}"
         try:
-            fresh = self.load_again(task.source, task.asked, task.classes)
+            marks = change.state.marks.get(task.source, ())
+            fresh = self.load_again(task.source, task.asked, task.classes, marks)
         except TlnbError as error:
             return f"its data {task.source} is not there any more ({error}); {again}"
         looked_before(change.state, fresh)
@@ -162,8 +168,10 @@ class Heads:
         change.set(data=fresh)
         return f"data {fresh.name} is read again"
 
-    def load_again(self, name: str, asked: dict[str, Any], classes: tuple[str, ...] | None) -> Data:
-        """Data of another time, under the name that it had.
+    def load_again(
+        self, name: str, asked: dict[str, Any], classes: tuple[str, ...] | None, marks: Log = ()
+    ) -> Data:
+        """Data of another time, under the name that it had, mended by the marks that it had.
 
         Raises:
             TlnbError: it is not there any more, or is other data now.
@@ -173,7 +181,7 @@ class Heads:
         if fresh.classes != classes:
             raise CheckpointError("it has other classes now")
         fresh.name = name
-        return fresh
+        return mended(fresh, marks)
 
     # ---------------------------------------------------------------- heads on the network
 
@@ -215,7 +223,8 @@ class Heads:
         old = loaded.model.get_submodule
         with torch.random.fork_rng(devices=[]):  # a module that is made draws weights before it gets ours
             kept = len(change.state.samples[0]) if change.state.samples is not None else 0
-            fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init, kept)
+            taps = self._taps(change.state) if spec == heads.ALL_LAYERS else ()
+            fresh = heads.new_head(old(loaded.head), spec, outputs, generator, init, kept, taps)
             sides: dict[str, nn.Module] = {
                 p: heads.new_head(old(p), "linear", outputs, generator, init) for p in loaded.side_heads
             }
@@ -229,6 +238,22 @@ class Heads:
                 f"with {outputs} outputs at {loaded.head} the network answers {answer} for each sample: that is no "
                 f"head; give the network {outputs} outputs itself"
             )
+
+    @staticmethod
+    def _taps(state: SessionState) -> heads.Taps:
+        """What a head of all layers hears.
+
+        Raises:
+            ModelError: a network whose layers it cannot hear.
+        """
+        loaded, layers = state.need_model(), state.need_layers()
+        assert loaded.input is not None
+        device = next(loaded.model.parameters()).device
+        if loaded.input.parts or is_of_transformers(loaded.model):
+            raise ModelError(
+                "all-layers hears networks of one tensor that torchvision, timm or you wrote; take linear --init fit"
+            )
+        return heads.find_taps(loaded.model, layers, loaded.input.example(device))
 
     def _find_behind(self, change: Change) -> None:
         """Look once for an activation behind the head, which belongs to the tasks that the network came with."""
@@ -359,8 +384,9 @@ class Heads:
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
+            count = len(source.classes)
             self._tools.say(
-                f"the head is new and untrained, for {len(source.classes)} outputs: %tl_train fits it first"
+                f"the head is new and untrained, for {count} output{'s' * (count != 1)}: %tl_train fits it first"
             )
 
 

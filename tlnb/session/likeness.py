@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.wholes import mean_of_wholes
 from tlnb.engine.features.layer_features import pooled
 from tlnb.engine.forgetting.old_network import HeadInput
@@ -16,7 +17,7 @@ from tlnb.engine.network.trace import quiet
 from tlnb.errors import DataError, first_line
 from tlnb.session.heads import preprocess_at
 from tlnb.session.state import SessionState
-from tlnb.session.tools import Tools
+from tlnb.session.tools import Tick, Tools
 
 BATCH = 64
 
@@ -46,19 +47,32 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
 
     def features(samples: Collection) -> Tensor:
         prepared = samples.prepare(preprocess_at(loaded, size, samples))
-        entrance, parts = HeadInput(model, head), []
-        order = torch.arange(len(prepared)).split(BATCH)
         try:
-            with quiet(model), entrance.watching():
-                for x in prepared.stream(order):
-                    tools.interrupts.check()
-                    call(model, x.to(tools.device))
-                    assert entrance.seen is not None
-                    parts.append(pooled(entrance.seen))
+            return entering_head(model, head, prepared, tools, lambda done, total: tools.interrupts.check())
         except (RuntimeError, TypeError, ValueError) as trouble:
             line = first_line(trouble)
             raise DataError(f"--groups near: the network does not take these samples ({line})") from None
-        found = torch.cat(parts)
-        return found if prepared.wholes is None else mean_of_wholes(found, prepared.wholes)
 
     return features
+
+
+def entering_head(model: nn.Module, head: str, samples: Samples, tools: Tools, tick: Tick) -> Tensor:
+    """What enters the head of a network for each sample, or on the mean for the pieces of a whole: (N, D).
+
+    Args:
+        model: in which nothing changes.
+        head: qualified name of its head.
+        samples: fitted to it.
+        tools: of the session.
+        tick: called with how many samples are done of how many; what it raises ends the pass.
+    """
+    entrance, parts, done = HeadInput(model, head), [], 0
+    with quiet(model), entrance.watching():
+        for x in samples.stream(torch.arange(len(samples)).split(BATCH)):
+            tick(done, len(samples))
+            call(model, x.to(tools.device))
+            assert entrance.seen is not None
+            parts.append(pooled(entrance.seen))
+            done += len(parts[-1])
+    found = torch.cat(parts)
+    return found if samples.wholes is None else mean_of_wholes(found, samples.wholes)

@@ -17,10 +17,13 @@ import traitlets
 from torch import nn
 
 import tlnb.session.advising as advising
+import tlnb.session.choosing as choosing
+import tlnb.session.cleaning as cleaning
 import tlnb.session.clustering as clustering
 import tlnb.session.exporting as exporting
 import tlnb.session.forgetting as old_knowledge
 import tlnb.session.judging as judging
+import tlnb.session.mapping as mapping
 import tlnb.session.publishing as publishing
 import tlnb.session.reports as reports
 import tlnb.session.testing as testing
@@ -30,7 +33,7 @@ from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.checkpoint.schema import Pending
-from tlnb.engine.core.arguments import others_code, shown, takes
+from tlnb.engine.core.arguments import others_code, path_of, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
@@ -41,6 +44,8 @@ from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import SourceRequest, takes_request
 from tlnb.engine.data.texts import TextTable
 from tlnb.engine.doctor import examine
+from tlnb.engine.export.app import NETWORK
+from tlnb.engine.export.app import WORD as APP
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.planner import Routes
@@ -48,10 +53,12 @@ from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.results.bootstrap import Difference
+from tlnb.engine.results.choice import Choice
 from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
+from tlnb.engine.results.feature_map import FeatureMap
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.predictions import Predictions
 from tlnb.engine.results.results import Results
 from tlnb.engine.results.sureness import SURE
 from tlnb.engine.results.test_result import TestResult
@@ -75,6 +82,7 @@ from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.recorder import Recorder
 from tlnb.session.state import Importance, SessionState, Split
+from tlnb.session.suspects import Suspects
 from tlnb.session.tools import Tools
 from tlnb.session.training import Training
 from tlnb.session.undo import Undo
@@ -395,16 +403,79 @@ class Session(traitlets.HasTraits):
             request = replace(request, heard=heard_by(self._store.now))
             near = features_of(self._store.now, self._tools, request.size) if request.groups == NEAR else None
             fresh = loading.load_data(source, request, progress=self._tools.on_check, features=near)
+            fresh = cleaning.read_again(self._store.now, fresh)
             testing.looked_before(self._store.now, fresh)
+            marked_before = cleaning.left_over(self._store.now, fresh)
             with self._store.change() as change:
+                if marked_before:
+                    self._tools.say(marked_before)
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)
                 change.set(data=fresh, strict=False, revision=change.state.revision + 1)
+                cleaning.note(change, fresh)
                 if not show:
                     return fresh
                 grid = reports.show_batch(self._view_of(change.state), 12, 0)
                 grid.text = f"{fresh!r}\n{grid.text}"
                 return grid
+
+    @takes(undo=bool, forget=bool)
+    def clean(
+        self,
+        *,
+        relabel: object = None,
+        drop: object = None,
+        keep: object = None,
+        undo: bool = False,
+        forget: bool = False,
+        save: object = None,
+        _known: Suspects | None = None,
+    ) -> Suspects | Lines:
+        """Look for what is suspicious in training and validation samples; or decide about samples.
+
+        Labels that are likely wrong, by confident learning (Northcutt et al. 2021) on the answers of a linear
+        classifier on kept features that had not seen the sample; copies, also re-encoded, resized, cropped or
+        mirrored; odd, dark, blurred and empty samples. The test part is never read.
+
+        Marks (kept, relabelled, dropped) belong to the samples: they are saved with the session, and hold again where
+        the same data is named again. Files stay as they are; training goes on with the mended data.
+
+        Args:
+            relabel: numbers of samples with their classes: ``{3: "cat"}`` or ``"3=cat,8=dog"``.
+            drop: numbers of samples that are left out: ``[3, 8]`` or ``"3,8"``.
+            keep: numbers of samples that are right as they are.
+            undo: take the last mark back.
+            forget: take all marks of this data back.
+            save: a file for the marks, a CSV that ``data(..., marks=)`` takes.
+
+        Raises:
+            NotReady: no data, or, to look for suspects, no network.
+            DataError: no such sample or class, or too little would be left; nothing has changed then.
+        """
+        asked = [
+            *(
+                (number, "relabel", label)
+                for number, label in (cleaning.labels_in(relabel) if relabel else ())
+            ),
+            *((n, "drop", "") for n in (cleaning.numbers_in(drop, "--drop") if drop is not None else ())),
+            *((n, "keep", "") for n in (cleaning.numbers_in(keep, "--keep") if keep is not None else ())),
+        ]
+        with self._call("the data can be mended"):
+            if not (asked or undo or forget or save is not None):
+                with self._tools.walk("looking for suspects") as tick:
+                    return signed(cleaning.clean(self._store.now, self._tools, tick), self)
+            lines: list[str] = []
+            with self._store.change() as change:
+                if undo:
+                    lines += cleaning.undo(change).lines
+                if forget:
+                    lines += cleaning.forget(change).lines
+                if asked:
+                    lines += cleaning.mark(change, asked, _known.by_sample() if _known else {}).lines
+                if save is not None:
+                    lines += cleaning.save(change.state.need_data(), save).lines
+            cleaning.keep_safe(self._store.now, self._tools)
+            return Lines(*lines)
 
     @takes(count=int, epoch=int)
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:
@@ -427,8 +498,9 @@ class Session(traitlets.HasTraits):
 
         Args:
             spec: ``linear`` (the default), ``mlp:512,256`` (hidden layers have He normal weights, zero biases), or a
-                head that needs no schedule: ``nearest``, fitted to the means of the classes, or ``knn:5``, which keeps
-                the training samples and lets the five nearest vote.
+                head that needs no schedule: ``nearest``, fitted to the means of the classes, ``knn:5``, which keeps
+                the training samples and lets the five nearest vote, or ``all-layers``, fitted to what every layer gives
+                (Head2Toe, Evci et al. 2022), which pays where the last layer has learned another task.
             task: name of the task that the head is for. With no ``spec``, a task that is known gets its own
                 head, classes and data back.
             init: how the last layer starts: at ``zero``, ``he`` for He normal weights, or ``fit`` to fit it to the
@@ -440,7 +512,7 @@ class Session(traitlets.HasTraits):
             TrainingError: a head that cannot be fitted.
         """
         by = "nearest" if spec == "nearest" else ""
-        fits = init == "fit" or bool(by) or str(spec or "").startswith("knn")
+        fits = init == "fit" or bool(by) or spec == "all-layers" or str(spec or "").startswith("knn")
         with self._call(trains=fits), self._store.change() as change:
             told = self._heads.head(change, spec, task, init)
             if not fits or not told.lines[0].startswith("new head"):
@@ -659,7 +731,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- how much to transfer
 
-    def advise(self, *, images: int = 2000) -> Advice:
+    def advise(self, *, images: int = advising.ADVISED_ON) -> Advice:
         """Measure how much data there is and how similar it is, and say what to do about it.
 
         One pass of the training images through the network gives every layer's features; they stay in the
@@ -675,29 +747,74 @@ class Session(traitlets.HasTraits):
         with self._call(), self._store.change() as change:
             return advising.advise(change, self._tools, images)
 
-    def train_advised(self, **settings: Any) -> Run:
+    def train_advised(self, *, budget: float | str | None = None, **settings: Any) -> Run:
         """Run the plan of :meth:`advise`, which is asked first where nothing was asked since the last change.
 
         Args:
+            budget: run the best plan that takes no longer, as a few timed batches say: the advised one, that with
+                fewer epochs, the last part of the body, or the head alone. Seconds, or ``"90s"``, ``"5min"``,
+                ``"1.5h"``; None for the advised plan. What it will take is said before it runs.
             settings: as for :meth:`run`; the plan brings its own epochs, rates and batches.
 
         Raises:
-            NotReady, PlanError, BadArguments: nothing has run then.
+            NotReady, PlanError, BadArguments: nothing has run then; a budget that is too small says what is enough.
             TrainingError: a frozen layer changed.
         """
         own = [name for name in ("epochs", "lr", "batch", "decay") if name in settings]
         if own:
             raise BadArguments(f"the advised plan brings its own {', '.join(own)}; leave that out")
         read_keys({name: value for name, value in settings.items() if name not in ("cache", "keep_best")})
+        limit = None if budget is None else advising.read_budget(budget)
         with self._call(trains=True):
             state = self._store.now
             known = state.advice
-            if known is None or state.loaded is None or known[0] != advising.advice_key(state):
-                advice = self.advise()
+            asked = known is not None and state.loaded is not None and known[0] == advising.advice_key(state)
+            advice = known[1] if asked and known is not None else None
+            if limit is not None:
+                plan = advising.plan_for_budget(state, self._tools, limit, advice, self.advise)
             else:
-                advice = known[1]
-            self._tools.say(f"advised: {advice.procedure}")
-            return self.run(advice.plan, **settings)
+                advice = advice or self.advise()
+                self._tools.say(f"advised: {advice.procedure}")
+                plan = advice.plan
+            return self.run(plan, **settings)
+
+    @takes(weights=str, images=int, folds=int, load=bool)
+    def choose(
+        self,
+        *models: object,
+        weights: str | None = None,
+        images: int = 2000,
+        folds: int = 5,
+        load: bool = False,
+    ) -> Choice:
+        """Measure which network to start from, on the data that is named; the session's own stays as it is.
+
+        The training samples pass once through each. On what enters its head, folds fit a logistic head (ridge for
+        values), by which the networks are ranked, and let the five nearest samples vote; LogME (You et al. 2021) and
+        the cost of training stand beside it. A network that cannot be loaded is said in the table.
+
+        Args:
+            models: names, files or folders as :meth:`load` takes them, and modules.
+            weights: None for the published default of each, ``none`` for random ones.
+            images: how many training samples take part, at most.
+            folds: how many.
+            load: load the best one then.
+
+        Raises:
+            NotReady: no data yet.
+            BadArguments, ModelError, WeightsError: a name that nothing has; nothing has run then. Or none of them
+                could be measured.
+            Interrupted: it was stopped; nothing has changed.
+        """
+        with self._call():
+            found = signed(
+                choosing.choose(self._store.now, self._tools, self._network, models, weights, images, folds),
+                self,
+            )
+            if load:
+                found.load()
+                self._tools.say(f"{printable(found.best)} is loaded")
+            return found
 
     @takes(blocks=bool)
     def sweep(
@@ -850,7 +967,9 @@ class Session(traitlets.HasTraits):
             age = f"the autosave of {age_of(where):.0f} s ago"
             source = printable(str(path)) if path is not None else age
             with self._store.change() as change:
-                return Lines(f"resumed from {source}", *self._checkpoints.resume(change, found))
+                lines = self._checkpoints.resume(change, found)
+                later = cleaning.newer(change, float(found.about.get("saved", 0))) if path is None else ""
+                return Lines(f"resumed from {source}", *lines, later)
 
     # ---------------------------------------------------------------- what came of it
 
@@ -870,6 +989,28 @@ class Session(traitlets.HasTraits):
                 found = reports.results(self.view, worst, sure, tick)
             self._tools.emit("on_results", found)
             return found
+
+    @takes(by=str, colour=str, samples=int)
+    def map(
+        self, layer: object = None, *, by: str = "pca", colour: str = "class", samples: int = mapping.MOST
+    ) -> FeatureMap:
+        """A map of training and validation samples: what comes out of a layer, in two dimensions.
+
+        What training keeps of frozen layers serves here too. The test part is not read, and nothing changes.
+
+        Args:
+            layer: whose output is drawn; None for the last one before the head.
+            by: ``pca``, or ``umap``, which keeps neighbours together and needs ``tlnb[map]``.
+            colour: of the static picture: ``class``, ``prediction``, ``correct`` or ``part``.
+            samples: how many are drawn at most.
+
+        Raises:
+            NotReady: no model or no data, or UMAP is not installed.
+            AddressError, BadArguments: not one layer, or an unknown word.
+            ModelError: what comes out of the layer cannot be drawn.
+        """
+        with self._call():
+            return signed(mapping.draw_map(self.view, self._tools, layer, by, colour, samples), self)
 
     def test(self) -> TestResult:
         """Measure the test part: the one call that reads it, and each time is counted.
@@ -964,28 +1105,49 @@ class Session(traitlets.HasTraits):
                 self.view, path, with_weights=with_weights, network=network, settle=settle
             )
 
-    def export(self, path: str, *, push: bool = False) -> Lines:
+    @takes(to=str, int8=bool, push=bool)
+    def export(
+        self, path: str, folder: str | os.PathLike[str] | None = None, *, to: str | None = None, int8: bool = False,
+        push: bool = False,
+    ) -> Lines:  # fmt: skip
         """The network as a file that others can use, checked by loading it anew where there is no tlnb.
 
         Args:
-            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export)
-                or ``.onnx``; a model card is written beside it. Or ``hf/OWNER/NAME``: a folder of that name as the
-                Hub keeps it, for transformers, timm or torchvision, which is read back and compared.
-            push: send that folder to the Hub, as whoever is logged in there.
+            path: ends in ``.safetensors`` (weights, with a loader in plain PyTorch), ``.pt2`` (torch.export),
+                ``.onnx``, ``.xml`` (OpenVINO) or ``.tflite`` (LiteRT); a model card is written beside it. Or
+                ``hf/OWNER/NAME``: a folder of that name as the Hub keeps it, for transformers, timm or torchvision,
+                which is read back and compared. Or ``app``: a page of Gradio that tries the network.
+            folder: of the app.
+            to: the form by name, not by the ending: ``safetensors``, ``torch``, ``onnx``, ``openvino``, ``litert``.
+            int8: in whole numbers of eight bits (``.onnx``, ``.xml``), by ranges from validation samples; what that
+                costs in accuracy and gains in time is measured and said.
+            push: send the folder of the Hub there, as whoever is logged in.
 
         Raises:
             NotReady: no model or no data.
-            ExportError: another ending, a network that cannot be written so, or a check that failed.
+            ExportError: another ending, a package that is missing, a network that cannot be written so, a check that
+                failed, or int8 that loses more than a point.
         """
         with self._call(), self._tools.walk("exporting"), self._store.change() as change:
+            page = path == APP
+            if page != (folder is not None):
+                raise ExportError(
+                    "a page needs a folder, such as: %tl_export app birds-page" if page else
+                    f"%tl_export takes one file, or app and a folder; not {printable(str(path))} and a folder"
+                )  # fmt: skip
             if publishing.is_repository(path):
+                if to is not None or int8:
+                    raise ExportError("a folder of the Hub has one form; --to and --int8 are for files")
                 view, settle = self._view_of(change.state), self._interrupts.settle
                 return publishing.publish(view, path, self._forgotten, push=push, settle=settle)
             if push:
                 raise ExportError("--push sends a folder of the Hub: hf/OWNER/NAME")
+            if page and (to is not None or int8):
+                raise ExportError("a page holds the weights as they are; --to and --int8 are for files")
+            file = str(path_of(folder, ExportError) / NETWORK) if page else path
             return exporting.export(
-                self._view_of(change.state), self._tools, path, self._forgotten,
-                lambda: judging.known(change, self._tools),
+                self._view_of(change.state), self._tools, file, self._forgotten,
+                lambda: judging.known(change, self._tools), to=to, small=int8, page=page,
             )  # fmt: skip
 
     def _forgotten(self) -> Forgetting | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import torch
@@ -48,6 +48,7 @@ from tlnb.engine.checkpoint.schema import (
     result_from,
     result_to,
 )
+from tlnb.engine.data.marks import ACTS, Log, Mark
 from tlnb.engine.data.request import HIDDEN, SourceRequest
 from tlnb.engine.data.sealed import Look, from_plain, to_plain
 from tlnb.engine.forgetting.old_network import OldNetwork
@@ -84,6 +85,7 @@ class SessionSnapshot:
         importance: what ``keep ewc`` found out, and on which data; None where it was not asked.
         looks: how often each test part was measured, by its digest.
         old_network: the network of before training, or what a file says of it; None where nothing was trained.
+        marks: what was decided about samples, by the name of their data.
     """
 
     loaded: LoadedModel
@@ -105,6 +107,7 @@ class SessionSnapshot:
     looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
     adapters: Mapping[str, str] = field(default_factory=dict)
     adapted: tuple[int, ...] = ()
+    marks: Mapping[str, Log] = field(default_factory=dict)
 
 
 def notebook() -> str:
@@ -146,6 +149,7 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
         "old_source": parts.old_source,
         "importance": weighed_by,
         "looks": {digest: to_plain(looks) for digest, looks in parts.looks.items()},
+        "marked": {name: [asdict(mark) for mark in log] for name, log in parts.marks.items()},
     }  # fmt: skip
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
     for i, task in enumerate(parts.tasks):
@@ -220,10 +224,25 @@ def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
         {text(digest): from_plain(looks) for digest, looks in about.get("looks", {}).items()},
         adapters_from(about.get("adapters", {})),
         wholes(about.get("adapted", [])),
+        {text(name): tuple(map(_mark_from, log)) for name, log in about.get("marked", {}).items()},
     )
     if parts.task not in named or (parts.came_with and parts.came_with not in named):
         raise ValueError(f"no task {parts.task!r}")
     return parts
+
+
+def _mark_from(plain: Plain) -> Mark:
+    if plain["act"] not in ACTS:
+        raise ValueError(f"{plain['act']!r} is no mark")
+    words = {name: _as_named(plain[name]) for name in ("label", "given", "name", "content", "why")}
+    return Mark(str(plain["act"]), sample=whole(plain["sample"], -1), **words)
+
+
+def _as_named(value: object) -> str:
+    """A word by which something is found again, just as it is; it is made printable where it is shown."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
 
 
 def _old_from(plain: Plain, checkpoint: Checkpoint, loaded: LoadedModel) -> OldParts:

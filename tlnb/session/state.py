@@ -17,6 +17,7 @@ from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.marks import Log
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Look
 from tlnb.engine.forgetting.measure import OldData
@@ -197,6 +198,7 @@ class SessionState:
         folds: the last cross-validation, which may go on.
         sure: what answers are judged by, and for which network and data.
         looks: how often each test part was measured, by its digest.
+        marks: what was decided about samples, by the name of their data, in order.
         network_number: goes up when another network is loaded.
         revision: goes up when there is another network, other layers or other data.
     """
@@ -224,6 +226,7 @@ class SessionState:
     folds: CrossValidation | None = None
     sure: tuple[object, Sure] | None = None
     looks: Mapping[str, tuple[Look, ...]] = field(default_factory=dict)
+    marks: Mapping[str, Log] = field(default_factory=dict)
     network_number: int = 0
     revision: int = 0
 

@@ -1,4 +1,4 @@
-"""Views of a session in a notebook: layers, learning rate, training, and a panel of all three."""
+"""Views of a session in a notebook: layers, learning rate, training, a map of samples, and a panel."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 _MODULES = {
     "LRPicker": "lr_picker",
     "LayerToggles": "layer_toggles",
+    "Map": "map",
     "Panel": "panel",
+    "Suspects": "suspects",
     "TrainingView": "training_part",
 }
-__all__ = ["LRPicker", "LayerToggles", "Panel", "TrainingView"]
+__all__ = ["LRPicker", "LayerToggles", "Map", "Panel", "Suspects", "TrainingView"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import traitlets
 
-from tlnb.display.tables import printable
 from tlnb.errors import BadArguments, TlnbError
 from tlnb.session import Session
 from tlnb.session.answers import curve_html
@@ -20,14 +17,16 @@ from tlnb.session.recorder import head_learned_nothing
 from tlnb.widgets import twins
 from tlnb.widgets.browsing import folder, gallery, networks
 from tlnb.widgets.layer_toggles import LayersPart
+from tlnb.widgets.live_part import LivePart
 from tlnb.widgets.lr_picker import CurvePart
+from tlnb.widgets.own_part import OwnPart
 from tlnb.widgets.view import Action, script
 
 AUGMENTS = ("none", "light", "standard", "strong")
 
 
-class Panel(LayersPart, CurvePart):
-    """Network, data, layers, rate, training and what came of it together.
+class Panel(LayersPart, CurvePart, OwnPart, LivePart):
+    """Network, data, layers, rate, training and what came of it together; data may be pictures that come from the page.
 
     Args:
         session: what it acts on.
@@ -37,14 +36,22 @@ class Panel(LayersPart, CurvePart):
         shown: what the last button of the last part answered, as HTML; every name in it is escaped.
     """
 
-    _esm = script("curve.js", "training.js", "lr_picker.js", "layer_toggles.js", "panel.js", "panel.view.js")
+    _esm = script(
+        "curve.js",
+        "training.js",
+        "lr_picker.js",
+        "layer_toggles.js",
+        "webcam.js",
+        "own.js",
+        "panel.js",
+        "panel.view.js",
+    )
     network = traitlets.Unicode(help="the network in words").tag(sync=True)
     source = traitlets.Unicode(help="the data in words").tag(sync=True)
     names: Any = traitlets.List(help="networks that can be named, each with a few words").tag(sync=True)
     magics: Any = traitlets.List(help="what was done, as magics").tag(sync=True)
     folder = traitlets.Dict(help="the folder that is looked into; empty while none is").tag(sync=True)
     gallery: Any = traitlets.List(help="each class with its count and pictures").tag(sync=True)
-    shown = traitlets.Unicode().tag(sync=True)
     can: Any = traitlets.List(help="which of the last part's buttons make sense now").tag(sync=True)
 
     _pictured: object = None  # the data that the gallery shows
@@ -65,7 +72,6 @@ class Panel(LayersPart, CurvePart):
         own: dict[str, Action] = {
             "load": self.load,
             "data": self.data,
-            "picture": self.picture,
             "pictures": self.pictures,
         }
         return super().long_actions() | answers | own
@@ -136,28 +142,6 @@ class Panel(LayersPart, CurvePart):
         self.shown = answer._repr_html_() if name != "further" else ""
         self.teach(magic.format(path=shlex.quote(words)))
 
-    def picture(self, name: str = "picture", buffers: Any = ()) -> None:
-        """Say what is in a picture that was dropped onto the page.
-
-        Args:
-            name: of its file.
-            buffers: what the file holds.
-
-        Raises:
-            BadArguments: it is no picture.
-            NotReady: there is no network, or it knows no classes.
-        """
-        from PIL import Image, ImageOps, UnidentifiedImageError
-
-        try:
-            opened = ImageOps.exif_transpose(Image.open(BytesIO(bytes(buffers[0]))))
-        except (IndexError, OSError, UnidentifiedImageError, ValueError, Image.DecompressionBombError):
-            raise BadArguments(f"{name} is no picture that can be read") from None
-        with self.watch():
-            found = self.session.predict(opened)
-        self.shown = replace(found, names=(printable(name),))._repr_html_()
-        self.teach(f"%tl_predict {shlex.quote(name)}")
-
     def teach(self, magic: str) -> None:
         """Add to the list of magics; a rate that is picked anew replaces the one before."""
         super().teach(magic)
@@ -214,7 +198,7 @@ class Panel(LayersPart, CurvePart):
         knows = view.loaded is not None and (ready or bool(view.loaded.categories))
         senses = {
             "advise": ready, "results": ready, "picture": knows, "undo": trained, "further": view.plan is not None,
-            "save": view.loaded is not None, "export": ready, "resume": not trained,
+            "save": view.loaded is not None, "export": ready, "script": trained and ready, "resume": not trained,
         }  # fmt: skip
         self.can = [name for name, sense in senses.items() if sense]
 
@@ -241,6 +225,7 @@ ANSWERS: dict[str, tuple[Callable[[Session, str], Any], str]] = {
     "further": (lambda session, _: session.go_on(), "%tl_train --continue"),
     "save": (lambda session, path: session.save(path), "%tl_save {path}"),
     "export": (lambda session, path: session.export(path), "%tl_export {path}"),
+    "script": (lambda session, path: session.script(path), "%tl_script {path}"),
     "resume": (lambda session, path: session.resume(path or None), "%tl_resume"),
 }
 """What the buttons of the last part do, and the magic that does the same."""

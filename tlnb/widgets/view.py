@@ -29,6 +29,7 @@ LONG = {
     "results": "judging the validation samples", "advise": "looking at the features", "picture": "predicting",
     "pictures": "reading pictures", "undo": "going back", "further": "training", "save": "saving",
     "export": "exporting", "resume": "resuming",
+    "clean": "looking for suspects", "draw": "drawing the map", "script": "writing the script", "frame": "",
 }  # fmt: skip
 
 
@@ -116,13 +117,14 @@ class View(anywidget.AnyWidget):
         elif self._loop is None or threading.current_thread() is threading.main_thread():
             self._do_long(action, values)
         else:
-            self.doing = f"{LONG[action]}: waits for the cell that is running"
+            if LONG[action]:  # what comes many times a second does not say so
+                self.doing = f"{LONG[action]}: waits for the cell that is running"
             self._loop.call_soon_threadsafe(self._do_long, action, values)
 
     def _do_long(self, action: str, values: Mapping[str, Any]) -> None:
         try:
             with interruptible():
-                self.doing = f"{LONG[action]} …"
+                self.doing = f"{LONG[action]} …" if LONG[action] else ""
                 self._do(self.long_actions()[action], values)
         except KeyboardInterrupt as error:
             # It came before the action or after it. It must not go on: it would end the kernel's event loop.

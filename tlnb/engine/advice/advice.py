@@ -12,6 +12,7 @@ from html import escape
 
 from tlnb.display.tables import Table
 from tlnb.engine.advice.figures import Figures, LayerScore
+from tlnb.engine.advice.pace import show_seconds
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.plan import Traits, first_part, train_line
 
@@ -162,6 +163,7 @@ class Advice:
         layers: how many layers the body has.
         seconds: that it took.
         note: what the user should know, in one line.
+        plan_seconds: about how long the plan takes here; None where that was not estimated.
     """
 
     figures: Figures
@@ -170,6 +172,7 @@ class Advice:
     layers: int
     seconds: float
     note: str = ""
+    plan_seconds: float | None = None
 
     @property
     def cell(self) -> tuple[str, str]:
@@ -234,12 +237,16 @@ class Advice:
 
     def __repr__(self) -> str:
         plan = "\n".join(f"  {line}" for line in self.plan.splitlines())
-        end = f"the plan, which %tl_train --advised runs:\n{plan}"
+        end = f"the plan, which %tl_train --advised runs{self._long()}:\n{plan}"
         return "\n".join([repr(self.table), *self._lines(), repr(self.scores), end])
+
+    def _long(self) -> str:
+        return "" if self.plan_seconds is None else f", about {show_seconds(self.plan_seconds)} here"
 
     def _repr_html_(self) -> str:
         lines = "<br>".join(escape(line) for line in self._lines())
         return (
             f"{self.table._repr_html_()}<div>{lines}</div>{self.scores._repr_html_()}"
-            f"<div>the plan, which <code>%tl_train --advised</code> runs:</div><pre>{escape(self.plan)}</pre>"
+            f"<div>the plan, which <code>%tl_train --advised</code> runs{self._long()}:</div>"
+            f"<pre>{escape(self.plan)}</pre>"
         )

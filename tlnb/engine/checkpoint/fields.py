@@ -132,6 +132,12 @@ def _check_layer(call: ast.expr) -> None:
         ):
             raise ValueError("neighbours are made of numbers")
         return
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "AllLayers":
+        if call.keywords:
+            raise ValueError("a head of all layers is made of plain values")
+        for part in call.args:
+            ast.literal_eval(part)
+        return
     if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
         raise ValueError("a head is made by a call of a layer")
     owner, kind = call.func.value, getattr(nn, call.func.attr, None)

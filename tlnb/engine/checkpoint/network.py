@@ -37,6 +37,7 @@ from tlnb.engine.models.published import (
     without_storage,
 )
 from tlnb.engine.models.state_dicts import compare
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.head import MOST_KEPT
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.errors import CheckpointError
@@ -198,6 +199,14 @@ def head_to(module: nn.Module) -> Any:
         return plain + _geometry(module)
     if type(module) is Neighbours:
         return ["neighbours", *module.weight.shape, module.classes, module.k]
+    if type(module) is AllLayers:
+        return [
+            "all layers",
+            [list(tap) for tap in module.taps],
+            module.features,
+            module.linear.out_features,
+            module.places,
+        ]
     if type(module) is nn.ReLU:
         return ["relu"]
     if type(module) is nn.Identity:
@@ -230,6 +239,8 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
             raise ValueError("no head is so large")
         with torch.device("meta"):
             return Neighbours(samples, features, classes, k)
+    if kind == "all layers" and depth == 0:
+        return _all_layers(*rest)
     if kind == "relu" and not rest:
         return nn.ReLU()
     if kind == "identity" and not rest:
@@ -237,6 +248,20 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
     if kind == "sequence" and depth == 0:
         return nn.Sequential(*(head_from(part, 1) for part in rest))
     raise ValueError(f"{kind!r} is no part of a head")
+
+
+def _all_layers(taps: Any, features: Any, classes: Any, places: Any) -> nn.Module:
+    """A head of all layers; whether the network has them shows when it is put there."""
+    known = tuple((text(name), whole(size, 1), wholes(cells)) for name, size, cells in taps)
+    total = sum(size for _, size, _ in known) + whole(features, 1)
+    if (
+        total > WIDEST * 64
+        or total * whole(classes, 1) > WIDEST * 64
+        or any(len(cells) > 2 for _, _, cells in known)
+    ):
+        raise ValueError("no head is so large")
+    with torch.device("meta"):
+        return AllLayers(known, features, classes, flag(places))
 
 
 def _geometry(module: nn.Conv2d) -> list[Any]:

@@ -74,6 +74,13 @@ class Collection(ABC):
         """A digest of one sample, which is read for that; None where it has none."""
         return None
 
+    def content(self, index: int) -> bytes | None:
+        """A digest of what one sample holds, by which it is known again under another name; None: it has none.
+
+        Unlike those of ``digests`` it is taken of every sample that can be read, and costs a look into that one only.
+        """
+        return self.digest_of(index)
+
     def name(self, index: int) -> str:
         """What a sample is called."""
         return f"sample {index}"
@@ -108,6 +115,10 @@ class Pictures(Collection):
     def digests(self) -> list[bytes | None]:
         """Over the pixels of each image."""
         return _row_digests(self.images)
+
+    def content(self, index: int) -> bytes | None:
+        """Over the pixels."""
+        return _row_digests(self.images[index : index + 1])[0]
 
 
 class ReadPictures(Collection):
@@ -149,6 +160,11 @@ class ReadPictures(Collection):
         """Of an item as it comes, before it is fitted to a network."""
         return self.reader.digest_of(int(self.rows[index]))
 
+    def content(self, index: int) -> bytes | None:
+        """Of the bytes of a file; of other items as they come."""
+        path = self.path(index)
+        return self.digest_of(index) if path is None else file_digest(path)
+
     def name(self, index: int) -> str:
         """The name that the reader has for it."""
         return self.reader.name(int(self.rows[index]))
@@ -188,6 +204,10 @@ class Rows(Collection):
             parts = [_row_digests(part) for part in self.inputs.values()]
             return [b"".join(part or b"" for part in row) for row in zip(*parts, strict=True)]
         return _row_digests(self.inputs)
+
+    def content(self, index: int) -> bytes | None:
+        """Over the bytes of the row."""
+        return self.subset(torch.tensor([index])).digests()[0]
 
 
 class Items(Collection):
@@ -268,10 +288,23 @@ class Several(Collection):
         part, place = self._at(index)
         return part.digest_of(place)
 
+    def content(self, index: int) -> bytes | None:
+        """What the part knows it by."""
+        part, place = self._at(index)
+        return part.content(place)
+
     def name(self, index: int) -> str:
         """What the part calls it."""
         part, place = self._at(index)
         return part.name(place)
+
+
+def file_digest(path: Path) -> bytes | None:
+    """Of the bytes of a file; None where it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError:
+        return None
 
 
 def _row_digests(tensor: Tensor) -> list[bytes | None]:

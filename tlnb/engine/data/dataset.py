@@ -57,6 +57,7 @@ class Data:
         length: tokens of the longest text; None for what most of the training texts have.
         groups: of the samples of the source that stay together, for folds; None for none.
         times: of the samples of the source, for folds; None where they are in no order.
+        mending: a ``Mending`` (:mod:`tlnb.engine.data.mending`) where samples were relabelled or dropped by marks.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Data:
     length: int | None = None
     groups: Groups | None = field(default=None, repr=False)
     times: Times | None = field(default=None, repr=False)
+    mending: Any = field(default=None, repr=False)
 
     def samples(
         self, preprocess: AnyPreprocess | RawFrames, say: Callable[[str], None] = lambda text: None
@@ -98,6 +100,8 @@ class Data:
             self.problems.append(Problem(printable(name), reason))
             say(f"{printable(name)} is left out: {reason}")
 
+        if self.mending is not None:
+            return self.mending.samples(self, self.mending.original.samples(preprocess, say))
         train = self.train
         if self.balance == "samples":
             train = train.subset(repeated_to_balance(train.targets))

@@ -13,6 +13,7 @@ from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.seeds import own_random_state
 from tlnb.engine.core.tree import named_parts
 from tlnb.engine.data.image_cache import DecodedSamples
+from tlnb.engine.data.joined import Portion
 from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
 from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
 from tlnb.engine.data.sound.clips import PieceReader
@@ -65,6 +66,8 @@ def _inputs(samples: Samples) -> str:
         if isinstance(reader, PieceReader):
             clips = reader.clips[rows].unique().tolist()
             return f"{_files(reader.files, clips)} {reader.note(rows.tolist())}"
+    if isinstance(samples, Portion):
+        return tensors_digest([("places", samples.rows)], note=_inputs(samples.source))
     return _some(samples)
 
 

@@ -19,10 +19,13 @@ from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, 
 from tlnb.engine.data.balance import class_weights, label_weights
 from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
+from tlnb.engine.data.marks import read_marks
+from tlnb.engine.data.mending import mended
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects, text
+from tlnb.engine.data.sources.cells import TABLES
 from tlnb.engine.data.sources.folder import is_hidden, read_folder
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.named import BUILTIN
@@ -46,8 +49,8 @@ def load_data(
     """Read a data set and split it.
 
     Args:
-        source: ``digits``, ``glyphs``, a folder of class folders, a CSV or TSV of path and label (pictures, or
-            sounds as wav and flac), a table of texts (CSV, TSV, JSONL, Parquet), ``torchvision/NAME``, a pair of
+        source: ``digits``, ``glyphs``, a folder of class folders, a table (CSV, TSV, JSONL, Parquet) of path and label
+            (pictures, or sounds as wav and flac) or of texts, ``torchvision/NAME``, a pair of
             tensors, arrays or texts (X, y), a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face
             data set, or a pair (train, valid) of such.
         request: how it is to be read.
@@ -91,11 +94,12 @@ def load_data(
     task = _task(found, train, held, balance)
     task = scored(task, request.score) if request.score is not None else task
     batch = request.batch or found.batch or usual_batch(len(train.targets))
-    return Data(
+    data = Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, _settled(request, found)), found.scale, parts.test, parts.places,
         parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
+    return data if request.marks is None else mended(data, read_marks(request.marks))
 
 
 def _settled(request: SourceRequest, found: Found) -> SourceRequest:
@@ -153,7 +157,7 @@ def _find_path(name: str, request: SourceRequest) -> Found:
     if path.is_file():
         if text.is_text_table(path, request):
             return text.read_text_table(path, request)
-        if path.suffix.lower() in (".csv", ".tsv"):
+        if path.suffix.lower() in TABLES:
             return read_table(path, request)
         what = f"unpack it first: !python -m zipfile -e {path.name!r} photos" if path.suffix.lower() == ".zip" else (
             "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".tar", ".7z")

@@ -75,6 +75,7 @@ class SourceRequest:
         time: column with a time, or an entry a sample: the newest samples validate, or are the test part.
         text: column with the texts, or two joined by commas for pairs of sentences.
         length: tokens of the longest text; None for the 99th percentile of the training texts.
+        marks: a CSV that ``%tl_clean --save`` wrote: samples that are relabelled, dropped or kept.
         progress: told how many of how many files are looked at.
         heard: how the network at hand learned to hear; options that are named come first.
     """
@@ -105,6 +106,7 @@ class SourceRequest:
     rate: int | None = None
     text: str | None = None
     length: int | None = None
+    marks: str | None = None
     progress: Callable[[int, int], None] = field(default=_nobody, compare=False, repr=False)
     heard: LogMel | None = field(default=None, compare=False, repr=False)
 
@@ -122,6 +124,7 @@ class SourceRequest:
         plain: dict[str, Callable[[Any], Any]] = {
             "label": _joined, "text": partial(_joined, option="--text"), "range": _numbers, "bands": _numbers,
             "folder": lambda value: os.fspath(path_of(value, DataError)),
+            "marks": lambda value: os.fspath(path_of(value, DataError)),
             "test": _test, "groups": _entries, "time": _entries, "window": _seconds,
         }  # fmt: skip
         for name, value in options.items():
@@ -232,10 +235,10 @@ class SourceRequest:
                 raise DataError(f"{what}; --{name} means nothing here")
 
     def plain(self, source: str) -> dict[str, Any]:
-        """The arguments of ``load_data`` as plain values, to read the same again."""
+        """The arguments of ``load_data`` as plain values, to read the same again; marks are kept by themselves."""
         asked: dict[str, Any] = {"source": source} | {name: getattr(self, name) for name in FIRST}
         for f in fields(self):
-            if f.name not in (*FIRST, *HIDDEN) and getattr(self, f.name) != f.default:
+            if f.name not in (*FIRST, *HIDDEN, "marks") and getattr(self, f.name) != f.default:
                 asked[f.name] = getattr(self, f.name)
         return asked
 

@@ -28,6 +28,8 @@ class Samples(ABC):
             int64 of shape (N,); answers are for wholes then, see :func:`tlnb.engine.data.wholes.of_wholes`. None
             where each sample stands alone.
         lengths: tokens of each text, (N,); None where all samples have one size.
+        origin: a set whose inputs they are, and their rows in it, int64 of shape (N,): what is computed once for it,
+            such as features of a frozen part, serves them too. None where there is none.
     """
 
     targets: Tensor
@@ -35,6 +37,7 @@ class Samples(ABC):
     at_hand: bool = False
     wholes: Tensor | None = None
     lengths: Tensor | None = None
+    origin: tuple[Samples, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)

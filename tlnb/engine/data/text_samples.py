@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -27,6 +28,15 @@ class TextSamples(Samples):
         self.texts, self.targets, self.preprocess = texts, targets, preprocess
         self.encoded = preprocess.encode(texts)
         self.lengths = None if preprocess.fixed else self.encoded.lengths
+
+    def some(self, rows: Tensor) -> TextSamples:
+        """Some of the texts, cut into tokens already; int64 of shape (n,)."""
+        made = copy.copy(self)
+        numbers = rows.tolist()
+        made.texts, made.targets = [self.texts[row] for row in numbers], self.targets[rows]
+        made.encoded = self.encoded.some(numbers)
+        made.lengths = None if self.lengths is None else made.encoded.lengths
+        return made
 
     def batch(self, indices: Tensor) -> Tree:
         """Token numbers and what else the network takes: int64 (B, tokens of the longest) a part."""

@@ -80,6 +80,10 @@ class Texts(Collection):
         """Of each text without regard to case and space."""
         return [hashlib.blake2b(plain(text).encode(), digest_size=16).digest() for text in self.all()]
 
+    def content(self, index: int) -> bytes | None:
+        """Of the text without regard to case and space."""
+        return self.subset(torch.tensor([index])).digests()[0]
+
     def name(self, index: int) -> str:
         """The file of a text, or its beginning."""
         row = int(self.rows[index])

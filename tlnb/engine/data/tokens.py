@@ -189,6 +189,13 @@ class Encoded:
         """The types of their tokens."""
         return self._of(self.types, numbers)
 
+    def some(self, numbers: Sequence[int]) -> Encoded:
+        """Some of the texts, in this order."""
+        parts = [
+            torch.cat(self._of(flat, numbers)) if numbers else flat[:0] for flat in (self.ids, self.types)
+        ]
+        return Encoded(parts[0], parts[1], self.lengths[list(numbers)])
+
     def _of(self, flat: Tensor, numbers: Sequence[int]) -> list[Tensor]:
         ends: list[int] = self._ends  # type: ignore[attr-defined]
         return [flat[(ends[n - 1] if n else 0) : ends[n]] for n in numbers]

@@ -20,9 +20,11 @@ from tlnb.engine.results.conformal import needed
 from tlnb.engine.results.judging import watched
 from tlnb.engine.results.sure import Judged, Sure
 from tlnb.engine.results.sureness import SURE
-from tlnb.errors import ExportError
+from tlnb.errors import ExportError, first_line
 
 FORMAT = 1
+KEY = "tlnb.json"
+"""Under this name each exported file holds what has to be known: preprocessing, class names, shapes."""
 TOKENIZER = "tokenizer.json"
 """What the tokenizer is called that lies beside an exported text network."""
 
@@ -145,6 +147,27 @@ def raw_inputs(samples: Samples, indices: Tensor) -> Batch:
     """What :class:`Deployed` takes for these samples."""
     found: Batch = samples.pixels(indices) if isinstance(samples, PictureSamples) else samples.batch(indices)
     return found
+
+
+def example(inputs: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Any]:
+    """Two samples as arguments in order and by name, and which of their dimensions may have any size."""
+    free = torch.export.Dim.DYNAMIC
+    if isinstance(inputs, Tree):
+        return (), dict(inputs[:2].items()), {name: {0: free, 1: free} for name in inputs}
+    return (inputs[:2],), {}, ({0: free},)
+
+
+def program_of(network: Deployed, inputs: Batch) -> torch.export.ExportedProgram:
+    """The graph of the network for any batch size, pixels in, probabilities out.
+
+    Raises:
+        ExportError: torch cannot write its forward as a graph.
+    """
+    try:
+        args, named, shapes = example(inputs)
+        return torch.export.export(network, args, named, dynamic_shapes=shapes)
+    except Exception as error:  # torch.export meets others' code with almost any exception
+        raise ExportError(f"torch.export cannot take this network: {first_line(error)[:160]}") from None
 
 
 def about(loaded: LoadedModel, data: Data, samples: Samples, tlnb_version: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The network as a file that others can use: safetensors with a loader, torch.export, ONNX."""
+"""The network as a file that others can use: safetensors with a loader, torch.export, ONNX, OpenVINO, LiteRT."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor
 
+from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import reason_of
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.core.tree import Batch, Tree
-from tlnb.engine.export.deployed import Deployed
+from tlnb.engine.core.tree import Batch
+from tlnb.engine.export.deployed import KEY, Deployed, example, program_of
+from tlnb.engine.export.edge import to_litert, to_openvino
 from tlnb.engine.export.own_files import check_module_name
 from tlnb.engine.network.trace import flags
 from tlnb.errors import ExportError, did_you_mean, first_line
-
-KEY = "tlnb.json"
-"""Under this name each file holds what has to be known: preprocessing, class names, shapes."""
 
 
 def to_safetensors(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
@@ -43,12 +41,7 @@ def to_torch_export(path: Path, network: Deployed, inputs: Batch, about: dict[st
     Raises:
         ExportError: torch cannot write its forward as a graph.
     """
-    try:
-        args, named, shapes = _example(inputs)
-        program = torch.export.export(network, args, named, dynamic_shapes=shapes)
-    except Exception as error:  # torch.export meets others' code with almost any exception
-        raise ExportError(f"torch.export cannot take this network: {first_line(error)[:160]}") from None
-    torch.export.save(program, str(path), extra_files={KEY: json.dumps(about)})
+    torch.export.save(program_of(network, inputs), str(path), extra_files={KEY: json.dumps(about)})
 
 
 def to_onnx(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
@@ -61,8 +54,8 @@ def to_onnx(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any])
         import onnx
         import onnxscript  # noqa: F401
     except ImportError:
-        raise ExportError('ONNX needs more packages: pip install "tlnb[onnx]"') from None
-    args, named, shapes = _example(inputs)
+        raise ExportError(NEEDS_ONNX) from None
+    args, named, shapes = example(inputs)
     names = list(named) or ["pixels" if network.pictures else "inputs"]
     try:
         torch.onnx.export(
@@ -76,28 +69,54 @@ def to_onnx(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any])
     onnx.save(model, str(path))
 
 
+NEEDS_ONNX = 'ONNX needs more packages: pip install "tlnb[onnx]"'
 Writer = Callable[[Path, Deployed, Batch, dict[str, Any]], None]
-WRITERS: dict[str, Writer] = {".safetensors": to_safetensors, ".pt2": to_torch_export, ".onnx": to_onnx}
+WRITERS: dict[str, Writer] = {
+    ".safetensors": to_safetensors, ".pt2": to_torch_export, ".onnx": to_onnx, ".xml": to_openvino,
+    ".tflite": to_litert,
+}  # fmt: skip
+FORMS = {
+    "safetensors": ".safetensors", "torch": ".pt2", "onnx": ".onnx", "openvino": ".xml", "litert": ".tflite"
+}  # fmt: skip
+"""Endings by the names of the forms."""
 
 
-def target(path: str) -> Path:
-    """The file that is meant; ``.safetensors`` where it has no ending.
+def target(path: str, to: str | None = None) -> Path:
+    """The file that is meant.
+
+    Args:
+        path: its ending says the form; without one it is that of ``to``, or ``.safetensors``.
+        to: a name of :data:`FORMS`.
 
     Raises:
-        ExportError: another ending, or a name that would hide a module of Python.
+        ExportError: no such form, an ending of another form, or a name that would hide a module of Python.
     """
     place = path_of(path, ExportError)
     if not place.name:
         raise ExportError("an export needs a name, such as: %tl_export birds.safetensors")
-    place = place if place.suffix else place.with_suffix(".safetensors")
+    if to is not None and to not in FORMS:
+        raise ExportError(
+            f"no export to {printable(to)}{did_you_mean(to, FORMS)}; there are {', '.join(FORMS)}"
+        )
+    wanted = FORMS[to or "safetensors"]
+    place = place if place.suffix else place.with_suffix(wanted)
     if place.suffix not in WRITERS:
         raise ExportError(
             f"no export to {place.suffix}{did_you_mean(place.suffix, WRITERS)}; "
             f"there are {', '.join(WRITERS)}"
         )
+    if to is not None and place.suffix != wanted:
+        raise ExportError(f"--to {to} writes a file that ends in {wanted}, not {place.suffix}")
     if place.suffix == ".safetensors":  # its loader is a Python file of that name
         check_module_name(place.with_suffix(".py"))
     return place
+
+
+def beside(path: Path) -> list[Path]:
+    """What the form writes beside the file itself."""
+    if path.suffix == ".xml":  # OpenVINO keeps the weights apart
+        return [path.with_suffix(".bin")]
+    return [path.with_suffix(ending) for ending in (".json", ".py")] if path.suffix == ".safetensors" else []
 
 
 def write(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -> None:
@@ -114,23 +133,15 @@ def write(path: Path, network: Deployed, inputs: Batch, about: dict[str, Any]) -
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with flags(network, training=False), torch.no_grad(), _quiet():
+        with flags(network, training=False), torch.no_grad(), silent():
             WRITERS[path.suffix](path, network, inputs, about)
     except (OSError, SafetensorError) as error:
         raise ExportError(f"cannot write {path.name}: {reason_of(error)}") from None
 
 
-def _example(inputs: Batch) -> tuple[tuple[Tensor, ...], dict[str, Tensor], Any]:
-    """Two samples as arguments in order and by name, and which of their dimensions may have any size."""
-    free = torch.export.Dim.DYNAMIC
-    if isinstance(inputs, Tree):
-        return (), dict(inputs[:2].items()), {name: {0: free, 1: free} for name in inputs}
-    return (inputs[:2],), {}, ({0: free},)
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """torch tells its users about each step of an export; ours asked for a file."""
+def silent() -> Iterator[None]:
+    """Without what torch and other writers tell about each of their steps; ours asked for a file."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -22,7 +22,7 @@ from tlnb.engine.models.loaded import Input
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.freeze import draws_by_place
 from tlnb.engine.network.graph import CHANGED, Graph
-from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.network.layers import LayerMap, hears_all
 from tlnb.engine.network.parts import Part
 from tlnb.engine.network.replay import Replay, ReplayPart
 from tlnb.errors import ModelError
@@ -129,7 +129,9 @@ class Routes:
             tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
         """
         cut = prefix.cut_for(layers, wish.frozen)
-        if not cut or layers.graph is None:
+        if (
+            not cut or layers.graph is None or hears_all(model)
+        ):  # the head of another task than the layers are of
             return _whole(model, samples, device)
         outdated = layers.graph.outdated()
         if outdated:
@@ -242,7 +244,9 @@ class _Work:
 
     def _kept(self, samples: Samples) -> Samples:
         if isinstance(samples, Portion):  # of a set that is computed once as a whole
-            return with_targets(portion(self._kept(samples.source), samples.rows), samples.targets)
+            return self._portion(samples.source, samples.rows, samples)
+        if samples.origin is not None:
+            return self._portion(*samples.origin, samples)
         if isinstance(samples, JoinedSamples):
             return joined([self._kept(part) for part in samples.parts])
         if samples.lengths is None and not samples.at_hand and any(map(self.graph.ragged, self.cuts)):
@@ -258,6 +262,12 @@ class _Work:
             self._dtype = features.rows.dtype
             return self._samples_at(self.cut, features, samples, channels_last=self.channels_last)
         return self._passing(samples, self._dtype or torch.float32)
+
+    def _portion(self, source: Samples, rows: Tensor, of: Samples) -> Samples:
+        """What is kept of a set, for some of its samples under their own targets."""
+        found = with_targets(portion(self._kept(source), rows), of.targets)
+        found.wholes = of.wholes
+        return found
 
     def _compute(self, samples: Samples, keys: dict[int, str]) -> None:
         """Run the samples, or their features at an earlier cut, up to the last cut that is missing."""

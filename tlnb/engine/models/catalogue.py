@@ -51,6 +51,30 @@ def weight_names(name: str) -> tuple[str, ...]:
     return (*usual, *entries, NO_WEIGHTS)
 
 
+def check_name(name: str) -> None:
+    """See that there may be a network of this name, without loading anything.
+
+    Args:
+        name: as :func:`load_model` takes it; whether the Hub has it shows when it is loaded.
+
+    Raises:
+        ModelError, WeightsError: there is none, in the words of :func:`load_model`.
+    """
+    if name.startswith(hub.PREFIX):
+        repository = name.removeprefix(hub.PREFIX).strip("/")
+        if not hub.is_folder(name) and (repository.count("/") > 1 or not repository):
+            raise ModelError(hub.unnamed(name))
+    elif not hub.is_folder(name) and not _is_file(name):
+        if name.startswith(timm_models.PREFIX):
+            timm_models.check_name(name)
+        elif name not in names():
+            raise _no_model(name)
+
+
+def _no_model(name: str) -> ModelError:
+    return ModelError(f"no model {name!r}{did_you_mean(name, names())}; %tl_load convnet5 needs no download")
+
+
 def load_model(
     name: str,
     *,
@@ -105,9 +129,7 @@ def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: 
     if name.startswith(timm_models.PREFIX):
         return timm_models.load(name, weights, say, part)
     if name not in names() and (name or weights is None):
-        raise ModelError(
-            f"no model {name!r}{did_you_mean(name, names())}; %tl_load convnet5 needs no download"
-        )
+        raise _no_model(name)
     if weights is not None and path_of(weights, WeightsError).is_file():
         return _filled(name or None, weights, part)
     return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)

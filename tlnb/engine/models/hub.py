@@ -215,7 +215,7 @@ def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
         return folder, f"of the folder, sha256 {_digest(folder)[:16]}"
     repository = name.removeprefix(PREFIX).strip("/")
     if repository.count("/") > 1 or not repository:
-        raise ModelError(f"a network of the Hub is named hf/OWNER/NAME, not {printable(name)!r}")
+        raise ModelError(unnamed(name))
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
@@ -233,6 +233,11 @@ def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise WeightsError(f"{printable(repository)!r} cannot be downloaded: {_line(error)}") from None
     return place, f"commit {place.name}"
+
+
+def unnamed(name: str) -> str:
+    """What is wrong with a name that no network of the Hub can have, in a line."""
+    return f"a network of the Hub is named hf/OWNER/NAME, not {printable(name)!r}"
 
 
 def _digest(folder: Path) -> str:

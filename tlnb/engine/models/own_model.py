@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from tlnb.engine.core.tree import IDS, call
 from tlnb.engine.data.preprocess import Preprocess
@@ -14,6 +15,7 @@ from tlnb.engine.data.tokens import INPUTS, AnyPreprocess
 from tlnb.engine.models import hub
 from tlnb.engine.models.answer import answer_to
 from tlnb.engine.models.loaded import TOKENS, Input, LoadedModel
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.head import auxiliary_heads, is_auxiliary
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError, first_line
@@ -44,9 +46,9 @@ def adopt(
     inner = _unwrapped(module)
     if inner is not module:
         notes.append(f"taken out of its {type(module).__name__}")
+    _check_weights(inner)
     if not any(True for _ in inner.parameters()):
         raise ModelError(f"{type(inner).__name__} has no weights, so there is nothing to train or freeze")
-    _check_precision(inner)
     content = hub.tokenizer_of(inner) if tokenizer is None else hub.tokenizer_content(tokenizer)
     seen, flexible = _text_input(inner), False
     if seen is None:
@@ -73,13 +75,34 @@ def adopt(
     return loaded
 
 
-def _check_precision(module: nn.Module) -> None:
+def _check_weights(module: nn.Module) -> None:
+    """Refuse weights that cannot be trained as they are, before anything runs on them.
+
+    Raises:
+        ModelError: they are not there yet, hold no numbers, cannot train or are of another precision.
+    """
+    name = type(module).__name__
+    for weight, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor):
+            raise ModelError(
+                f"{weight} of {name} is not made yet, as its layer has seen no sample; run it on one first, such as: "
+                "net(torch.zeros(1, 3, 32, 32))"
+            )
+        if tensor.is_meta:
+            raise ModelError(
+                f"{weight} of {name} is on the device meta, without numbers; make the network on the CPU, and load "
+                "its weights"
+            )
+        if tensor.is_inference():
+            raise ModelError(
+                f"{weight} of {name} was made under torch.inference_mode, so it can never train; make the network "
+                "outside of it"
+            )
     kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
     if kinds and torch.float32 not in kinds:
         kind = str(next(iter(kinds))).removeprefix("torch.")
         raise ModelError(
-            f"the weights of {type(module).__name__} are {kind}, and its samples come in float32; "
-            "make them float32 first: net.float()"
+            f"the weights of {name} are {kind}, and its samples come in float32; make them float32 first: net.float()"
         )
 
 
@@ -102,9 +125,15 @@ def find_own_head(loaded: LoadedModel) -> None:
             raise ModelError(f"{loaded.name} does not run on samples of {loaded.input.describe()}: {trouble}")
         device = next(loaded.model.parameters()).device
         answer = answer_to(loaded.model, [name for name in names if name], loaded.input.example(device))
-        loaded.head, loaded.width = answer.layer, answer.width
+        loaded.head, loaded.width = _whole_head(modules, answer.layer), answer.width
         return
     loaded.head = names[-1] if names and names[-1] else ""
+
+
+def _whole_head(modules: Mapping[str, nn.Module], name: str) -> str:
+    """The head that ends in this layer: of a module that got a head of all layers before, that one."""
+    outer = name.rpartition(".")[0]
+    return outer if isinstance(modules.get(outer), AllLayers) else name
 
 
 def _unwrapped(module: nn.Module) -> nn.Module:

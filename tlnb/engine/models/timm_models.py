@@ -52,6 +52,18 @@ def entries(name: str) -> tuple[str, ...]:
     return tuple(tag.partition(".")[2] for tag in found)
 
 
+def check_name(name: str) -> None:
+    """See that timm has such a network.
+
+    Raises:
+        ModelError: it is not installed, or has none.
+    """
+    base = name.removeprefix(PREFIX).partition(".")[0]
+    known = _timm().list_models()
+    if base not in known:
+        raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
+
+
 def load(name: str, weights: str | None, say: Callable[[str], None], part: str | None = None) -> LoadedModel:
     """Build one of timm's networks and give it weights.
 
@@ -65,11 +77,8 @@ def load(name: str, weights: str | None, say: Callable[[str], None], part: str |
         ModelError: timm is not installed, or has no such network.
         WeightsError: no such weights, they cannot be had, or do not fit.
     """
-    timm = _timm()
+    check_name(name)
     base, _, tag = name.removeprefix(PREFIX).partition(".")
-    known = timm.list_models()
-    if base not in known:
-        raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
     file = weights is not None and weights != NO_WEIGHTS and path_of(weights, WeightsError).is_file()
     if weights is not None and weights != NO_WEIGHTS and not file:
         tag = weights

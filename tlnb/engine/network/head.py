@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from itertools import pairwise
@@ -10,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.network.all_layers import AllLayers, listen, pooled_to
 from tlnb.engine.network.neighbours import Neighbours
-from tlnb.engine.network.trace import name_ends, own_name
+from tlnb.engine.network.trace import name_ends, own_name, quiet
 from tlnb.errors import ModelError
 
 if TYPE_CHECKING:
     from tlnb.engine.network.graph import Graph
+    from tlnb.engine.network.layers import LayerMap
     from tlnb.engine.network.replay import Replay
 
 
@@ -121,8 +124,11 @@ def behind_head(graph: Graph | Replay | None, head: str) -> str:
     )
 
 
-NEAREST, KNN = "nearest", "knn"
+NEAREST, KNN, ALL_LAYERS = "nearest", "knn", "all-layers"
 MOST_KEPT = 1 << 28  # numbers that a head of neighbours may keep
+POOLED = 512  # numbers to which what a layer gives is averaged, where it has no more channels
+Taps = tuple[tuple[str, int, tuple[int, ...]], ...]
+"""For each layer that a head hears: the name of the module, numbers of a sample there, and cells a side."""
 
 
 def neighbours_in(spec: str) -> int:
@@ -141,7 +147,7 @@ def neighbours_in(spec: str) -> int:
 
 def new_head(
     old: nn.Module, spec: str, outputs: int, generator: torch.Generator | None = None, init: str = "zero",
-    samples: int = 0,
+    samples: int = 0, taps: Taps = (),
 ) -> nn.Module:  # fmt: skip
     """A fresh head: its last layer starts at zero, what is before it with He normal weights and zero biases.
 
@@ -152,27 +158,29 @@ def new_head(
     Args:
         old: the module that it replaces; gives the number of features and the device.
         spec: ``linear``, ``nearest`` (a linear one that is to be fitted to class means), ``mlp:512,256`` for hidden
-            layers of those widths with ReLU between, or ``knn:5`` for neighbours among the samples.
+            layers of those widths with ReLU between, ``knn:5`` for neighbours among the samples, or ``all-layers``.
         outputs: number of class scores.
         generator: source of the random weights.
         init: ``he`` gives the last layer He normal weights too.
         samples: how many a head of neighbours keeps.
+        taps: what a head of all layers hears, see :func:`find_taps`.
 
     Raises:
         ModelError: an unknown spec, or a head whose input size cannot be told.
     """
     k = neighbours_in(spec)
-    widths = [] if k or spec == NEAREST else _widths(spec)
-    convolution = next((m for m in old.modules() if isinstance(m, nn.Conv2d)), None)
-    linear = next((m for m in old.modules() if isinstance(m, nn.Linear | Neighbours)), None)
-    if k and linear is not None:
+    widths = [] if k or spec in (NEAREST, ALL_LAYERS) else _widths(spec)
+    convolution, linear = _first_layers(old)
+    if spec == ALL_LAYERS:
+        head: nn.Module = _of_all_layers(taps, linear, convolution, outputs)
+    elif k and linear is not None:
         if k > samples:
             raise ModelError(f"{spec}: there are {samples:,} training samples, so that {k} cannot vote")
         if samples * _features(linear) > MOST_KEPT:
             raise ModelError(
                 f"{spec} would keep {samples:,} times {_features(linear):,} numbers; take nearest"
             )
-        head: nn.Module = Neighbours(samples, _features(linear), outputs, k)
+        head = Neighbours(samples, _features(linear), outputs, k)
     elif k:
         raise ModelError("knn needs a head of vectors, and this one is a convolution; nearest takes that")
     elif linear is not None:
@@ -217,12 +225,102 @@ def outputs_of(head: nn.Module) -> int:
 
 
 def replace(model: nn.Module, name: str, module: nn.Module) -> nn.Module:
-    """Put a module in the place of another, and return the one that was there."""
+    """Put a module in the place of another, and return the one that was there.
+
+    A head of all layers hears the network from then on, as long as it stands in it.
+
+    Raises:
+        ModelError: it hears layers that the network does not have; the other one is back then.
+    """
     parent, _, leaf = name.rpartition(".")
     holder = model.get_submodule(parent)
     old = getattr(holder, leaf)
     setattr(holder, leaf, module)
+    try:
+        listen(model)
+    except AttributeError as error:
+        setattr(holder, leaf, old)
+        listen(model)
+        raise ModelError(f"the head {name} is for another network: {error}") from None
     return old
+
+
+def _first_layers(old: nn.Module) -> tuple[nn.Conv2d | None, nn.Module | None]:
+    """The first convolution and the first linear layer (or neighbours) of a head.
+
+    In place of a head of all layers they are as what it replaced would be.
+    """
+    hears = next((m for m in old.modules() if isinstance(m, AllLayers)), None)
+    if hears is not None:
+        with torch.device("meta"):
+            if hears.places:
+                return nn.Conv2d(hears.features, 1, 1), None
+            return None, nn.Linear(hears.features, 1)
+    convolution = next((m for m in old.modules() if isinstance(m, nn.Conv2d)), None)
+    return convolution, next((m for m in old.modules() if isinstance(m, nn.Linear | Neighbours)), None)
+
+
+def _of_all_layers(
+    taps: Taps, linear: nn.Module | None, convolution: nn.Conv2d | None, outputs: int
+) -> AllLayers:
+    if linear is not None:
+        return AllLayers(taps, _features(linear), outputs)
+    if convolution is None or convolution.kernel_size != (1, 1):
+        raise ModelError("all-layers needs a head of vectors or of single pixels; take linear")
+    return AllLayers(taps, convolution.in_channels, outputs, True)
+
+
+@torch.no_grad()
+def find_taps(model: nn.Module, layers: LayerMap, example: Tensor) -> Taps:
+    """What a head of all layers hears: what enters each layer of the body but the first, pooled.
+
+    Images and rows are averaged over as many cells, 1, 2 or 4 a side, as leave at most ``POOLED`` numbers. A module
+    that does not run once a batch, or takes no tensor of numbers first, is left out.
+
+    Args:
+        model: in which nothing changes.
+        layers: its layers.
+        example: a batch (B, ...) of its input.
+
+    Raises:
+        ModelError: there is no such layer.
+    """
+    modules = dict(model.named_modules())
+    names = [layers[i].name for i in layers.body[1:] if layers[i].name in modules]
+    seen: dict[str, list[object]] = {name: [] for name in names}
+    hooks = [
+        modules[name].register_forward_pre_hook(
+            lambda module, inputs, name=name: seen[name].append(inputs[0] if inputs else None)
+        )
+        for name in names
+    ]
+    try:
+        with quiet(model):
+            model(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = []
+    for name in names:
+        x = seen[name][0] if len(seen[name]) == 1 else None
+        if isinstance(x, Tensor) and x.is_floating_point() and x.dim() > 1 and len(x) == len(example):
+            cells = _cells(x, rows=isinstance(modules[name], nn.Conv1d))
+            found.append((name, pooled_to(x, cells).shape[1], cells))
+    if not found:
+        raise ModelError("no layer before the last is one that a head could hear; take linear")
+    return tuple(found)
+
+
+def _cells(x: Tensor, *, rows: bool) -> tuple[int, ...]:
+    """Cells a side to which what enters a layer is averaged."""
+    if not (x.dim() == 4 or (x.dim() == 3 and rows)):
+        return ()
+    cells = tuple(1 for _ in x.shape[2:])
+    for side in (2, 4):
+        finer = tuple(min(side, size) for size in x.shape[2:])
+        if x.shape[1] * math.prod(finer) <= POOLED:
+            cells = finer
+    return cells
 
 
 def _features(layer: nn.Module) -> int:
@@ -237,7 +335,7 @@ def _widths(spec: str) -> list[int]:
     widths = [int(width) for width in spec[4:].split(",")] if _MLP.fullmatch(str(spec)) else [0]
     if not all(0 < width <= WIDEST for width in widths):
         raise ModelError(
-            f"a head is linear, nearest, knn:5, or mlp: and widths such as mlp:512,256; not {spec!r}"
+            f"a head is linear, nearest, knn:5, all-layers, or mlp: and widths such as mlp:512,256; not {spec!r}"
         )
     return widths
 

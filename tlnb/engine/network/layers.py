@@ -14,6 +14,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.network.adapters import Adapter, adapters_in, attached, tensor_names, weights_for
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.forms import alike, is_familiar
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.reading import Reading, read
@@ -27,6 +28,7 @@ OTHERWISE = (
     "no cut: a traced copy of its forward trains otherwise than it does, so it trains the ordinary way"
 )
 ONE_LAYER = "no cut: the network is a single layer"
+HEARS_ALL = "no cut: the head sees what every layer gives, so the whole network runs"
 NO_PLACE = "no cut: at no place does a single tensor carry all that the rest of the network needs"
 
 
@@ -267,6 +269,8 @@ def find_layers(
     extra = graph.only_in_training() if graph else ()
     owners = Owners(model, reading.steps, spans, extra)
     layers = _describe_layers(model, reading, spans, owners)
+    if hears_all(model):
+        graph, note = None, HEARS_ALL
     if graph is not None and graph.cuts == (0,):
         graph, note = None, NO_PLACE if len(spans) > 1 else ONE_LAYER
     part = {
@@ -275,6 +279,11 @@ def find_layers(
     served = {name: found for name, found in owners.served.items() if len(found) > 1}
     found = LayerMap(layers, _head_layers(layers, head), graph, note, part & set(fixed), served)
     return found.with_adapters(model, ())
+
+
+def hears_all(model: nn.Module) -> bool:
+    """Whether a head of all layers stands in the model, so that no part of it can run without the others."""
+    return any(isinstance(module, AllLayers) for module in model.modules())
 
 
 def _trains_alike(model: nn.Module, graph: Graph, x: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parameter import UninitializedParameter
 
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.forms import has_hooks
 from tlnb.errors import ModelError
 
@@ -81,7 +82,7 @@ def opened_modules(model: nn.Module) -> set[str]:
     half = sum(p.numel() for p in model.parameters()) / 2
 
     def opens(module: nn.Module) -> bool:
-        if isinstance(module, WHOLE) or not any(module.children()) or _is_scripted(module):
+        if isinstance(module, (*WHOLE, AllLayers)) or not any(module.children()) or _is_scripted(module):
             return False
         if has_hooks(module):  # they would see stand-ins for tensors, once, in place of every batch
             return False

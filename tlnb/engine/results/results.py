@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -22,11 +21,10 @@ from tlnb.engine.data.grid import titles
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sound.players import Players, players_of
 from tlnb.engine.data.text_samples import TextSamples
-from tlnb.engine.data.tokens import Text
 from tlnb.engine.data.wholes import of_wholes, worst_pieces
 from tlnb.engine.results.conformal import Coverage, RiskCoverage
 from tlnb.engine.results.page import MATRIX, confusions, matrix_html, side_by_side
-from tlnb.engine.results.saliency import heat_maps, token_weights
+from tlnb.engine.results.saliency import heat_maps
 from tlnb.engine.results.scores import (
     Calibration,
     confusion_matrix,
@@ -37,6 +35,7 @@ from tlnb.engine.results.scores import (
     value_rows,
     wilson,
 )
+from tlnb.engine.results.spoken import Words, as_uint8, marked_html, marked_text, under_heat, words_for
 from tlnb.engine.results.sureness import Sureness
 from tlnb.engine.results.temperature import Temperature
 from tlnb.engine.training.records import show_score
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 COLUMNS = 4
 LONGEST = 18  # letters of a name
-_SPOKE, _TRACE = 0.5, 0.05  # of the word that spoke most, from which on another is marked, or coloured
 
 
 @dataclass(frozen=True)
@@ -71,14 +69,14 @@ class Mistake:
     predicted: str
     loss: float
     sure: float | None
-    words: tuple[tuple[str, float], ...] = ()
+    words: Words = ()
 
     @property
     def marked(self) -> str:
         """The text with the words marked that spoke most for what was predicted; the name of other samples."""
         if not self.words:
             return self.name
-        return " ".join(f"‹{word}›" if weight >= _SPOKE else word for word, weight in self.words)
+        return marked_text(self.words)
 
 
 class MistakeGrid:
@@ -108,7 +106,7 @@ class MistakeGrid:
                 f'<b>{escape(mistake.true)}</b> <span class="tlnb-quiet">loss {mistake.loss:.2f} · '
                 f"{escape(mistake.name)}</span>"
             )
-            uri = image_uri(_as_uint8(_side_by_side(pixels, heat)))
+            uri = image_uri(as_uint8(under_heat(pixels, heat)))
             alt = f"{mistake.true} taken for {mistake.predicted}"
             figures.append(figure_html(uri, alt, caption, small=small))
         return grid_html(figures, 210)
@@ -123,7 +121,7 @@ class MistakeGrid:
         for ax in axes:
             ax.set_axis_off()
         for ax, mistake, pixels, heat in zip(axes, self.mistakes, self.pixels, self.maps, strict=False):
-            ax.imshow(_side_by_side(pixels, heat), interpolation="nearest")
+            ax.imshow(under_heat(pixels, heat), interpolation="nearest")
             sure = "" if mistake.sure is None else f" ({100 * mistake.sure:.0f} %)"
             words = {"fontsize": 9, "parse_math": False}
             ax.set_title(
@@ -132,20 +130,6 @@ class MistakeGrid:
             true = f"is {short(mistake.true, LONGEST)} · loss {mistake.loss:.2f}"
             ax.text(0.5, -0.04, true, transform=ax.transAxes, ha="center", va="top", color=INK, **words)
         return figure
-
-
-def _side_by_side(pixels: Tensor, heat: Tensor) -> np.ndarray:
-    """The picture (C, H, W), a white strip, and the picture in grey under the map (H, W): RGB in 0..1."""
-    from matplotlib import colormaps
-
-    image = pixels.float().numpy() / (1 if pixels.is_floating_point() else 255)
-    colours = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
-    grey = np.repeat(image.mean(0)[..., None], 3, axis=2)
-    # Where nothing speaks, the picture is seen; where much does, the colour.
-    alpha = 0.7 * np.sqrt(heat.numpy())[..., None]
-    hot = colormaps["inferno"](heat.numpy())[..., :3]
-    strip = np.ones((image.shape[1], max(1, image.shape[2] // 24), 3))
-    return np.clip(np.concatenate([colours, strip, (1 - alpha) * grey + alpha * hot], axis=1), 0, 1)
 
 
 def ranked(losses: Tensor, wrong: Tensor, most: int) -> list[int]:
@@ -345,12 +329,7 @@ class Results:
         """Texts with their words coloured by how much they spoke for what was predicted."""
         rows = []
         for m in self.mistakes:
-            words = " ".join(
-                f'<mark style="background:rgba(213,94,0,{min(max(weight, 0.0), 1.0) * 0.6:.2f})">{escape(word)}</mark>'
-                if weight > _TRACE
-                else escape(word)
-                for word, weight in m.words
-            )
+            words = marked_html(m.words)
             sure = "" if m.sure is None else f" ({100 * m.sure:.0f} %)"
             taken = f"is {escape(m.true)}, taken for {escape(m.predicted)}{sure}, loss {m.loss:.2f}"
             rows.append(f'<li>{words}<br><span style="opacity:0.7">{taken}</span></li>')
@@ -398,10 +377,6 @@ class Results:
             sets = self.sureness.table._repr_html_()
             parts.append(f"<details><summary>sets of each class</summary>{sets}</details>")
         return f"<div>{''.join(parts)}</div>"
-
-
-def _as_uint8(picture: np.ndarray) -> np.ndarray:
-    return np.round(255 * picture).astype(np.uint8)
 
 
 def gather(
@@ -488,34 +463,9 @@ def _with_words(
 ) -> tuple[Mistake, ...]:  # fmt: skip
     """The mistakes with the words that spoke for them."""
     indices = torch.tensor([mistake.index for mistake in mistakes])
-    found = token_weights(model, samples.batch(indices).to(device), answers[indices].argmax(1).to(device))
-    return tuple(
-        replace(
-            mistake,
-            words=_words(samples.preprocess.words(samples.texts[mistake.index]), weights.tolist(), text),
-        )
-        for mistake, weights, text in zip(
-            mistakes, found, (samples.texts[int(i)] for i in indices), strict=True
-        )
-    )
-
-
-def _words(
-    places: Sequence[tuple[int, int, int]], weights: Sequence[float], text: Text
-) -> tuple[tuple[str, float], ...]:
-    """The words of a text, or of a pair, each with the sum of its tokens' weights; 1 for the largest."""
-    sides = (text,) if isinstance(text, str) else text
-    words = []
-    for side, whole in enumerate(sides):
-        for match in re.finditer(r"\S+", whole):
-            inside = [
-                weight
-                for (of, start, end), weight in zip(places, weights, strict=False)
-                if of == side and start < match.end() and end > match.start()
-            ]
-            words.append((printable(match.group()), sum(inside)))
-    largest = max((weight for _, weight in words), default=0.0)
-    return tuple((word, weight / largest if largest > 0 else 0.0) for word, weight in words)
+    texts = [samples.texts[int(i)] for i in indices]
+    found = words_for(model, samples.preprocess, texts, answers[indices].argmax(1), device)
+    return tuple(replace(mistake, words=words) for mistake, words in zip(mistakes, found, strict=True))
 
 
 def _pictures(

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.network.trace import quiet
+from tlnb.engine.training.layer_fit import fit_layers
 from tlnb.engine.training.linear_fit import fit_linear, fit_nearest
 from tlnb.engine.training.stage import NEAREST
 from tlnb.errors import TrainingError
@@ -92,7 +94,8 @@ def fit_head(
         device: where the model is.
         on_batch: called before each batch; what it raises passes through.
         strength: see ``fit_linear``; None to choose it by folds.
-        by: ``nearest`` for the means of the classes, see ``fit_nearest``; a head of neighbours keeps the samples.
+        by: ``nearest`` for the means of the classes, see ``fit_nearest``; a head of neighbours keeps the samples,
+            one of all layers chooses among their features, see ``fit_layers``.
 
     Raises:
         TrainingError: the head is for classes, or for another number of samples; the scores are not linear in what
@@ -113,16 +116,17 @@ def fit_head(
         raise TrainingError("what enters the head is not finite for some samples, so it cannot be fitted")
     targets = torch.cat([view.targets for view in views])
     weights = task.weights if isinstance(task, Classification | MultiLabel) else None
+    each = None if weights is None else torch.tensor(weights)
+    goal = targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets
+    words = ""
     if by == NEAREST:
         found = fit_nearest(features, targets, len(layer.bias))
+        words = f"fitted to the means of the classes, at the scale {found['strength']:.2g}"
+    elif isinstance(head, AllLayers):
+        found = fit_layers(features, head.features, goal, len(layer.bias), each, strength)
+        words = f"fitted to {len(found['kept']):,} of {features.shape[1]:,} features of {len(head.taps) + 1} layers"
     else:
-        found = fit_linear(
-            features,
-            targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets,
-            len(layer.bias),
-            None if weights is None else torch.tensor(weights),
-            strength,
-        )
+        found = fit_linear(features, goal, len(layer.bias), each, strength)
     before = layer.weight.clone(), layer.bias.clone()
     layer.weight.copy_(found["weight"].reshape(layer.weight.shape))
     layer.bias.copy_(found["bias"])
@@ -135,9 +139,6 @@ def fit_head(
         raise
     scores = (features.double() @ found["weight"].T + found["bias"]).float()
     loss = float(task.loss(scores.to(device), targets.to(device)))
-    words = (
-        f"fitted to the means of the classes, at the scale {found['strength']:.2g}" if by == NEAREST else ""
-    )
     return HeadFit(found["strength"], found["folds"], loss, words)
 
 

@@ -32,8 +32,12 @@ class Wire {
     this.status = status;
     this.sent = 0;
     this.timer = null;
+    this.waits = new Map(); // what was asked for and is waited for, by number
     this.heard = (message) => {
-      if (message && message.done === this.sent) this.settle();
+      if (!message || message.done === undefined) return;
+      if (message.done === this.sent) this.settle();
+      this.waits.get(message.done)?.();
+      this.waits.delete(message.done);
     };
     model.on("msg:custom", this.heard);
     this.onsend = this.onsettle = () => {};
@@ -48,6 +52,13 @@ class Wire {
     this.model.send({ do: action, id: this.sent, ...values }, undefined, buffers);
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.show("waiting: the kernel takes this up when the running cell has ended"), 700);
+  }
+
+  /** Send, and wait until the kernel has taken it; false where it said that something is wrong. */
+  async ask(action, values = {}, buffers = undefined) {
+    this.send(action, values, buffers);
+    await new Promise((done) => this.waits.set(this.sent, done));
+    return !this.model.get("error");
   }
 
   settle() {
@@ -128,7 +139,7 @@ function fresh(prefix) {
 }
 
 /** Whether a click could not be taken up now. */
-const engaged = (model) => Boolean(model.get("busy") || model.get("doing"));
+const engaged = (model) => Boolean((model.get("busy") && !(model.filming && model.get("busy") === "predicting")) || model.get("doing"));
 
 const number = new Intl.NumberFormat("en-GB");
 const rate = (value) => Number(value).toExponential(1).replace("e+", "e").replace(/e(-?)(\d)$/, "e$10$2");

@@ -15,7 +15,9 @@ class Panel {
     this.browse = button("Browse …", () => wire.send(Object.keys(model.get("folder")).length ? "look_away" : "look"), { "aria-expanded": "false" });
     this.augment = make("select", { class: "tlnb-text tlnb-short", "aria-label": "random changes to the training pictures", title: "random changes to the training pictures", onkeydown: (event) => event.stopPropagation() },
       ...AUGMENTS.map(([name, says]) => make("option", { value: name }, says)));
-    this.data.row.append(this.browse, this.augment);
+    this.mine = button("Own pictures …", () => wire.send(Object.keys(model.get("own")).length ? "own_close" : "own"), { "aria-expanded": "false", title: "drop, pick or film pictures into classes" });
+    this.data.row.append(this.browse, this.mine, this.augment);
+    this.own = new OwnPictures(model, wire, (folder) => this.takeData(folder));
     this.folder = make("div", { class: "tlnb-folder", hidden: "" });
     this.gallery = make("div", { class: "tlnb-gallery" });
     this.look = button("Look at the pictures", () => wire.send("pictures"));
@@ -27,15 +29,15 @@ class Panel {
     this.copy = button("Copy", () => this.copied(), { class: "tlnb-button tlnb-copy" });
     this.none = make("span", { class: "tlnb-detail" }, "what you do here is written down as magics");
     this.networkPart = this.part("1", "Network", this.network.row, this.about, this.network.says);
-    this.dataPart = this.part("2", "Data", this.data.row, this.folder, this.data.says, this.look, this.gallery, this.training.notes);
+    this.dataPart = this.part("2", "Data", this.data.row, this.own.element, this.folder, this.data.says, this.look, this.gallery, this.training.notes);
     this.layersPart = this.part("3", "Layers", this.strip.element);
     this.ratePart = this.part("4", "Rate and training", this.picker.element, this.training.element);
     this.afterPart = this.part("5", "What came of it", ...this.after());
     this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.networkPart, this.dataPart, this.layersPart, this.ratePart, this.afterPart,
       this.part("6", "The same as magics", this.none, this.magics, this.copy));
     // What is said about an action stands where it was clicked.
-    const places = { load: this.networkPart, data: this.dataPart, look: this.dataPart, pictures: this.dataPart, set: this.layersPart, preset: this.layersPart };
-    const after = new Set(["results", "advise", "further", "undo", "resume", "save", "export", "picture"]);
+    const places = { load: this.networkPart, data: this.dataPart, look: this.dataPart, pictures: this.dataPart, own: this.dataPart, begin: this.dataPart, piece: this.dataPart, take_back: this.dataPart, set: this.layersPart, preset: this.layersPart };
+    const after = new Set(["results", "advise", "further", "undo", "resume", "save", "export", "script", "picture"]);
     wire.onsend = (action) => {
       const place = places[action] || (after.has(action) ? this.afterPart : this.picker.element);
       place.append(wire.status);
@@ -44,8 +46,8 @@ class Panel {
     this.enter(this.network, () => wire.send("load", { model: this.value(this.network) }));
     this.enter(this.data, () => wire.send("data", { source: this.value(this.data), augment: this.augment.value }));
     const stops = [follow(model, ["network", "source", "magics", "layers", "busy", "doing", "can"], () => this.update()),
-      follow(model, ["folder"], () => this.drawFolder()), follow(model, ["gallery"], () => this.drawGallery()), follow(model, ["shown"], () => this.drawShown())];
-    this.stop = () => { stops.forEach((stop) => stop()); this.strip.stop(); this.picker.stop(); this.training.stop(); };
+      follow(model, ["folder"], () => this.drawFolder()), follow(model, ["own"], () => this.mine.setAttribute("aria-expanded", String(Boolean(model.get("own").folder)))), follow(model, ["none_of_these"], () => { this.none_of.checked = model.get("none_of_these"); }), follow(model, ["gallery"], () => this.drawGallery()), follow(model, ["shown"], () => this.drawShown())];
+    this.stop = () => { stops.forEach((stop) => stop()); this.strip.stop(); this.picker.stop(); this.training.stop(); this.own.stop(); this.live.stop(); };
     this.update();
     this.drawFolder();
     this.drawGallery();
@@ -84,17 +86,23 @@ class Panel {
     const choose = make("input", { type: "file", accept: "image/*", class: "tlnb-hidden-file", "aria-label": "a picture to try", onchange: () => { this.send(choose.files[0]); choose.value = ""; } });
     this.drop = make("label", { class: "tlnb-drop", ondragover: (event) => { event.preventDefault(); this.drop.classList.add("tlnb-over"); }, ondragleave: () => this.drop.classList.remove("tlnb-over"),
       ondrop: (event) => { event.preventDefault(); event.stopPropagation(); this.drop.classList.remove("tlnb-over"); this.send(event.dataTransfer.files[0]); } }, choose, "Try a picture: drop a photo here, or click to choose one");
+    this.live = new LiveTry(this.model, this.wire);
+    this.none_of = make("input", { type: "checkbox", onchange: () => { this.model.set("none_of_these", this.none_of.checked); this.model.save_changes(); } });
+    this.tries = make("div", { class: "tlnb-row" }, this.live.toggle, make("label", { class: "tlnb-check", title: "a picture like nothing that was learned is answered so; needs some ten validation samples" }, this.none_of, " say “none of these”"));
     this.file = make("input", { type: "text", class: "tlnb-text tlnb-short", placeholder: "my-network", "aria-label": "file to write", onkeydown: (event) => event.stopPropagation() });
     const path = () => this.file.value || this.file.placeholder;
     this.buttons.save = button("Save session", () => this.wire.send("save", { path: path() }), { title: "all of the session, to go on later: %tl_resume" });
     this.buttons.export = button("Export network", () => this.wire.send("export", { path: `${path()}-export` }), { title: "the network with what loads it, for others" });
+    this.buttons.script = button("Write script", () => this.wire.send("script", { path: `${path()}.py` }), { title: "what was done as plain PyTorch that runs without tlnb" });
     this.shown = make("div", { class: "tlnb-shown" });
-    return [make("div", { class: "tlnb-row" }, ...AFTER.map(([name]) => this.buttons[name])), this.drop,
-      make("div", { class: "tlnb-row" }, this.file, this.buttons.save, this.buttons.export), this.shown];
+    return [make("div", { class: "tlnb-row" }, ...AFTER.map(([name]) => this.buttons[name])), this.drop, this.tries, this.live.words, this.live.film,
+      make("div", { class: "tlnb-row" }, this.file, this.buttons.save, this.buttons.export, this.buttons.script), this.shown];
   }
 
   async send(file) {
     if (!file || engaged(this.model)) return;
+    if (file.size > 8 << 20) { this.live.words.textContent = "⚠ larger than 8 MB: make it smaller, or predict it by its file: %tl_predict FILE"; return; }
+    say(this.live.words, "");
     this.wire.send("picture", { name: file.name }, [await file.arrayBuffer()]);
   }
 
@@ -110,6 +118,12 @@ class Panel {
     setTimeout(() => say(this.copy, "Copy"), 1500);
   }
 
+  takeData(path) {
+    this.data.input.value = path;
+    this.data.name = "";
+    this.data.button.click();
+  }
+
   drawFolder() {
     const folder = this.model.get("folder");
     const open = Boolean(folder.path);
@@ -117,7 +131,7 @@ class Panel {
     this.browse.setAttribute("aria-expanded", String(open));
     if (!open) return;
     const entry = (name, says, go) => make("li", {}, button(name, go, { class: "tlnb-entry" }), make("span", { class: "tlnb-detail" }, says));
-    const take = (path) => { this.data.input.value = path; this.data.name = ""; this.data.button.click(); };
+    const take = (path) => this.takeData(path);
     this.folder.replaceChildren(
       make("div", { class: "tlnb-row" }, make("code", { class: "tlnb-magic" }, folder.path), make("span", { class: "tlnb-detail" }, folder.says), button("Use this folder", () => take(folder.path), { class: "tlnb-button tlnb-main" })),
       make("ul", {}, entry("↑ ..", "the folder above", () => this.wire.send("look", { path: folder.parent })),
@@ -149,14 +163,15 @@ class Panel {
     this.known(this.network, this.model.get("network"));
     this.known(this.data, source);
     say(this.network.says, this.model.get("network") || "none yet: convnet5 ships with tlnb");
-    say(this.data.says, source || "none yet: digits, glyphs, or a folder of class folders");
-    for (const control of [this.network.button, this.data.button, this.browse, this.look]) control.disabled = busy;
+    say(this.data.says, source || "none yet: pictures of your own, a folder of class folders, or digits, which ship with tlnb");
+    for (const control of [this.network.button, this.data.button, this.browse, this.mine, this.look]) control.disabled = busy;
     this.about.hidden = Boolean(this.model.get("network"));
     this.look.hidden = !source || this.model.get("gallery").length > 0;
     this.layersPart.hidden = !layers;
     this.ratePart.hidden = !(layers && source);
     for (const [name, control] of Object.entries(this.buttons)) { control.hidden = !can.has(name); control.disabled = busy; }
-    this.drop.hidden = !can.has("picture");
+    this.drop.hidden = this.tries.hidden = !can.has("picture");
+    if (!can.has("picture") && this.live.webcam.on) this.live.close();
     this.file.hidden = !can.has("save");
     this.afterPart.hidden = !can.size;
     say(this.magics, this.model.get("magics").join("\n"));

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
-from tlnb.engine.data.collections import Collection, OnBroken
+from tlnb.engine.data.collections import Collection, OnBroken, file_digest
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, fit_tensor
@@ -157,6 +157,10 @@ class Clips(Collection):
     def digests(self) -> list[bytes | None] | None:
         """Of the files."""
         return None if self.known is None else [self.known[row] for row in self.rows.tolist()]
+
+    def content(self, index: int) -> bytes | None:
+        """Of the bytes of the file."""
+        return file_digest(self.path(index))
 
     def name(self, index: int) -> str:
         """The path below the folder."""

@@ -39,11 +39,11 @@ class Players:
         """A player for each sound, as many as there is room for."""
         parts, room = [], ROOM
         for name, wave in zip(self.names, self.waves, strict=True):
-            content = _wav(wave, self.rate)
+            content = wav_of(wave, self.rate)
             room -= len(content)
             if room < 0:
                 break
-            source = f"data:audio/wav;base64,{b64encode(content).decode()}"
+            source = _uri(content)
             parts.append(
                 '<figure style="display:inline-block;margin:2px 6px">'
                 f'<figcaption style="font-size:small">{escape(name)}</figcaption>'
@@ -51,8 +51,18 @@ class Players:
             )
         return f"<div>{''.join(parts)}</div>"
 
+    def uri(self, number: int) -> str:
+        """One of the sounds as a data address; empty where it is too long for a page."""
+        content = wav_of(self.waves[number], self.rate)
+        return _uri(content) if len(content) <= ROOM else ""
 
-def _wav(wave: np.ndarray, rate: int) -> bytes:
+
+def _uri(content: bytes) -> str:
+    return f"data:audio/wav;base64,{b64encode(content).decode()}"
+
+
+def wav_of(wave: np.ndarray, rate: int) -> bytes:
+    """A sound (samples,), in -1..1, as the bytes of a WAV file."""
     file = io.BytesIO()
     soundfile().write(file, wave.clip(-1, 1), rate, format="WAV", subtype="PCM_16")
     return file.getvalue()

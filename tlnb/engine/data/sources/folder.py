@@ -17,7 +17,7 @@ from tlnb.engine.data.partition import TRAIN as TRAINS
 from tlnb.engine.data.partition import VALID as VALIDATES
 from tlnb.engine.data.request import CLASSES, COLUMNS, NO_SPLIT, OWN, SourceRequest
 from tlnb.engine.data.sources.found import TEST, TRAIN, VALID, Found
-from tlnb.engine.data.sources.labels import composed
+from tlnb.engine.data.sources.labels import alike, composed
 from tlnb.engine.data.sources.media import Media, media_of
 from tlnb.errors import DataError
 
@@ -102,7 +102,9 @@ def read_folder(root: Path, request: SourceRequest) -> Found:
             "--split of a folder is none: then all of its folders are classes; parts are called train and val"
         )
     problems: list[Problem] = []
+    root, inner = _within(root, media)
     parts, roles, notes = ([root], [TRAINS], []) if request.split else _split_folders(root, request, media)
+    notes += inner
     listed = [
         (name, label, part)
         for part, top in enumerate(parts)
@@ -111,6 +113,7 @@ def read_folder(root: Path, request: SourceRequest) -> Found:
     if not listed:
         raise DataError(_nothing(root, problems, media))
     listed = _same_names(listed, notes)
+    notes += alike({label for _, label, _ in listed})
     names = [name for name, _, _ in listed]
     verdicts = media.check([root / name for name in names], request)
     problems += [
@@ -154,6 +157,25 @@ def remarks(found: object) -> list[str]:
     """One line for each remark, with the number of files that it was made on."""
     counted = Counter(remark for remark in found if remark)  # type: ignore[attr-defined]
     return [f"{count} file{'s' if count > 1 else ''} with {remark}" for remark, count in counted.items()]
+
+
+def _within(root: Path, media: Media) -> tuple[Path, list[str]]:
+    """The folder that the class folders stand in, and what to say: a packed folder is often unpacked into one more.
+
+    A folder that holds a single one is left for it, where that holds several folders with files.
+    """
+    found = root
+    while True:
+        entries = [entry for entry in sorted(found.iterdir()) if not is_hidden(entry.name)]
+        folders = [entry for entry in entries if entry.is_dir()]
+        files = [entry for entry in entries if entry.suffix.lower() in media.suffixes and not entry.is_dir()]
+        if files or len(folders) != 1 or folders[0].is_symlink():
+            break
+        found = folders[0]
+    held = sum(_holds_files(found / name, media) for name in _class_folders(found))
+    if found == root or held < 2:
+        return root, []
+    return found, [f"read from {printable(os.path.relpath(found, root))}, the only folder in it"]
 
 
 def _split_folders(

@@ -69,6 +69,7 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
         classes, codes = _classes(joined[kept], names)
         if request.target is None and names is None:
             _say_many(joined[kept], classes, notes)
+        notes += alike(classes)
     elif kind == LABELS:
         classes, codes = _labels(joined, names, delimiter, notes)
         if request.target is None and joined.ndim == 2 and len(classes) > 1 and (codes.sum(1) == 1).all():
@@ -76,6 +77,11 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
     else:
         classes, codes = _values(joined, names)
         _say_signs(codes, notes)
+        if request.target is None and codes.shape[1] > 1 and _are_shares(codes):
+            notes.append(
+                "each target's values sum to 1, as shares of classes do: learned as values, by their squared error; "
+                "for the likeliest class of each: targets.argmax(1)"
+            )
     ends = np.cumsum([0, *map(len, arrays)])
     tensors, rows = [], []
     for start, end in pairwise(ends.tolist()):
@@ -97,6 +103,15 @@ def are_one_hot(parts: Sequence[Any]) -> bool:
 def composed(name: str) -> str:
     """A name with its accents composed, so that one that a Mac wrote is the same as one that others did."""
     return unicodedata.normalize("NFC", name)
+
+
+def alike(classes: Iterable[str]) -> list[str]:
+    """A line for classes whose names differ by nothing but case and space: mostly slips of the hand."""
+    same: dict[str, list[str]] = {}
+    for name in sorted(classes):
+        same.setdefault("".join(name.split()).casefold(), []).append(name)
+    pairs = [" and ".join(map(printable, names)) for names in same.values() if len(names) > 1]
+    return [f"classes that differ by case and space alone: {few(tuple(pairs))}"] if pairs else []
 
 
 def is_missing(value: object) -> bool:
@@ -380,6 +395,10 @@ def _values(array: np.ndarray, names: Names | None) -> tuple[tuple[str, ...], np
     if len(listed) != values.shape[1]:
         listed = ["value"] if values.shape[1] == 1 else [f"value {i}" for i in range(values.shape[1])]
     return tuple(printable(str(name)) for name in listed), values
+
+
+def _are_shares(values: np.ndarray) -> bool:
+    return bool((values >= 0).all() and (np.abs(values.sum(1) - 1) < 5e-3).all())
 
 
 def _say_signs(values: np.ndarray, notes: list[str]) -> None:

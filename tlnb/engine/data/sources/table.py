@@ -1,11 +1,9 @@
-"""A CSV or TSV of path and label, or a DataFrame of these."""
+"""A table of path and label, or a DataFrame of these."""
 
 from __future__ import annotations
 
-import csv
-import io
 import os
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
+from tlnb.engine.data.sources.cells import rows_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
 from tlnb.engine.data.sources.found import Found
@@ -27,7 +26,6 @@ from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
 from tlnb.errors import DataError
 
-_SEPARATORS = (",", "\t", ";", "|")
 PARTS = ("train", "valid", "test")  # in the order of their numbers
 
 
@@ -42,7 +40,8 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     Raises:
         DataError: no such columns, or no usable file.
     """
-    return _from_rows(_rows(file), Resolver(file.parent, request), request, repr(printable(file.name)))
+    rows, named = rows_of(file)
+    return _from_rows(rows, Resolver(file.parent, request), request, repr(printable(file.name)), header=named)
 
 
 def is_frame(source: object) -> bool:
@@ -124,33 +123,6 @@ def _from_rows(
     return found
 
 
-def _rows(file: Path) -> list[list[str]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error.strerror
-        raise DataError(f"cannot read {printable(file.name)!r}: {reason}") from None
-    lines = text.splitlines()
-    try:
-        delimiter = "	" if file.suffix.lower() == ".tsv" else _separator(lines[:50])
-        cells = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        rows = [[cell.strip() for cell in row] for row in cells]
-    except csv.Error as error:
-        raise DataError(f"cannot read {printable(file.name)!r}: {error}") from None
-    return [row for row in rows if any(row)]
-
-
-def _separator(lines: Sequence[str]) -> str:
-    """What stands between the cells: the sign that gives most rows the width of the first, commas where several do."""
-    best, most = ",", 0
-    for sign in _SEPARATORS:
-        widths = [len(row) for row in csv.reader(lines, delimiter=sign) if row]
-        same = Counter(widths).get(widths[0], 0) if widths and widths[0] > 1 else 0
-        if same > most:
-            best, most = sign, same
-    return best
-
-
 def _sheet(
     rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, named: bool
 ) -> Sheet:
@@ -195,6 +167,8 @@ def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: l
     if cells.shape[1] > 1 and (holes := int((cells == "").sum())):
         notes.append(f"{holes} empty cells of the labels are taken as 0")
         cells[cells == ""] = "0"
+    if request.target != LABELS and request.delimiter is None:
+        cells = _points(cells, notes, sure=sheet.measured or request.target == REGRESSION)
     numeric = are_numbers(cells.ravel().tolist())
     if cells.shape[1] == 1:
         column = cells[:, 0]
@@ -208,6 +182,26 @@ def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: l
             "for one class a picture name one column (--label)"
         )
     return cells.astype(float)
+
+
+_COMMA = re.compile(r"[-+]?\d*,\d+|[-+]?\d+")
+
+
+def _points(cells: np.ndarray, notes: list[str], *, sure: bool) -> np.ndarray:
+    """Numbers with decimal commas, as half of Europe writes them, with points.
+
+    Pairs of numbered labels look the same, but recur. So most cells must differ, unless it is ``sure`` that values
+    are measured.
+    """
+    words = cells.ravel().tolist()
+    commas = [word for word in words if "," in word]
+    alike = all(map(_COMMA.fullmatch, words))
+    if not commas or not alike or not (sure or 2 * len(set(words)) > len(words)):
+        return cells
+    notes.append(
+        "commas in numbers are read as decimal points (--target labels, or --delimiter , for joined labels)"
+    )
+    return np.array([word.replace(",", ".") for word in words]).reshape(cells.shape)
 
 
 def _split(found: Found, everything: Collection, words: list[str]) -> None:

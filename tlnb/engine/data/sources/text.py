@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -21,15 +19,15 @@ from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import CLASSES, LABELS, NO_SPLIT, OWN, REGRESSION, SourceRequest
 from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources import found as parts_of
+from tlnb.engine.data.sources.cells import SHEETS, TABLES, Columns, columns_of, names_of
 from tlnb.engine.data.sources.columns import PATHS, label_columns, part_words, place_of, plain_name
 from tlnb.engine.data.sources.folder import files_below
 from tlnb.engine.data.sources.found import Found
 from tlnb.engine.data.sources.labels import are_numbers, composed, encode
 from tlnb.engine.data.texts import Texts, plain
 from tlnb.engine.data.tokens import Text
-from tlnb.errors import DataError, first_line
+from tlnb.errors import DataError
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 _NAMED = (
     "text", "sentence", "utterance", "review", "content", "document", "query", "question", "tweet", "comment",
     "message", "body", "title", "sentence1", "premise",
@@ -37,21 +35,18 @@ _NAMED = (
 _SECOND = {"sentence1": "sentence2", "premise": "hypothesis", "question1": "question2", "text1": "text2"}
 _OF_PICTURES = ("path", "folder", "suffix", "range", "bands", "size", "links")
 _LARGEST = 1 << 22  # bytes of a .txt
-Columns = dict[str, list[Any]]
 
 
 def is_text_table(path: Path, request: SourceRequest) -> bool:
     """Whether a table is to be read as texts: the user says so, only texts come so, or its columns are named so."""
-    if request.text is not None or path.suffix.lower() not in (".csv", ".tsv"):
-        return path.suffix.lower() in TABLES
-    if request.path is not None:
+    kind = path.suffix.lower()
+    if request.text is not None:
+        return kind in TABLES
+    if request.path is not None or kind not in TABLES:
         return False
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            first = file.readline()
-    except (OSError, UnicodeDecodeError):
-        return False
-    return name_texts(next(csv.reader([first], delimiter=_sign(path, first)), []))
+    names = names_of(path)
+    plain_names = {plain_name(name) for name in names}
+    return name_texts(names) or (kind not in SHEETS and not plain_names & {*PATHS})
 
 
 def name_texts(names: Iterable[str]) -> bool:
@@ -288,80 +283,18 @@ def _count(columns: Columns) -> int:
     return len(next(iter(columns.values()), []))
 
 
-# ---------------------------------------------------------------- files
-
-
 def _columns(path: Path) -> Columns:
     """Every column of a table by its name.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, or holds no texts and labels.
     """
-    shown, kind = repr(printable(path.name)), path.suffix.lower()
-    try:
-        if kind == ".parquet":
-            columns = _parquet(path)
-        elif kind in (".jsonl", ".ndjson"):
-            columns = _jsonl(path, shown)
-        else:
-            columns = _csv(path, shown)
-    except UnicodeDecodeError:
-        raise DataError(f"cannot read {shown}: it is not UTF-8 text") from None
-    except (OSError, csv.Error) as error:
-        raise DataError(f"cannot read {shown}: {error}") from None
+    columns = columns_of(path)
     if len(columns) < 2 or not _count(columns):
-        raise DataError(f"{shown} needs two columns or more, with a text and a label in each row")
+        raise DataError(
+            f"{printable(path.name)!r} needs two columns or more, with a text and a label in each row"
+        )
     return columns
-
-
-def _csv(path: Path, shown: str) -> Columns:
-    csv.field_size_limit(_LARGEST)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        rows = [row for row in csv.reader(file, delimiter=_sign(path, first)) if any(map(str.strip, row))]
-    header = [name.strip() for name in rows[0]] if rows else []
-    if len(set(header)) != len(header):
-        raise DataError(f"two columns of {shown} have the same name")
-    for line, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise DataError(f"{shown}: row {line} has {len(row)} cells, not {len(header)}")
-    return {name: [row[at].strip() for row in rows[1:]] for at, name in enumerate(header)}
-
-
-def _sign(path: Path, first: str) -> str:
-    if path.suffix.lower() == ".tsv":
-        return "\t"
-    return max((",", "\t", ";", "|"), key=lambda sign: len(next(csv.reader([first], delimiter=sign), [])))
-
-
-def _jsonl(path: Path, shown: str) -> Columns:
-    columns: Columns = {}
-    with open(path, encoding="utf-8-sig") as file:
-        for number, line in enumerate(filter(str.strip, file)):
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise DataError(f"{shown}: line {number + 1} is no object of JSON")
-            for name in row:
-                columns.setdefault(name, [None] * number)
-            for name, cells in columns.items():
-                cells.append(row.get(name))
-    return columns
-
-
-def _parquet(path: Path) -> Columns:
-    try:
-        from pyarrow import parquet
-    except ImportError:
-        raise DataError('Parquet needs the package pyarrow: pip install "tlnb[hf]"') from None
-    try:
-        found: Columns = parquet.read_table(path).to_pydict()
-    except Exception as error:  # pyarrow has errors of its own
-        raise DataError(f"cannot read {printable(path.name)!r}: {first_line(error)}") from None
-    return found
 
 
 # ---------------------------------------------------------------- folders

@@ -14,6 +14,7 @@ import torch
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.collections import ReadPictures
+from tlnb.engine.data.joined import Portion
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
 from tlnb.engine.data.split import repeated_to_balance
@@ -128,6 +129,7 @@ def data_code(source: Source) -> tuple[str, set[str]]:
         source.asked.get("source") == "digits"
         and shared
         and source.data.balance is None
+        and source.data.mending is None
         and not source.changed
     ):
         load = _digits(source, imports)
@@ -203,7 +205,8 @@ def _fit(source: Source, imports: set[str]) -> str:
 
 def _normalised(samples: PictureSamples) -> str:
     preprocess = samples.preprocess
-    floating = isinstance(samples, ImageSamples) and samples.images.is_floating_point()
+    base = samples.source if isinstance(samples, Portion) else samples
+    floating = isinstance(base, ImageSamples) and base.images.is_floating_point()
     return _NORMALISED.format(
         mean=list(preprocess.mean), std=list(preprocess.std), top="1.0" if floating else "255.0"
     )

@@ -7,8 +7,9 @@ from textwrap import dedent
 
 from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.script.chain import expression
+from tlnb.engine.export.script.heads import hears
 from tlnb.engine.export.script.job import Job
-from tlnb.engine.training import fit_head, linear_fit
+from tlnb.engine.training import fit_head, layer_fit, linear_fit
 from tlnb.engine.training.stage import FIT
 from tlnb.errors import ExportError
 
@@ -30,6 +31,14 @@ _HEAD = '''def fit_head(model, rest, take, samples, targets{form}, strength=None
 _REMEMBER = """    if isinstance(layer, Neighbours):
         layer.remember(torch.cat(seen), targets)
         return f"fitted by keeping {len(targets)} samples"
+"""
+_ALL_LAYERS = """    if isinstance({head}, AllLayers):
+        found = fit_layers(torch.cat(seen), {head}.features, targets{kind}, len(layer.bias), {weights}, strength)
+        with torch.no_grad():
+            layer.weight.copy_(found["weight"])
+            layer.bias.copy_(found["bias"])
+        count, layers = len(found["kept"]), len({head}.taps) + 1
+        return f"fitted to {{count:,}} of {{layer.in_features:,}} features of {{layers}} layers"
 """
 _NEAREST = """    if by == "nearest":
         found = fit_nearest(torch.cat(seen), targets, len(layer.bias))
@@ -57,14 +66,25 @@ def fits(job: Job) -> bool:
     return any(result.stage.kind == FIT for result in job.results)
 
 
-def solver_code() -> str:
-    """``fit_linear`` and what it needs."""
+def solver_code(job: Job) -> str:
+    """``fit_linear`` and what it needs, ``fit_layers`` too where a head of all layers is fitted."""
     source = inspect.getsource(linear_fit)
     return (
         source[source.index("STRENGTHS = ") :].rstrip()
         + "\n\n\n"
         + inspect.getsource(fit_head.as_vectors).rstrip()
+        + (_layer_code() if hears_all(job) else "")
     )
+
+
+def hears_all(job: Job) -> bool:
+    """Whether a stage had a head of all layers."""
+    return any(map(hears, _codes(job)))
+
+
+def _layer_code() -> str:
+    source = inspect.getsource(layer_fit)
+    return "\n\n\n" + source[source.index("SHARES = ") :].rstrip()
 
 
 def head_code(job: Job, batch: str, form: str) -> str:
@@ -87,16 +107,20 @@ def head_code(job: Job, batch: str, form: str) -> str:
     if len(kinds) > 1:
         raise ExportError("heads for targets of several kinds cannot be fitted in one script")
     neighbours = any("Neighbours(" in str(head) for head in _codes(job))
+    head = expression(job.loaded.head, job.loaded.model)
+    kind = ".to(torch.uint8)" if kinds == {"labels"} else ""
+    weights = "WEIGHTS" if weighted else "None"
+    layers = _ALL_LAYERS.format(head=head, kind=kind, weights=weights) if hears_all(job) else ""
     return _HEAD.format(
         by=', by=""' if job.any("by") else "",
         kinds="nn.Linear, nn.Conv2d" + (", Neighbours" if neighbours else ""),
-        cases=(_REMEMBER if neighbours else "") + (_NEAREST if job.any("by") else ""),
-        head=expression(job.loaded.head, job.loaded.model),
+        cases=(_REMEMBER if neighbours else "") + (_NEAREST if job.any("by") else "") + layers,
+        head=head,
         size=fit_head.BATCH,
         batch=batch,
         form=form,
-        kind=".to(torch.uint8)" if kinds == {"labels"} else "",
-        weights="WEIGHTS" if weighted else "None",
+        kind=kind,
+        weights=weights,
     )
 
 

@@ -13,6 +13,8 @@ from torch import nn
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
+from tlnb.engine.network import all_layers
+from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
@@ -27,6 +29,7 @@ ZERO = """for layer in layers[-1:]:
     nn.init.zeros_(layer.weight)  # the last one starts at zero"""
 
 IDENTITY = "nn.Identity()"
+LISTEN = "listen(model)"
 _EXCHANGE = '''HEADS = (
 {makers}
 )  # how each head is made, the seed of its weights, and how the last layer starts, in the order of first use
@@ -57,6 +60,9 @@ def layer_code(module: nn.Module) -> str | None:
         return IDENTITY
     if type(module) is Neighbours:
         return f"Neighbours({', '.join(map(str, (*module.weight.shape, module.classes, module.k)))})"
+    if type(module) is AllLayers:
+        made = (module.taps, module.features, module.linear.out_features, module.places)
+        return f"AllLayers({', '.join(map(literal, made))})"
     if not PLAIN.match(type(module).__module__) or list(module.children()):
         return None
     arguments = _arguments(module)
@@ -98,12 +104,22 @@ def _is_plain(value: object) -> bool:
     return value is None or isinstance(value, bool | int | float | str)
 
 
-def neighbours_code(codes: Iterable[str | None], imports: set[str]) -> list[str]:
-    """The class of a head of neighbours, where one is made in this code."""
-    if not any(code and "Neighbours(" in code for code in codes):
-        return []
-    imports |= {"import torch", "from torch import Tensor, nn"}
-    return [inspect.getsource(Neighbours).rstrip() + "\n\n"]
+def classes_code(codes: Iterable[str | None], imports: set[str]) -> list[str]:
+    """The classes of heads of neighbours and of all layers, where such are made in this code."""
+    made, found = [code for code in codes if code], []
+    if any("Neighbours(" in code for code in made):
+        imports |= {"import torch", "from torch import Tensor, nn"}
+        found.append(inspect.getsource(Neighbours).rstrip() + "\n\n")
+    if any(map(hears, made)):
+        imports |= {"import torch", "from torch import Tensor, nn", "from torch.nn import functional as F"}
+        source = inspect.getsource(all_layers)
+        found.append(source[source.index("class Tap:") :].rstrip() + "\n\n")
+    return found
+
+
+def hears(code: str | None) -> bool:
+    """Whether code makes a head of all layers, which has to listen once it stands in the network."""
+    return bool(code and code.startswith("AllLayers("))
 
 
 def numbers_of(results: Sequence[StageResult]) -> list[int]:
@@ -169,8 +185,11 @@ def exchange_code(job: Job, numbers: Sequence[int]) -> str:
             )
     places = ", ".join(places_of(job))
     places = places if len(places_of(job)) > 1 else f"[{places}]"
-    return _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), zero=indent(ZERO, " " * 16),
+    code = _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), zero=indent(ZERO, " " * 16),
                             places=places)  # fmt: skip
+    told = [result.setup["head"] for result in job.results]
+    listens = any(hears(code) for head in told if head for code in head["code"])
+    return f"{code}\n    {LISTEN}" if listens else code
 
 
 def _written(head: dict[str, Any]) -> list[str]:
@@ -194,4 +213,4 @@ def first_head(job: Job, *, drawn: bool) -> list[str]:
             if head["init"] == "zero":
                 lines.append(ZERO)
         lines.append(f"{place} = head")
-    return lines
+    return [*lines, *([LISTEN] if any(map(hears, _written(head))) else [])]

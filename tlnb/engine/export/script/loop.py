@@ -268,7 +268,7 @@ def training_code(job: Job, chain: Chain | None, fields: Fields) -> str:
         parts.insert(1, _fit_stage(job, chain, fields))
     if fitting.needs_fit(job):
         parts.insert(0, fitting.head_code(job, _batch(fields), _form(fields)))
-        parts.insert(0, fitting.solver_code())
+        parts.insert(0, fitting.solver_code(job))
     return "\n\n\n".join(parts)
 
 

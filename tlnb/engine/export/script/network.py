@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tlnb.engine.export.script.chain import expression
-from tlnb.engine.export.script.heads import PLAIN, first_head, layer_code, neighbours_code
+from tlnb.engine.export.script.heads import LISTEN, PLAIN, classes_code, first_head, hears, layer_code
 from tlnb.engine.export.script.job import Job
 from tlnb.engine.export.script.text import literal
 from tlnb.engine.models import convnet5, encoder, hub
@@ -34,7 +34,7 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
     heads = [code for result in job.results for code in (result.setup["head"] or {"code": []})["code"]]
     body = [
         *build.before,
-        *neighbours_code(heads, imports),
+        *classes_code(heads, imports),
         "def load_network():",
         '    """The network as it was before the first stage, on the CPU."""',
     ]
@@ -98,10 +98,11 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
     lines, before = [build.line], list(build.before)
     for place in heads:
         code = layer_code(loaded.model.get_submodule(place))
-        before += neighbours_code([code], imports)
+        before += classes_code([code], imports)
         if code is None:
             raise ExportError(f"the head {place} is of a kind that code cannot hold")
         lines.append(f"{expression(place, loaded.model)} = {code}")
+        lines += [LISTEN] if hears(code) else []
     return before, lines
 
 
