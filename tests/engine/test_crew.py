@@ -9,7 +9,11 @@ import torch
 from tlnb.engine.core.interrupts import StopRequest
 
 NEAR = 1e-5
-SETTINGS = {"batch": 5, "micro": 2, "weights": (1.0, 2.0, 0.5)}  # shares of two or three, in pieces, and of classes
+SETTINGS = {
+    "batch": 5,
+    "micro": 2,
+    "weights": (1.0, 2.0, 0.5),
+}  # shares of two or three, in pieces, and of classes
 
 
 @pytest.fixture(scope="module")
