@@ -13,7 +13,8 @@ import traitlets
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.images.headers import BadPicture
-from tlnb.engine.results.predict import Kept, Predictions, copied_once
+from tlnb.engine.results.predictions import Predictions
+from tlnb.engine.results.predictor import Kept, copied_once
 from tlnb.engine.results.sure import NONE
 from tlnb.errors import BadArguments
 from tlnb.session import Session
