@@ -58,7 +58,7 @@ from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.feature_map import FeatureMap
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.predictions import Predictions
 from tlnb.engine.results.results import Results
 from tlnb.engine.results.sureness import SURE
 from tlnb.engine.results.test_result import TestResult

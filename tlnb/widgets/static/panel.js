@@ -163,7 +163,7 @@ class Panel {
     this.known(this.network, this.model.get("network"));
     this.known(this.data, source);
     say(this.network.says, this.model.get("network") || "none yet: convnet5 ships with tlnb");
-    say(this.data.says, source || "none yet: digits, glyphs, or a folder of class folders");
+    say(this.data.says, source || "none yet: pictures of your own, a folder of class folders, or digits, which ship with tlnb");
     for (const control of [this.network.button, this.data.button, this.browse, this.mine, this.look]) control.disabled = busy;
     this.about.hidden = Boolean(this.model.get("network"));
     this.look.hidden = !source || this.model.get("gallery").length > 0;
