@@ -24,7 +24,7 @@ def two_nodes() -> Iterator[str]:
         cluster: Any = None
         node = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 200 << 20}
         try:
-            with quick_start():
+            with helpers_on_the_path(), quick_start():
                 cluster = _tried(
                     lambda: Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
                 )
@@ -33,6 +33,20 @@ def two_nodes() -> Iterator[str]:
         finally:
             if cluster is not None:
                 cluster.shutdown()
+
+
+@contextmanager
+def helpers_on_the_path() -> Iterator[None]:
+    """Let the processes of the nodes find the networks of the tests, as a cluster finds modules that are installed."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _tried(start: Any) -> Any:

@@ -163,7 +163,7 @@ def connect(
         raise NotReady(f"nothing answers at {where}; on its head, this starts one: ray start --head")
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         raise NotReady("Ray is connected in this kernel already, and not by tlnb; ray.shutdown() first")
-    before = _set(where == LOCAL)
+    before = _set(where == LOCAL or _only_here(where))
     found: Connection | None = None
     try:
         found = _begun(where, cpus, before)
@@ -207,6 +207,17 @@ def _answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _only_here(address: str) -> bool:
+    """Whether a cluster listens on the loopback interface alone; Ray would look for it elsewhere."""
+    host, _, port = address.rpartition(":")
+    if not (host == "localhost" or host.startswith("127.")):
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("10.255.255.255", 1))  # nothing is sent; it says by which address one would go out
+        return not _answers(f"{probe.getsockname()[0]}:{port}")
+    return True
 
 
 _LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # an odd name for: no other machine takes part
