@@ -1,4 +1,4 @@
-"""The quickstart's views outside JupyterLab: Notebook 7, Voilà and marimo; each is skipped where it is not installed."""
+"""The views of the quickstart outside JupyterLab: Notebook 7, Voilà and marimo; skipped where these are missing."""
 
 from __future__ import annotations
 
