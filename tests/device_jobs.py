@@ -265,6 +265,13 @@ def pictures(device: str) -> Found:
     return found
 
 
+def half(device: str) -> Found:
+    """Where automatic precision does nothing, a loss that is scaled by powers of two ends as one that is not."""
+    tl = session(device)
+    tl.run(f"unfreeze all epochs 2 lr 0.02 precision {'fp32' if device == 'cpu' else 'fp16'}")
+    return outcome(tl)
+
+
 def moved(device: str) -> Found:
     """The network goes along where the device is set later, with its head, its moments and what is old."""
     tl = session("cpu")
@@ -282,7 +289,7 @@ JOBS: dict[str, Callable[[str], Found]] = {
     for job in (
         default_plan, range_test, kept_features, partly_frozen, without_a_cache, fitted_head, blended_stage,
         ruined_stage, undone, old_task, several_tasks, other_loads, other_targets, own_step, advice,
-        pictures, moved,
+        pictures, moved, half,
     )
 } | {f"kept by {guard}": kept(guard) for guard in ("lwf:1", "ewc:20", "l2sp:3")}  # fmt: skip
 

@@ -64,6 +64,10 @@ class SimTensor(Tensor):
     def __new__(cls, held: Tensor) -> SimTensor:
         assert type(held) is Tensor, type(held)
         assert held.device.type == "cpu", held.device
+        if (
+            held.dtype == torch.float64 and held.dim()
+        ):  # Apple's GPUs have none; torch's GradScaler knows that of them
+            raise TypeError("Cannot convert a sim tensor to float64: the device has none")
         return Tensor._make_wrapper_subclass(
             cls, held.size(), strides=held.stride(), storage_offset=held.storage_offset(),
             dtype=held.dtype, layout=held.layout, device=DEVICE,
@@ -110,7 +114,7 @@ def compute(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if kwargs_.get("pin_memory"):
         kwargs_["pin_memory"] = False
     answer = function(*args_, **kwargs_)
-    if function is aten._local_scalar_dense.default:
+    if function is aten._local_scalar_dense.default or not function._schema.returns:
         return answer
     if function is aten.copy_.default or (_writes_first(function) and "batch_norm" not in name):
         return args[0]

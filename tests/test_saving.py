@@ -17,11 +17,19 @@ from safetensors.torch import load_file, save_file
 from tlnb.engine.checkpoint import autosave
 from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.core.interrupts import StopRequest
-from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError, TrainingError
+from tlnb.engine.training import trainer
+from tlnb.errors import CheckpointError, ExportError, NotReady, PlanError, TlnbError, TrainingError
 from tlnb.session import Session
 
 PLAN = "freeze body epochs 2 lr 0.02\nunfreeze all epochs 3 lr 0.01 {}\nunfreeze 2: epochs 2 lr 0.005"
-KINDS = ["", "optimizer sgd", "micro 7", "schedule cosine decay 2", "smoothing 0.1 patience 1"]
+KINDS = [
+    "",
+    "optimizer sgd",
+    "micro 7",
+    "schedule cosine decay 2",
+    "smoothing 0.1 patience 1",
+    "precision fp16",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +75,10 @@ def weights(of: Session) -> list[bytes]:
     return [tensor.numpy().tobytes() for tensor in of.model.state_dict().values()]
 
 
+def parameters(of: Session) -> list[bytes]:
+    return [parameter.detach().numpy().tobytes() for parameter in of.model.parameters()]
+
+
 def figures(of: Session) -> list[tuple[Any, ...]]:
     return [(r.stage, r.epoch, r.rate, r.train_loss, r.valid_loss, r.accuracy, r.digest) for r in of.history]
 
@@ -99,6 +111,46 @@ def test_a_new_session_goes_on_from_a_file(kind: str, batch: int) -> None:
     fresh.go_on()
     assert weights(fresh) == weights(whole)
     assert figures(fresh) == figures(whole)
+
+
+@pytest.mark.parametrize("batch", [9, 14, 20])
+def test_the_scale_of_the_loss_goes_on_where_it_stood(batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scale grows until gradients overflow; which steps are left out follows from where it stood."""
+    monkeypatch.setattr(trainer, "GROWTH", 2)
+    plan = "unfreeze all epochs 5 lr 0.01 precision fp16"
+    whole, stopped, fresh = session(), session(batch), session()
+    whole.run(plan)
+    stopped.run(plan)
+    stopped.save("here")
+    progress = stopped.view.state.plan.result.left
+    assert progress.scaler is not None
+    assert progress.scaler[0] > 65536
+    fresh.resume("here")
+    fresh.go_on()
+    assert weights(fresh) == weights(whole)
+    assert figures(fresh) == figures(whole)
+
+
+def test_fp16_learns_what_fp32_learns_and_a_script_says_that_it_cannot() -> None:
+    exact, short = session(), session()
+    exact.train(4, 0.01)
+    short.train(4, 0.01, precision="fp16")
+    assert weights(short) != weights(exact)
+    assert abs(short.history[-1].valid_loss - exact.history[-1].valid_loss) < 0.02
+    with pytest.raises(ExportError, match="fp16 with a scaled loss cannot be written into a script"):
+        short.script("train.py")
+
+
+def test_gradients_that_no_scale_helps_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss that is finite, with gradients that are not."""
+    tl = session()
+    before = parameters(tl)
+    *_, weight = tl.model.parameters()
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    run = tl.train(8, 0.01, precision="fp16")
+    assert run.diverged
+    assert "gradients overflow fp16 at any scale of the loss" in str(run)
+    assert [now for now, was in zip(parameters(tl), before, strict=True) if now != was] == []
 
 
 FITTED = (
@@ -339,10 +391,10 @@ def test_a_disk_that_is_full_is_told_once_and_training_goes_on(monkeypatch: pyte
     assert full.listeners[0].said[-1] == "autosave works again"
 
 
-@pytest.mark.parametrize("word", ["fp16", "float16", "half", "16-mixed"])
-def test_no_precision_needs_a_scaler_so_none_has_to_be_saved(word: str) -> None:
+@pytest.mark.parametrize("word", ["float16", "half", "16-mixed"])
+def test_other_words_for_a_precision_are_refused(word: str) -> None:
     once = session()
-    with pytest.raises(PlanError, match=f"precision takes one of fp32, bf16, auto, not '{word}'"):
+    with pytest.raises(PlanError, match=f"precision takes one of fp32, bf16, fp16, auto, not '{word}'"):
         once.train(1, 0.01, precision=word)
     assert not len(once.history)
 

@@ -103,6 +103,8 @@ def test_three_classes_of_own_pictures(lab: Lab, filmed: Any, tmp_path: Path) ->
     panel.get_by_text("in 4 classes").first.wait_for(timeout=60_000)
     assert panel.locator(".tlnb-gallery .tlnb-class").count() == 4
     panel.get_by_role("button", name="All train").click()
+    panel.get_by_role("button", name="Skip the test").click()
+    panel.get_by_text("rate 1.0e-03").wait_for()
     panel.get_by_role("spinbutton", name="epochs").fill("8")
     panel.get_by_role("button", name="Train", exact=True).click()
     notebook.until("len(tl.history)", 8, seconds=90)
@@ -143,6 +145,7 @@ def test_three_classes_of_own_pictures(lab: Lab, filmed: Any, tmp_path: Path) ->
     panel.get_by_label("file to write").fill("shapes-net")
     panel.get_by_role("button", name="Save session").click()
     notebook.until("__import__('os').path.isfile('shapes-net.safetensors')", True)
+    panel.locator(".tlnb-magics").get_by_text("%tl_save shapes-net").wait_for()
     lines = panel.locator(".tlnb-magics").inner_text()
     assert "# pictures put into shapes/discs: 16" in lines
     assert "%tl_data shapes" in lines

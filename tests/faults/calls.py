@@ -70,7 +70,7 @@ CALLS: Calls = {
     "advise": lambda tl: tl.advise(images=20),
     "clean": lambda tl: tl.clean(),
     "clean, marked": lambda tl: tl.clean(relabel={5: "1"}, drop=[7, 8], keep="3"),
-    "clean, undone": lambda tl: [tl.clean(drop=[4]), tl.clean(undo=True)],
+    "clean, forgotten": lambda tl: tl.clean(forget=True),
     "choose": lambda tl: tl.choose(small(3), plain_net(), images=30, folds=2),
     "forgetting": lambda tl: tl.forgetting(),
     "forgetting of other data": lambda tl: tl.forgetting(pair(30, 3, 8)),

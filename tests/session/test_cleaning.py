@@ -11,6 +11,8 @@ import torch
 from listening import Ear
 from pictures import class_folders, encoded
 from PIL import Image, ImageFilter
+from sounds import tone_folders
+from texts import network_folder, rows, table
 
 from tlnb.engine.data.load import load_data
 from tlnb.errors import BadArguments, DataError, NotReady
@@ -309,3 +311,45 @@ def test_texts_that_say_the_same_are_copies_and_signs_alone_are_empty() -> None:
     ]
     found = text_copies([normal(text) for text in texts], None)
     assert found.pairs.tolist() == [[0, 1]]
+
+
+def test_texts_are_told_apart_by_their_letters_and_mended(tmp_path) -> None:
+    pytest.importorskip("transformers")
+    tl = Session([])
+    tl.load(str(network_folder(tmp_path / "bert")))
+    lines = [*rows(40), ("...", rows(1)[0][1])]
+    lines.append((f"  {lines[0][0].upper()}!", lines[0][1]))
+    tl.data(table(tmp_path / "t.csv", lines))
+    suspects = tl.clean()
+    copies = {row.sample for row in suspects if "copy" in row.kinds}
+    assert copies & {0, 41}
+    assert {row.sample for row in suspects if "empty" in row.kinds} <= {40}
+    at = next(i for i, row in enumerate(suspects) if "copy" in row.kinds)
+    suspects.drop(at)
+    train, valid = tl.view.samples
+    assert len(train) + len(valid) == 41
+    assert torch.equal(train.targets, tl.view.data.train.targets)
+    fresh = tl.view.data.samples(train.preprocess)[0]
+    assert fresh.fingerprint() == train.fingerprint()
+    assert suspects.gallery.kind == "text"
+    assert suspects.gallery.text(0)
+
+
+def test_sounds_in_pieces_are_mended_as_wholes(tmp_path) -> None:
+    pytest.importorskip("soundfile")
+    root = tone_folders(tmp_path / "tones", each=8, long=(1, 3))
+    tl = Session([])
+    tl.load("convnet5")
+    tl.data(root, window=0.5)
+    suspects = tl.clean()
+    assert suspects.gallery.kind == "sound"
+    first = int(tl.split.train[0])
+    assert suspects.gallery.sound(first).startswith("data:audio/wav;base64,")
+    before = tl.view.samples[0]
+    tl.clean(drop=[first])
+    train = tl.view.samples[0]
+    assert int(train.wholes.max()) + 1 == len(tl.view.data.train)
+    assert len(train) < len(before)
+    fresh = tl.view.data.samples(train.preprocess)[0]
+    assert torch.equal(fresh.targets, train.targets)
+    assert torch.equal(fresh.rows, train.rows)

@@ -71,7 +71,13 @@ def _computing() -> Iterator[tuple[str, str, str]]:
     )
     yield "threads", f"{threads} of {processors} processors", advice
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    yield "bfloat16", "native" if precision.native_bfloat16(device) else "not native, so float32 is used", ""
+    form = precision.training_format("auto", device)
+    short = {torch.bfloat16: "bf16", torch.float16: "fp16 with a scaled loss", None: "fp32"}[form]
+    yield (
+        "bfloat16",
+        "native" if precision.native_bfloat16(device) else f"not native; precision auto is {short}",
+        "",
+    )
     free = free_bytes()
     yield (
         "free memory",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.modules import exact
 from tlnb.engine.core.objectives import Regression, kind_of
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.augment import NONE, describe
@@ -89,7 +90,7 @@ class Recorder(Hook):
         loaded, source, trainer = state.need_model(), state.need_data(), under_way.trainer
         plan, result, stage = under_way.plan, under_way.result, trainer.stage
         came, device = state.came_with, self._tools.device
-        auto = stage.precision == "auto" and precision.fast_bfloat16(device)
+        form = precision.training_format(stage.precision, device)
         step = source_of(state.step)
         short = trainer.route.forward is not trainer.model
         begun = state.recorder.begun
@@ -120,7 +121,7 @@ class Recorder(Hook):
             "step": step,
             "moments": plan.with_moments,
             "unknown": _unknown(trainer, step),
-            "bfloat16": stage.precision == "bf16" or auto,
+            "bfloat16": form == torch.bfloat16,
             "augment": stage.augment or (NONE if stage.kind == FIT else describe(source.augment)),
             "epochs": _epochs(plan.keep_best, result),
             "cut": prefix.cut_for(trainer.layers, stage.frozen) if short else 0,
@@ -285,12 +286,14 @@ def _unknown(trainer: StageTrainer, step: str | None) -> str:
     """What a script could not tell of this stage, in words; empty where it can tell all."""
     if not step and trainer._step != trainer._usual_step:
         return "a step whose source is not known"
+    if trainer.scaler is not None:
+        return "layers that compute in fp16 with a scaled loss"
     return ""
 
 
 @torch.no_grad()
 def _checksum(tensors: Iterable[Tensor]) -> float:
-    return float(sum(tensor.double().abs().sum() for tensor in tensors))
+    return float(sum(exact(tensor).abs().sum() for tensor in tensors))
 
 
 def _kept_some(notes: tuple[str, ...]) -> bool:

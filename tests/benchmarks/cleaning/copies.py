@@ -56,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("sets", nargs="+")
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("TLNB_DATA", "")))
-    parser.add_argument("--photos", type=int, default=600)
+    parser.add_argument("--photos", type=int, default=300)
     given = parser.parse_args()
     for name in given.sets:
         with tempfile.TemporaryDirectory() as place:

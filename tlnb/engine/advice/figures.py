@@ -89,7 +89,7 @@ def _note(parts: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]], None
     def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         x = inputs[0].detach().float().transpose(0, 1).flatten(1)
         count = torch.full((len(x),), x.shape[1], dtype=torch.float64)
-        parts.append(torch.stack([count, x.sum(1).double().cpu(), x.square().sum(1).double().cpu()]))
+        parts.append(torch.stack([count, x.sum(1).cpu().double(), x.square().sum(1).cpu().double()]))
 
     return hook
 
@@ -101,9 +101,9 @@ def _distance(norm: nn.Module, parts: list[Tensor]) -> float:
     old_mean, old_var = norm.running_mean, norm.running_var
     assert isinstance(old_mean, Tensor)
     assert isinstance(old_var, Tensor)
-    old_spread = (old_var.double().cpu() + float(norm.eps)).sqrt()  # type: ignore[arg-type]
+    old_spread = (old_var.cpu().double() + float(norm.eps)).sqrt()  # type: ignore[arg-type]
     return float(
-        (((mean - old_mean.double().cpu()) / old_spread).square() + (spread / old_spread - 1).square()).mean()
+        (((mean - old_mean.cpu().double()) / old_spread).square() + (spread / old_spread - 1).square()).mean()
     )
 
 

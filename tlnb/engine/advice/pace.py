@@ -199,13 +199,13 @@ def step_cost(model: nn.Module, x: Batch) -> tuple[float | None, int | None]:
         weights = {
             name: p.detach().requires_grad_() for name, p in model.named_parameters() if p.is_floating_point()
         }
-        own = {w.untyped_storage().data_ptr() for w in weights.values()}
+        own = {w.untyped_storage()._cdata for w in weights.values()}  # which storage it is, by any backend
         saved: dict[int, int] = {}
 
         def keep(tensor: Tensor) -> Tensor:
             storage = tensor.untyped_storage()
-            if storage.data_ptr() not in own:
-                saved[storage.data_ptr()] = storage.nbytes()
+            if storage._cdata not in own:
+                saved[storage._cdata] = storage.nbytes()
             return tensor
 
         def forward(*args: Tensor, **parts: Tensor) -> object:

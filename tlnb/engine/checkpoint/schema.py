@@ -200,6 +200,7 @@ def progress_to(progress: Progress) -> tuple[Plain, dict[str, Tensor]]:
         "waited",
         "best_epoch",
         "averaged",
+        "scaler",
     )
     tensors = {f"random.{name}": state for name, state in progress.random.items()}
     tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
@@ -222,10 +223,18 @@ def progress_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Progress:
         best=_below(tensors, "best"), start=_below(tensors, "start"),
         average=_below(tensors, "average"), averaged=whole(plain.get("averaged", 0)),
         optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
+        scaler=optional(_scale, plain.get("scaler")),
     )  # fmt: skip
     if not math.isfinite(progress.rate) or progress.rate < 0:  # 0 where a head was fitted
         raise ValueError(f"{progress.rate!r} is no learning rate")
     return progress
+
+
+def _scale(value: Sequence[object]) -> tuple[float, int]:
+    scale, since = value
+    if not 0 < number(scale) < math.inf:
+        raise ValueError(f"{scale!r} is no scale of a loss")
+    return number(scale), whole(since)
 
 
 def optimizer_to(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -99,3 +99,8 @@ def _can_be_copied(item: Any) -> bool:
     except Exception:  # each kind of thing refuses in its own way
         return False
     return True
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """The tensor in float64: on its own device where that is known to have it; Apple's GPUs have none."""
+    return (tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()).double()

@@ -263,8 +263,8 @@ class _AveragePrecision:
 
 class _Explained:
     def __init__(self, values: int, device: torch.device):
-        # Sums of squares of many numbers: float32 would lose the small ones. MPS has no float64.
-        kind = torch.float32 if device.type == "mps" else torch.float64
+        # Sums of squares of many numbers: float32 would lose the small ones. Apple's GPUs have no float64.
+        kind = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
         self.count = 0
         self.error, self.total, self.squares = torch.zeros(3, values, dtype=kind, device=device)
 

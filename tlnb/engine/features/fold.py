@@ -13,7 +13,7 @@ from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fusion
 
-from tlnb.engine.core.modules import duplicate
+from tlnb.engine.core.modules import duplicate, exact
 from tlnb.engine.core.tree import CROSSING, Batch, Tree
 from tlnb.engine.network.forms import is_familiar
 from tlnb.engine.network.parts import Prefix
@@ -210,10 +210,8 @@ class FastPart:
             return False
         if found.shape != wanted.shape or found.dtype != wanted.dtype:
             return False
-        exact, other = wanted.flatten(1).double(), found.flatten(1).double()
-        return (
-            bool(((other - exact).norm(dim=1) <= FAR * exact.norm(dim=1)).all()) or not exact.isfinite().all()
-        )
+        true, other = exact(wanted.flatten(1)), exact(found.flatten(1))
+        return bool(((other - true).norm(dim=1) <= FAR * true.norm(dim=1)).all()) or not true.isfinite().all()
 
     @torch.inference_mode()
     def __call__(self, x: Any) -> Any:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.modules import exact
 from tlnb.engine.core.objectives import scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
@@ -148,8 +149,8 @@ def agrees(
     return whole.shape == short.shape and _near(whole, short, FAR.get(dtype, FAR_IN_SHORT))
 
 
-def _near(exact: Tensor, other: Tensor, far: float) -> bool:
-    exact, other = exact.flatten(1).double(), other.flatten(1).double()
-    if not exact.isfinite().all():
+def _near(whole: Tensor, short: Tensor, far: float) -> bool:
+    true, other = exact(whole.flatten(1)), exact(short.flatten(1))
+    if not true.isfinite().all():
         return True  # says nothing
-    return bool(((other - exact).norm(dim=1) <= far * exact.norm(dim=1)).all())
+    return bool(((other - true).norm(dim=1) <= far * true.norm(dim=1)).all())

@@ -1,4 +1,4 @@
-"""Which number format the frozen part runs in: bfloat16 where the hardware has it and the answers agree."""
+"""Which number format layers run in: the frozen part in bfloat16 where the hardware has it and the answers agree."""
 
 from __future__ import annotations
 
@@ -25,6 +25,25 @@ def fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cpu":
         return _has("amx_bf16")
     return device.type == "cuda" and native_bfloat16(device)
+
+
+def training_format(word: str, device: torch.device) -> torch.dtype | None:
+    """What the layers that train compute in, beside float32; None for float32 alone.
+
+    ``auto`` is bfloat16 where there are matrix units for it, float16 where a GPU has such units for that alone (Volta
+    and Turing, such as the T4), and float32 elsewhere. Gradients of float16 need a scaled loss.
+
+    Args:
+        word: ``fp32``, ``bf16``, ``fp16`` or ``auto``.
+        device: that trains.
+    """
+    if word != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(word)
+    if fast_bfloat16(device):
+        return torch.bfloat16
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (7, 0):
+        return torch.float16
+    return None
 
 
 def _has(*names: str) -> bool:

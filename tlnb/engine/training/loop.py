@@ -59,7 +59,15 @@ def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Prog
         random=random_states(),
         average=_copied(trainer.average.kept) if trainer.average is not None else {},
         averaged=trainer.average.count if trainer.average is not None else 0,
+        scaler=_scale_of(trainer.scaler),
     )
+
+
+def _scale_of(scaler: torch.amp.GradScaler | None) -> tuple[float, int] | None:
+    if scaler is None:
+        return None
+    state = scaler.state_dict()
+    return state["scale"], state["_growth_tracker"]
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -104,6 +112,11 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
         kept = {name: progress.average[name] for name in own if progress.average}
         trainer.average.kept = {name: tensor.to(own[name].device, copy=True) for name, tensor in kept.items()}
         trainer.average.count = progress.averaged
+    if trainer.scaler is not None and progress.scaler is not None:
+        scale, since = progress.scaler
+        trainer.scaler.load_state_dict(
+            trainer.scaler.state_dict() | {"scale": scale, "_growth_tracker": since}
+        )
     if progress.random:
         set_random_states(progress.random)
 

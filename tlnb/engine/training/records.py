@@ -81,6 +81,7 @@ class Progress:
         start: the weights before the stage by name, where its end may need them; empty elsewhere.
         optimizer: its state by the names of the parameters.
         random: the random states inside the stage.
+        scaler: the scale of the loss and the steps since it changed, where the stage computes in fp16.
     """
 
     rate: float
@@ -99,6 +100,7 @@ class Progress:
     averaged: int = 0
     optimizer: ByName = field(default_factory=dict)
     random: dict[str, Tensor] = field(default_factory=dict)
+    scaler: tuple[float, int] | None = None
 
     def at_epoch_start(self, steps_per_epoch: int) -> Progress:
         """The start of the epoch, where other samples have come; the schedule keeps its share."""

@@ -12,7 +12,7 @@ from tlnb.errors import PlanError, did_you_mean
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "cosine", "constant")
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 AUGMENTS = ("none", "light", "standard", "strong")
 GUARDS = ("l2sp", "lwf", "ewc")
 INITS = ("keep", "soft", "zero")
@@ -95,7 +95,7 @@ KEYS: dict[str, Key] = {
     "guard": Key("switch", "go back to the stage before where this one ends worse on the validation samples"),
     "precision": Key(
         "choice",
-        "number format of the layers that train; no fp16, as its losses would need scaling",
+        "number format of the layers that train; fp16 scales its loss, auto takes what the device is fast in",
         PRECISIONS,
     ),
     "views": Key(

@@ -47,6 +47,12 @@ def wish_of(stages: Sequence[Stage]) -> Wish:
 EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
 
 
+GROWTH = (
+    2000  # steps without overflow, after which the loss is scaled twice as much (Micikevicius et al. 2018)
+)
+LEAST_SCALE = 2.0**-10  # far below any that a network that learns settles at
+
+
 class Diverged(Exception):
     """A loss that is not finite; the message says where."""
 
@@ -118,6 +124,10 @@ class StageTrainer:
         self._step = step or self._usual_step
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
+        self._format = precision.training_format(stage.precision, route.device)
+        self.scaler: torch.amp.GradScaler | None = None
+        if self._format == torch.float16 and step is None:
+            self.scaler = torch.amp.GradScaler(route.device.type, growth_interval=GROWTH)
         freeze.check_same_parameters(model, self.optimizer)
         self.guard: Guard | None = None
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
@@ -272,6 +282,10 @@ class StageTrainer:
         mean = (total / len(self.route.train)).item()
         if not math.isfinite(mean):
             raise Diverged(self._where(total, rate, len(order)))
+        if self.scaler is not None and self.scaler.get_scale() < LEAST_SCALE:
+            raise Diverged(
+                f"gradients overflow fp16 at any scale of the loss, in epoch {self.epoch + 1}; precision fp32 has room"
+            )
         self.epoch, self.done, self.total, self.unmeasured = self.epoch + 1, 0, None, mean
         if self.average is not None:
             self.average.after_epoch(self.epoch)
@@ -291,7 +305,19 @@ class StageTrainer:
         )
 
     def gradient_of(self, indices: Tensor, inputs: Tensor | None) -> Tensor:
-        """The loss of these samples, detached, with its gradient added to the weights'."""
+        """The loss of these samples, detached, with its gradient added to the weights'.
+
+        Where training scales the loss, this is computed in float32: a gradient alone has no scale to be sure of.
+        """
+        form = self._format
+        try:
+            self._format = None if self.scaler is not None else form
+            return self._batch_gradient(indices, inputs)
+        finally:
+            self._format = form
+
+    def _batch_gradient(self, indices: Tensor, inputs: Tensor | None) -> Tensor:
+        """The same as training takes it: where the loss is scaled, so is the gradient."""
         if self.crew is None:
             return self._gradient_of(indices, inputs)
         pieces, rank = self.crew.pieces(indices), self.crew.rank
@@ -306,9 +332,14 @@ class StageTrainer:
         self, indices: Tensor, inputs: Tensor | None, weight: float = 1.0, share: float = 1.0
     ) -> Tensor:
         return passes.within_memory(
-            lambda: self._in_pieces(indices, inputs, lambda loss: loss.backward(), weight, share),
+            lambda: self._in_pieces(indices, inputs, self._backward, weight, share),
             lambda: self._halve(len(indices)),
         )
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.scaler is not None and self._format is not None:
+            loss = self.scaler.scale(loss)
+        loss.backward()
 
     def train_step(self, indices: Tensor, inputs: Tensor | None = None, probe: bool = False) -> Tensor:
         """One optimizer step on these samples; the loss before it, detached.
@@ -322,10 +353,14 @@ class StageTrainer:
             inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
-        loss = self.gradient_of(indices, inputs)
+        loss = self._batch_gradient(indices, inputs)
         if probe:
             freeze.check_gradients(self.model, self.layers)
-        self.optimizer.step()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:  # a step whose gradients overflow is left out, and the scale is halved
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return loss
 
@@ -394,11 +429,9 @@ class StageTrainer:
             return loss
 
     def _precision(self) -> AbstractContextManager[object]:
-        device = self.route.device
-        auto = self.stage.precision == "auto" and precision.fast_bfloat16(device)
-        if not (auto or self.stage.precision == "bf16"):
+        if self._format is None:
             return nullcontext()
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.route.device.type, dtype=self._format)
 
     def _where(self, loss: Tensor, rate: float, step: int) -> str:
         return (
