@@ -1,4 +1,4 @@
-"""The quickstart's views outside JupyterLab: Notebook 7, Voilà and marimo; each is skipped where it is not installed."""
+"""The views of the quickstart outside JupyterLab: Notebook 7, Voilà, marimo; skipped where one is not installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,7 +20,7 @@ CELLS = (
     "%tl_load convnet5",
     "%tl_data digits --per-class 5 --batch 25",
     "%tl_freeze body",
-    "%tl_find_lr --steps 12",
+    "%tl_lr --steps 12",
     "%tl_panel",
 )
 MARIMO = """
@@ -125,9 +124,9 @@ def drive(page: Any) -> None:
     strip.click()
     page.locator(".tlnb-magic", has_text="%tl_unfreeze 0").first.wait_for()
     page.locator(".tlnb-curve svg").first.wait_for()
-    page.get_by_role("button", name="Head only").click()
-    page.get_by_role("spinbutton", name="epochs").fill("1")
-    page.get_by_role("button", name="Train", exact=True).click()
+    page.get_by_role("button", name="Head only").last.click()
+    page.get_by_role("spinbutton", name="epochs").last.fill("1")
+    page.get_by_role("button", name="Train", exact=True).last.click()
     page.locator(".tlnb-training[data-state=done]").first.wait_for(timeout=90_000)
 
 
