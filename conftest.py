@@ -43,6 +43,7 @@ SLOW = (
     "notebooks",
     "nbs_tests",
     "tests/browser",
+    "tests/cluster",
     "tests/faults/test_faults.py",
     "tests/test_architectures.py",
     "tests/test_banking.py",

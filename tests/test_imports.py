@@ -133,6 +133,14 @@ def test_import_is_quick_without_torch(module: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
+def test_the_first_command_waits_for_nothing_that_few_need() -> None:
+    """What only some commands need is imported by these: it takes seconds."""
+    heavy = {"scipy", "sklearn", "matplotlib", "pandas", *OPTIONAL}
+    code = f"import sys, tlnb.session, tlnb.magics.magics; print(*({heavy!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "tests").glob("benchmarks/**/*.py")), ids=lambda path: path.stem
 )

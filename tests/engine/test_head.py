@@ -69,7 +69,7 @@ def test_the_same_generator_seed_gives_the_same_head():
 
 @pytest.mark.parametrize("spec", ["lineer", "mlp", "mlp:", "mlp:0", "mlp:a", "mlp:3,", ""])
 def test_an_unknown_spec_is_one_clear_line(spec):
-    with pytest.raises(ModelError, match=r"a head is linear, nearest, knn:5, or mlp: and widths"):
+    with pytest.raises(ModelError, match=r"a head is linear, nearest, knn:5, all-layers, or mlp: and widths"):
         new_head(nn.Linear(4, 2), spec, 3)
 
 

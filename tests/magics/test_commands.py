@@ -34,7 +34,7 @@ def test_the_session_takes_what_the_table_says(command: Command) -> None:
     assert len(bound.args) >= 1 + len(words)
     required = [p for p in inspect.signature(target).parameters.values() if p.default is p.empty]
     positional = [p for p in required if p.kind is p.POSITIONAL_OR_KEYWORD]
-    assert len(positional) == 1 + sum(argument.required for argument in command.arguments)
+    assert len(positional) == 1 + sum(a.required and not a.repeats for a in command.arguments)
 
 
 @ALL
@@ -66,6 +66,7 @@ def test_every_setting_of_a_stage_is_a_key() -> None:
         "keep-best",
         "continue",
         "advised",
+        "budget",
     }
 
 

@@ -5,6 +5,7 @@ Its weights lie in ``TLNB_MODELS``, or in ``shared/models`` beside the clone.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 from pathlib import Path
@@ -21,6 +22,7 @@ from tlnb.session import Session
 pytest.importorskip("soundfile")
 SHARED = Path(__file__).parents[3] / "shared"
 WEIGHTS = Path(os.environ.get("TLNB_MODELS") or SHARED / "models") / "crepe" / "tiny.pth"
+CLIPS = Path(os.environ.get("TLNB_DATA") or SHARED / "data") / "spoken_digits" / "clips.csv"
 pytestmark = [
     pytest.mark.skipif(not WEIGHTS.is_file(), reason="CREPE is not here (TLNB_MODELS)"),
     pytest.mark.slow,
@@ -72,3 +74,19 @@ def test_it_learns_another_task_from_its_frames(crepe, tmp_path, monkeypatch):
     assert session.view.samples[1].batch(torch.arange(2)).shape == (2, 1024)
     session.run("fit head")
     assert session.results().accuracy == 1.0
+
+
+@pytest.mark.skipif(not CLIPS.is_file(), reason="the spoken digits are not here (TLNB_DATA)")
+def test_a_head_of_all_layers_tells_digits_apart_that_the_last_layer_does_not(crepe, tmp_path, monkeypatch):
+    """Pitch is another task: what tells digits apart is in earlier layers (77 % against 53 % with all clips)."""
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
+    found = {}
+    for spec in ("linear", "all-layers"):
+        session = Session([])
+        session.load(copy.deepcopy(crepe), input="1024")
+        session.data(
+            str(CLIPS), label="digit", path="path", rate=16000, window=0.064, per_class=20, valid=0.3
+        )
+        session.head(spec, init="fit")
+        found[spec] = session.history.stages[-1].final.accuracy
+    assert found["all-layers"] >= found["linear"] + 0.05

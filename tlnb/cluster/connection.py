@@ -46,6 +46,8 @@ _SETTINGS = {
     "RAY_ENABLE_AUTO_CONNECT": "0",  # else a thread that still asks would start a cluster after the end of one
     "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
+    "RAY_worker_niceness": "0",  # of a cluster that is started here: as urgent as the notebook would be itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
@@ -109,11 +111,7 @@ class Connection:
         if ray is not None and ray.is_initialized():
             with _own_sigterm():
                 ray.shutdown()
-        for name, value in self._before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _restore(self._before)
 
     def watch(self) -> None:
         """Look now and then whether the head is there, in a thread; where it is not, the connection is let go.
@@ -163,7 +161,9 @@ def connect(
         raise BadArguments(f"--workers {workers} is more than this machine has CPUs ({cpus})")
     if where not in (LOCAL, AUTO) and not _answers(where):
         raise NotReady(f"nothing answers at {where}; on its head, this starts one: ray start --head")
-    before = {name: os.environ.get(name) for name in (*_SETTINGS, _LOOPBACK_ONLY)}
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        raise NotReady("Ray is connected in this kernel already, and not by tlnb; ray.shutdown() first")
+    before = _set(where == LOCAL or _only_here(where))
     found: Connection | None = None
     try:
         found = _begun(where, cpus, before)
@@ -173,7 +173,9 @@ def connect(
         found.watch()
         return found
     except BaseException:
-        (found or Connection("", 0, 0, 0, 0, False, 0, _before=before)).close()
+        if found is not None:
+            found.close()
+        _restore(before)
         raise
 
 
@@ -207,22 +209,63 @@ def _answers(address: str) -> bool:
         return False
 
 
+def _only_here(address: str) -> bool:
+    """Whether a cluster listens on the loopback interface alone; Ray would look for it elsewhere."""
+    host, _, port = address.rpartition(":")
+    if not (host == "localhost" or host.startswith("127.")):
+        return False
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("10.255.255.255", 1))  # nothing is sent; it says by which address one would go out
+        return not _answers(f"{probe.getsockname()[0]}:{port}")
+    return True
+
+
 _LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # an odd name for: no other machine takes part
 
 
-def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
-    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
-        raise NotReady("Ray is connected in this kernel already, and not by tlnb; ray.shutdown() first")
+def _set(local: bool) -> dict[str, str | None]:
+    """Give Ray the settings that tlnb needs; what the environment was before.
+
+    Args:
+        local: whether everything stays on this machine.
+    """
+    before = {name: os.environ.get(name) for name in (*_SETTINGS, _LOOPBACK_ONLY)}
     os.environ.update(_SETTINGS)
-    if where == LOCAL:
+    if local:
         os.environ[_LOOPBACK_ONLY] = "0"
         _token()
     from ray._private import ray_constants
     from ray._raylet import Config  # type: ignore[attr-defined,unused-ignore]
 
     # Read from the environment once, when Ray is imported; a kernel may go from its own cluster to another one.
-    ray_constants.ENABLE_RAY_CLUSTER = where != LOCAL
+    ray_constants.ENABLE_RAY_CLUSTER = not local
     Config.initialize("")  # likewise
+    return before
+
+
+def _restore(before: dict[str, str | None]) -> None:
+    for name, value in before.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@contextmanager
+def own_settings(*, local: bool) -> Iterator[None]:
+    """Inside, Ray has the settings that tlnb gives it, for a cluster that is started by hand.
+
+    Args:
+        local: whether everything stays on this machine.
+    """
+    before = _set(local)
+    try:
+        yield
+    finally:
+        _restore(before)
+
+
+def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
     if where == LOCAL:
         options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
@@ -240,7 +283,7 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
     import ray
 
     for left in reversed(range(TRIES if where == LOCAL else 1)):
-        with _own_sigterm(), _quiet():
+        with _own_sigterm(), _quiet(), quick_start():
             try:
                 return ray.init(address=where, **options)
             except Exception as error:  # by whatever class: the sentence says what to do
@@ -359,6 +402,21 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def quick_start() -> Iterator[None]:
+    """Let processes of Ray that are started inside leave out what they do not need, see ``cluster/quick``."""
+    before = os.environ.get("PYTHONPATH")
+    here = str(Path(__file__).with_name("quick"))
+    os.environ["PYTHONPATH"] = here if before is None else os.pathsep.join([here, before])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager

@@ -643,7 +643,9 @@ PANEL = Command(
     "panel",
     "Open a panel with network, data, layers, rate and training in one place, to click.",
     details="""Where a notebook is open, the panel does the whole main job by clicks, and writes down the
-magics that do the same. Elsewhere the answer is a few lines of text.""",
+magics that do the same. Pictures of your own are dropped, picked or filmed into classes, below a folder beside the
+notebook; a picture that is dropped, or the webcam, is answered with a bar for each class. Elsewhere the answer is a few
+lines of text.""",
     examples=(("%tl_panel", "the panel"),),
 )
 

@@ -384,7 +384,7 @@ def _target(path: object) -> Path:
         CheckpointError: something else than a checkpoint stands there.
     """
     place = path_of(path, CheckpointError)
-    if not place.name:
+    if place.name in ("", ".."):
         raise CheckpointError("a file needs a name, such as: %tl_save birds")
     if not place.suffix:
         place = place.with_name(place.name + SUFFIX)

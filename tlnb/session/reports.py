@@ -17,8 +17,9 @@ from tlnb.engine.data.texts import TextTable
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.predict import Known, OwnInput, Predictions, Predictor
 from tlnb.engine.results.predict import predict as predict_with
+from tlnb.engine.results.predictions import Predictions
+from tlnb.engine.results.predictor import Known, OwnInput, Predictor
 from tlnb.engine.results.results import Results, gather
 from tlnb.engine.results.scores import scores_over
 from tlnb.engine.results.sure import Sure

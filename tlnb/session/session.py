@@ -58,7 +58,7 @@ from tlnb.engine.results.compare import compare
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.feature_map import FeatureMap
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.predictions import Predictions
 from tlnb.engine.results.results import Results
 from tlnb.engine.results.sureness import SURE
 from tlnb.engine.results.test_result import TestResult
@@ -474,8 +474,9 @@ class Session(traitlets.HasTraits):
                     lines += cleaning.mark(change, asked, _known.by_sample() if _known else {}).lines
                 if save is not None:
                     lines += cleaning.save(change.state.need_data(), save).lines
-            cleaning.keep_safe(self._store.now, self._tools)
-            return Lines(*lines)
+                # Whatever fails from here on, the marks beside the autosave are those that were asked for.
+                cleaning.keep_safe(change.state, self._tools)
+                return Lines(*lines)
 
     @takes(count=int, epoch=int)
     def show_batch(self, count: int = 12, *, epoch: int = 0) -> PictureGrid | TextTable:

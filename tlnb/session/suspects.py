@@ -49,7 +49,7 @@ class Suspects(Sequence[Suspect]):
             found.notes,
         )
         self.gallery, self._name = gallery, data.name
-        self._places = {row.sample: place for place, row in enumerate(self.rows)}
+        self._known = {row.sample: row for row in self.rows}
 
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
@@ -95,7 +95,7 @@ class Suspects(Sequence[Suspect]):
         """
         wanted = {}
         for number in self._samples(index):
-            likely = self.rows[self._places[number]].likely
+            likely = self._known[number].likely
             if label is None and not likely:
                 raise BadArguments("no other class is likely for this suspect; say which one it is")
             wanted[number] = likely if label is None else label
@@ -127,7 +127,15 @@ class Suspects(Sequence[Suspect]):
 
     def by_sample(self) -> Mapping[int, Suspect]:
         """The suspects by the number of the sample."""
-        return {row.sample: row for row in self.rows}
+        return self._known
+
+    def same_data(self) -> None:
+        """See that the session still has the data that these suspects are in.
+
+        Raises:
+            NotReady: it has other data, or is gone.
+        """
+        self._session()
 
     def _session(self) -> Any:
         session = owner_of(self)

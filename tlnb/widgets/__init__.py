@@ -11,9 +11,10 @@ _MODULES = {
     "LayerToggles": "layer_toggles",
     "Map": "map",
     "Panel": "panel",
+    "Suspects": "suspects",
     "TrainingView": "training_part",
 }
-__all__ = ["LRPicker", "LayerToggles", "Map", "Panel", "TrainingView"]
+__all__ = ["LRPicker", "LayerToggles", "Map", "Panel", "Suspects", "TrainingView"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,9 +13,11 @@ import traitlets
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.images.headers import BadPicture
-from tlnb.engine.results.predict import Predictions
+from tlnb.engine.results.predictions import Predictions
+from tlnb.engine.results.predictor import Kept, copied_once
 from tlnb.engine.results.sure import NONE
 from tlnb.errors import BadArguments
+from tlnb.session import Session
 from tlnb.widgets.training_part import TrainingPart
 from tlnb.widgets.uploads import checked
 from tlnb.widgets.view import Action
@@ -41,6 +43,11 @@ class LivePart(TrainingPart):
     seen = traitlets.Dict(help="what was said of the last frame").tag(sync=True)
     none_of_these = traitlets.Bool(help="also say that a picture is none of the classes").tag(sync=True)
     shown = traitlets.Unicode(help="what was answered last, as HTML").tag(sync=True)
+
+    def __init__(self, session: Session, **traits: Any):
+        super().__init__(session, **traits)
+        self._kept: Kept = {}
+        self.follow(lambda _: self._kept.clear(), ["revision"])
 
     def long_actions(self) -> dict[str, Action]:
         """A picture; a frame of the webcam."""
@@ -79,7 +86,8 @@ class LivePart(TrainingPart):
         listeners = self.session.listeners
         self.session.listeners = []
         try:
-            found = self._predicted(_opened("the frame", buffers))
+            with copied_once(self._kept):
+                found = self._predicted(_opened("the frame", buffers))
             self.seen = {"frame": number, **_said(found)}
         except BaseException:
             self.seen = {"frame": number}

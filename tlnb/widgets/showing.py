@@ -19,6 +19,7 @@ ANSWERS = {
     ("tlnb.engine.training.lr_curve", "LRCurve"): "_curve",
     ("tlnb.engine.training.history", "Run"): "_run",
     ("tlnb.engine.results.feature_map", "FeatureMap"): "_map",
+    ("tlnb.session.suspects", "Suspects"): "_suspects",
 }
 
 
@@ -254,6 +255,16 @@ class Showing:
         panel = Panel(session, at_once=self._at_once)
         self.publish(panel, with_slot=True)
         return Look("<div>above: the panel as it was left, with the magics that do the same</div>", "", panel)
+
+    def _suspects(self, answer: Any) -> Look:
+        session = self._owner(answer)
+        if session is None or not len(answer):
+            return Look(answer._repr_html_())
+        from tlnb.widgets.suspects import Suspects
+
+        view = Suspects(session, answer)
+        self.publish(view)
+        return Look(answer._repr_html_(), "", view)
 
     def _map(self, answer: Any) -> Look:
         session = self._owner(answer)

@@ -28,7 +28,8 @@ LONG = {
     "load": "loading the network", "data": "reading the data", "find": "range test", "train": "training",
     "results": "judging the validation samples", "advise": "looking at the features", "picture": "predicting",
     "pictures": "reading pictures", "undo": "going back", "further": "training", "save": "saving",
-    "export": "exporting", "resume": "resuming", "draw": "drawing the map", "script": "writing the script", "frame": "",
+    "export": "exporting", "resume": "resuming",
+    "clean": "looking for suspects", "draw": "drawing the map", "script": "writing the script", "frame": "",
 }  # fmt: skip
 
 

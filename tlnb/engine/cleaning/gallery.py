@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,7 @@ from tlnb.engine.data.marks import Numbers
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sound.clips import Clips
-from tlnb.engine.data.sound.players import players_of, wav_of
+from tlnb.engine.data.sound.players import players_of
 from tlnb.engine.data.texts import Texts, shown
 from tlnb.engine.data.wholes import pieces_of
 
@@ -79,9 +78,7 @@ class Gallery:
         if not isinstance(self._numbers.parts[part], Clips):
             return ""
         played = players_of(self._samples[part], self._pieces(part, index)[:1], ("",))
-        return "" if played is None else (
-            f"data:audio/wav;base64,{b64encode(wav_of(played.waves[0], played.rate)).decode()}"
-        )  # fmt: skip
+        return "" if played is None else played.uri(0)
 
     def _whole(self, found: Collection, index: int, side: int) -> Tensor | None:
         """A picture as it came, all of it."""

@@ -83,6 +83,8 @@ def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise error(f"a path is text, such as runs/birds, not {type(value).__name__}")
     text = os.fspath(value)
+    if not text.strip():
+        raise error("a path is needed, such as runs/birds; this one is empty")
     if "\0" in text:
         raise error("a path cannot hold a zero byte")
     try:

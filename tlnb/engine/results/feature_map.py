@@ -259,7 +259,7 @@ class FeatureMap:
         ax.set_axis_off()
         ax.set_aspect("equal", adjustable="datalim")
         x, y = self.coordinates.T
-        size = float(np.clip(6000 / max(len(self), 1), 4, 26))
+        size = float(np.clip(9000 / max(len(self), 1), 4, 26))
         if not names:
             shown = ax.scatter(x, y, c=numbers, s=size, cmap="viridis", linewidths=0)
             bar = figure.colorbar(shown, ax=ax, shrink=0.7)

@@ -1,4 +1,4 @@
-"""Predictions for files, folders, arrays and data sets, by the network with BatchNorm folded in."""
+"""Predictions for files, folders, arrays, texts and sounds: what is named is read, and shown to the network."""
 
 from __future__ import annotations
 
@@ -7,479 +7,36 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.fx.experimental.optimization import fuse
+from torch import Tensor
 
-from tlnb.display.pictures import bars_html, figure_html, grid_html, image_uri, uint8_of
-from tlnb.display.tables import Table, frame, printable
+from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import others_code, path_of
-from tlnb.engine.core.modules import duplicate, set_training
-from tlnb.engine.core.objectives import Classification, Task, kind_of, scores_of
-from tlnb.engine.core.tree import Batch, Tree, as_batch, call
-from tlnb.engine.data.augmented import augmented
-from tlnb.engine.data.dataset import Data
+from tlnb.engine.core.objectives import kind_of
+from tlnb.engine.core.tree import Tree, as_batch
 from tlnb.engine.data.images.check import Problem, readable
 from tlnb.engine.data.images.decode import decode_bytes, decode_file, decode_image
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
-from tlnb.engine.data.images.scale import PLAIN, PixelScale
+from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
-from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.sources.text import as_texts, read_text
 from tlnb.engine.data.texts import shown
-from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
-from tlnb.engine.data.wholes import mean_of_wholes, of_wholes
-from tlnb.engine.network.forms import is_familiar
-from tlnb.engine.results.hearing import Ear, is_sound, of_sound_files, of_waves
-from tlnb.engine.results.judging import watched
+from tlnb.engine.data.tokens import Text, TextPreprocess
+from tlnb.engine.results.hearing import is_sound, of_sound_files, of_waves
 from tlnb.engine.results.novelty import FALSE_ALARMS
-from tlnb.engine.results.saliency import heat_maps
-from tlnb.engine.results.spoken import Words, as_uint8, marked_html, under_heat, words_for
-from tlnb.engine.results.sure import NONE, Judged, Sure
+from tlnb.engine.results.predictions import Predictions
+from tlnb.engine.results.predictor import BATCH, OwnInput, Predictor
 from tlnb.engine.results.sureness import SURE
 from tlnb.errors import DataError
 
-BATCH = 32
-SHOWN = 20
 _LONGEST_PATH, _LONGEST_TITLE = 1024, 60  # letters
-WHY = 8  # pictures, up to which it is shown what spoke for the answer: that costs a step backward
-LIKELY = 3  # classes that are shown of each sample
-UNSURE = 0.6  # a class that is less likely is shown as doubtful
-SET = 8  # classes that are shown of a set
-VIEW_AUGMENT = "light"
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the network says of some samples.
-
-    Attributes:
-        names: of the samples.
-        classes: names of the outputs.
-        answers: probabilities (N, classes) or values (N, values), float32.
-        kind: ``classes``, ``labels`` or ``values``.
-        problems: files that could not be read, with the reason.
-        seconds: decoding included.
-        network_seconds: in the network alone.
-        views: how many views were averaged; 1 for the pictures as they are.
-        judged: what can be relied on; None where that was not asked.
-        pictures: the first of them as the network sees them, as data addresses; empty where samples are none.
-        spoken: of few pictures, each beside what in it spoke for its answer, as data addresses.
-        words: of the first texts, each word with how much it spoke for the answer: 1 for the one that did most, below
-            zero for those that spoke against it.
-        how: how it was found what spoke.
-    """
-
-    names: tuple[str, ...]
-    classes: tuple[str, ...]
-    answers: np.ndarray = field(repr=False)
-    kind: str
-    problems: tuple[Problem, ...] = ()
-    seconds: float = 0.0
-    network_seconds: float = 0.0
-    views: int = 1
-    judged: Judged | None = None
-    pictures: tuple[str, ...] = field(default=(), repr=False)
-    spoken: tuple[str, ...] = field(default=(), repr=False)
-    words: tuple[Words, ...] = field(default=(), repr=False)
-    how: str = ""
-
-    @property
-    def sure(self) -> float | None:
-        """Share of the answers that should hold; None where that was not asked."""
-        return None if self.judged is None else self.judged.sure
-
-    @property
-    def sets(self) -> tuple[tuple[str, ...], ...] | None:
-        """The classes that each sample may be of, the likeliest first; None where that was not asked.
-
-        An empty set says that the network is less sure of every class than it usually is of the right one.
-        """
-        if self.judged is None or self.judged.member is None:
-            return None
-        order = np.argsort(-self.answers, 1, kind="stable")
-        return tuple(
-            tuple(self.classes[i] for i in row if member[i])
-            for row, member in zip(order, self.judged.member, strict=True)
-        )
-
-    @property
-    def none(self) -> np.ndarray | None:
-        """Which samples are like nothing that was learned, bool (N,); None where that is not known."""
-        return None if self.judged is None else self.judged.none
-
-    @property
-    def strangeness(self) -> np.ndarray | None:
-        """How unlike all that was learned each sample is, (N,), about 0 for an ordinary one; None as for ``none``."""
-        return None if self.judged is None else self.judged.strangeness
-
-    @property
-    def intervals(self) -> np.ndarray | None:
-        """From and to of each value, (N, values, 2); None for classes, or where that was not asked."""
-        return None if self.judged is None else self.judged.intervals
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The answer for each sample in words: the class, the labels joined by commas, or the values.
-
-        A sample that is like nothing that was learned is ``none of these``, where sure answers were asked for.
-        """
-        if self.kind == "classes":
-            none = np.zeros(len(self.answers), bool) if self.none is None else self.none
-            return tuple(
-                NONE if strange else self.classes[i]
-                for i, strange in zip(self.answers.argmax(1), none, strict=True)
-            )
-        if self.kind == "labels":
-            return tuple(", ".join(n for n, p in zip(self.classes, row, strict=True) if p >= 0.5) or "-"
-                         for row in self.answers)  # fmt: skip
-        return tuple(", ".join(f"{value:.4g}" for value in row) for row in self.answers)
-
-    @property
-    def table(self) -> Table:
-        """A line a sample, with the likeliest classes; with the set or interval where that was asked."""
-        shown = range(min(len(self.names), SHOWN))
-        columns: list[tuple[str, Sequence[str]]] = [("sample", self.names), ("is", self.labels)]
-        if self.judged is not None:
-            columns.append((f"{100 * self.judged.sure:g} % sure", [self._held(i) for i in shown]))
-        columns.append(("how sure", [self._likely(i) for i in shown]))
-        rows = [tuple(values[i] for _, values in columns) for i in shown]
-        return Table(tuple(name for name, _ in columns), rows, align="<" * len(columns))
-
-    def _held(self, place: int) -> str:
-        """The set or the interval of a sample."""
-        if self.intervals is not None:
-            return ", ".join(f"{low:.4g} to {high:.4g}" for low, high in self.intervals[place])
-        assert self.sets is not None
-        found = self.sets[place]
-        left = f" and {len(found) - SET} more" if len(found) > SET else ""
-        return f"{', '.join(found[:SET])}{left}" if found else "no class"
-
-    def _likely(self, place: int) -> str:
-        if self.kind == "values":
-            return "-"
-        row = self.probabilities[place]
-        order = np.argsort(-row, kind="stable")[:LIKELY]
-        return ", ".join(f"{self.classes[i]} {100 * row[i]:.1f} %" for i in order)
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        """The answers, at the temperature that fits the validation samples where sure answers were asked for."""
-        if self.judged is None or self.judged.probabilities is None:
-            return self.answers
-        return self.judged.probabilities
-
-    @property
-    def summary(self) -> str:
-        """One line: how many, how fast."""
-        count = len(self.names)
-        each = 1000 * self.seconds / max(count, 1)
-        inner = 1000 * self.network_seconds / max(count, 1)
-        views = f", the mean of {self.views} views" if self.views > 1 else ""
-        how = ", batch norm folded in" if self.judged is None else ""
-        return (
-            f"{count:,} sample{'s' * (count != 1)} in {self.seconds:.2f} s: {each:.1f} ms each, "
-            f"{inner:.1f} ms of it in the network{how}{views}"
-        )
-
-    @property
-    def certainty(self) -> str:
-        """One line: how the sets did, and how many samples are none of the classes; empty where that was not asked."""
-        if self.judged is None:
-            return ""
-        share = f"{100 * self.judged.sure:g} %"
-        if self.sets is None:
-            return f"intervals that hold {share} of values like those of the validation part"
-        sizes = [len(found) for found in self.sets]
-        line = f"sets that hold the right class of {share} of samples like those of the validation part"
-        line += f": {sum(sizes) / max(len(sizes), 1):.2f} classes each"
-        if self.none is None or self.judged.note:
-            return line
-        return (
-            f"{line}; {int(self.none.sum()):,} {NONE}, as {100 * self.judged.false_alarms:g} % of samples of the "
-            "classes would be too (--false-alarms)"
-        )
-
-    def frame(self) -> Any:
-        """A row a sample as a pandas DataFrame; a dict of columns where pandas is not installed."""
-        columns: dict[str, Any] = {"sample": list(self.names), "answer": list(self.labels)}
-        columns |= {name: self.answers[:, i] for i, name in enumerate(self.classes)}
-        if self.sets is not None:
-            columns["set"] = [", ".join(found) for found in self.sets]
-        if self.none is not None:
-            columns[NONE] = self.none
-        if self.intervals is not None:
-            for i, name in enumerate(self.classes):
-                columns[f"{name} from"], columns[f"{name} to"] = self.intervals[:, i].T
-        return frame(columns)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def _notes(self) -> list[str]:
-        left = len(self.names) - SHOWN
-        notes = [f"… and {left:,} more; .frame() has them all"] if left > 0 else []
-        notes += [self.certainty] if self.judged is not None else []
-        notes += [self.judged.note] if self.judged is not None and self.judged.note else []
-        if self.problems:
-            notes.append(f"{len(self.problems)} could not be read:")
-            notes += [f"  {path}: {reason}" for path, reason in self.problems[:SHOWN]]
-        return notes
-
-    def __repr__(self) -> str:
-        return "\n".join([self.summary, *([repr(self.table)] if self.names else []), *self._notes])
-
-    def _repr_html_(self) -> str:
-        notes = "<br>".join(escape(note) for note in self._notes)
-        small = f'<div class="tlnb-quiet">{escape(self.summary)}</div>'
-        table = self.table._repr_html_()
-        if (self.pictures or self.words) and self.kind != "values":
-            table = f"<details><summary>as a table</summary>{table}</details>" if len(self) > 1 else ""
-            shown = self.spoken or self.pictures
-            figures = [self._figure(place, uri) for place, uri in enumerate(shown)]
-            figures = figures or [self._text(place) for place in range(len(self.words))]
-            table = (
-                grid_html(figures, 420 if len(self) == 1 else 300 if self.spoken or self.words else 200)
-                + table
-            )
-            notes = "<br>".join(filter(None, (notes, escape(self._how))))
-        return f"{table}<p>{notes}</p>{small}"
-
-    def _figure(self, place: int, uri: str) -> str:
-        """A sample: its picture, what it is, and how sure that is."""
-        label, caption = self.labels[place], self._caption(place)
-        small = self.pictures[place].startswith("data:image/png")
-        return figure_html(uri, f"{self.names[place]}: {label}", caption, small=small)
-
-    def _text(self, place: int) -> str:
-        """A text: its words, what it is, and how sure that is."""
-        return (
-            f"<figure><div>{marked_html(self.words[place])}</div>{self._caption(place, name=False)}</figure>"
-        )
-
-    @property
-    def _how(self) -> str:
-        """How to read what spoke for the answers."""
-        if self.words:
-            return "the redder a word, the more it spoke for the answer"
-        return f"beside each picture, what in it spoke for the answer ({self.how})" if self.spoken else ""
-
-    def _caption(self, place: int, *, name: bool = True) -> str:
-        row, label = self.probabilities[place], self.labels[place]
-        order = np.argsort(-row, kind="stable")[:LIKELY]
-        weak = self.kind == "classes" and bool(row[order[0]] < UNSURE)
-        bars = bars_html([(self.classes[i], float(row[i])) for i in order], weak=weak)
-        size = "font-size:20px;font-weight:600" if len(self) == 1 else "font-size:15px;font-weight:600"
-        doubt = ' <span class="tlnb-quiet">not sure</span>' if weak else ""
-        file = self.names[place].replace("\\", "/").rpartition("/")[2] if name else ""
-        held = f"{100 * self.judged.sure:g} % sure: {self._held(place)}" if self.judged is not None else ""
-        quiet = "<br>".join(escape(line) for line in (held, file) if line)
-        return f'<div style="{size}">{escape(label)}{doubt}</div>{bars}<div class="tlnb-quiet">{quiet}</div>'
-
-
-@dataclass(frozen=True)
-class OwnInput:
-    """How a data set of the user's makes network input of a picture.
-
-    Attributes:
-        like: a batch that it made, (B, ...).
-        transform: makes input of a picture; None where the data set does not say how.
-    """
-
-    like: Tensor
-    transform: Callable[[Any], Any] | None
-
-    def of(self, picture: Any) -> Tensor:
-        """A batch of one, as the data set would make it.
-
-        Raises:
-            DataError: it does not say how, or makes something else of this picture.
-        """
-        shape = tuple(self.like.shape[1:])
-        if self.transform is None:
-            raise DataError(
-                f"the data set prepares its samples by itself; give them as it does: tensors of the shape {shape}"
-            )
-        made = torch.as_tensor(self.transform(picture))
-        if made.shape != self.like.shape[1:]:
-            raise DataError(
-                f"the data set's transform makes {tuple(made.shape)} of this picture, not {shape}"
-            )
-        return made.to(self.like.dtype)[None]
-
-
-@dataclass(frozen=True)
-class Known:
-    """What the head knows that a network came with, where no data is named.
-
-    Attributes:
-        classes: names of the outputs.
-    """
-
-    classes: tuple[str, ...]
-    task: Task = field(default_factory=Classification)
-    scale: PixelScale = PLAIN
-    train: None = None
-    sound: None = None
-
-
-class Predictor:
-    """A copy of a network for inference.
-
-    Args:
-        model: gives scores (B, outputs); is not touched.
-        data: with names and task; or what the head knows by itself.
-        preprocess: of its pictures, or of its texts.
-        device: where it runs.
-        own: how the data set makes input of pictures by itself; None where tlnb does.
-        sure: what answers are judged by; None where they are not. The network runs as it is then, and what is
-            needed is kept in ``seen``.
-    """
-
-    def __init__(
-        self, model: nn.Module, data: Data | Known, preprocess: AnyPreprocess | RawFrames, device: torch.device,
-        own: OwnInput | None = None, sure: Sure | None = None,
-    ):  # fmt: skip
-        self.data, self.preprocess, self.device, self.own = data, preprocess, device, own
-        self.ear = None if data.sound is None else Ear(data.sound, preprocess)
-        self.sure = sure
-        self.seen: list[tuple[Tensor, Tensor]] = []
-        self._familiar = is_familiar(model)
-        # Bounds are of the network as it is: what rounding does to a folded one would move who stands at a bound.
-        self.network = folded(model) if sure is None else as_it_is(model)
-        self.network.to(device)
-        self.seconds = 0.0
-        self.shown: list[str] = []  # the first pictures, as data addresses
-        self.model = model
-        self.seen_pictures: list[Tensor] = []  # the first ones, (C, H, W) each
-        self.seen_texts: list[Text] = []
-
-    @property
-    def pictured(self) -> Preprocess:
-        """What its pictures must look like."""
-        assert isinstance(self.preprocess, Preprocess)
-        return self.preprocess
-
-    def show(self, pixels: Tensor) -> None:
-        """Show these pictures, (B, C, H, W), one a sample, as far as samples are shown."""
-        for picture in pixels[: SHOWN - len(self.shown)]:
-            self.shown.append(image_uri(uint8_of(picture)))
-        self.seen_pictures += pixels[: WHY + 1 - len(self.seen_pictures)]
-
-    def spoken(self, answers: Tensor) -> dict[str, Any]:
-        """What spoke for the likeliest class of each sample, where these are few, as fields of the answer."""
-        if not isinstance(self.data.task, Classification) or not len(answers):
-            return {}
-        taken = answers.argmax(1)
-        if self.seen_texts and isinstance(self.preprocess, TextPreprocess):
-            if not any(isinstance(module, nn.Embedding) for module in self.model.modules()):
-                return {}
-            texts = self.seen_texts[:SHOWN]
-            words = words_for(self.model, self.preprocess, texts, taken[: len(texts)], self.device)
-            return {"words": tuple(words)}
-        if len(self.seen_pictures) != len(answers) or len(answers) > WHY:
-            return {}
-        pixels = torch.stack(self.seen_pictures)
-        x = self.pictured.normalise(pixels).to(self.device)
-        maps, how = heat_maps(self.model, x, taken.to(self.device))
-        pairs = zip(pixels, maps, strict=True)
-        return {"spoken": tuple(image_uri(as_uint8(under_heat(*pair))) for pair in pairs), "how": how}
-
-    def pictures(self, pixels: Tensor, views: int = 1, *, show: bool = True) -> Tensor:
-        """Answers (B, outputs) for pictures at training size, (B, C, H, W), which are shown beside them."""
-        if show:
-            self.show(pixels)
-        total = self.inputs(self.pictured.normalise(pixels))
-        if views > 1:
-            plain = ImageSamples(pixels, torch.zeros(len(pixels)), self.pictured)
-            changed, every = augmented(plain, VIEW_AUGMENT, 0), torch.arange(len(pixels))
-            for view in range(1, views):
-                total = total + self.inputs(changed.view(view).batch(every))
-        return total / views
-
-    def texts(self, texts: Sequence[Text]) -> Tensor:
-        """Answers (N, outputs) for texts, those of like length together."""
-        preprocess = self.preprocess
-        assert isinstance(preprocess, TextPreprocess)
-        self.seen_texts += texts[: SHOWN - len(self.seen_texts)]
-        encoded = preprocess.encode(texts)
-        order = encoded.lengths.argsort(stable=True)
-        answers, back, before = [], order.argsort(), len(self.seen)
-        for rows in order.split(BATCH):
-            part = rows.tolist()
-            answers.append(self.inputs(preprocess.batch(encoded.ids_of(part), encoded.types_of(part))))
-        seen = self.seen[before:]
-        if seen:  # in the order of the texts, as the answers are
-            features, scores = (torch.cat(parts)[back] for parts in zip(*seen, strict=True))
-            self.seen[before:] = [(features, scores)]
-        return torch.cat(answers)[back]
-
-    def inputs(self, x: Batch) -> Tensor:
-        """Answers (B, outputs) for what the network takes."""
-        began = time.perf_counter()
-        # A forward of somebody else's may ask for gradients of its own, which inference mode does not give.
-        with torch.inference_mode() if self._familiar else torch.no_grad():
-            scores = self._scores(x.to(self.device))
-        self.seconds += time.perf_counter() - began
-        return self.data.task.answers(scores)
-
-    def _scores(self, x: Batch) -> Tensor:
-        if self.sure is None:
-            return scores_of(call(self.network, x)).float().cpu()
-        features, scores = watched(self.network, self.sure.reads, lambda: scores_of(call(self.network, x)))
-        self.seen.append((features, scores))
-        return scores
-
-    def join_seen(self, since: int, wholes: Tensor) -> None:
-        """Take what was seen from a place on as that of pieces, and keep the means of their wholes, (N,) numbers."""
-        if self.sure is not None:
-            features, scores = (torch.cat(parts) for parts in zip(*self.seen[since:], strict=True))
-            scores, _ = of_wholes(self.data.task, scores, scores, wholes)
-            self.seen[since:] = [(mean_of_wholes(features, wholes), scores)]
-
-    def judged(self, sure: float, false_alarms: float) -> Judged:
-        """What can be relied on of all that was answered.
-
-        Raises:
-            DataError: see :meth:`Sure.judge`.
-        """
-        assert self.sure is not None
-        nothing = torch.zeros(0, len(self.data.classes))
-        features = torch.cat([found for found, _ in self.seen] or [self._no_features()])
-        scores = torch.cat([found for _, found in self.seen] or [nothing])
-        return self.sure.judge(self.data.task, features, scores, sure, false_alarms)
-
-    def _no_features(self) -> Tensor:
-        novelty = self.sure.novelty if self.sure is not None else None
-        return torch.zeros(0, 0 if novelty is None else len(novelty.centre))
-
-
-def as_it_is(model: nn.Module) -> nn.Module:
-    """A copy in test mode."""
-    own: nn.Module = duplicate(model)
-    set_training(own, False)
-    return own
-
-
-def folded(model: nn.Module) -> nn.Module:
-    """A copy in test mode, BatchNorm folded into the layer before it where torch can trace the forward."""
-    own = as_it_is(model)
-    if not is_familiar(own):
-        return own  # what its forward does with a stand-in for a tensor is not known
-    try:
-        return fuse(own).eval()
-    except Exception:  # whatever a forward does with a stand-in for a tensor
-        return own
 
 
 def predict(
@@ -803,6 +360,8 @@ def _pictures(source: Any, channels: int) -> Sequence[Any]:
         return [source]
     if isinstance(source, list | tuple) and source and all(isinstance(s, Image.Image) for s in source):
         return list(source)
+    if isinstance(source, np.ndarray | list | tuple | dict | bytes) and not len(source):
+        raise DataError(f"there is nothing to predict on: this {type(source).__name__} is empty")
     if not isinstance(source, Tensor | np.ndarray | list | tuple) or not len(source):
         raise DataError(
             "predictions are made for a picture file, a folder, a list of files, or arrays, "

@@ -22,7 +22,7 @@ Words = tuple[tuple[str, float], ...]
 
 
 def under_heat(pixels: Tensor, heat: Tensor) -> np.ndarray:
-    """The picture (C, H, W), a white strip, and the picture in grey under the map (H, W): RGB in 0..1."""
+    """The picture (C, H, W), a grey strip, and the picture in grey under the map (H, W): RGB in 0..1."""
     from matplotlib import colormaps
 
     image = pixels.float().numpy() / (1 if pixels.is_floating_point() else 255)
@@ -31,7 +31,7 @@ def under_heat(pixels: Tensor, heat: Tensor) -> np.ndarray:
     # Where nothing speaks, the picture is seen; where much does, the colour.
     alpha = 0.7 * np.sqrt(heat.numpy())[..., None]
     hot = colormaps["inferno"](heat.numpy())[..., :3]
-    strip = np.ones((image.shape[1], max(1, image.shape[2] // 24), 3))
+    strip = np.full((image.shape[1], max(1, image.shape[2] // 24), 3), 0.5)
     return np.clip(np.concatenate([colours, strip, (1 - alpha) * grey + alpha * hot], axis=1), 0, 1)
 
 

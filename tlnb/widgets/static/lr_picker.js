@@ -7,6 +7,8 @@ const RULE_WORDS = {
   brink: "a tenth of the rate at which training breaks: for a network that is trained already",
 };
 
+const USUAL = 1e-3; // for AdamW
+
 // A rate is picked on the curve, on the slider, or by the name of a rule.
 class Picker {
   constructor(model, wire) {
@@ -28,7 +30,9 @@ class Picker {
     this.train = button("Train", () => this.wire.send("train"), { class: "tlnb-button tlnb-main" });
     this.chooser = make("div", {}, this.plot, this.stale, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
     this.hint = make("div", { class: "tlnb-detail" }, "Train fits a new head first and then trains the rest. For a stage of your own, say how many epochs; Find a rate shows the curve, to pick a rate on it");
-    this.bar = make("div", { class: "tlnb-row" }, this.again, make("label", {}, "epochs ", this.epochs), this.train);
+    this.skip = button(`Skip the test: ${rate(USUAL)}`, () => this.wire.send("pick", { rate: USUAL }), { title: "train at a rate that is seldom far off, without looking for a better one" });
+    this.bare = make("output", { class: "tlnb-rate" });
+    this.bar = make("div", { class: "tlnb-row" }, this.again, this.skip, this.bare, make("label", {}, "epochs ", this.epochs), this.train);
     this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
     this.size.observe(this.plot);
@@ -56,9 +60,13 @@ class Picker {
     const has = Boolean(curve && curve.rates && curve.rates.length > 1);
     const busy = engaged(this.model);
     this.chooser.hidden = !has;
+    const typed = has ? null : this.model.get("rate");
+    this.skip.hidden = has || Boolean(typed);
+    say(this.bare, typed ? `rate ${rate(typed)}` : "");
+    this.bare.hidden = !typed;
     this.hint.hidden = has;
     say(this.again, has ? "Find again" : "Find a rate");
-    for (const control of [this.again, this.train, this.slider, this.epochs]) control.disabled = busy;
+    for (const control of [this.again, this.skip, this.train, this.slider, this.epochs]) control.disabled = busy;
     if (anew || this.epochs.getRootNode().activeElement !== this.epochs) this.epochs.value = String(this.model.get("epochs") || "");
     this.epochs.placeholder = this.least ? "" : "auto";
     const wrong = !(this.typed >= this.least);

@@ -202,7 +202,7 @@ class LiveTry {
     this.wire = wire;
     this.webcam = new Webcam();
     this.number = 0;
-    this.words = make("div", { class: "tlnb-detail", role: "status" });
+    this.words = make("div", { class: "tlnb-detail tlnb-said", role: "status" });
     this.label = make("div", { class: "tlnb-live-label", "aria-live": "polite" });
     this.bars = make("div", { class: "tlnb-live-bars" });
     this.picture = make("img", { class: "tlnb-live-picture", alt: "what the network saw, and beside it what spoke for the answer", hidden: "" });

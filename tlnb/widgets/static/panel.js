@@ -87,7 +87,7 @@ class Panel {
     this.drop = make("label", { class: "tlnb-drop", ondragover: (event) => { event.preventDefault(); this.drop.classList.add("tlnb-over"); }, ondragleave: () => this.drop.classList.remove("tlnb-over"),
       ondrop: (event) => { event.preventDefault(); event.stopPropagation(); this.drop.classList.remove("tlnb-over"); this.send(event.dataTransfer.files[0]); } }, choose, "Try a picture: drop a photo here, or click to choose one");
     this.live = new LiveTry(this.model, this.wire);
-    this.none_of = make("input", { type: "checkbox", onchange: () => { this.model.set("none_of_these", this.none_of.checked); this.model.save_changes(); } });
+    this.none_of = make("input", { type: "checkbox", "aria-label": "say none of these", onchange: () => { this.model.set("none_of_these", this.none_of.checked); this.model.save_changes(); } });
     this.tries = make("div", { class: "tlnb-row" }, this.live.toggle, make("label", { class: "tlnb-check", title: "a picture like nothing that was learned is answered so; needs some ten validation samples" }, this.none_of, " say “none of these”"));
     this.file = make("input", { type: "text", class: "tlnb-text tlnb-short", placeholder: "my-network", "aria-label": "file to write", onkeydown: (event) => event.stopPropagation() });
     const path = () => this.file.value || this.file.placeholder;
@@ -163,7 +163,7 @@ class Panel {
     this.known(this.network, this.model.get("network"));
     this.known(this.data, source);
     say(this.network.says, this.model.get("network") || "none yet: convnet5 ships with tlnb");
-    say(this.data.says, source || "none yet: digits, glyphs, or a folder of class folders");
+    say(this.data.says, source || "none yet: pictures of your own, a folder of class folders, or digits, which ship with tlnb");
     for (const control of [this.network.button, this.data.button, this.browse, this.mine, this.look]) control.disabled = busy;
     this.about.hidden = Boolean(this.model.get("network"));
     this.look.hidden = !source || this.model.get("gallery").length > 0;

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.data.sound import front
 from tlnb.engine.data.sound.clips import Clips, FrameSamples, PieceReader
 from tlnb.engine.data.sound.front_end import RawFrames, piece_starts
 from tlnb.engine.data.split import repeated_to_balance
@@ -171,6 +170,8 @@ def literal_dict(numbers: dict[str, int]) -> str:
 
 def _carried(reader: PieceReader) -> str:
     """The source of the front end, as far as it is used."""
+    from tlnb.engine.data.sound import front  # it imports scipy.signal, which takes a while
+
     if reader.raw is None:
         source = inspect.getsource(front)
         return source[source.index(_MARK) + len(_MARK) :].strip()

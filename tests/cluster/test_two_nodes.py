@@ -1,0 +1,139 @@
+"""A session on two nodes of a cluster: the numbers of a run here, a worker that is killed, and the stop button."""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+import time
+from collections.abc import Iterator
+
+import networks
+import nodes
+import pytest
+import torch
+from listening import Ear
+
+from tlnb.engine.features import planner
+from tlnb.session import Session
+
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("Ray is not installed", allow_module_level=True)
+
+import tlnb.cluster.training as spread
+
+NEAR = 1e-5
+
+
+class Steps(Ear):
+    """Hears what is said, and each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def on_batch(self, done: int, total: int) -> None:
+        self.steps.append(done)
+
+
+def small_session(folder, monkeypatch, *listeners: object) -> Session:
+    """Four layers and 72 training images; without dropout, which draws other numbers in each process."""
+    monkeypatch.setenv("TLNB_HOME", str(folder))
+    found = Session(list(listeners))
+    model = networks.small()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    samples = networks.blobs(90)
+    found.load(model, input="1,8,8")
+    found.data((samples.inputs, samples.targets))
+    return found
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with nodes.two_nodes() as found:
+        yield found
+
+
+@pytest.fixture
+def pair(address, tmp_path, monkeypatch) -> Iterator[tuple[Session, Session, Steps]]:
+    """A session here, the same on the cluster, and what the second says."""
+    ear = Steps()
+    here, there = (
+        small_session(tmp_path / "here", monkeypatch), small_session(tmp_path / "there", monkeypatch, ear),
+    )  # fmt: skip
+    there.cluster(address, workers=2)
+    yield here, there, ear
+    there.cluster("off")
+
+
+def distance(a: Session, b: Session) -> float:
+    other = b.model.state_dict()
+    return max(float((tensor - other[name]).abs().max()) for name, tensor in a.model.state_dict().items())
+
+
+def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
+    here, there, _ = pair
+    assert "2 workers" in repr(there.status())
+    killer = threading.Thread(target=nodes.kill_one, args=("ray::_piece",))
+    killer.start()
+    settings = {"epochs": 1, "seeds": 1, "images": 40}
+    swept = there.sweep(**settings)
+    killer.join()
+    assert swept.done == here.sweep(**settings).done
+    plan = "freeze 0:2 epochs 1 lr 1e-2"
+    cross = [each.cross_validate(3, plan) for each in (here, there)]
+    assert (cross[0].answers == cross[1].answers).all()
+    monkeypatch.setattr(planner, "WORTH_SENDING", 0.0)
+    for each in (here, there):
+        each.run("fit head")
+    kept = [next(iter(each.view.routes.cache.entries.values())).rows for each in (here, there)]
+    assert torch.equal(*kept)
+    assert distance(here, there) == 0
+
+
+def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
+    here, there, ear = pair
+    plan = "freeze 0:2 epochs 3 lr 1e-2 batch 8 bn frozen"
+    monkeypatch.setattr(spread, "REPORT", 0.2)
+
+    def kill_in_the_middle() -> None:
+        while not ear.steps:
+            time.sleep(0.01)
+        nodes.kill_one("ray::RayTrainWorker")
+
+    killer = threading.Thread(target=kill_in_the_middle)
+    killer.start()
+    run = there.run(plan)
+    killer.join()
+    here.run(plan)
+    assert not run.stopped
+    assert distance(here, there) < NEAR
+    mine, theirs = here.history.stages[-1], there.history.stages[-1]
+    assert theirs.digest_after == theirs.digest_before == mine.digest_after
+    assert [r.train_loss for r in theirs.records] == pytest.approx(
+        [r.train_loss for r in mine.records], abs=NEAR
+    )
+    assert nodes.processes("ray::RayTrainWorker") == []
+
+
+def test_a_stop_frees_the_workers_and_the_rest_is_trained_here(pair) -> None:
+    _, there, ear = pair
+    plan = "freeze 0:2 epochs 300 lr 1e-3 batch 8 bn frozen"
+
+    def stop() -> None:
+        while not ear.steps:
+            time.sleep(0.01)
+        there.stop_request.ask()
+
+    asker = threading.Thread(target=stop)
+    asker.start()
+    run = there.run(plan)
+    asker.join()
+    assert run.stopped
+    assert nodes.processes("ray::RayTrainWorker") == []
+    left = there.view.plan.result.left
+    assert 0 < left.steps_done < 300 * 9
+    there.cluster("off")
+    there.go_on(epochs=left.epoch + 1)
+    assert there.history.stages[-1].records[-1].epoch == left.epoch + 1
