@@ -23,6 +23,13 @@ CELLS = (
     "%tl_lr --steps 12",
     "%tl_panel",
 )
+# Voilà runs the cells before there is a page, so that answers are static there; views that are asked for live.
+ASKED = (
+    *CELLS[:3],
+    "tl.freeze('body')\nfrom tlnb.widgets import LayerToggles, LRPicker, Panel\nLayerToggles(tl)",
+    "LRPicker(tl, tl.find_lr(steps=12))",
+    "Panel(tl)",
+)
 MARIMO = """
 import marimo
 
@@ -120,7 +127,7 @@ def written(folder: Path, cells: Sequence[str]) -> None:
 def drive(page: Any) -> None:
     """Thaw a layer, see the curve, and train one epoch by the panel."""
     strip = page.locator(".tlnb-layer").first
-    strip.wait_for(timeout=60_000)
+    strip.wait_for(timeout=120_000)
     strip.click()
     page.locator(".tlnb-magic", has_text="%tl_unfreeze 0").first.wait_for()
     page.locator(".tlnb-curve svg").first.wait_for()
@@ -159,7 +166,7 @@ def test_notebook_7(serve: Callable[..., str], page: Any, tmp_path: Path) -> Non
 
 @needs("voila")
 def test_voila(serve: Callable[..., str], page: Any, tmp_path: Path) -> None:
-    written(tmp_path, CELLS)
+    written(tmp_path, ASKED)
     page.goto(
         serve("voila", "quickstart.ipynb", "--no-browser", "--port={port}", "--Voila.ip=127.0.0.1"),
         timeout=180_000,
