@@ -16,7 +16,7 @@ OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",
     "--label", "--text", "--length", "--path", "--split", "--delimiter", "--folder", "--suffix",
     "--links", "--range", "--bands", "--window", "--rate",
-    "--test", "--groups", "--time", "--score", "--strict",
+    "--test", "--groups", "--time", "--score", "--marks", "--strict",
     "--show", "--seed",
 ]  # fmt: skip
 DATA = ["digits", "glyphs", *(f"torchvision/{name}" for name in NAMES)]

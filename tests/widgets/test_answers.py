@@ -80,6 +80,25 @@ def test_a_click_on_an_answer_acts_on_the_session_that_gave_it(notebook: Noteboo
     assert notebook.views[-1].session is tl
 
 
+def test_what_is_chosen_on_a_map_is_dropped_from_the_data(notebook: Notebook) -> None:
+    tl, _ = two()
+    tl.clean(drop=tl.split.train[0])  # so that the places in the part are no numbers any more
+    notebook.show(tl.map())
+    (view,) = notebook.views
+    train, valid = len(tl.view.need_data().train), len(tl.view.need_data().valid)
+    gone = [int(tl.split.train[3]), int(tl.split.valid[2])]
+    view.selected = [3, train + 2]
+    view.act("give", to="Drop from the data")
+    assert view.error == ""
+    assert view.magic == f"%tl_clean --drop {gone[0]},{gone[1]}"
+    data = tl.view.need_data()
+    assert (len(data.train), len(data.valid)) == (train - 1, valid - 1)
+    assert not {*tl.split.train.tolist(), *tl.split.valid.tolist()} & set(gone)
+    tl.clean(undo=True)
+    tl.clean(undo=True)
+    assert (len(tl.view.need_data().train), len(tl.view.need_data().valid)) == (train, valid)
+
+
 def test_an_answer_whose_session_is_gone_or_unknown_is_its_twin_alone(notebook: Notebook) -> None:
     tl, _ = two()
     table = copy.deepcopy(tl.layers)

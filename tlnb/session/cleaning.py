@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -409,13 +410,15 @@ def _write(target: Path, text: str) -> None:
 
 
 def numbers_in(told: object, option: str) -> list[int]:
-    """Numbers of samples: a number, several, or a text such as ``3,8``.
+    """Numbers of samples: a number, several (an array or a tensor too), or a text such as ``3,8``.
 
     Raises:
         BadArguments: something else.
     """
     if isinstance(told, str):
         parts: Iterable[Any] = [part for part in re.split(r"[,\s]+", told.strip()) if part]
+    elif isinstance(told, Tensor | np.ndarray):
+        parts = np.atleast_1d(np.asarray(told)).ravel().tolist()
     elif isinstance(told, Iterable):
         parts = list(told)
     else:

@@ -26,7 +26,8 @@ class Map(View):
         answer: what ``session.map()`` gave; None to draw it now, or, where network or data are not there yet, by the
             button of the view.
         put: puts a value into a variable of the user's; None where there is none.
-        to: what else a selection can be given to: the label of a button, and what it calls with the selection.
+        to: what else a selection can be given to: the label of a button, and what it calls with the selection; a text
+            that it returns is shown as the magic that would have done the same.
         traits: ``colour``, ``selected``, ``disabled``.
 
     Attributes:
@@ -188,7 +189,9 @@ class Map(View):
         """
         if to not in self._to:
             raise BadArguments(f"a selection of this map cannot be given to {printable(to)!r}")
-        self._to[to](self._need_selection())
+        magic = self._to[to](self._need_selection())
+        if isinstance(magic, str):
+            self.teach(magic)
 
     def _need_answer(self) -> FeatureMap:
         if self.answer is None:

@@ -270,9 +270,23 @@ class Showing:
         session = self._owner(answer)
         if session is None:
             return Look(answer._repr_html_())
+        from tlnb.engine.data.mending import numbers_of
+        from tlnb.engine.results.feature_map import PARTS
         from tlnb.widgets.map import Map
 
-        view = Map(session, answer, put=lambda name, value: self.shell.push({name: value}))
+        def drop(chosen: Any) -> str:
+            """Leave the chosen samples out of training and validation, until %tl_clean --undo."""
+            places = zip(map(PARTS.index, chosen.parts), chosen.indexes, strict=True)
+            numbers = numbers_of(session.view.need_data(), places)
+            session.clean(drop=numbers)
+            return f"%tl_clean --drop {','.join(map(str, numbers))}"
+
+        view = Map(
+            session,
+            answer,
+            put=lambda name, value: self.shell.push({name: value}),
+            to={"Drop from the data": drop},
+        )
         self.publish(view)
         return Look(answer._repr_html_(), "", view)
 

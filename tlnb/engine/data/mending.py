@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -63,6 +64,21 @@ class Mending:
             rows, targets = first[rows[again]], targets[again]
         made = chosen(train, rows, targets)
         return augmented(made, data.augment, data.seed), chosen(base[1], self.rows[1], data.valid.targets)
+
+
+def numbers_of(data: Data, places: Iterable[tuple[int, int]]) -> list[int]:
+    """The numbers of samples, under which they are marked.
+
+    Args:
+        data: as it is now, mended or not.
+        places: of each, its part (0 trains, 1 validates) and its index there.
+    """
+    if data.mending is None:
+        numbers = Numbers(data).numbers
+    else:
+        train, valid = data.mending.numbers.numbers
+        numbers = train[data.mending.rows[0]], valid[data.mending.rows[1]]
+    return [int(numbers[part][index]) for part, index in places]
 
 
 def plain_of(samples: Samples) -> Samples:
