@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tlnb.engine.core.metrics import CLASSES, LABELS, VALUES, Score, ScoreMeter, score_named
+from tlnb.engine.core.modules import exact
 from tlnb.errors import ModelError
 
 
@@ -263,14 +264,13 @@ class _AveragePrecision:
 
 class _Explained:
     def __init__(self, values: int, device: torch.device):
-        # Sums of squares of many numbers: float32 would lose the small ones. Apple's GPUs have no float64.
-        kind = torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+        # Sums of squares of many numbers: float32 would lose the small ones.
         self.count = 0
-        self.error, self.total, self.squares = torch.zeros(3, values, dtype=kind, device=device)
+        self.error, self.total, self.squares = exact(torch.zeros(3, values, device=device))
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
-        scores, targets = scores.to(self.total.dtype), targets.to(self.total.dtype)
+        scores, targets = exact(scores), exact(targets)
         self.count += len(targets)
         self.error = self.error + (scores - targets).square().sum(0)
         self.total = self.total + targets.sum(0)
