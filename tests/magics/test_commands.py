@@ -11,8 +11,9 @@ from tlnb.engine.training.plan import VERBS
 from tlnb.engine.training.stage import KEYS
 from tlnb.magics.arguments import parse
 from tlnb.magics.command import Command
-from tlnb.magics.commands import COMMANDS, LR, TRAIN
+from tlnb.magics.commands import COMMANDS
 from tlnb.magics.help import help_text
+from tlnb.magics.training_commands import LR, TRAIN
 from tlnb.session import Session
 
 ALL = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)

@@ -10,7 +10,7 @@ from IPython.core.completer import provisionalcompleter
 
 import tlnb
 from tlnb.engine.data.sources.published import NAMES
-from tlnb.magics.commands import TRAIN
+from tlnb.magics.training_commands import TRAIN
 
 OPTIONS = [
     "--valid", "--size", "--batch", "--per-class", "--augment", "--balance", "--target",

@@ -16,7 +16,7 @@ from sounds import tone_folders
 from texts import network_folder, rows, table
 
 from tlnb.errors import AddressError, BadArguments, NotReady
-from tlnb.magics import commands
+from tlnb.magics import network_and_data as commands
 from tlnb.session import Session
 
 

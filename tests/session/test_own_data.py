@@ -17,7 +17,7 @@ from tlnb import Session
 from tlnb.engine.data.grid import PictureGrid
 from tlnb.engine.data.request import BALANCES, TARGETS
 from tlnb.errors import DataError, NotReady
-from tlnb.magics import commands
+from tlnb.magics import network_and_data as commands
 
 PHOTOS = Path(os.environ.get("TLNB_PHOTOS") or Path(__file__).parents[3] / "shared" / "data")
 

@@ -17,7 +17,7 @@ from tlnb.engine.core.metrics import SCORES
 from tlnb.engine.core.objectives import Classification, Regression, scored, worth
 from tlnb.engine.training.ending import Best
 from tlnb.errors import TlnbError
-from tlnb.magics import commands
+from tlnb.magics import network_and_data as commands
 from tlnb.session import Session
 
 

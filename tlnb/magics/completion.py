@@ -11,10 +11,12 @@ from IPython.core.completer import SimpleCompletion, context_matcher
 
 from tlnb.engine.training.stage import FIT, FIT_KEYS
 from tlnb.errors import BadArguments
+from tlnb.magics.advice_commands import CV
 from tlnb.magics.command import Command, Option
-from tlnb.magics.commands import COMMANDS, CV, TRAIN
+from tlnb.magics.commands import COMMANDS
 from tlnb.magics.line import Word, split_line
 from tlnb.magics.magics import TlMagics
+from tlnb.magics.training_commands import TRAIN
 from tlnb.magics.values import Kind
 
 _VERBS = ("freeze", "unfreeze", "train", FIT, "adapt")
