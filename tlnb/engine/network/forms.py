@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core.modules import exact
 from tlnb.engine.network.trace import flags, quiet
 
 AUTHORS = ("torch", "torchvision", "timm", "tlnb")
@@ -103,7 +104,7 @@ def _one_near(wanted: Tensor | None, found: Tensor | None) -> bool:
         return wanted is found
     if wanted.shape != found.shape:
         return False
-    a, b = wanted.double(), found.double()
+    a, b = exact(wanted), exact(found)
     if not a.isfinite().all():
         return bool((a.isfinite() == b.isfinite()).all())
     # The floor is for what should be zero, such as the gradient of a bias before BatchNorm.
