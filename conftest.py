@@ -84,6 +84,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
+HOME = os.environ["TLNB_HOME"]
+
+
+@pytest.hookimpl(tryfirst=True)  # before the kernel of a notebook starts
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give each notebook a home of its own: what another test leaves, such as marks of the same data, is not found."""
+    here = Path(os.environ.get("TLNB_HOME", ""))
+    if item.path.suffix == ".ipynb":
+        os.environ["TLNB_HOME"] = str(Path(HOME) / "notebooks" / item.path.stem)
+    elif here.parent == Path(HOME) / "notebooks":
+        os.environ["TLNB_HOME"] = HOME
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
     """After a cell has run, fail it if its stderr holds a line that starts with ``UsageError:``."""

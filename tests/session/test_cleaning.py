@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ from tlnb.errors import BadArguments, DataError, NotReady
 from tlnb.session import Session
 
 FLIPPED = 24
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks are kept in a home of this test's own."""
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -80,7 +81,10 @@ def test_a_click_on_an_answer_acts_on_the_session_that_gave_it(notebook: Noteboo
     assert notebook.views[-1].session is tl
 
 
-def test_what_is_chosen_on_a_map_is_dropped_from_the_data(notebook: Notebook) -> None:
+def test_what_is_chosen_on_a_map_is_dropped_from_the_data(
+    notebook: Notebook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path))  # where marks are kept
     tl, _ = two()
     tl.clean(drop=tl.split.train[0])  # so that the places in the part are no numbers any more
     notebook.show(tl.map())

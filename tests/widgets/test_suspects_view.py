@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,12 @@ from tlnb.session.answers import signed
 from tlnb.session.suspects import Suspects as Answer
 from tlnb.widgets import Suspects
 from tlnb.widgets.suspects import PAGE
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marks are kept in a home of this test's own."""
+    monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

@@ -149,13 +149,14 @@ def test_the_panel_says_what_is_missing() -> None:
 
 
 def test_twins_escape_every_name() -> None:
+    torch.manual_seed(0)
     session = Session(listeners=[])
     net = nn.Sequential()
     net.add_module(HOSTILE, nn.Linear(4, 4))
     net.add_module("head", nn.Linear(4, 2))
     session.load(net, input=(4,))
     session.data((torch.randn(40, 4), torch.arange(40) % 2))
-    run = session.run("freeze 0 epochs 2\nunfreeze all epochs 1 lr 1e-3")
+    run = session.run("freeze 0 epochs 2 lr 1e-2\nunfreeze all epochs 1 lr 1e-3")
     html = twins.twin(twins.strip(session.layers) + session.layers._repr_html_() + twins.run(run), "key")
     assert HOSTILE not in html
     assert "&lt;img src=x" in html

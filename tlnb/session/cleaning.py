@@ -224,7 +224,11 @@ def left_over(state: SessionState, data: Data) -> str:
     except DataError:
         return ""
     fit = len(Numbers(data).find(log)) if log else 0
-    return f"{fit} marks of an earlier kernel fit: --marks {_quoted(str(place))} applies them" if fit else ""
+    if not fit:
+        return ""
+    one = fit == 1
+    what = f"{fit} mark{'s' * (not one)} of an earlier kernel fit{'s' * one}"
+    return f"{what}: --marks {_quoted(str(place))} applies {'it' if one else 'them'}"
 
 
 def newer(change: Change, saved: float) -> str:

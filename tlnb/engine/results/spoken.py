@@ -29,8 +29,8 @@ def under_heat(pixels: Tensor, heat: Tensor) -> np.ndarray:
     colours = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     grey = np.repeat(image.mean(0)[..., None], 3, axis=2)
     # Where nothing speaks, the picture is seen; where much does, the colour.
-    alpha = 0.7 * np.sqrt(heat.numpy())[..., None]
-    hot = colormaps["inferno"](heat.numpy())[..., :3]
+    alpha = 0.7 * np.sqrt(heat.float().numpy())[..., None]
+    hot = colormaps["inferno"](heat.float().numpy())[..., :3]
     strip = np.full((image.shape[1], max(1, image.shape[2] // 24), 3), 0.5)
     return np.clip(np.concatenate([colours, strip, (1 - alpha) * grey + alpha * hot], axis=1), 0, 1)
 

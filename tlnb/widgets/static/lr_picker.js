@@ -31,7 +31,7 @@ class Picker {
     this.chooser = make("div", {}, this.plot, this.stale, this.note, this.rules, make("div", { class: "tlnb-row" }, this.slider, this.shown), this.groups);
     this.hint = make("div", { class: "tlnb-detail" }, "Train fits a new head first and then trains the rest. For a stage of your own, say how many epochs; Find a rate shows the curve, to pick a rate on it");
     this.skip = button(`Skip the test: ${rate(USUAL)}`, () => this.wire.send("pick", { rate: USUAL }), { title: "train at a rate that is seldom far off, without looking for a better one" });
-    this.bare = make("output", { class: "tlnb-rate" });
+    this.bare = make("output", { class: "tlnb-usual-rate" });
     this.bar = make("div", { class: "tlnb-row" }, this.again, this.skip, this.bare, make("label", {}, "epochs ", this.epochs), this.train);
     this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
