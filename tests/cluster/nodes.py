@@ -10,7 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tlnb.cluster.connection import LOOPBACK, own_settings, quick_start
+import networks
+import torch
+
+from tlnb.cluster.connection import LOOPBACK, first_on_the_path, own_settings, quick_start
+from tlnb.session import Session
 
 TRIES = 4  # a machine that is busy may need longer than Ray gives a node to start
 
@@ -24,7 +28,10 @@ def two_nodes() -> Iterator[str]:
         cluster: Any = None
         node = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 200 << 20}
         try:
-            with helpers_on_the_path(), quick_start():
+            with (
+                first_on_the_path(Path(__file__).parents[1]),
+                quick_start(),
+            ):  # where the networks of the tests are
                 cluster = _tried(
                     lambda: Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
                 )
@@ -35,18 +42,22 @@ def two_nodes() -> Iterator[str]:
                 cluster.shutdown()
 
 
-@contextmanager
-def helpers_on_the_path() -> Iterator[None]:
-    """Let the processes of the nodes find the networks of the tests, as a cluster finds modules that are installed."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+def small_session(*listeners: object) -> Session:
+    """Four layers and 72 training images; without dropout, which draws other numbers in each process."""
+    found, model = Session(list(listeners)), networks.small()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    samples = networks.blobs(90)
+    found.load(model, input="1,8,8")
+    found.data((samples.inputs, samples.targets))
+    return found
+
+
+def distance(a: Session, b: Session) -> float:
+    """The largest difference of a number in the two networks."""
+    other = b.model.state_dict()
+    return max(float((tensor - other[name]).abs().max()) for name, tensor in a.model.state_dict().items())
 
 
 def _tried(start: Any) -> Any:

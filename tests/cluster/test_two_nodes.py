@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import networks
 import nodes
 import pytest
 import torch
@@ -35,18 +34,10 @@ class Steps(Ear):
         self.steps.append(done)
 
 
-def small_session(folder, monkeypatch, *listeners: object) -> Session:
-    """Four layers and 72 training images; without dropout, which draws other numbers in each process."""
+def session_in(folder, monkeypatch, *listeners: object) -> Session:
+    """A small session with a home of its own."""
     monkeypatch.setenv("TLNB_HOME", str(folder))
-    found = Session(list(listeners))
-    model = networks.small()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    samples = networks.blobs(90)
-    found.load(model, input="1,8,8")
-    found.data((samples.inputs, samples.targets))
-    return found
+    return nodes.small_session(*listeners)
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +51,11 @@ def pair(address, tmp_path, monkeypatch) -> Iterator[tuple[Session, Session, Ste
     """A session here, the same on the cluster, and what the second says."""
     ear = Steps()
     here, there = (
-        small_session(tmp_path / "here", monkeypatch), small_session(tmp_path / "there", monkeypatch, ear),
+        session_in(tmp_path / "here", monkeypatch), session_in(tmp_path / "there", monkeypatch, ear),
     )  # fmt: skip
     there.cluster(address, workers=2)
     yield here, there, ear
     there.cluster("off")
-
-
-def distance(a: Session, b: Session) -> float:
-    other = b.model.state_dict()
-    return max(float((tensor - other[name]).abs().max()) for name, tensor in a.model.state_dict().items())
 
 
 def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
@@ -91,7 +77,7 @@ def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
     assert theirs.keys() <= mine.keys()  # the folds that ran here have left theirs too
     assert theirs
     assert all(torch.equal(mine[key].rows, theirs[key].rows) for key in theirs)
-    assert distance(here, there) == 0
+    assert nodes.distance(here, there) == 0
 
 
 def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
@@ -110,7 +96,7 @@ def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
     killer.join()
     here.run(plan)
     assert not run.stopped
-    assert distance(here, there) < NEAR
+    assert nodes.distance(here, there) < NEAR
     mine, theirs = here.history.stages[-1], there.history.stages[-1]
     assert theirs.digest_after == theirs.digest_before == mine.digest_after
     assert [r.train_loss for r in theirs.records] == pytest.approx(

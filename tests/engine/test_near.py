@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tlnb.engine.data import near
-from tlnb.engine.data.near import _candidates, near_features, near_pictures
+from tlnb.engine.data.near import close_hashes, near_features, near_pictures
 from tlnb.engine.data.partition import partition
 from tlnb.errors import DataError
 
@@ -56,13 +56,12 @@ def test_no_pair_of_like_hashes_is_missed():
     hashes = rng.integers(0, 2**63, 300, dtype=np.uint64)
     flips = [sum(1 << int(b) for b in rng.choice(63, 6, replace=False)) for _ in range(40)]
     table = np.concatenate([hashes, hashes[:40] ^ np.array(flips, np.uint64)])
-    pairs = {tuple(pair) for pair in _candidates(table).tolist()}
+    pairs = {tuple(pair) for pair in close_hashes(table, near.BITS, near.CROWD).tolist()}
     assert {(i, 300 + i) for i in range(40)} <= pairs
 
 
-def test_a_crowd_of_one_hash_is_not_compared_each_with_each(monkeypatch):
-    monkeypatch.setattr(near, "CROWD", 5)
-    pairs = _candidates(np.zeros(40, np.uint64))
+def test_a_crowd_of_one_hash_is_not_compared_each_with_each():
+    pairs = close_hashes(np.zeros(40, np.uint64), near.BITS, 5)
     assert (np.diff(pairs, axis=1) < 5).all()
     assert {tuple(pair) for pair in pairs.tolist()} >= {(i, i + 1) for i in range(39)}
 

@@ -13,33 +13,12 @@ import tempfile
 import threading
 import time
 
-import networks
 import nodes
-import torch
 
 import tlnb.cluster.training as spread
-from tlnb.session import Session
 
 PLAN = "freeze 0:2 epochs 20 lr 1e-2 batch 8 bn frozen"
 NEAR = 1e-5
-
-
-def session() -> Session:
-    """Four layers without dropout, and 72 images to learn from."""
-    found, model = Session([]), networks.small()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    samples = networks.blobs(90)
-    found.load(model, input="1,8,8")
-    found.data((samples.inputs, samples.targets))
-    return found
-
-
-def distance(a: Session, b: Session) -> float:
-    """The largest difference of a number in the two networks."""
-    other = b.model.state_dict()
-    return max(float((tensor - other[name]).abs().max()) for name, tensor in a.model.state_dict().items())
 
 
 def killer(after: float, over: threading.Event) -> None:
@@ -60,13 +39,13 @@ def main() -> None:
     random.seed(asked.seed)
     os.environ["TLNB_HOME"] = tempfile.mkdtemp(prefix="tlnb-kills-")
     spread.REPORT = 0.5
-    wrong, alone = 0, session()
+    wrong, alone = 0, nodes.small_session()
     alone.run(PLAN)
     with nodes.two_nodes() as address:
         for number in range(asked.count):
             over, after = threading.Event(), random.uniform(0, 8)
             thread = threading.Thread(target=killer, args=(after, over))
-            there = session()
+            there = nodes.small_session()
             there.cluster(address, workers=2)
             began = time.perf_counter()
             thread.start()
@@ -74,7 +53,7 @@ def main() -> None:
             over.set()
             thread.join()
             there.cluster("off")
-            apart = distance(alone, there)
+            apart = nodes.distance(alone, there)
             good = not run.stopped and apart < NEAR
             wrong += not good
             took = time.perf_counter() - began

@@ -407,8 +407,14 @@ def _own_sigterm() -> Iterator[None]:
 @contextmanager
 def quick_start() -> Iterator[None]:
     """Let processes of Ray that are started inside leave out what they do not need, see ``cluster/quick``."""
-    before = os.environ.get("PYTHONPATH")
-    here = str(Path(__file__).with_name("quick"))
+    with first_on_the_path(Path(__file__).with_name("quick")):
+        yield
+
+
+@contextmanager
+def first_on_the_path(folder: Path) -> Iterator[None]:
+    """Let processes of Python that are started inside look for modules in this folder first."""
+    before, here = os.environ.get("PYTHONPATH"), str(folder)
     os.environ["PYTHONPATH"] = here if before is None else os.pathsep.join([here, before])
     try:
         yield

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from tlnb.engine.data.near import close_hashes, difference_hashes
 
 NEIGHBOURS = 6  # nearest by features that are looked at
 COSINE = 0.6  # of features, seen from their mean, from which on a pair is looked at
@@ -70,32 +71,6 @@ def near_pairs(features: Tensor, neighbours: int = NEIGHBOURS, cosine: float = C
     return pairs.sort(1).values.unique(dim=0)
 
 
-def hashes_of(thumbs: Tensor) -> np.ndarray:
-    """Difference hash of each picture: uint64 (N,), of (N, H, W)."""
-    small = functional.interpolate(thumbs.float()[:, None], (8, 9), mode="area")[:, 0]
-    bits = (small[:, :, 1:] > small[:, :, :-1]).flatten(1).numpy().astype(np.uint64)
-    return (bits << np.arange(64, dtype=np.uint64)).sum(1, dtype=np.uint64)
-
-
-def hash_pairs(hashes: np.ndarray) -> Tensor:
-    """Pairs whose hashes differ in at most ``BITS`` bits, as far as they share one of ``BITS`` + 1 bands."""
-    found = []
-    for low, high in pairwise(np.linspace(0, 64, BITS + 2).round().astype(int)):
-        band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
-        order = np.argsort(band, kind="stable")
-        ends = np.searchsorted(band[order], band[order], side="right")
-        for step in range(1, CROWD):
-            first = np.flatnonzero(np.arange(len(order)) + step < ends)
-            if not len(first):
-                break
-            pairs = np.stack([order[first], order[first + step]], 1)
-            apart = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
-            near = np.unpackbits(apart[:, None].view(np.uint8), axis=1).sum(1) <= BITS
-            found.append(np.sort(pairs[near], axis=1))
-    pairs = np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.int64)
-    return torch.from_numpy(pairs.astype(np.int64))
-
-
 def picture_copies(
     thumbs: Tensor, features: Tensor | None, tiny: bool = False, tick: Callable[[], None] = lambda: None
 ) -> Copies:
@@ -109,10 +84,9 @@ def picture_copies(
     """
     if len(thumbs) < 2:
         return Copies.none()
-    plain, mirror = hashes_of(thumbs), hashes_of(thumbs.flip(2))
-    crossed = hash_pairs(np.concatenate([plain, mirror])) % len(
-        thumbs
-    )  # a place behind the first N is a mirror image
+    hashes = np.concatenate([difference_hashes(thumbs), difference_hashes(thumbs.flip(2))])
+    # A place behind the first N is a mirror image.
+    crossed = torch.from_numpy(close_hashes(hashes, BITS, CROWD)) % len(thumbs)
     found = [crossed[crossed[:, 0] != crossed[:, 1]].sort(1).values]
     if features is not None:
         found.append(near_pairs(features))

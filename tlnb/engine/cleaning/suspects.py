@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
-from tlnb.engine.cleaning.copies import Copies, picture_copies, same_content, text_copies
+from tlnb.engine.cleaning.copies import TINY, Copies, picture_copies, same_content, text_copies
 from tlnb.engine.cleaning.labels import LabelDoubts, doubts
 from tlnb.engine.cleaning.looks import Looks, odd, oddness
 from tlnb.engine.cleaning.out_of_fold import out_of_fold, standard_axes
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.folds import make_folds
-from tlnb.engine.data.groups import Groups, joined
+from tlnb.engine.data.groups import Groups, components, joined
 from tlnb.engine.data.marks import Numbers
 from tlnb.errors import DataError
 
@@ -253,21 +253,13 @@ def _copies(evidence: Evidence, tick: Callable[[], None]) -> Copies:
     if evidence.texts is not None:
         return text_copies(evidence.texts, evidence.features)
     if evidence.looks is not None:
-        return picture_copies(evidence.looks.thumbs, evidence.features, evidence.looks.side < TINY_SIDE, tick)
+        return picture_copies(evidence.looks.thumbs, evidence.features, evidence.looks.side < TINY, tick)
     return same_content(evidence.digests or ())
-
-
-TINY_SIDE = 48  # pixels; see ``copies.TINY``
 
 
 def _tied(count: int, pairs: Tensor) -> list[list[int]]:
     """Samples that copies tie together, in order."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    a, b = pairs.numpy().T
-    graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    numbers = connected_components(graph, directed=False)[1]
+    numbers = components(count, *pairs.numpy().T)
     sizes = Counter(numbers.tolist())
     members: dict[int, list[int]] = {}
     for at, number in enumerate(numbers.tolist()):

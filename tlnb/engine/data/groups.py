@@ -167,16 +167,21 @@ def joined(count: int, *numbers: np.ndarray) -> np.ndarray:
     """
     if not numbers:
         return np.arange(count)
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     # Samples and groups are the nodes of a graph, and a sample is tied to each of its groups.
     starts = np.cumsum([count, *(int(part.max(initial=-1)) + 1 for part in numbers)])
     ties = np.concatenate([part + start for part, start in zip(numbers, starts[:-1], strict=True)])
     samples = np.tile(np.arange(count), len(numbers))
-    size = int(starts[-1])
-    graph = coo_array((np.ones(len(ties), np.int8), (samples, ties)), shape=(size, size))
-    return in_order(connected_components(graph, directed=False)[1][:count])
+    return in_order(components(int(starts[-1]), samples, ties)[:count])
+
+
+def components(count: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Number of the connected component of each of ``count`` nodes; edges lead from ``first`` to ``second``."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(first), np.int8), (first, second)), shape=(count, count))
+    found: np.ndarray = connected_components(graph, directed=False)[1]
+    return found
 
 
 def in_order(numbers: np.ndarray) -> np.ndarray:

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tlnb.engine.data.groups import Groups, in_order
+from tlnb.engine.data.groups import Groups, components, in_order
 from tlnb.errors import DataError
 
 BITS = 6  # of 64 in which two hashes may differ
-BANDS = BITS + 1  # two hashes that differ in so few bits agree wholly in one of so many bands
 ALIKE = 0.95  # correlation of small grey pictures from which they are the same
 COSINE = 0.9  # of features from which they are the same
 SMALL = 32  # side of these pictures
@@ -40,7 +39,7 @@ def near_pictures(pictures: Iterator[Tensor], check: Callable[[], None] = lambda
     hashes, thumbs = [], []
     for picture in pictures:
         grey = picture.float().mean(0, keepdim=True)[None]
-        hashes.append(_hash(grey))
+        hashes.append(difference_hashes(grey[0]))
         thumbs.append(functional.interpolate(grey, (SMALL, SMALL), mode="area").flatten())
         check()
     if not hashes:
@@ -48,8 +47,8 @@ def near_pictures(pictures: Iterator[Tensor], check: Callable[[], None] = lambda
     table = torch.stack(thumbs)
     # Of a blank picture nothing is left, and it is like no other.
     table = functional.normalize(table - table.mean(1, keepdim=True), dim=1)
-    found = np.array(hashes, dtype=np.uint64)
-    pairs = _candidates(found)
+    found = np.concatenate(hashes)
+    pairs = close_hashes(found, BITS, CROWD)
     alike = [
         ((table[a] * table[b]).sum(1) >= ALIKE).numpy()
         for a, b in (map(torch.from_numpy, part.T) for part in np.array_split(pairs, len(pairs) // 4096 + 1))
@@ -108,36 +107,38 @@ def from_ties(told: str, count: int) -> Groups:
     return _tied(count, np.array(pairs, np.int64).reshape(-1, 2))
 
 
-def _hash(grey: Tensor) -> int:
-    small = functional.interpolate(grey, (8, 9), mode="area")[0, 0]
-    bits = (small[:, 1:] > small[:, :-1]).flatten().tolist()
-    return sum(1 << place for place, bit in enumerate(bits) if bit)
+def difference_hashes(grey: Tensor) -> np.ndarray:
+    """Difference hash of each picture (Krawetz 2013): uint64 (N,), of (N, H, W)."""
+    small = functional.interpolate(grey.float()[:, None], (8, 9), mode="area")[:, 0]
+    bits = (small[:, :, 1:] > small[:, :, :-1]).flatten(1).numpy().astype(np.uint64)
+    return (bits << np.arange(64, dtype=np.uint64)).sum(1, dtype=np.uint64)
 
 
-def _candidates(hashes: np.ndarray) -> np.ndarray:
-    """Pairs whose hashes differ in few bits: int64 of shape (M, 2), the smaller place first."""
+def close_hashes(hashes: np.ndarray, bits: int, crowd: int) -> np.ndarray:
+    """Pairs whose hashes differ in few bits: int64 of shape (M, 2), the smaller place first.
+
+    Args:
+        hashes: uint64 (N,).
+        bits: of 64 in which they may differ; two such hashes agree wholly in one of ``bits`` + 1 bands.
+        crowd: hashes of one band that are compared with all others of it; of more, with the next ones.
+    """
     found = []
-    edges = np.linspace(0, 64, BANDS + 1).round().astype(int)
-    for low, high in pairwise(edges):
+    for low, high in pairwise(np.linspace(0, 64, bits + 2).round().astype(int)):
         band = (hashes >> np.uint64(low)) & np.uint64((1 << int(high - low)) - 1)
         order = np.argsort(band, kind="stable")
         ends = np.searchsorted(band[order], band[order], side="right")
-        for step in range(1, CROWD):
+        for step in range(1, crowd):
             first = np.flatnonzero(np.arange(len(order)) + step < ends)
             if not len(first):
                 break
             pairs = np.stack([order[first], order[first + step]], 1)
             apart = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
-            near = np.unpackbits(apart[:, None].view(np.uint8), axis=1).sum(1) <= BITS
+            near = np.unpackbits(apart[:, None].view(np.uint8), axis=1).sum(1) <= bits
             found.append(np.sort(pairs[near], axis=1))
     return np.unique(np.concatenate(found), axis=0) if found else np.zeros((0, 2), np.int64)
 
 
 def _tied(count: int, pairs: np.ndarray) -> Groups:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(pairs), np.int8), tuple(pairs.T)), shape=(count, count))
-    numbers = in_order(connected_components(graph, directed=False)[1])
+    numbers = in_order(components(count, *pairs.T))
     names = tuple(f"near {number}" for number in range(int(numbers.max(initial=-1)) + 1))
     return Groups(numbers, names, "near duplicates")

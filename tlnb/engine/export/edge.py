@@ -23,10 +23,7 @@ def to_openvino(path: Path, network: Deployed, inputs: Batch, about: dict[str, A
     Raises:
         ExportError: openvino is not installed, or cannot take this network.
     """
-    try:
-        import openvino
-    except ImportError:
-        raise ExportError(NEEDS_OPENVINO) from None
+    openvino = _openvino()
     _write_openvino(openvino, program_of(network, inputs), path, inputs, about)
 
 
@@ -36,11 +33,15 @@ def onnx_to_openvino(source: Path, path: Path, inputs: Batch, about: dict[str, A
     Raises:
         ExportError: openvino is not installed, or cannot take this network.
     """
+    _write_openvino(_openvino(), source, path, inputs, about)
+
+
+def _openvino() -> Any:
     try:
         import openvino
     except ImportError:
         raise ExportError(NEEDS_OPENVINO) from None
-    _write_openvino(openvino, source, path, inputs, about)
+    return openvino
 
 
 def _write_openvino(openvino: Any, source: object, path: Path, inputs: Batch, about: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ def rows_of(file: Path) -> tuple[list[list[str]], bool]:
     """
     if file.suffix.lower() not in SHEETS:
         columns = columns_of(file)
-        words = [[_word(cell) for cell in cells] for cells in columns.values()]
+        words = [[word_of(cell) for cell in cells] for cells in columns.values()]
         return [list(columns), *(list(row) for row in zip(*words, strict=True))], True
     text = _text(file)
     csv.field_size_limit(_LARGEST)
@@ -158,5 +158,6 @@ def _parquet(file: Path) -> Columns:
     return found
 
 
-def _word(cell: Any) -> str:
+def word_of(cell: Any) -> str:
+    """A cell as a word without space around it; empty where nothing stands in it."""
     return "" if is_missing(cell) else str(cell).strip()

@@ -172,8 +172,7 @@ def _within(root: Path, media: Media) -> tuple[Path, list[str]]:
         if files or len(folders) != 1 or folders[0].is_symlink():
             break
         found = folders[0]
-    held = sum(_holds_files(found / name, media) for name in _class_folders(found))
-    if found == root or held < 2:
+    if found == root or sum(_holds_files(found / name, media) for name in _class_folders(found)) < 2:
         return root, []
     return found, [f"read from {printable(os.path.relpath(found, root))}, the only folder in it"]
 

@@ -17,11 +17,11 @@ from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
-from tlnb.engine.data.sources.cells import rows_of
+from tlnb.engine.data.sources.cells import rows_of, word_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
 from tlnb.engine.data.sources.found import Found
-from tlnb.engine.data.sources.labels import are_numbers, encode, is_missing
+from tlnb.engine.data.sources.labels import are_numbers, encode
 from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
 from tlnb.errors import DataError
@@ -58,9 +58,7 @@ def read_frame(frame: Any, request: SourceRequest) -> Found:
         DataError: no such columns, or no usable picture.
     """
     names = [str(name) for name in frame.columns]
-    cells = [
-        ["" if is_missing(cell) else str(cell).strip() for cell in frame[name]] for name in frame.columns
-    ]
+    cells = [[word_of(cell) for cell in frame[name]] for name in frame.columns]
     rows = [names, *(list(row) for row in zip(*cells, strict=True))]
     shown = f"the {type(frame).__name__}"
     try:
