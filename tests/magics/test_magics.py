@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import subprocess
 import sys
 from typing import Any
@@ -136,6 +137,16 @@ def test_only_plain_lines_give_way_to_the_shells_listener(loaded: Any) -> None:
     silent = loaded.user_ns["tl"] = Session([])
     loaded.run("%tl_step")
     assert silent.listeners == []
+
+
+def test_plain_lines_give_way_where_another_library_has_replaced_print(
+    loaded: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(builtins, "print", lambda *words: None)  # as Ray does
+    plain = LineProgress()
+    mine = loaded.user_ns["tl"] = Session([plain])
+    loaded.run("%tl_step")
+    assert mine.listeners != [plain]
 
 
 def test_what_a_magic_returns_can_be_kept(shell: Any, tl: Any) -> None:

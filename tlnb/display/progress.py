@@ -66,20 +66,23 @@ class LineProgress(Listener):
     """A heading for each stage and a line for each epoch, as plain text.
 
     Args:
-        write: takes a line without its end.
+        write: takes a line without its end; ``print`` by default.
         show: shows an object with its picture, such as ``IPython.display.display``; without it a curve is one
             line of text.
     """
 
-    def __init__(self, write: Callable[[str], Any] = print, show: Callable[[Any], Any] | None = None) -> None:
-        self.write = write
+    def __init__(
+        self, write: Callable[[str], Any] | None = None, show: Callable[[Any], Any] | None = None
+    ) -> None:
+        self._usual = print  # that of this moment: Ray puts a function of its own in its place
+        self.write = self._usual if write is None else write
         self.show = show
         self._headed = False
 
     @property
     def is_plain(self) -> bool:
         """Whether it is as made without arguments, so that a better one for a shell may take its place."""
-        return type(self) is LineProgress and self.write is print and self.show is None
+        return type(self) is LineProgress and self.write is self._usual and self.show is None
 
     def on_curve(self, curve: Any) -> None:
         """Show the curve, as a picture where that can be seen."""
@@ -121,7 +124,9 @@ class BarProgress(LineProgress):
     in the saved notebook as an empty output.
     """
 
-    def __init__(self, write: Callable[[str], Any] = print, show: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self, write: Callable[[str], Any] | None = None, show: Callable[[Any], Any] | None = None
+    ) -> None:
         super().__init__(write, show)
         self._bar: Any = None
         self._epochs = self._epoch = 1
