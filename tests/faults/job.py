@@ -20,6 +20,8 @@ from pathlib import Path
 
 import torch
 from networks import blobs, small
+from texts import rows, tokenizer
+from transformer_configs import network
 
 from tlnb.engine.training.records import EpochRecord
 from tlnb.errors import CheckpointError
@@ -38,6 +40,7 @@ class Job:
         old_classes: that the network knows before it learns its three.
         kind: ``classes``, ``labels`` or ``values`` to be learned.
         own_step: whether the user's own step trains.
+        network: an architecture of ``transformer_configs``; the small network of convolutions without it.
     """
 
     plan: str
@@ -47,6 +50,7 @@ class Job:
     old_classes: int = 3
     kind: str = "classes"
     own_step: bool = False
+    network: str = ""
 
 
 JOBS = {
@@ -101,6 +105,16 @@ JOBS = {
         kind="values",
         own_step=True,
     ),
+    "texts": Job(
+        "fit head\ntrain 3: epochs 3 lr 5e-3 init soft keep lwf:1\nunfreeze all epochs 2 lr 2e-3 micro 5 average ema",
+        {"batch": 16, "seed": 1},
+        network="bert",
+    ),
+    "a vision transformer": Job(
+        "freeze body epochs 2 lr 0.01\nunfreeze 3: epochs 3 lr 2e-3 blend 0.5\nadapt all rank 2 epochs 2 lr 5e-3",
+        {"batch": 16},
+        network="vit",
+    ),
 }
 
 
@@ -112,6 +126,18 @@ def own_step(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.
 def session_for(job: Job) -> Session:
     """A new session with the job's network and data."""
     session = Session([])
+    if job.network == "bert":
+        session.load(network(job.network), tokenizer=tokenizer())
+        texts, answers = zip(*rows(90), strict=True)
+        session.data((list(texts), list(answers)), **job.options)
+        return session
+    if job.network:
+        draw = torch.Generator().manual_seed(2)
+        targets = torch.arange(90) % 3
+        pictures = torch.randn(90, 3, 32, 32, generator=draw) + targets.view(-1, 1, 1, 1)
+        session.load(network(job.network), input="3,32,32")
+        session.data((pictures, targets), **job.options)
+        return session
     session.load(small(job.old_classes, seed=4), input="1,8,8")  # with seed 0 its features say nothing
     samples = blobs(90)
     inputs = samples.inputs

@@ -257,6 +257,29 @@ def test_a_net_of_transformers_takes_texts_by_its_tokenizer(folder):
     assert tl.train(epochs=1, lr=1e-3).stages
 
 
+def test_a_net_of_peft_is_unwrapped_and_what_it_keeps_still_does_not_train(folder):
+    peft = pytest.importorskip("peft")
+    import transformers
+
+    network_folder(folder / "own", kind="BertForSequenceClassification")
+    net = transformers.BertForSequenceClassification.from_pretrained("own")
+    wanted = peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query", "value"])
+    wrapped = peft.get_peft_model(net, wanted)
+    tl = Session([])
+    assert "taken out of its PeftModelForSequenceClassification" in repr(tl.load(wrapped))
+    tl.data("t.csv", text="text", label="label")
+    before = weights(tl)
+    tl.freeze(":2")
+    run = tl.train(epochs=1, lr=1e-2)
+    assert run.stages[0].digest_before == run.stages[0].digest_after
+    changed = {name for name, tensor in weights(tl).items() if not torch.equal(tensor, before[name])}
+    assert {name for name in changed if "lora" in name}
+    assert all("lora" in name or "classifier.modules_to_save" in name for name in changed)
+    assert not {name for name in changed if "layer.0." in name}
+    assert tl.layers.trainable_parameters == sum(before[name].numel() for name in changed)
+    assert tl.model is net
+
+
 def test_dicts_of_tensors_go_to_the_arguments_of_their_names(folder):
     import transformers
 

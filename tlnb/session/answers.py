@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from types import MappingProxyType
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -92,11 +93,12 @@ class LayerRow:
     state: str = TRAINS
     adapter: str = ""
     added: int = 0
+    still: int = 0
 
     @property
     def training(self) -> int:
         """Numbers of it that training would change."""
-        own = self.parameters if self.state == TRAINS else 0
+        own = self.parameters - self.still if self.state == TRAINS else 0
         return own + (0 if self.frozen else self.added)
 
     @property
@@ -107,19 +109,28 @@ class LayerRow:
 
 
 class LayerTable(Sequence[LayerRow]):
-    """The layers of a model with their state, in the order in which data flows."""
+    """The layers of a model with their state, in the order in which data flows.
 
-    def __init__(self, layers: LayerMap, frozen: Sequence[bool]):
+    Args:
+        layers: of the model.
+        frozen: for each layer, whether it stays fixed.
+        still: numbers in each weight that its owner keeps from training, by name.
+    """
+
+    def __init__(
+        self, layers: LayerMap, frozen: Sequence[bool], still: Mapping[str, int] = MappingProxyType({})
+    ):
         self.note = layers.note
         fixed = [i for i, flag in enumerate(frozen) if flag]
-        self.rows = tuple(self._row(layers, i, fixed) for i in range(len(layers)))
+        self.rows = tuple(self._row(layers, i, fixed, still) for i in range(len(layers)))
 
     @staticmethod
-    def _row(layers: LayerMap, index: int, fixed: Sequence[int]) -> LayerRow:
+    def _row(layers: LayerMap, index: int, fixed: Sequence[int], still: Mapping[str, int]) -> LayerRow:
         layer, adapter = layers[index], layers.adapters.get(index)
         return LayerRow(
             index, layer.name, layer.kind, layer.shape, layer.parameters, index in fixed, index in layers.head,
             layers.state(index, fixed), adapter.words if adapter else "", adapter.parameters if adapter else 0,
+            sum(still.get(name, 0) for name in layer.parameter_names),
         )  # fmt: skip
 
     def __getitem__(self, index: Any) -> Any:

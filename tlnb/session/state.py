@@ -266,7 +266,10 @@ class SessionState:
         Raises:
             NotReady: no model yet, or its input is not known.
         """
-        return LayerTable(self.need_layers(), self.frozen)
+        layers, loaded = self.need_layers(), self.loaded
+        weights = loaded.model.named_parameters() if loaded is not None and loaded.fixed else ()
+        still = {name: w.numel() for name, w in weights if loaded is not None and name in loaded.fixed}
+        return LayerTable(layers, self.frozen, still)
 
     @property
     def data_fingerprint(self) -> str:
