@@ -16,6 +16,7 @@ def test_two_are_relabelled_one_dropped_and_training_goes_on(open_notebook: Call
         "%load_ext tlnb\n%tl_load convnet5\n%tl_data digits --per-class 20\n%tl_freeze body",
         "suspects = %tl_clean\nsuspects",
         "%tl_train epochs 1 lr 1e-2",
+        "%load_ext tlnb\n%tl_resume",
     )
     notebook.run(0)
     notebook.tell("tl.train(1, 1e-2)")
@@ -64,3 +65,14 @@ def test_two_are_relabelled_one_dropped_and_training_goes_on(open_notebook: Call
     assert cards.nth(2).get_attribute("data-mark") == "drop"
     label = cards.nth(2).get_attribute("aria-label")
     assert label.endswith("; dropped")
+    # The kernel ends; a new one takes up the session, and the grid, drawn anew, stands as it was left.
+    marks = notebook.ask("{n: mark.act for n, mark in suspects.marks.items()}")
+    notebook.restart()
+    notebook.run(3)
+    notebook.run(1)
+    assert notebook.ask("{n: mark.act for n, mark in suspects.marks.items()}") == marks
+    cards = notebook.view(1).locator(".tlnb-suspect")
+    cards.first.wait_for()
+    cards.first.get_by_role("button").first.wait_for()
+    notebook.tell("tl.train(1, 1e-2)")
+    assert notebook.ask("len(tl.view.data.train) + len(tl.view.data.valid)") == before - 1
