@@ -11,15 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from tlnb import Session
+from tlnb.display.progress import Listener
 from tlnb.engine.core.tree import call
 
 PLANS = {
@@ -45,16 +48,20 @@ def session(models: Path, data: Path, amount: int, seed: int) -> Session:
     return tl
 
 
-def by_plan(plan: str) -> Callable[[Session], float]:
+def by_plan(plan: str) -> Callable[[Session, list[float]], float]:
     """A plan of tlnb."""
 
-    def run(tl: Session) -> float:
-        return float(tl.run(plan).accuracy or 0.0)
+    def run(tl: Session, seconds: list[float]) -> float:
+        counted = Seconds()
+        tl.listeners.append(counted)
+        accuracy = float(tl.run(plan).accuracy or 0.0)
+        seconds.extend(counted.each)
+        return accuracy
 
     return run
 
 
-def logistic(tl: Session) -> float:
+def logistic(tl: Session, seconds: list[float]) -> float:
     """scikit-learn's logistic regression on what enters the head, its strength chosen by five folds."""
     from sklearn.linear_model import LogisticRegressionCV
 
@@ -65,17 +72,37 @@ def logistic(tl: Session) -> float:
     return float((found.predict(held) == targets).mean())
 
 
-def plain_loop(tl: Session) -> float:
-    """The plan of three stages as a loop of PyTorch: what is frozen runs in each step, under ``no_grad``."""
-    model, layers = tl.model, tl.view.layers
+class Seconds(Listener):
+    """Processor seconds of each stage, its pass over the frozen part and its measurements included."""
+
+    def __init__(self) -> None:
+        self.each: list[float] = []
+
+    def on_stage_start(self, *of: object) -> None:
+        self.began = time.process_time()
+
+    def on_stage_end(self, result: object) -> None:
+        self.each.append(time.process_time() - self.began)
+
+
+def stages(tl: Session) -> Iterator[tuple[int, float, list[nn.Parameter]]]:
+    """Epochs, rate and weights of each stage of the plan, the others being kept from training."""
+    named, layers = dict(tl.model.named_parameters()), tl.view.layers
     assert layers is not None
-    train, valid = tl.view.need_samples()
-    groups = [[dict(model.named_parameters())[name] for name in layer.parameters] for layer in layers]
+    groups = [[named[name] for name in layer.parameter_names] for layer in layers]
     for first, epochs, rate in STAGES:
         for number, group in enumerate(groups):
             for weight in group:
                 weight.requires_grad_(number >= first)
-        weights = [weight for group in groups[first:] for weight in group]
+        yield epochs, rate, [weight for group in groups[first:] for weight in group]
+
+
+def plain_loop(tl: Session, seconds: list[float]) -> float:
+    """The plan of three stages as a loop of PyTorch: what is frozen runs in each step, and takes no gradients."""
+    model = tl.model
+    train, valid = tl.view.need_samples()
+    for epochs, rate, weights in stages(tl):
+        began = time.process_time()
         optimizer = torch.optim.AdamW(weights, lr=rate, weight_decay=0.01)
         order = torch.Generator().manual_seed(0)
         steps = epochs * -(-len(train) // BATCH)
@@ -89,7 +116,55 @@ def plain_loop(tl: Session) -> float:
                 optimizer.step()
                 schedule.step()
             accuracy = _measured(model, valid)
+        seconds.append(time.process_time() - began)
     return accuracy
+
+
+class Scored(nn.Module):
+    """A network that answers its loss as well, as the Trainer of transformers wants it."""
+
+    accepts_loss_kwargs = False  # of the Trainer's own, beside the parts of the batch
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, labels: Tensor, **parts: Tensor) -> dict[str, Tensor]:
+        scores = self.model(**parts)
+        return {"loss": nn.functional.cross_entropy(scores, labels), "logits": scores}
+
+
+def trainer(tl: Session, seconds: list[float]) -> float:
+    """The same three stages by the Trainer of transformers, which measures after each epoch as the others do."""
+    from transformers import Trainer, TrainingArguments
+
+    accuracy = 0.0
+    train, valid = tl.view.need_samples()
+    for epochs, rate, _ in stages(tl):
+        began = time.process_time()
+        with tempfile.TemporaryDirectory() as place:
+            asked = TrainingArguments(
+                place, num_train_epochs=epochs, learning_rate=rate, weight_decay=0.01, use_cpu=True,
+                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, eval_strategy="epoch",
+                save_strategy="no", report_to=[], disable_tqdm=True, logging_strategy="no", label_names=["labels"],
+                remove_unused_columns=False,
+            )  # fmt: skip
+            parts = [[(samples, row) for row in range(len(samples))] for samples in (train, valid)]
+            found = Trainer(
+                Scored(tl.model), asked, _collated, parts[0], parts[1],
+                compute_metrics=lambda seen: {"accuracy": float((seen[0].argmax(1) == seen[1]).mean())},
+            )  # fmt: skip
+            found.train()
+            accuracy = [line["eval_accuracy"] for line in found.state.log_history if "eval_accuracy" in line][
+                -1
+            ]
+        seconds.append(time.process_time() - began)
+    return accuracy
+
+
+def _collated(drawn: list[tuple[Any, int]]) -> dict[str, Tensor]:
+    samples, rows = drawn[0][0], torch.tensor([row for _, row in drawn])
+    return {"labels": samples.targets[rows], **samples.batch(rows)}
 
 
 def _measured(model: nn.Module, samples: object) -> float:
@@ -110,10 +185,11 @@ def _vectors(model: nn.Module, samples: object) -> tuple[Tensor, Tensor]:
     return torch.cat(seen), samples.targets  # type: ignore[attr-defined]
 
 
-RECIPES: dict[str, Callable[[Session], float]] = {
+RECIPES: dict[str, Callable[[Session, list[float]], float]] = {
     **{name: by_plan(plan) for name, plan in PLANS.items()},
     "logistic regression": logistic,
     "plain loop of the same": plain_loop,
+    "Trainer, the same": trainer,
 }
 
 
@@ -138,10 +214,11 @@ def main() -> None:
                     continue
                 torch.manual_seed(seed)
                 began = time.process_time()
-                accuracy = RECIPES[recipe](session(given.models, given.data, amount, seed))
+                each: list[float] = []
+                accuracy = RECIPES[recipe](session(given.models, given.data, amount, seed), each)
                 row = {
                     "recipe": recipe, "amount": amount, "seed": seed, "accuracy": accuracy,
-                    "seconds": time.process_time() - began,
+                    "seconds": time.process_time() - began, "stages": each,
                 }  # fmt: skip
                 rows.append(row)
                 with given.results.open("a") as file:
