@@ -75,8 +75,7 @@ def trained(cell: Cell, root: Path, word: str) -> tuple[float, float]:
                 continue
             tl.train()
             answers = tl.predict("\n".join(map(str, files.test[0]))).answers
-            truth = np.array([files.classes[number] for number in files.test[1]])
-            accuracy = float((np.array(answers) == truth).mean())
+            accuracy = float((np.asarray(answers).argmax(1) == np.array(files.test[1])).mean())
     return accuracy, seconds
 
 

@@ -15,9 +15,15 @@ PLAIN, FEW, MANY = Traits(0, True), Traits(3, True), Traits(DEEP, True)
 RANDOM = Traits(DEEP, False)
 
 
-def test_a_text_network_learns_at_a_lower_rate():
-    assert Traits(0, True, words=True).rate == 5e-5 < PLAIN.rate
-    assert Traits(0, False, words=True).rate == RANDOM.rate
+def test_a_text_network_learns_the_slower_the_wider_it_is_and_goes_on_from_the_fitted_head():
+    assert Traits(0, True, words=384).rate == Traits(0, True, words=32).rate == 3e-4
+    assert Traits(0, True, words=768).rate == 1.5e-4
+    assert Traits(0, False, words=384).rate == RANDOM.rate
+    small, more = (
+        default_plan(LAYERS, (), count, Traits(0, True, words=384), fit=True) for count in (770, 2310)
+    )
+    assert small == "fit head\ntrain all epochs 10 lr 0.0003 blend auto"
+    assert more == "fit head\ntrain all epochs 5 lr 0.0003 blend auto"
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from tlnb.engine.core.tree import call
 
 PLANS = {
     "fit head": "fit head",
-    "fit head, last two blocks": "fit head\ntrain 5: epochs 5 lr 1e-4 init soft guard off",
-    "fit head, all blocks": "fit head\ntrain 1: epochs 5 lr 5e-5 init soft guard off",
+    "fit head, all 10": "fit head\ntrain all epochs 10 lr 3e-4 guard off",
+    "fit head, all 5": "fit head\ntrain all epochs 5 lr 3e-4 guard off",
+    "fit head, all 10 from a soft head": "fit head\ntrain all epochs 10 lr 3e-4 init soft guard off",
     "head 5, last two 5, all 2": (
         "freeze body epochs 5 lr 1e-2 guard off\n"
         "train 5: epochs 5 lr 1e-4 guard off\n"

@@ -13,7 +13,8 @@ What trains where the user says nothing: the head first, fitted; then what is un
 
 Head first because a new head on moving features spoils them (LP-FT, Kumar et al. 2022), and because a fitted head is
 at once as good as the features are. What comes after it begins with a soft head: a fitted one tells the few training
-samples apart already, so that the body would have nothing to learn. A handful of images trains the last part of a
+samples apart already, so that the body would have nothing to learn. Texts are the exception: a text network goes on
+from the fitted head (on Banking77 a soft one costs 8 points). A handful of images trains the last part of a
 pretrained body alone, which is better there and costs less. The figures behind each number stand in
 ``tests/benchmarks/accuracy/RESULTS.md``, which says on what they were tuned.
 """
@@ -254,7 +255,8 @@ def _checked(text: str, layers: LayerMap, states: States, settings: Mapping[str,
 
 
 LOW = 3e-4  # AdamW's highest rate for pretrained layers
-WORDS = 5e-5  # the same for pretrained text networks, which a higher one unlearns (Devlin et al. 2019: 2e-5 to 5e-5)
+WORDS = 3e-4  # the same for pretrained text networks of this width:
+WIDTH = 384  # wider ones take less in proportion, as weights of more inputs do under Adam (Yang et al. 2022)
 VOCABULARY = 1000  # rows from which on a table of embeddings is one of words
 NORMED = 1e-3  # the same where a few BatchNorm layers keep what moves in bounds, and for random weights
 DEEP = (
@@ -272,26 +274,27 @@ class Traits:
     Attributes:
         norms: how many BatchNorm layers the network has.
         trained: whether it has weights that are worth keeping.
-        words: whether it takes texts.
+        words: the width of its layers, where it takes texts; else 0.
     """
 
     norms: int
     trained: bool
-    words: bool = False
+    words: int = 0
 
     @classmethod
     def of(cls, model: nn.Module, *, trained: bool) -> Traits:
         """Of a network."""
-        words = any(isinstance(m, nn.Embedding) and m.num_embeddings >= VOCABULARY for m in model.modules())
-        return cls(
-            sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()), trained, words
-        )
+        modules = list(model.modules())
+        tables = [m for m in modules if isinstance(m, nn.Embedding) and m.num_embeddings >= VOCABULARY]
+        norms = [m.normalized_shape[-1] for m in modules if isinstance(m, nn.LayerNorm)]
+        words = max([m.embedding_dim for m in tables] + norms) if tables else 0
+        return cls(sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules), trained, words)
 
     @property
     def rate(self) -> float:
         """AdamW's highest rate for all layers, under one-cycle."""
         if self.trained and self.words:
-            return WORDS
+            return float(f"{WORDS * min(1.0, WIDTH / self.words):.2g}")
         return NORMED if not self.trained or 0 < self.norms < DEEP else LOW
 
     @property
@@ -301,14 +304,14 @@ class Traits:
 
     def handful(self, images: int) -> bool:
         """Whether so few training images teach the last part of the body more than the whole of it."""
-        return self.trained and self.rate in (LOW, WORDS) and images <= HANDFUL
+        return self.trained and (bool(self.words) or self.rate == LOW) and images <= HANDFUL
 
 
-def usual_epochs(images: int) -> int:
-    """Epochs of all that is unfrozen, for so many training images."""
+def usual_epochs(images: int, traits: Traits | None = None) -> int:
+    """Epochs of all that is unfrozen, for so many training samples; texts come in more classes, of fewer each."""
     if images <= 100:
         return 16
-    return 10 if images <= 400 else 5
+    return 10 if images <= (1000 if traits is not None and traits.words else 400) else 5
 
 
 def first_part(layers: LayerMap) -> int:
@@ -393,8 +396,8 @@ def train_line(
         verb: what is done with them.
         faster: what the usual rate is multiplied by.
     """
-    keys = [f"epochs {usual_epochs(images)}", f"lr {faster * traits.rate:g}"]
-    if soft:
+    keys = [f"epochs {usual_epochs(images, traits)}", f"lr {faster * traits.rate:g}"]
+    if soft and not traits.words:
         keys.append("init soft")
     if traits.trained:
         keys.append("blend auto")
