@@ -27,7 +27,7 @@ from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.crew import Crew, Severed, ShareSamples
 from tlnb.engine.training.ending import FrozenDigest
 from tlnb.engine.training.loop import capture, restore
-from tlnb.engine.training.records import Progress
+from tlnb.engine.training.records import ResumePoint
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import Diverged, StageTrainer, Step
 
@@ -120,7 +120,7 @@ class EpochState:
     """
 
     rate: float
-    progress: Progress
+    progress: ResumePoint
     weights: dict[str, Tensor]
 
     @classmethod

@@ -283,8 +283,8 @@ def _remember(change: Change, data: Data, samples: Split) -> None:
     state = change.state
     if any(stage.records for stage in state.all_stages):
         now = state.data_fingerprint
-        told = (each for stage in state.all_stages for each in stage.setup.get("data") or [])
-        if any(each.get("print") == now for each in told):
+        recipes = [stage.recipe for stage in state.all_stages if stage.recipe is not None]
+        if any(used.fingerprint == now for recipe in recipes for used in recipe.data):
             change.set_recorder(objects={**state.recorder.objects, now: (data, samples)})
 
 

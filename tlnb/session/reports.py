@@ -69,10 +69,10 @@ def _status(view: SessionView) -> Iterable[str]:
 
 def _on_other_data(view: SessionView) -> str:
     """Where the last score was measured on, where that is not the data of now."""
-    told = view.state.all_stages[-1].setup.get("data")
-    if not told or told[-1]["print"] == view.state.data_fingerprint:
+    recipe = view.state.all_stages[-1].recipe
+    if recipe is None or recipe.data[-1].fingerprint == view.state.data_fingerprint:
         return ""
-    return f" on other data ({printable(str(told[-1]['asked']['name']))})"
+    return f" on other data ({printable(recipe.data[-1].name)})"
 
 
 def _indented(name: str, what: object) -> Iterable[str]:

@@ -32,7 +32,6 @@ from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import others_code, path_of, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
@@ -66,7 +65,7 @@ from tlnb.engine.training import lr_finder
 from tlnb.engine.training.curves import Comparison
 from tlnb.engine.training.history import History, Run
 from tlnb.engine.training.lr_curve import LRCurve
-from tlnb.engine.training.records import show_metric
+from tlnb.engine.training.records import PlanProgress, show_metric
 from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, ExportError, Interrupted, NotReady, TrainingError
@@ -1233,7 +1232,7 @@ class Session(traitlets.HasTraits):
         return self._store.now.samples
 
     @property
-    def _paused(self) -> Pending | None:
+    def _paused(self) -> PlanProgress | None:
         return self._store.now.plan
 
     @property

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 from tlnb.cluster.training import SpreadStage
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.seeds import own_random_state
@@ -20,7 +19,7 @@ from tlnb.engine.training.lr_curve import LRCurve, rule_for
 from tlnb.engine.training.optim import load_named_state
 from tlnb.engine.training.passes import free_after, out_of_memory
 from tlnb.engine.training.plan import default_stages, state_words
-from tlnb.engine.training.records import StageResult, spans
+from tlnb.engine.training.records import PlanProgress, StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
 from tlnb.engine.training.trainer import StageTrainer, wish_of
 from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
@@ -175,12 +174,14 @@ class Training:
             raise PlanError(
                 "an average of weights and the best epoch are two ends of a stage; leave out one of them"
             )
-        return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
+        return self._carry_out(
+            replace(PlanProgress.of(stages, cache, keep_best), data=state.data_fingerprint)
+        )
 
-    def _carry_out(self, plan: Pending) -> Run:
+    def _carry_out(self, plan: PlanProgress) -> Run:
         """Run what is left of a plan; where that is stopped, or breaks off, the rest can be gone on with."""
         run, stop = Run(), self._tools.stop
-        left: Pending | None = plan
+        left: PlanProgress | None = plan
         with self._tools.working("training"):
             while left is not None and not (run.stopped or run.diverged):
                 # The button may be pressed after the last batch of a stage.
@@ -197,7 +198,7 @@ class Training:
 
     # ---------------------------------------------------------------- one stage
 
-    def _run_stage(self, plan: Pending, run: Run) -> None:
+    def _run_stage(self, plan: PlanProgress, run: Run) -> None:
         """Train the first stage of a plan, and commit it however it ended."""
         before, stage = self._start(plan)
         trainer, result = stage.trainer, stage.result
@@ -236,7 +237,7 @@ class Training:
         run.stopped = result.stopped
         self._tools.emit("on_stage_end", result)
 
-    def _spread(self, plan: Pending, trainer: StageTrainer) -> SpreadStage | None:
+    def _spread(self, plan: PlanProgress, trainer: StageTrainer) -> SpreadStage | None:
         """Let the stage train on the cluster that was named; None where there is none."""
         found, tools = self._tools.cluster, self._tools
         if found is None:
@@ -246,7 +247,7 @@ class Training:
         spread.take(trainer)
         return spread
 
-    def _start(self, plan: Pending) -> tuple[SessionState, StageUnderWay]:
+    def _start(self, plan: PlanProgress) -> tuple[SessionState, StageUnderWay]:
         """Set all that a stage needs, or nothing; the state before it, and the stage."""
         stage, goes_on = plan.stages[0], plan.result is not None
         with self._store.change() as change:
@@ -366,13 +367,14 @@ class Training:
                 f"nothing was stopped; to go on with the optimizer of stage {last.number}, "
                 "say for how long: %tl_train --continue epochs 3"
             )
-        bn = {"bn": last.setup["bn"]} if "bn" in last.setup else {}
+        recipe = last.recipe
+        bn = {"bn": recipe.bn} if recipe is not None else {}
         settings = {**last.stage.asked, **bn, "lr": last.rate or "auto", **keys}
         stage = plans.one_stage(
             f"continue {spans(free_layers(state))}", state.need_layers(), state.frozen_indexes, settings
         )
-        cache, keep_best = last.setup.get("cache") is not False, last.setup.get("keep_best") is True
-        plan = Pending.of([stage], cache, keep_best)
+        cache, keep_best = (recipe.cache, recipe.keep_best) if recipe is not None else (True, False)
+        plan = PlanProgress.of([stage], cache, keep_best)
         return self._carry_out(replace(plan, with_moments=True, data=state.data_fingerprint))
 
 

@@ -159,8 +159,8 @@ class Validating:
         if trained:
             again = tuple(
                 FoldStage(
-                    _as_far(result), keep_best or result.setup.get("keep_best") is True,
-                    result.setup.get("moments") is True,
+                    _as_far(result), keep_best or (result.recipe is not None and result.recipe.keep_best),
+                    result.recipe is not None and result.recipe.moments,
                 )
                 for result in trained
             )  # fmt: skip
@@ -208,10 +208,15 @@ def _has_seen(state: SessionState) -> bool:
     data, now = state.need_data(), state.data_fingerprint
     name = str(data.asked["source"]) if data.asked is not None else data.name
     for stage in state.all_stages:
-        for each in stage.setup.get("data") or [{}]:
-            asked = each.get("asked") or {}
-            told = asked.get("source") or asked.get("name")
-            if stage.records and (each.get("print") == now or told in (None, name)):
+        if not stage.records:
+            continue
+        if stage.recipe is None:
+            return True  # nobody knows
+        for used in stage.recipe.data:
+            if used.fingerprint == now or (used.asked.get("source") or used.asked.get("name")) in (
+                None,
+                name,
+            ):
                 return True
     return False
 
@@ -220,8 +225,12 @@ def trained_on_it(state: SessionState) -> list[StageResult]:
     """The last stages that learned from the data as it is now, with as many layers as there are now."""
     now, count, found = state.data_fingerprint, len(state.need_layers()), []
     for result in reversed(state.stages):
-        data = result.setup.get("data") or [{}]
-        if any(each.get("print") != now for each in data) or len(result.setup.get("layers", ())) != count:
+        recipe = result.recipe
+        if (
+            recipe is None
+            or len(recipe.layers) != count
+            or any(used.fingerprint != now for used in recipe.data)
+        ):
             break
         if result.records and not result.diverged:
             found.append(result)
@@ -348,7 +357,7 @@ def _as_before(state: SessionState, model: nn.Module) -> None:
 def _init_of(state: SessionState) -> str:
     """How the last layer of the session's head began: ``zero`` or ``he``."""
     for result in state.stages:
-        told = result.setup.get("head")
-        if told and told.get("task") == state.task and told.get("drawn"):
-            return str(told["init"])
+        head = result.recipe.head if result.recipe is not None else None
+        if head is not None and head.task == state.task and head.drawn:
+            return head.init
     return init_of_head(state) or "zero"

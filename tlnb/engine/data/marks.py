@@ -6,13 +6,14 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.structure import Exact, one_of, whole
 from tlnb.engine.data.collections import Collection
 from tlnb.errors import DataError, did_you_mean
 
@@ -39,13 +40,13 @@ class Mark:
         why: what made it suspicious, in words.
     """
 
-    act: str
-    label: str = ""
-    given: str = ""
-    name: str = ""
-    sample: int = -1
-    content: str = ""
-    why: str = ""
+    act: Annotated[str, one_of(*ACTS)]
+    label: Exact = ""
+    given: Exact = ""
+    name: Exact = ""
+    sample: Annotated[int, whole(-1)] = -1
+    content: Exact = ""
+    why: Exact = ""
 
     @property
     def words(self) -> str:

@@ -31,7 +31,7 @@ from tlnb.engine.training.ending import (
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.lr_finder import find_rate
 from tlnb.engine.training.optim import load_named_state, named_state, size_of_state
-from tlnb.engine.training.records import EpochRecord, Progress, StageResult, show_metric
+from tlnb.engine.training.records import EpochRecord, ResumePoint, StageResult, show_metric
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import Diverged, StageTrainer
 from tlnb.errors import TrainingError
@@ -39,7 +39,7 @@ from tlnb.errors import TrainingError
 SHARE = 0.25  # of the free memory, that a copy of the optimizer's state may take
 
 
-def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Progress:
+def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> ResumePoint:
     """A copy of where a trainer stands between two steps; nothing in it changes with further training.
 
     Args:
@@ -47,7 +47,7 @@ def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Prog
         rate: the stage's learning rate.
         moments: whether the optimizer's state is copied too; without it, it begins anew where the stage goes on.
     """
-    return Progress(
+    return ResumePoint(
         rate,
         trainer.epoch,
         trainer.done,
@@ -79,7 +79,7 @@ def affordable(trainer: StageTrainer) -> bool:
     return size_of_state(trainer.optimizer) <= SHARE * free_bytes()
 
 
-def restore(trainer: StageTrainer, progress: Progress) -> None:
+def restore(trainer: StageTrainer, progress: ResumePoint) -> None:
     """Take a trainer, and the random states, to a place in its stage; weights are the caller's to put back.
 
     Raises:
@@ -127,20 +127,20 @@ Emit = Callable[..., None]
 class Watch(Protocol):
     """Told where a stage stands, so that it can be saved; asks for a copy of its state only then."""
 
-    def on_edge(self, capture: Callable[[], Progress]) -> None:
+    def on_edge(self, capture: Callable[[], ResumePoint]) -> None:
         """A batch has ended."""
 
-    def on_measured(self, capture: Callable[[], Progress]) -> None:
+    def on_measured(self, capture: Callable[[], ResumePoint]) -> None:
         """An epoch has ended and was measured; its record is in the stage's result."""
 
 
 class Unwatched:
     """A watch that saves nothing."""
 
-    def on_edge(self, capture: Callable[[], Progress]) -> None:
+    def on_edge(self, capture: Callable[[], ResumePoint]) -> None:
         """Do nothing."""
 
-    def on_measured(self, capture: Callable[[], Progress]) -> None:
+    def on_measured(self, capture: Callable[[], ResumePoint]) -> None:
         """Do nothing."""
 
 
@@ -150,7 +150,7 @@ def run_stage(
     stop: StopRequest,
     emit: Emit,
     *,
-    resume: Progress | None = None,
+    resume: ResumePoint | None = None,
     watch: Watch | None = None,
     keep_best: bool = False,
     test: Callable[[StageTrainer], LRCurve] | None = None,
@@ -192,7 +192,7 @@ class _StageRun:
         self.start: Weights = {}  # the weights before the stage, where its end may need them
         self.began, self.seconds_before = time.perf_counter(), result.seconds
 
-    def whole(self, resume: Progress | None) -> None:
+    def whole(self, resume: ResumePoint | None) -> None:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
@@ -217,7 +217,7 @@ class _StageRun:
             self._clock()
         promise_kept(result.digest_before, result.digest_after, result.frozen_names)
 
-    def _to_the_end(self, resume: Progress | None) -> None:
+    def _to_the_end(self, resume: ResumePoint | None) -> None:
         trainer, result = self.trainer, self.result
 
         def tick(done: int, total: int) -> None:
@@ -376,7 +376,7 @@ class _StageRun:
         self.emit("on_batch", step, steps)
         self.watch.on_edge(self._capture)
 
-    def _place(self) -> Progress:
+    def _place(self) -> ResumePoint:
         """Where the stage stands between two epochs.
 
         The optimizer's state is left out where memory has no room for it, or no epoch follows that would need it.
@@ -384,7 +384,7 @@ class _StageRun:
         over = self.trainer.epoch >= self.trainer.stage.epochs or self.patience.over
         return self._capture(moments=not over and affordable(self.trainer))
 
-    def _capture(self, moments: bool = True) -> Progress:
+    def _capture(self, moments: bool = True) -> ResumePoint:
         self._clock()
         progress = capture(self.trainer, self.result.rate, moments=moments)
         progress.best_loss, progress.waited = self.patience.best, self.patience.waited
@@ -393,7 +393,7 @@ class _StageRun:
         progress.start = self.start
         return progress
 
-    def _restore(self, progress: Progress) -> None:
+    def _restore(self, progress: ResumePoint) -> None:
         self.patience.best, self.patience.waited = progress.best_loss, progress.waited
         self.start = progress.start
         if self.best is not None:
