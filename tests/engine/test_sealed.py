@@ -10,7 +10,7 @@ import torch
 
 from tlnb.engine.core.structure import Unfit, plain, structure
 from tlnb.engine.data.collections import Rows
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import ChosenSamples
 from tlnb.engine.data.sealed import Look, Sealed, warning
@@ -39,7 +39,7 @@ def sealed(**options):
         lambda part: part[0],
         lambda part: list(part),
         lambda part: 1 in part,
-        lambda part: data_print(part),
+        lambda part: data_fingerprint(part),
         lambda part: leaks(part, part),
         lambda part: ChosenSamples(part, torch.arange(2)),
         lambda part: copy.deepcopy(part).targets,

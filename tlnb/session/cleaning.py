@@ -26,12 +26,11 @@ from tlnb.engine.data.collections import Collection, Pictures
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.headers import BadPicture
-from tlnb.engine.data.joined import Portion, portion
 from tlnb.engine.data.marks import ACTS, DROP, KEEP, RELABEL, Log, Mark, Numbers, marks_text, read_marks
 from tlnb.engine.data.mending import base_of, class_number, counted, mended, plain_of
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import Reader
-from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.data.samples import PictureSamples, Portion
 from tlnb.engine.data.sound.clips import Clips
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.texts import Texts, shown
@@ -88,7 +87,7 @@ def _each_once(data: Data, samples: Split) -> Split:
         first = torch.full((len(data.train),), -1)
         first[rows.flip(0)] = torch.arange(len(rows)).flip(0)
         pieces, wholes = pieces_of(train.wholes, first)
-        train = portion(train, pieces)
+        train = train.portion(pieces)
         train.wholes = wholes
     return train, samples[1]
 

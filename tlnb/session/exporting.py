@@ -18,7 +18,7 @@ from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.metrics import SCORES, VALUES
 from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.load import SOURCES, load_data
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
@@ -124,7 +124,7 @@ def _data_told(state: SessionState, told: DataUsed) -> tuple[Data, Split]:
     """
     known = [(state.data, state.samples), *((task.data, task.samples) for task in state.tasks.values())]
     for data, samples in [*known, state.recorder.objects.get(told.fingerprint, (None, None))]:
-        if data and samples and _is(data, told) and data_print(*samples) == told.fingerprint:
+        if data and samples and _is(data, told) and data_fingerprint(*samples) == told.fingerprint:
             return data, samples
     if told.asked["source"] is None:
         raise ExportError(f"the data {told.name} was an object, and is not held any more; name it again")
@@ -138,7 +138,7 @@ def _data_told(state: SessionState, told: DataUsed) -> tuple[Data, Split]:
         samples = data.samples(preprocess_for(state.need_model(), data))
     except TlnbError as error:
         raise ExportError(f"the data of then is not there any more: {error}") from None
-    if data_print(*samples) != told.fingerprint:
+    if data_fingerprint(*samples) != told.fingerprint:
         raise ExportError(f"the data {data.name} has changed since the stages were trained; train anew")
     return data, samples
 

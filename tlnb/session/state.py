@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.marks import Log
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Look
@@ -342,5 +342,5 @@ def fingerprint_of(samples: Split) -> str:
     """The fingerprint of training and validation samples."""
     train, valid = samples
     if train not in _fingerprints:
-        _fingerprints[train] = data_print(train, valid)
+        _fingerprints[train] = data_fingerprint(train, valid)
     return _fingerprints[train]

@@ -20,7 +20,7 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.folds import Folds, make_folds
-from tlnb.engine.data.joined import joined, portion
+from tlnb.engine.data.joined import joined
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.wholes import pieces_of
@@ -265,7 +265,7 @@ def _pool(state: SessionState) -> tuple[Samples, Tensor, Tensor]:
     places = torch.cat([data.split.train, data.split.valid])
     order = places.argsort()
     pieces, wholes = pieces_of(every.wholes, order)
-    found = portion(every, pieces)
+    found = every.portion(pieces)
     found.wholes = wholes
     return found, raw[order], places[order]
 

@@ -17,7 +17,6 @@ from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, 
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.balance import class_weights, label_weights
-from tlnb.engine.data.joined import portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import of_wholes, pieces_of
@@ -91,7 +90,7 @@ class FoldData:
 
     def _portion(self, rows: Tensor, targets: Tensor) -> Samples:
         pieces, wholes = pieces_of(self.samples.wholes, rows)
-        found = with_targets(portion(self.samples, pieces), targets if wholes is None else targets[wholes])
+        found = with_targets(self.samples.portion(pieces), targets if wholes is None else targets[wholes])
         found.wholes = wholes
         return found
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tlnb.engine.core.fingerprint import item_digest
 from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
-from tlnb.engine.data.joined import joined, portion
+from tlnb.engine.data.joined import joined
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import FileReader, Reader, TensorReader
 from tlnb.engine.data.samples import (
@@ -275,7 +275,7 @@ class Several(Collection):
     def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
         """Each part fitted by itself."""
         made = joined([part.prepare(preprocess, on_broken) for part in self.parts])
-        return with_targets(portion(made, self.rows), self.targets)
+        return with_targets(made.portion(self.rows), self.targets)
 
     def digests(self) -> list[bytes | None] | None:
         """Of all parts; None where one of them does not know."""

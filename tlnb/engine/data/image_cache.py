@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
@@ -270,6 +271,16 @@ class DecodedSamples(PictureSamples):
     def warm(self) -> None:
         """Begin to decode the first pictures."""
         self.store.warm(self.rows[:WARM].tolist())
+
+    def inputs_digest(self) -> str:
+        """What the reader knows them by."""
+        return self.reader.quick_digest(self.rows.tolist()) or super().inputs_digest()
+
+    def some(self, rows: Tensor) -> DecodedSamples:
+        """Some of the pictures, decoded and kept together with all."""
+        made = copy.copy(self)
+        made.rows, made.targets = self.rows[rows], self.targets[rows]
+        return made
 
     def fingerprint(self) -> str:
         """Over contents, targets and preprocessing; lets go of pictures that have changed."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.core.workers import Workers
-from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
-from tlnb.engine.data.samples import Samples, with_targets
+from tlnb.engine.data.joined import JoinedSamples, joined
+from tlnb.engine.data.samples import Portion, Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
 from tlnb.engine.features.key import agrees, digests, features_key
@@ -265,7 +265,7 @@ class _Work:
 
     def _portion(self, source: Samples, rows: Tensor, of: Samples) -> Samples:
         """What is kept of a set, for some of its samples under their own targets."""
-        found = with_targets(portion(self._kept(source), rows), of.targets)
+        found = with_targets(self._kept(source).portion(rows), of.targets)
         found.wholes = of.wholes
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -86,6 +87,11 @@ class PieceReader(Reader):
         """Over the files and the front end."""
         clips = self.clips[list(numbers)].unique().tolist()
         return hashlib.sha256(f"{self.files.digest(clips)} {self.note(numbers)}".encode()).hexdigest()
+
+    def quick_digest(self, numbers: Sequence[int]) -> str:
+        """Over the files at a bounded cost, and the front end."""
+        clips = self.clips[list(numbers)].unique().tolist()
+        return f"{self.files.quick_digest(clips)} {self.note(numbers)}"
 
     def note(self, numbers: Sequence[int]) -> str:
         """What beside the files decides about these pieces."""
@@ -201,3 +207,19 @@ class FrameSamples(Samples):
     def fingerprint(self) -> str:
         """Over contents, targets and front end."""
         return self.plain.fingerprint()
+
+    def inputs_digest(self) -> str:
+        """Of the clips and the front end."""
+        return self.plain.inputs_digest()
+
+    def some(self, rows: Tensor) -> FrameSamples:
+        """Some of the frames, read and kept together with all."""
+        made = copy.copy(self)
+        made.plain, made.targets = self.plain.some(rows), self.targets[rows]
+        return made
+
+    def under(self, targets: Tensor) -> FrameSamples:
+        """The same frames under other targets."""
+        made = copy.copy(self)
+        made.plain, made.targets = self.plain.under(targets), targets
+        return made
