@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from tlnb.engine.core.structure import Unfit, plain, structure
-from tlnb.engine.data.collections import Rows
 from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.samples import ChosenSamples
+from tlnb.engine.data.raw import Rows
+from tlnb.engine.data.samples import SubsetSamples
 from tlnb.engine.data.sealed import Look, Sealed, warning
 from tlnb.engine.data.split import leaks
 from tlnb.errors import NotReady
@@ -41,7 +41,7 @@ def sealed(**options):
         lambda part: 1 in part,
         lambda part: data_fingerprint(part),
         lambda part: leaks(part, part),
-        lambda part: ChosenSamples(part, torch.arange(2)),
+        lambda part: SubsetSamples(part, torch.arange(2)),
         lambda part: copy.deepcopy(part).targets,
         lambda part: pickle.dumps(part),
     ],

@@ -77,10 +77,10 @@ class Autosave(Hook):
             if not failed_before:
                 since = time.strftime("%H:%M:%S", time.localtime(time.time() - files.age))
                 last = f"the last good autosave is {files.last}" if files.last else "nothing is saved yet"
-                self._tools.say(f"not saved at {since}: {error}; training goes on, {last}")
+                self._tools.log(f"not saved at {since}: {error}; training goes on, {last}")
             return
         if failed_before:
-            self._tools.say("autosave works again")
+            self._tools.log("autosave works again")
 
     @property
     def status(self) -> str:

@@ -16,7 +16,7 @@ from tlnb.engine.checkpoint import autosave, origin
 from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint, reason_of
 from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to, tensors_of
-from tlnb.engine.checkpoint.schema import BROKEN, AdapterTold
+from tlnb.engine.checkpoint.schema import BROKEN, AdapterRecord
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.structure import plain, structure
 from tlnb.engine.data.load import SOURCES
@@ -114,7 +114,7 @@ class Checkpoints:
         task, tensors = state.tasks[state.task], tensors_of(loaded.model)
         form = head_to(task.head)
         body = adapters.body_digest(loaded.model, loaded.places)
-        told = AdapterTold(
+        told = AdapterRecord(
             __version__,
             loaded.name,
             body,
@@ -148,7 +148,7 @@ class Checkpoints:
             raise CheckpointError(f"{shown} is damaged: {reason_of(error)}") from None
 
     def _take_adapter(self, change: Change, found: Checkpoint, shown: str) -> Lines:
-        told, state = structure(AdapterTold, found.about), change.state
+        told, state = structure(AdapterRecord, found.about), change.state
         layers, loaded = state.need_layers(), state.need_model()
         if told.body != adapters.body_digest(loaded.model, loaded.places):
             raise CheckpointError(
@@ -207,7 +207,7 @@ class Checkpoints:
                     f"{printable(str(place))} holds adapters alone; %tl_adapt --file puts them on"
                 )
             return place, found
-        return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), say=self._tools.say)
+        return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), log=self._tools.log)
 
     def resume(self, change: Change, found: Checkpoint) -> list[str]:
         """Take a checkpoint over; what to say of it.

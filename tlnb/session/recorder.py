@@ -92,7 +92,7 @@ class Recorder(Hook):
         plan, result, stage = under_way.plan, under_way.result, trainer.stage
         came, device = state.came_with, self._tools.device
         form = precision.training_format(stage.precision, device)
-        short = trainer.route.forward is not trainer.model
+        short = trainer.forward_plan.forward is not trainer.model
         begun = state.recorder.begun
         before = begun.checksums if begun is not None else (None, None)
         drawn = begun.drawn if begun is not None else "zero"
@@ -120,7 +120,7 @@ class Recorder(Hook):
             augment=stage.augment or (NONE if stage.kind == FIT else describe(source.augment)),
             epochs=epochs,
             cut=prefix.cut_for(trainer.layers, stage.frozen) if short else 0,
-            dtype=_dtype(trainer.route.train),
+            dtype=_dtype(trainer.forward_plan.train),
             channels_last=_channels_last(trainer),
             device=str(device),
             threads=torch.get_num_threads(),
@@ -317,7 +317,7 @@ def _epochs(keep_best: bool, result: StageResult) -> int:
 
 def _channels_last(trainer: StageTrainer) -> bool:
     """Whether images, or features that are images, come with channels last in memory."""
-    train = trainer.route.train
+    train = trainer.forward_plan.train
     return isinstance(train, ChannelsLast) or bool(getattr(train, "channels_last", False))
 
 

@@ -26,10 +26,10 @@ from tlnb.engine.checkpoint.network import (  # fmt: skip
 )
 from tlnb.engine.checkpoint.schema import (  # fmt: skip
     BROKEN,
-    DataTold,
-    OldNetworkTold,
-    SessionTold,
-    TaskTold,
+    DataRecord,
+    OldNetworkRecord,
+    SessionRecord,
+    TaskRecord,
     answers_to,
     below,
     optimizer_from,
@@ -116,16 +116,16 @@ def to_checkpoint(parts: SessionSnapshot, progress: ResumePoint | None) -> Check
         plan = replace(plan, result=replace(plan.result, left=progress))
     before, old_tensors = old_to(old, parts.loaded) if isinstance(old, OldNetwork) else (None, {})
     weighed_by, importance = parts.importance or (None, {})
-    told = SessionTold(
+    record = SessionRecord(
         tlnb=__version__, torch=torch.__version__, saved=time.time(), notebook=notebook(),
         model=network_to(parts.loaded), frozen=parts.frozen, tasks=tuple(map(_task_to, parts.tasks)), task=parts.task,
         came_with=parts.came_with,
-        data=DataTold(parts.data, parts.asked, parts.classes, parts.fingerprint) if parts.data else None,
+        data=DataRecord(parts.data, parts.asked, parts.classes, parts.fingerprint) if parts.data else None,
         history=list(parts.history), pending=plan, old=dict(parts.old_scores), old_network=before,
         old_source=parts.old_source, importance=weighed_by, looks=dict(parts.looks), adapters=dict(parts.adapters),
         adapted=parts.adapted, marked=dict(parts.marks),
     )  # fmt: skip
-    about = plain(told)
+    about = plain(record)
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
     for i, task in enumerate(parts.tasks):
         for j, module in enumerate((task.head, *task.side_heads.values())):
@@ -138,9 +138,9 @@ def to_checkpoint(parts: SessionSnapshot, progress: ResumePoint | None) -> Check
     return Checkpoint(about | {"origin": origin.sign(about)}, tensors | answers_to(parts.history))
 
 
-def _task_to(task: Task) -> TaskTold:
+def _task_to(task: Task) -> TaskRecord:
     sides = {place: head_to(module) for place, module in task.side_heads.items()}
-    return TaskTold(task.name, task.classes, head_to(task.head), sides, *task.learned_from)
+    return TaskRecord(task.name, task.classes, head_to(task.head), sides, *task.learned_from)
 
 
 def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
@@ -162,39 +162,39 @@ def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionS
 
 
 def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
-    told = session_from(checkpoint)
-    loaded = network_from(told.model, own, checkpoint.part("model"))
-    data = told.data or DataTold("", None, (), "")
-    importance = told.importance
+    record = session_from(checkpoint)
+    loaded = network_from(record.model, own, checkpoint.part("model"))
+    data = record.data or DataRecord("", None, (), "")
+    importance = record.importance
     return SessionSnapshot(
-        loaded, told.frozen,
-        [_task_from(task, checkpoint.part(f"head.{i}"), loaded) for i, task in enumerate(told.tasks)],
-        told.task, told.came_with, data.name, data.asked, data.classes, data.fingerprint, told.history, told.pending,
-        optimizer_from(checkpoint.part("moments")), told.old, told.old_source,
+        loaded, record.frozen,
+        [_task_from(task, checkpoint.part(f"head.{i}"), loaded) for i, task in enumerate(record.tasks)],
+        record.task, record.came_with, data.name, data.asked, data.classes, data.fingerprint, record.history,
+        record.pending, optimizer_from(checkpoint.part("moments")), record.old, record.old_source,
         None if importance is None else (importance, checkpoint.part("importance")),
-        None if told.old_network is None else _old_from(told.old_network, told.adapters, checkpoint, loaded),
-        told.looks, told.adapters, told.adapted, told.marked,
+        None if record.old_network is None else _old_from(record.old_network, record.adapters, checkpoint, loaded),
+        record.looks, record.adapters, record.adapted, record.marked,
     )  # fmt: skip
 
 
 def _old_from(
-    told: OldNetworkTold, adapters: Mapping[str, str], checkpoint: Checkpoint, loaded: LoadedModel
+    record: OldNetworkRecord, adapters: Mapping[str, str], checkpoint: Checkpoint, loaded: LoadedModel
 ) -> OldParts:
     added = tensor_names(adapters)
     now = {name: tensor for name, tensor in checkpoint.part("model").items() if name not in added}
     return old_from(
-        told, checkpoint.part("old"), now, loaded,
+        record, checkpoint.part("old"), now, loaded,
         lambda form, saved, place: _head_from(form, saved, loaded, place),
     )  # fmt: skip
 
 
-def _task_from(told: TaskTold, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
-    forms = [(loaded.head, told.head), *told.side_heads.items()]
+def _task_from(record: TaskRecord, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
+    forms = [(loaded.head, record.head), *record.side_heads.items()]
     head, *sides = [
         _head_from(form, below(saved, str(i)), loaded, place) for i, (place, form) in enumerate(forms)
     ]
-    places = dict(zip(told.side_heads, sides, strict=True))
-    return Task(told.name, head, places, told.classes, source=told.data, asked=told.asked)
+    places = dict(zip(record.side_heads, sides, strict=True))
+    return Task(record.name, head, places, record.classes, source=record.data, asked=record.asked)
 
 
 def _head_from(form: Any, saved: Mapping[str, Tensor], loaded: LoadedModel, place: str) -> nn.Module:

@@ -10,7 +10,7 @@ from tlnb.cluster.training import SpreadStage
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.seeds import own_random_state
-from tlnb.engine.features.planner import Route, Shortcut
+from tlnb.engine.features.planner import ForwardPlan, PlanMaker
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training import plan as plans
 from tlnb.engine.training.history import Run
@@ -21,7 +21,7 @@ from tlnb.engine.training.passes import free_after, out_of_memory
 from tlnb.engine.training.plan import default_stages, state_words
 from tlnb.engine.training.records import PlanProgress, StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
-from tlnb.engine.training.trainer import StageTrainer, wish_of
+from tlnb.engine.training.trainer import StageTrainer, cache_request_of
 from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
 from tlnb.session.change import Change, Store
 from tlnb.session.hooks import Capture, Hook, StageUnderWay
@@ -81,7 +81,7 @@ class Training:
                 try:
                     self._tools.emit("on_walk", "a range test", 0, 0)
                     trainer.take_shortcut(
-                        self._tools.say, self._tools.ticks("running the frozen layers once")
+                        self._tools.log, self._tools.ticks("running the frozen layers once")
                     )
                     return self._find_rate(trainer, steps, **settings)
                 except Stopped:
@@ -213,7 +213,7 @@ class Training:
             if not is_complete(plan.result):
                 run_stage(
                     trainer, result, self._tools.stop, self._tools.emit,
-                    resume=result.left, watch=_Edges(self._hooks), keep_best=plan.keep_best,
+                    resume=result.left, checkpointer=_Edges(self._hooks), keep_best=plan.keep_best,
                     test=self._find_rate,
                 )  # fmt: skip
         except BaseException as error:
@@ -242,8 +242,10 @@ class Training:
         found, tools = self._tools.cluster, self._tools
         if found is None:
             return None
-        wish = wish_of(plan.stages) if plan.cache else None
-        spread = SpreadStage(found, wish, tools.routes.form, self._store.now.step, tools.say)
+        cache_request = cache_request_of(plan.stages) if plan.cache else None
+        spread = SpreadStage(
+            found, cache_request, tools.planner.dtype_policy, self._store.now.step, tools.log
+        )
         spread.take(trainer)
         return spread
 
@@ -320,7 +322,7 @@ class Training:
             loaded.model,
             state.need_layers(),
             stage,
-            Route(*samples, loaded.model, self._tools.device),
+            ForwardPlan(*samples, loaded.model, self._tools.device),
             number=len(state.stages) + 1,
             batch=stage.batch or source.batch,
             seed=source.seed,
@@ -333,9 +335,13 @@ class Training:
         self._old_task.prepare(change, trainer)
         return trainer
 
-    def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> Shortcut:
-        return self._tools.routes.shortcut(
-            state.need_model().model, state.need_layers(), wish_of(coming), samples, self._tools.device
+    def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> PlanMaker:
+        return self._tools.planner.shortcut(
+            state.need_model().model,
+            state.need_layers(),
+            cache_request_of(coming),
+            samples,
+            self._tools.device,
         )
 
     # ---------------------------------------------------------------- going on

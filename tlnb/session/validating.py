@@ -92,7 +92,7 @@ class Validating:
         # What was measured stays, however it ends: the same call goes on with it.
         ground = self._ground[1]
         with self._tools.working("a cross-validation"):
-            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.say, self._tools.workers)
+            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.log, self._tools.workers)
         if found.complete:
             self._ground = None  # a network and its start need not stay in memory
         return found
@@ -135,10 +135,10 @@ class Validating:
             positions.numpy(), raw.numpy(), units, tuple(notes), key,
         )  # fmt: skip
         runner = FoldRunner(
-            model, loaded, stages, self._tools.device, self._tools.routes if cache else None,
+            model, loaded, stages, self._tools.device, self._tools.planner if cache else None,
             bn=traits_of(state).bn, step=state.step, guard=guard,
         )  # fmt: skip
-        self._tools.say(f"cross-validation of {len(dealt)} folds; {how}")
+        self._tools.log(f"cross-validation of {len(dealt)} folds; {how}")
         return found, FoldGround(runner, _fold_data(data, pool, raw))
 
     # ---------------------------------------------------------------- the plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.records import PlanProgress
@@ -22,14 +22,14 @@ class SessionView:
     Attributes:
         state: all of it.
         device: where training runs.
-        routes: what is kept of frozen first parts.
+        planner: what is kept of frozen first parts.
         saved: one line about the last autosave; empty where there was none.
         cluster: one line about the cluster on which work runs; empty for none.
     """
 
     state: SessionState
     device: torch.device
-    routes: Routes
+    planner: FeaturePlanner
     saved: str = ""
     cluster: str = ""
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.tables import printable
-from tlnb.engine.checkpoint.schema import NetworkTold, OldNetworkTold, below
+from tlnb.engine.checkpoint.schema import NetworkRecord, OldNetworkRecord, below
 from tlnb.engine.core.structure import Positive, structure
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.forgetting.old_network import OldNetwork
@@ -45,9 +45,9 @@ from tlnb.errors import CheckpointError
 WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory
 
 
-def network_to(loaded: LoadedModel) -> NetworkTold:
+def network_to(loaded: LoadedModel) -> NetworkRecord:
     """What has to be known to build and use a network again."""
-    return NetworkTold(
+    return NetworkRecord(
         loaded.name, type(loaded.model).__name__, loaded.own, loaded.weights, loaded.preprocess, loaded.categories,
         loaded.head, loaded.side_heads, loaded.notes, loaded.input, loaded.any_size, loaded.task,
         _image_size(loaded.model), loaded.behind, loaded.recipe,
@@ -55,19 +55,19 @@ def network_to(loaded: LoadedModel) -> NetworkTold:
 
 
 def network_from(
-    told: NetworkTold, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
+    record: NetworkRecord, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
 ) -> LoadedModel:
     """The network, its weights still to be filled in and its heads those of the architecture.
 
     Args:
-        told: what ``network_to`` gave.
+        record: what ``network_to`` gave.
         own: the network that the session has, for a module of the user's.
         saved: its tensors; nothing of its size is made where they do not fill it. None to build it in any case.
 
     Raises:
         CheckpointError: it cannot be built here.
     """
-    preprocess = told.preprocess
+    preprocess = record.preprocess
     numbers = (*preprocess.mean, *preprocess.std) if isinstance(preprocess, Preprocess) else ()
     if isinstance(preprocess, Preprocess) and (
         preprocess.channels * math.prod(preprocess.size) > MOST_NUMBERS
@@ -75,16 +75,17 @@ def network_from(
     ):
         raise ValueError("no pictures are prepared so")
     model, fresh = (
-        _own(own, told.kind)
-        if told.own
-        else _by_recipe(told.recipe, told.name, saved)
-        if told.recipe is not None
-        else _build(told.name, told.image_size, saved)
+        _own(own, record.kind)
+        if record.own
+        else _by_recipe(record.recipe, record.name, saved)
+        if record.recipe is not None
+        else _build(record.name, record.image_size, saved)
     )
     return LoadedModel(
-        model, told.name, told.weights, preprocess, told.categories, told.head, told.side_heads, told.notes,
-        told.input, told.any_size, told.own, told.task, fresh,
-        own.fixed if own is not None and own.model is model else frozenset(), behind=told.behind, recipe=told.recipe,
+        model, record.name, record.weights, preprocess, record.categories, record.head, record.side_heads, record.notes,
+        record.input, record.any_size, record.own, record.task, fresh,
+        own.fixed if own is not None and own.model is model else frozenset(), behind=record.behind,
+        recipe=record.recipe,
     )  # fmt: skip
 
 
@@ -221,10 +222,10 @@ def _positive(value: Any) -> int:
 
 def _geometry(module: nn.Conv2d) -> list[Any]:
     """Kernel, stride, padding and dilation; nothing for a 1×1 convolution as it usually is."""
-    told = [module.kernel_size, module.stride, module.padding, module.dilation]
-    if told == [(1, 1), (1, 1), (0, 0), (1, 1)]:
+    record = [module.kernel_size, module.stride, module.padding, module.dilation]
+    if record == [(1, 1), (1, 1), (0, 0), (1, 1)]:
         return []
-    return [value if isinstance(value, str) else list(value) for value in told]
+    return [value if isinstance(value, str) else list(value) for value in record]
 
 
 def _sizes(plain: list[Any]) -> tuple[Any, ...]:
@@ -333,7 +334,7 @@ class OldParts:
         return old
 
 
-def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[OldNetworkTold, dict[str, Tensor]]:
+def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[OldNetworkRecord, dict[str, Tensor]]:
     """The network of before training as plain values, and those of its tensors that are others now.
 
     Args:
@@ -344,13 +345,13 @@ def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[OldNetworkTold, dict[s
     same = [name for name, tensor in then.items() if name in now and same_bytes(tensor, now[name])]
     kept = set(same)
     heads = {place: head_to(old.model.get_submodule(place)) for place in loaded.places}
-    return OldNetworkTold(old.name, heads, tuple(same)), {
+    return OldNetworkRecord(old.name, heads, tuple(same)), {
         name: tensor for name, tensor in then.items() if name not in kept
     }
 
 
 def old_from(
-    told: OldNetworkTold,
+    record: OldNetworkRecord,
     saved: Mapping[str, Tensor],
     now: Mapping[str, Tensor],
     loaded: LoadedModel,
@@ -359,7 +360,7 @@ def old_from(
     """The way back from ``old_to``.
 
     Args:
-        told, saved: what it gave.
+        record, saved: what it gave.
         now: the network's own tensors in the checkpoint.
         loaded: the network, with the heads of its architecture.
         head_from: makes a head of its form, its tensors and its place.
@@ -367,12 +368,12 @@ def old_from(
     Raises:
         ValueError, KeyError, TypeError, CheckpointError: what the file says does not fit together.
     """
-    tensors = dict(saved) | {name: now[name] for name in told.same}
-    places, forms = loaded.places, told.heads
+    tensors = dict(saved) | {name: now[name] for name in record.same}
+    places, forms = loaded.places, record.heads
     if _forms(tensors, places) != _forms(now, places):
         raise ValueError("the network of before training has another form than the network")
     heads = {place: head_from(forms[place], below(tensors, place), place) for place in places}
-    return OldParts(told.name, heads, tensors)
+    return OldParts(record.name, heads, tensors)
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:

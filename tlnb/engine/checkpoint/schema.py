@@ -43,7 +43,7 @@ Adapter = Annotated[str, adapter_words]
 
 
 @dataclass(frozen=True)
-class NetworkTold:
+class NetworkRecord:
     """What has to be known to build and use a network again; see ``LoadedModel``.
 
     Attributes:
@@ -69,7 +69,7 @@ class NetworkTold:
 
 
 @dataclass(frozen=True)
-class TaskTold:
+class TaskRecord:
     """A task.
 
     Attributes:
@@ -87,7 +87,7 @@ class TaskTold:
 
 
 @dataclass(frozen=True)
-class DataTold:
+class DataRecord:
     """The data that is named, and the fingerprint of its training samples."""
 
     name: str
@@ -97,7 +97,7 @@ class DataTold:
 
 
 @dataclass(frozen=True)
-class OldNetworkTold:
+class OldNetworkRecord:
     """The network of before training.
 
     Attributes:
@@ -112,7 +112,7 @@ class OldNetworkTold:
 
 
 @dataclass(frozen=True)
-class SessionTold:
+class SessionRecord:
     """Everything that a checkpoint says beside its tensors; see ``SessionSnapshot``.
 
     Attributes:
@@ -127,16 +127,16 @@ class SessionTold:
     torch: str
     saved: float
     notebook: str
-    model: NetworkTold
+    model: NetworkRecord
     frozen: tuple[bool, ...]
-    tasks: tuple[TaskTold, ...]
+    tasks: tuple[TaskRecord, ...]
     task: str
     came_with: str
-    data: DataTold | None
+    data: DataRecord | None
     history: list[StageResult]
     pending: PlanProgress | None
     old: dict[int, float] = field(default_factory=dict)
-    old_network: OldNetworkTold | None = None
+    old_network: OldNetworkRecord | None = None
     old_source: str | None = None
     importance: str | None = None
     looks: dict[str, tuple[Look, ...]] = field(default_factory=dict)
@@ -158,7 +158,7 @@ class SessionTold:
 
 
 @dataclass(frozen=True)
-class AdapterTold:
+class AdapterRecord:
     """What a file of adapters alone says beside its tensors.
 
     Attributes:
@@ -182,21 +182,21 @@ class AdapterTold:
     format: int = FORMAT
 
 
-def session_from(checkpoint: Checkpoint) -> SessionTold:
+def session_from(checkpoint: Checkpoint) -> SessionRecord:
     """What a checkpoint says of a session, whichever version wrote it, with the tensors of its stages.
 
     Raises:
         Unfit: something is missing, unknown, of another type or out of range.
     """
-    told = structure(SessionTold, upgraded(checkpoint.about))
-    answers_from(told.history, checkpoint.tensors)
-    under_way = told.pending.result if told.pending is not None else None
+    record = structure(SessionRecord, upgraded(checkpoint.about))
+    answers_from(record.history, checkpoint.tensors)
+    under_way = record.pending.result if record.pending is not None else None
     if under_way is not None and under_way.left is not None:
         under_way.left = point_from(under_way.left, checkpoint.part("place"))
-    for stage in (*told.history, under_way):
+    for stage in (*record.history, under_way):
         if stage is not None and stage.recipe is not None:
             stage.recipe = replace(stage.recipe, from_file=True)
-    return told
+    return record
 
 
 def history_from(checkpoint: Checkpoint) -> list[StageResult]:
@@ -234,16 +234,16 @@ def _table(value: Any, change: Any) -> Any:
 def _network_1(plain: Plain) -> Plain:
     """Format 1 wrote an input as a list, and the kind of a preprocessing into it."""
 
-    def told(one: Any) -> Any:
+    def record(one: Any) -> Any:
         if not isinstance(one, list) or not 2 <= len(one) <= 3:
             return one
-        parts = [[name, told(part)] for name, part in one[2]] if len(one) == 3 else []
+        parts = [[name, record(part)] for name, part in one[2]] if len(one) == 3 else []
         return {"shape": one[0], "dtype": one[1], "parts": parts}
 
     without = _with(
         plain, "preprocess", lambda p: {name: value for name, value in p.items() if name != "kind"}
     )
-    return {**plain, **without, "input": told(plain.get("input"))}
+    return {**plain, **without, "input": record(plain.get("input"))}
 
 
 def _settings_1(plain: Plain) -> Plain:

@@ -14,7 +14,7 @@ from torch import Tensor
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.structure import Exact, one_of, whole
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.raw import RawDataset
 from tlnb.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Numbers:
     """
 
     def __init__(self, data: Data):
-        self.parts: tuple[Collection, Collection] = (data.train, data.valid)
+        self.parts: tuple[RawDataset, RawDataset] = (data.train, data.valid)
         count = len(data.train)
         own = torch.arange(count), torch.arange(count, count + len(data.valid))
         self.numbers: tuple[Tensor, Tensor] = (

@@ -11,9 +11,9 @@ from torch import Tensor
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.balance import class_weights
-from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.marks import DROP, KEEP, RELABEL, Log, Mark, Numbers
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import pieces_of
@@ -170,7 +170,7 @@ def class_number(data: Data, label: str) -> int:
     return data.classes.index(label)
 
 
-def _part(collection: Collection, rows: Tensor, targets: Tensor) -> Collection:
+def _part(collection: RawDataset, rows: Tensor, targets: Tensor) -> RawDataset:
     made = collection.subset(rows)
     made.targets = targets[rows]
     return made

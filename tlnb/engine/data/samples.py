@@ -211,7 +211,7 @@ def with_targets(samples: Samples, targets: Tensor) -> Samples:
     return samples.under(targets.to(torch.float32) if targets.is_floating_point() else targets)
 
 
-class ChosenSamples(Samples):
+class SubsetSamples(Samples):
     """Some of the samples of a set, in a given order.
 
     Args:
@@ -236,14 +236,14 @@ class ChosenSamples(Samples):
 
     def view(self, *numbers: int) -> Samples:
         """The same choice, as a certain stage and epoch see it."""
-        return ChosenSamples(self.source.view(*numbers), self.rows) if self.random else self
+        return SubsetSamples(self.source.view(*numbers), self.rows) if self.random else self
 
     def fingerprint(self) -> str:
         """Of the source and the choice."""
         return tensors_digest([("rows", self.rows)], note=self.source.fingerprint())
 
 
-class Portion(ChosenSamples):
+class Portion(SubsetSamples):
     """Some of the samples of a set whose other ones are asked for as well, such as all folds but one.
 
     What is computed once for a sample, such as features of a frozen part, is computed for the whole set.
@@ -284,14 +284,14 @@ def choose(samples: Samples, most: int, seed: int) -> Samples:
         return samples
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
     if samples.targets.is_floating_point():
-        return ChosenSamples(samples, order[:most].sort().values)
+        return SubsetSamples(samples, order[:most].sort().values)
     # Each sample's turn within its class; the first turns of all classes come first.
     targets = samples.targets[order]
     turn = torch.empty(len(order), dtype=torch.int64)
     for c in targets.unique():
         of_class = (targets == c).nonzero().flatten()
         turn[of_class] = torch.arange(len(of_class)) * len(order) // len(of_class)
-    return ChosenSamples(samples, order[turn.argsort(stable=True)[:most]].sort().values)
+    return SubsetSamples(samples, order[turn.argsort(stable=True)[:most]].sort().values)
 
 
 @dataclass(frozen=True)
@@ -312,7 +312,7 @@ class Pipeline:
     seed: int = 0
 
 
-class CollatedSamples(Samples):
+class DatasetSamples(Samples):
     """Items of a data set, collated batch by batch into network input.
 
     Args:

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
-from tlnb.engine.data.collections import Collection, OnBroken, file_digest
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import OnBroken, RawDataset, file_digest
 from tlnb.engine.data.readers import FileReader, Reader, fit_tensor
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sound.files import opened
@@ -125,7 +125,7 @@ class ClipLibrary:
         return self._readers[raw]
 
 
-class Clips(Collection):
+class Clips(RawDataset):
     """Sound files with their targets, one a clip.
 
     Args:
@@ -134,6 +134,8 @@ class Clips(Collection):
         rows: number of each clip in the library; None for its own order.
         known: digest of each of the library's files, as far as it was taken.
     """
+
+    kind = "sounds"
 
     def __init__(
         self, library: ClipLibrary, targets: Tensor, rows: Tensor | None = None,
@@ -221,5 +223,6 @@ class FrameSamples(Samples):
     def under(self, targets: Tensor) -> FrameSamples:
         """The same frames under other targets."""
         made = copy.copy(self)
-        made.plain, made.targets = self.plain.under(targets), targets
+        made.plain, made.targets = copy.copy(self.plain), targets
+        made.plain.targets = targets
         return made

@@ -13,7 +13,7 @@ import torch
 
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.augmented import AugmentedSamples
-from tlnb.engine.data.collections import ReadPictures
+from tlnb.engine.data.raw import ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.samples import ImageSamples, PictureSamples, Portion, Samples, TensorSamples
 from tlnb.engine.data.split import repeated_to_balance

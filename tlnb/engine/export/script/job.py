@@ -96,7 +96,7 @@ class Job:
             )
         for result in self.results:
             held = {*result.stage.frozen, *(i for i, _ in result.stage.adapted)}
-            act = self.layers.act_otherwise & held
+            act = self.layers.mode_dependent_layers & held
             if act:
                 raise ExportError(
                     f"stage {result.number} froze layer {min(act)}, whose dropout is a function or serves other "
