@@ -96,6 +96,11 @@ def test_a_value_that_does_not_fit_is_named_by_its_place(line: str) -> None:
     assert str(caught.value) == line
 
 
+def test_a_plan_of_no_stage_is_none() -> None:
+    with pytest.raises(Unfit, match="has a stage at least"):
+        structure(PlanProgress, plain(PlanProgress((RESULT.stage,), 1, 1)) | {"stages": []})
+
+
 def test_of_two_kinds_the_one_with_the_same_names_is_read() -> None:
     values = plain(Preprocess()) | {"size": [8, -1]}
     with pytest.raises(Unfit, match=r"^size\[1\] is -1, not a whole number from 1 to 32,768$"):

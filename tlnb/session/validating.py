@@ -213,10 +213,8 @@ def _has_seen(state: SessionState) -> bool:
         if stage.recipe is None:
             return True  # nobody knows
         for used in stage.recipe.data:
-            if used.fingerprint == now or (used.asked.get("source") or used.asked.get("name")) in (
-                None,
-                name,
-            ):
+            called = used.asked.get("source") or used.asked.get("name")
+            if used.fingerprint == now or called in (None, name):
                 return True
     return False
 
@@ -226,11 +224,9 @@ def trained_on_it(state: SessionState) -> list[StageResult]:
     now, count, found = state.data_fingerprint, len(state.need_layers()), []
     for result in reversed(state.stages):
         recipe = result.recipe
-        if (
-            recipe is None
-            or len(recipe.layers) != count
-            or any(used.fingerprint != now for used in recipe.data)
-        ):
+        if recipe is None or len(recipe.layers) != count:
+            break
+        if any(used.fingerprint != now for used in recipe.data):
             break
         if result.records and not result.diverged:
             found.append(result)

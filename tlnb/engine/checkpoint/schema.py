@@ -193,8 +193,10 @@ def session_from(checkpoint: Checkpoint) -> SessionRecord:
     under_way = record.pending.result if record.pending is not None else None
     if under_way is not None and under_way.left is not None:
         under_way.left = point_from(under_way.left, checkpoint.part("place"))
-    for stage in (*record.history, under_way):
-        if stage is not None and stage.recipe is not None:
+    for stage in record.history:
+        stage.left = None  # it ended
+    for stage in [*record.history, *([] if under_way is None else [under_way])]:
+        if stage.recipe is not None:
             stage.recipe = replace(stage.recipe, from_file=True)
     return record
 
@@ -234,25 +236,21 @@ def _table(value: Any, change: Any) -> Any:
 def _network_1(plain: Plain) -> Plain:
     """Format 1 wrote an input as a list, and the kind of a preprocessing into it."""
 
-    def record(one: Any) -> Any:
+    def input_1(one: Any) -> Any:
         if not isinstance(one, list) or not 2 <= len(one) <= 3:
             return one
-        parts = [[name, record(part)] for name, part in one[2]] if len(one) == 3 else []
+        parts = [[name, input_1(part)] for name, part in one[2]] if len(one) == 3 else []
         return {"shape": one[0], "dtype": one[1], "parts": parts}
 
-    without = _with(
-        plain, "preprocess", lambda p: {name: value for name, value in p.items() if name != "kind"}
-    )
-    return {**plain, **without, "input": record(plain.get("input"))}
+    without = _with(plain, "preprocess", lambda values: {k: v for k, v in values.items() if k != "kind"})
+    return {**plain, **without, "input": input_1(plain.get("input"))}
 
 
 def _settings_1(plain: Plain) -> Plain:
     """Before these keys BatchNorm trained and nothing guarded a stage; what was not set might be null."""
     usual = {f.name: f.default for f in fields(Stage)}
     kept = {k: v for k, v in plain.items() if not (v is None and k in KEYS and usual.get(k) is not None)}
-    asked = _with(
-        plain, "asked", lambda asked: {name: value for name, value in asked.items() if name in KEYS}
-    )
+    asked = _with(plain, "asked", lambda asked: {k: v for k, v in asked.items() if k in KEYS})
     return {"bn": "train", "guard": False, **kept, **asked}
 
 
@@ -266,12 +264,9 @@ def _stage_1(plain: Plain) -> Plain:
         return renamed(part, "print", "fingerprint")
 
     def recipe_1(setup: Plain) -> Plain | None:
-        kept = {
-            k: v for k, v in renamed(setup, "marks", "checksums").items() if k not in ("unknown", "from_file")
-        }
-        return (
-            kept | _with(kept, "data", lambda parts: [_table(part, used_1) for part in parts], list) or None
-        )
+        kept = {k: v for k, v in setup.items() if k not in ("unknown", "from_file")}
+        data = _with(kept, "data", lambda parts: [_table(part, used_1) for part in parts], list)
+        return renamed(kept | data, "marks", "checksums") or None
 
     setup = plain.get("setup")
     untold = {"untold": setup["unknown"]} if isinstance(setup, dict) and "unknown" in setup else {}

@@ -259,6 +259,15 @@ class PlanProgress:
     own_step: bool = False
     with_moments: bool = False
 
+    def check(self) -> None:
+        """See that something is left.
+
+        Raises:
+            ValueError: no stage is.
+        """
+        if not self.stages:
+            raise ValueError("a plan under way has a stage at least")
+
     @classmethod
     def of(cls, stages: Sequence[Stage], cache: bool, keep_best: bool) -> PlanProgress:
         """A plan that begins."""
