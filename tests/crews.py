@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Classification
-from tlnb.engine.features.planner import Route
+from tlnb.engine.features.planner import ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.crew import Crew
@@ -30,10 +30,10 @@ def stage_trainer(batch: int = 7, micro: int | None = None, weights: tuple[float
     layers = find_layers(model, samples.batch(torch.arange(3)))
     layers = freeze.set_states(model, layers, (0, 1), {})
     stage = Stage("train", (0, 1), epochs=2, lr=1e-2, micro=micro)
-    route = Route(samples, samples, model, CPU)
+    forward_plan = ForwardPlan(samples, samples, model, CPU)
     task = Classification(weights=weights) if weights else Classification()
     return StageTrainer(
-        model, layers, stage, route, number=1, batch=batch, seed=0, task=task, bn="frozen"
+        model, layers, stage, forward_plan, number=1, batch=batch, seed=0, task=task, bn="frozen"
     )  # fmt: skip
 
 

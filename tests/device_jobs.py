@@ -93,7 +93,7 @@ def kept_features(device: str) -> Found:
     tl = session(device)
     tl.freeze("body")
     tl.run("freeze body epochs 2 lr 0.02\nfreeze body epochs 1 lr 0.01")
-    store = tl.view.routes.cache
+    store = tl.view.planner.cache
     place = "memory" if device == "cpu" else "device"
     assert store.bytes(place) > 0
     assert {e.rows.device.type for e in store.entries.values()} == {torch.device(device).type}

@@ -673,7 +673,7 @@ CHANGES = {
     "frozen what is not there": lambda a, t: a.update(frozen=[True] * 99),
     "a plan for layers that are not there": lambda a, t: a["pending"]["stages"][0].update(frozen=[0, 77]),
     "an epoch that is no number": lambda a, t: a["history"].append({"number": "x"}),
-    "a rate that is not finite": lambda a, t: a["pending"]["progress"].update(rate=float("nan")),
+    "a rate that is not finite": lambda a, t: a["pending"]["result"]["left"].update(rate=float("nan")),
     "a task that is not there": lambda a, t: a.update(task="x"),
     "all is a list": lambda a, t: [a.update({k: []}) for k in list(a) if k not in ("format", "tlnb")],
     "all is null": lambda a, t: [a.update({k: None}) for k in list(a) if k not in ("format", "tlnb", "data")],

@@ -19,7 +19,7 @@ from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import TensorSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Route, Routes, Wish
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner, ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.stage import Stage
@@ -37,11 +37,13 @@ def trainer(name: str, count: int) -> StageTrainer:
     freeze.apply(model, layers, frozen)
     images = TensorSamples(torch.randn(count, 3, SIDE, SIDE), torch.randint(0, 1000, (count,)))
     cpu = torch.device("cpu")
-    routes = Routes(FeatureCache())
+    planner = FeaturePlanner(FeatureCache())
     stage = Stage("head", frozen, epochs=100, lr=1e-3)
     made = StageTrainer(
-        model, layers, stage, Route(images, images, model), number=1, batch=BATCH, seed=0, task=Classification(),
-        shortcut=lambda say, tick: routes.route(model, layers, Wish(frozen), (images, images), cpu),
+        model, layers, stage, ForwardPlan(images, images, model), number=1, batch=BATCH, seed=0, task=Classification(),
+        shortcut=lambda log, on_progress: planner.forward_plan(
+            model, layers, CacheRequest(frozen), (images, images), cpu
+        ),
     )  # fmt: skip
     made.take_shortcut(print, lambda done, total: None)
     return made
@@ -76,7 +78,7 @@ def by_hand(
 def compare(name: str, count: int, pairs: int) -> str:
     """Processor seconds of both, in turn; one line."""
     one = trainer(name, count)
-    features, targets = one.route.train.batch(torch.arange(count)), one.route.train.targets
+    features, targets = one.forward_plan.train.batch(torch.arange(count)), one.forward_plan.train.targets
     head = nn.Sequential(nn.Flatten(), nn.Linear(features[0].numel(), 1000))
     optimizer = torch.optim.AdamW(head.parameters(), fused=True)
     sides: tuple[list[float], list[float]] = ([], [])

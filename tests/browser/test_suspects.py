@@ -53,9 +53,9 @@ def test_two_are_relabelled_one_dropped_and_training_goes_on(open_notebook: Call
     )
     print(f"a click is answered in {milliseconds:.0f} ms")
     notebook.run(2)
-    assert notebook.ask("tl.history.stages[-1].setup['data'][-1]['print'] == tl.view.state.data_fingerprint")
+    assert notebook.ask("tl.history.stages[-1].recipe.data[-1].fingerprint == tl.view.state.data_fingerprint")
     assert notebook.ask(
-        "tl.history.stages[-1].setup['data'][-1]['print'] != tl.history.stages[0].setup['data'][-1]['print']"
+        "tl.history.stages[-1].recipe.data[-1].fingerprint != tl.history.stages[0].recipe.data[-1].fingerprint"
     )
     notebook.shoot("suspects")
     notebook.save()

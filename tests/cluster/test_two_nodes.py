@@ -73,7 +73,7 @@ def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
     monkeypatch.setattr(planner, "WORTH_SENDING", 0.0)
     for each in (here, there):
         each.run("fit head")
-    mine, theirs = (each.view.routes.cache.entries for each in (here, there))
+    mine, theirs = (each.view.planner.cache.entries for each in (here, there))
     assert theirs.keys() <= mine.keys()  # the folds that ran here have left theirs too
     assert theirs
     assert all(torch.equal(mine[key].rows, theirs[key].rows) for key in theirs)

@@ -12,7 +12,7 @@ from architectures import NAMES, SHOWN, WITH_NUMBERS, head_of, on_meta, real
 
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import TensorSamples
-from tlnb.engine.features.planner import Route
+from tlnb.engine.features.planner import ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.head import auxiliary_heads, find_head, new_head, replace
 from tlnb.engine.network.layers import find_layers
@@ -124,8 +124,10 @@ def check_new_head(name, model, example, classes=3):
         names = {n for i in set(range(len(layers))) - set(frozen) for n in layers[i].parameter_names}
         assert {n for n, p in model.named_parameters() if p.requires_grad} == names
     samples = TensorSamples(example, torch.zeros(2, dtype=torch.int64, device="meta"))
-    route = Route(samples, samples, model, torch.device("meta"))
+    forward_plan = ForwardPlan(samples, samples, model, torch.device("meta"))
     stage = Stage("all", frozen=(), optimizer="sgd", lr=1e-3)
-    trainer = StageTrainer(model, layers, stage, route, number=1, batch=2, seed=0, task=Classification())
+    trainer = StageTrainer(
+        model, layers, stage, forward_plan, number=1, batch=2, seed=0, task=Classification()
+    )
     trainer.set_modes(training=True)
     assert trainer.train_step(torch.arange(2, device="meta"), probe=True).shape == ()

@@ -10,9 +10,9 @@ from torchvision.transforms import v2
 from tlnb.engine.core.seeds import own_stream
 from tlnb.engine.data.augment import NAMES, PRESETS
 from tlnb.engine.data.augmented import augmented
-from tlnb.engine.data.collections import Pictures, ReadPictures
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import Pictures, ReadPictures
 from tlnb.engine.data.readers import TensorReader
 from tlnb.engine.data.samples import ImageSamples, TensorSamples
 from tlnb.engine.training.stage import AUGMENTS

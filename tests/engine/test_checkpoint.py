@@ -201,7 +201,7 @@ def test_autosave_keeps_two_and_the_last_good_one_loads(tmp_path: Path) -> None:
     assert len(kept) == autosave.KEEP
     told: list[str] = []
     kept[0].write_bytes(b"damaged")
-    path, found = autosave.last_good(tmp_path, mine=auto.name, say=told.append)
+    path, found = autosave.last_good(tmp_path, mine=auto.name, log=told.append)
     assert (path, found.tensors["a"][0, 0].item()) == (kept[1], 3.0)
     assert "no sound checkpoint" in told[0]
 

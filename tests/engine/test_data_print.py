@@ -10,7 +10,7 @@ import torch
 from pictures import class_folders
 
 from tlnb.engine.data import fingerprint as module
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.samples import Samples, TensorSamples
@@ -28,17 +28,17 @@ def tensors(count: int = 300) -> TensorSamples:
 def test_a_single_value_in_memory_shows(monkeypatch: pytest.MonkeyPatch, whole: int, place: int) -> None:
     monkeypatch.setattr(module, "WHOLE", whole)
     once, again = tensors(), tensors()
-    assert data_print(once) == data_print(again)
+    assert data_fingerprint(once) == data_fingerprint(again)
     again.inputs.view(-1)[place] += 1e-6
-    assert data_print(once) != data_print(again)
+    assert data_fingerprint(once) != data_fingerprint(again)
 
 
 def test_targets_validation_and_the_share_of_each_show() -> None:
     one, other = tensors(), tensors()
     other.targets[7] = 0
-    assert len({data_print(one, one), data_print(one, other), data_print(other, one)}) == 3
+    assert len({data_fingerprint(one, one), data_fingerprint(one, other), data_fingerprint(other, one)}) == 3
     parts = [TensorSamples(one.inputs[a:b], one.targets[a:b]) for a, b in ((0, 90), (90, 300), (0, 210))]
-    assert data_print(parts[0], parts[1]) != data_print(parts[2], parts[0])
+    assert data_fingerprint(parts[0], parts[1]) != data_fingerprint(parts[2], parts[0])
 
 
 def folder(root: Path) -> tuple[Samples, Samples]:
@@ -55,11 +55,11 @@ def rewrite(path: Path) -> None:
 
 def test_any_file_of_a_folder_shows_though_size_and_time_are_the_same(tmp_path: Path) -> None:
     class_folders(tmp_path / "a", each=20)
-    before = data_print(*folder(tmp_path / "a"))
+    before = data_fingerprint(*folder(tmp_path / "a"))
     (tmp_path / "a").rename(tmp_path / "b")
-    assert data_print(*folder(tmp_path / "b")) == before
+    assert data_fingerprint(*folder(tmp_path / "b")) == before
     rewrite(tmp_path / "b" / "cats" / "11.jpg")
-    assert data_print(*folder(tmp_path / "b")) != before
+    assert data_fingerprint(*folder(tmp_path / "b")) != before
 
 
 def test_of_a_large_folder_each_size_and_time_and_some_contents_show(
@@ -69,14 +69,14 @@ def test_of_a_large_folder_each_size_and_time_and_some_contents_show(
     monkeypatch.setattr(module, "LOOKED_AT", 3)
     class_folders(tmp_path / "a", each=20)
     samples = folder(tmp_path / "a")
-    before, reader = data_print(*samples), samples[0].reader  # type: ignore[attr-defined]
-    assert data_print(*folder(tmp_path / "a")) == before
+    before, reader = data_fingerprint(*samples), samples[0].reader  # type: ignore[attr-defined]
+    assert data_fingerprint(*folder(tmp_path / "a")) == before
     looked_at = reader.path(int(samples[0].rows[0]))  # type: ignore[attr-defined]
     os.utime(reader.path(5), (1e9, 1e9))
-    later = data_print(*samples)
+    later = data_fingerprint(*samples)
     assert later != before
     rewrite(looked_at)
-    assert data_print(*samples) not in (before, later)
+    assert data_fingerprint(*samples) not in (before, later)
 
 
 def test_a_dataset_of_anothers_is_asked_for_some_items_only() -> None:
@@ -94,7 +94,7 @@ def test_a_dataset_of_anothers_is_asked_for_some_items_only() -> None:
     own = Own()
     samples = load_data(own).samples(PREPROCESS)
     own.asked = 0
-    before = data_print(*samples)
+    before = data_fingerprint(*samples)
     assert own.asked <= 2 * module.LOOKED_AT
     own.shift = 1.0
-    assert data_print(*samples) != before
+    assert data_fingerprint(*samples) != before

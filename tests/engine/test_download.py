@@ -65,7 +65,7 @@ def test_a_named_model_downloads_once(
     patched = type(entry.value)(f"{address}/{name}", entry.transforms, entry.meta)
     monkeypatch.setattr(entry, "_value_", patched)
     said: list[str] = []
-    loaded = load_model("squeezenet1_1", say=said.append)
+    loaded = load_model("squeezenet1_1", log=said.append)
     assert said == [f"downloading {name} to {cache}"]
     assert [path.name for path in cache.iterdir()] == [name]
     assert (loaded.weights, loaded.task) == ("IMAGENET1K_V1", "imagenet")
@@ -73,7 +73,7 @@ def test_a_named_model_downloads_once(
         loaded.model.features[0].weight, torch.load(folder / name, weights_only=True)["features.0.weight"]
     )
     (folder / name).unlink()
-    load_model("squeezenet1_1", say=said.append)
+    load_model("squeezenet1_1", log=said.append)
     assert len(said) == 1
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Classification
-from tlnb.engine.features.planner import Route
+from tlnb.engine.features.planner import ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.optim import make_optimizer
@@ -24,7 +24,7 @@ def setup(stage=None, model=None):
     stage = stage or Stage("test", FROZEN, epochs=2, lr=0.05, weight_decay=0.5)
     freeze.apply(model, layers, stage.frozen)
     trainer = StageTrainer(
-        model, layers, stage, Route(blobs(), blobs(30, seed=1), model), number=1, batch=16, seed=0,
+        model, layers, stage, ForwardPlan(blobs(), blobs(30, seed=1), model), number=1, batch=16, seed=0,
         task=Classification(),
     )  # fmt: skip
     return model, layers, trainer

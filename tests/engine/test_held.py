@@ -9,7 +9,7 @@ from tlnb import Session
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.samples import TensorSamples
 from tlnb.engine.features import cache
-from tlnb.engine.features.cache import HeldBatches
+from tlnb.engine.features.cache import BatchCache
 
 ORDER = torch.arange(12).split(4)
 
@@ -36,7 +36,7 @@ def goes_through(batches, samples):
 
 @pytest.mark.parametrize(("room", "made"), [(3, 3), (2, 5), (0, 9)])
 def test_batches_are_made_once_as_far_as_there_is_room(samples, room, made):
-    batches = HeldBatches(samples, ORDER, budget=room * 4 * 5 * 4)
+    batches = BatchCache(samples, ORDER, budget=room * 4 * 5 * 4)
     goes_through(batches.stream(), samples)
     for _ in range(2):
         goes_through([batches[at] for at in range(3)], samples)
@@ -45,7 +45,7 @@ def test_batches_are_made_once_as_far_as_there_is_room(samples, room, made):
 
 def test_what_is_at_hand_is_not_kept_twice(samples):
     samples.at_hand = True
-    batches = HeldBatches(samples, ORDER)
+    batches = BatchCache(samples, ORDER)
     goes_through(batches.stream(), samples)
     goes_through([batches[at] for at in range(3)], samples)
     assert samples.made == 6

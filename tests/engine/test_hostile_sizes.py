@@ -46,7 +46,9 @@ ASKS: dict[str, Callable[[Plain], None]] = {
     "a side of 20,000 for a transformer": lambda a: a["model"].update(
         name="vit_b_16", kind="X", image_size=20_000
     ),
-    "samples of 1×20,000×20,000": lambda a: a["model"].update(input=[[1, 20_000, 20_000], "torch.float32"]),
+    "samples of 1×20,000×20,000": lambda a: a["model"].update(
+        input={"shape": [1, 20_000, 20_000], "dtype": "torch.float32", "parts": []}
+    ),
     "pictures of 20,000": lambda a: a["model"]["preprocess"].update(size=[20_000, 20_000]),
     "data of size 20,000": lambda a: a["data"]["asked"].update(size=20_000),
     "a mean of 10^30": lambda a: a["model"]["preprocess"].update(mean=[1e30]),

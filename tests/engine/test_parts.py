@@ -12,10 +12,10 @@ from torch.utils.data import TensorDataset
 from torchvision import datasets
 
 from tlnb.engine.core.tree import Tree
-from tlnb.engine.data.collections import Several
 from tlnb.engine.data.joined import joined
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import Several
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sources import named
 from tlnb.errors import DataError

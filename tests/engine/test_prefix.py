@@ -16,7 +16,7 @@ from tlnb.engine.data.samples import Samples, TensorSamples
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.fold import FastPart, inference_copy
 from tlnb.engine.features.key import LOOKED_AT
-from tlnb.engine.features.planner import Route, Routes, Wish
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner, ForwardPlan
 from tlnb.engine.features.prefix import PassingSamples, cut_for, cuts_ahead
 from tlnb.engine.features.samples import FeatureSamples
 from tlnb.engine.models.catalogue import load_model
@@ -36,16 +36,18 @@ def photos(size: int, count: int = 12, channels: int = 3, seed: int = 0) -> Tens
     return TensorSamples(torch.randn(count, channels, size, size, generator=generator), targets)
 
 
-def run(model, layers, stage, samples, routes=None, coming=()):
-    """The stage trained behind the cut, or through the whole network where ``routes`` is None."""
+def run(model, layers, stage, samples, planner=None, coming=()):
+    """The stage trained behind the cut, or through the whole network where ``planner`` is None."""
     freeze.apply(model, layers, stage.frozen)
 
-    def shortcut(say, tick):
-        return routes.route(model, layers, Wish(stage.frozen, coming), samples, CPU, say=say, tick=tick)
+    def shortcut(log, on_progress):
+        return planner.forward_plan(
+            model, layers, CacheRequest(stage.frozen, coming), samples, CPU, log=log, on_progress=on_progress
+        )
 
     trainer = StageTrainer(
-        model, layers, stage, Route(*samples, model), number=1, batch=4, seed=0, task=Classification(),
-        shortcut=shortcut if routes else None,
+        model, layers, stage, ForwardPlan(*samples, model), number=1, batch=4, seed=0, task=Classification(),
+        shortcut=shortcut if planner else None,
     )  # fmt: skip
     result = StageResult(1, stage, trainer.trained, 0.0)
     run_stage(trainer, result, StopRequest(), lambda *_: None)
@@ -55,11 +57,11 @@ def run(model, layers, stage, samples, routes=None, coming=()):
 def both_ways(make, frozen_of, *, epochs=2, lr=1e-3, samples):
     """The same stage with the cache and without."""
     outcomes = []
-    for routes in (Routes(FeatureCache(), form="fp32"), None):
+    for planner in (FeaturePlanner(FeatureCache(), dtype_policy="fp32"), None):
         model, example = make()
         layers = find_layers(model, example)
         stage = Stage("test", frozen_of(layers), epochs=epochs, lr=lr, optimizer="sgd")
-        outcomes.append(run(model, layers, stage, samples, routes))
+        outcomes.append(run(model, layers, stage, samples, planner))
     return outcomes
 
 
@@ -68,12 +70,12 @@ def check_same(cached, plain) -> None:
     for a, b in zip(ours.records, theirs.records, strict=True):
         assert a.train_loss == pytest.approx(b.train_loss, rel=1e-4)
         assert a.valid_loss == pytest.approx(b.valid_loss, rel=1e-4)
-    order = torch.arange(len(fast.route.valid))
+    order = torch.arange(len(fast.forward_plan.valid))
     with torch.no_grad():
-        scores = fast.route.forward(fast.route.valid.batch(order))
-        whole = slow.model(slow.route.valid.batch(order))
+        scores = fast.forward_plan.forward(fast.forward_plan.valid.batch(order))
+        whole = slow.model(slow.forward_plan.valid.batch(order))
     assert torch.equal(scores.argmax(1), whole.argmax(1))
-    assert isinstance(fast.route.train, FeatureSamples)
+    assert isinstance(fast.forward_plan.train, FeatureSamples)
 
 
 NETWORKS = sorted(WITH_NUMBERS)
@@ -197,48 +199,48 @@ def counted(samples: TensorSamples) -> Counted:
     return Counted(samples.inputs, samples.targets)
 
 
-def route_of(routes, model, frozen, samples, coming=(), **options):
+def route_of(planner, model, frozen, samples, coming=(), **options):
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
-    return routes.route(model, layers, Wish(frozen, coming, **options), samples, CPU)
+    return planner.forward_plan(model, layers, CacheRequest(frozen, coming, **options), samples, CPU)
 
 
 def test_one_pass_records_every_cut_that_the_plan_will_need():
     model, train, valid = lively(), counted(blobs()), counted(blobs(30, seed=1))
-    routes = Routes(FeatureCache())
-    route_of(routes, model, (0, 1, 2), (train, valid), coming=[(0, 1), (0,)])
+    planner = FeaturePlanner(FeatureCache())
+    route_of(planner, model, (0, 1, 2), (train, valid), coming=[(0, 1), (0,)])
     once = train.asked
     assert once <= 90 + 4 + LOOKED_AT
     for frozen in [(0, 1), (0,), (0, 1, 2)]:
-        route = route_of(routes, model, frozen, (train, valid))
+        forward_plan = route_of(planner, model, frozen, (train, valid))
         layers = find_layers(model, torch.zeros(1, 1, 8, 8))
         expected = layers.graph.split(len(frozen))[0](train.inputs)
-        torch.testing.assert_close(route.train.batch(torch.arange(90)), expected.detach())
+        torch.testing.assert_close(forward_plan.train.batch(torch.arange(90)), expected.detach())
     assert train.asked == once + 3 * LOOKED_AT
 
 
 def test_features_are_pushed_on_to_a_later_cut():
     model, train, valid = lively(), counted(blobs()), counted(blobs(30, seed=1))
-    routes = Routes(FeatureCache())
-    route_of(routes, model, (0,), (train, valid))
+    planner = FeaturePlanner(FeatureCache())
+    route_of(planner, model, (0,), (train, valid))
     once = train.asked
-    route = route_of(routes, model, (0, 1), (train, valid))
+    forward_plan = route_of(planner, model, (0, 1), (train, valid))
     assert train.asked == once + LOOKED_AT
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
     expected = layers.graph.split(2)[0](train.inputs)
-    torch.testing.assert_close(route.train.batch(torch.arange(90)), expected.detach())
+    torch.testing.assert_close(forward_plan.train.batch(torch.arange(90)), expected.detach())
 
 
 def test_an_interrupted_pass_keeps_nothing_and_the_next_one_starts_anew():
     model, samples = lively(), (blobs(), blobs(30, seed=1))
-    routes, layers = Routes(FeatureCache()), find_layers(model, torch.zeros(1, 1, 8, 8))
+    planner, layers = FeaturePlanner(FeatureCache()), find_layers(model, torch.zeros(1, 1, 8, 8))
 
     def stop(done, total):
         raise Stopped
 
     with pytest.raises(Stopped):
-        routes.route(model, layers, Wish((0,)), samples, CPU, tick=stop)
-    assert not routes.cache.entries
-    assert isinstance(route_of(routes, model, (0,), samples).train, FeatureSamples)
+        planner.forward_plan(model, layers, CacheRequest((0,)), samples, CPU, on_progress=stop)
+    assert not planner.cache.entries
+    assert isinstance(route_of(planner, model, (0,), samples).train, FeatureSamples)
 
 
 class Noisy(TensorSamples):
@@ -266,25 +268,27 @@ def noisy() -> Noisy:
 
 def test_random_samples_run_through_the_frozen_part_in_each_epoch():
     model = lively()
-    route = route_of(Routes(FeatureCache()), model, (0, 1), (noisy(), blobs(30, seed=1)))
-    assert isinstance(route.train, PassingSamples)
-    assert isinstance(route.valid, FeatureSamples)
+    forward_plan = route_of(FeaturePlanner(FeatureCache()), model, (0, 1), (noisy(), blobs(30, seed=1)))
+    assert isinstance(forward_plan.train, PassingSamples)
+    assert isinstance(forward_plan.valid, FeatureSamples)
     prefix = find_layers(model, torch.zeros(1, 1, 8, 8)).graph.split(2)[0]
     order = torch.arange(90).split(45)
     for epoch in (0, 3):
-        view = route.train.view(1, epoch)
+        view = forward_plan.train.view(1, epoch)
         expected = prefix(blobs().inputs + 1.0 + epoch).detach()
         torch.testing.assert_close(torch.cat(list(view.stream(order))), expected)
 
 
 def test_kept_views_are_taken_in_turn():
     model, samples = lively(), noisy()
-    route = route_of(Routes(FeatureCache()), model, (0, 1), (samples, blobs(30, seed=1)), views=2)
+    forward_plan = route_of(
+        FeaturePlanner(FeatureCache()), model, (0, 1), (samples, blobs(30, seed=1)), views=2
+    )
     prefix = find_layers(model, torch.zeros(1, 1, 8, 8)).graph.split(2)[0]
     everything = torch.arange(90)
     for epoch in range(4):
         expected = prefix(blobs().inputs + float(epoch % 2)).detach()
-        torch.testing.assert_close(route.train.view(7, epoch).batch(everything), expected)
+        torch.testing.assert_close(forward_plan.train.view(7, epoch).batch(everything), expected)
 
 
 def test_without_a_clean_cut_the_whole_network_runs():
@@ -298,30 +302,30 @@ def test_without_a_clean_cut_the_whole_network_runs():
             return self.head(y) if y.sum() > -1e9 else y
 
     model = Odd()
-    route = route_of(Routes(FeatureCache()), model, (0,), (blobs(), blobs(30)))
-    assert route.forward is model
-    assert route.note == ""
+    forward_plan = route_of(FeaturePlanner(FeatureCache()), model, (0,), (blobs(), blobs(30)))
+    assert forward_plan.forward is model
+    assert forward_plan.note == ""
 
 
 def test_bfloat16_features_name_the_same_classes():
     model, samples = lively(), (blobs(), blobs(30, seed=1))
-    route = route_of(Routes(FeatureCache(), form="bf16"), model, (0, 1), samples)
-    assert route.train.features.rows.dtype == torch.bfloat16
-    assert route.train.batch(torch.arange(4)).dtype == torch.float32
+    forward_plan = route_of(FeaturePlanner(FeatureCache(), dtype_policy="bf16"), model, (0, 1), samples)
+    assert forward_plan.train.features.rows.dtype == torch.bfloat16
+    assert forward_plan.train.batch(torch.arange(4)).dtype == torch.float32
     exact = find_layers(model, torch.zeros(1, 1, 8, 8)).graph.split(2)[0](samples[0].inputs).detach()
-    ours = route.train.batch(torch.arange(90))
+    ours = forward_plan.train.batch(torch.arange(90))
     assert (ours - exact).norm() < 0.02 * exact.norm()
     assert not torch.equal(ours, exact)
     with torch.no_grad():
-        right = (route.forward(ours).argmax(1) == model(samples[0].inputs).argmax(1)).float().mean()
+        right = (forward_plan.forward(ours).argmax(1) == model(samples[0].inputs).argmax(1)).float().mean()
     assert right > 0.95
 
 
 def test_saved_seconds_grow_with_each_use():
     model, samples = lively(), (blobs(), blobs(30, seed=1))
-    routes = Routes(FeatureCache())
-    route = route_of(routes, model, (0, 1), samples)
-    before = route.saved()
+    planner = FeaturePlanner(FeatureCache())
+    forward_plan = route_of(planner, model, (0, 1), samples)
+    before = forward_plan.saved()
     for _ in range(5):
-        route.train.batch(torch.arange(90))
-    assert route.saved() - before == pytest.approx(5 * route.train.features.seconds)
+        forward_plan.train.batch(torch.arange(90))
+    assert forward_plan.saved() - before == pytest.approx(5 * forward_plan.train.features.seconds)

@@ -15,7 +15,7 @@ from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features import cache as feature_cache
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.files import FeatureFolder, MappedRows
-from tlnb.engine.features.planner import Routes, Wish
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner
 from tlnb.engine.features.prefix import PassingSamples
 from tlnb.engine.features.samples import FeatureSamples
 from tlnb.engine.network.layers import find_layers
@@ -34,7 +34,11 @@ def pictures(count: int = 90) -> ImageSamples:
 def kept(cache, model, samples, frozen=(0, 1)):
     """What a stage with these frozen layers trains on."""
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
-    return Routes(cache).route(model, layers, Wish(frozen), (samples, blobs(30, seed=1)), CPU).train
+    return (
+        FeaturePlanner(cache)
+        .forward_plan(model, layers, CacheRequest(frozen), (samples, blobs(30, seed=1)), CPU)
+        .train
+    )
 
 
 def expected(model, samples, cut=2):
@@ -141,10 +145,10 @@ def test_a_budget_smaller_than_the_features_is_honoured():
     model, samples = lively(), pictures()
     size = expected(model, samples).nbytes
     cache = FeatureCache(memory=size - 1)
-    route = kept(cache, model, samples)
-    assert isinstance(route, PassingSamples)
+    forward_plan = kept(cache, model, samples)
+    assert isinstance(forward_plan, PassingSamples)
     assert cache.bytes("memory") <= size - 1
-    torch.testing.assert_close(route.batch(EVERYTHING), expected(model, samples))
+    torch.testing.assert_close(forward_plan.batch(EVERYTHING), expected(model, samples))
 
 
 def test_cuts_of_coming_stages_share_the_budget():
@@ -152,10 +156,12 @@ def test_cuts_of_coming_stages_share_the_budget():
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
     sizes = [expected(model, samples, cut).nbytes for cut in (1, 2)]
     cache = FeatureCache(memory=sum(sizes) - 1)
-    wish = Wish((0, 1), [(0,)])
-    route = Routes(cache).route(model, layers, wish, (samples, blobs(1, seed=1)), CPU)
-    assert isinstance(route.train, FeatureSamples)
-    assert len(route.train.features.rows) == 90
+    cache_request = CacheRequest((0, 1), [(0,)])
+    forward_plan = FeaturePlanner(cache).forward_plan(
+        model, layers, cache_request, (samples, blobs(1, seed=1)), CPU
+    )
+    assert isinstance(forward_plan.train, FeatureSamples)
+    assert len(forward_plan.train.features.rows) == 90
     assert cache.bytes("memory") < sum(sizes)
 
 
@@ -263,10 +269,10 @@ def test_features_on_an_accelerator(fits, monkeypatch):
     wanted = expected(model, samples)
     model.to(device)
     layers = find_layers(model, torch.zeros(1, 1, 8, 8, device=device))
-    route = Routes(FeatureCache(), form="fp32").route(
-        model, layers, Wish((0, 1)), (samples, blobs(30, seed=1)), device
+    forward_plan = FeaturePlanner(FeatureCache(), dtype_policy="fp32").forward_plan(
+        model, layers, CacheRequest((0, 1)), (samples, blobs(30, seed=1)), device
     )
-    assert route.train.features.place == ("device" if fits else "memory")
-    batch = route.train.batch(EVERYTHING)
+    assert forward_plan.train.features.place == ("device" if fits else "memory")
+    batch = forward_plan.train.batch(EVERYTHING)
     assert batch.device.type == "cuda"
     torch.testing.assert_close(batch.cpu(), wanted, rtol=1e-3, atol=1e-3)

@@ -16,7 +16,7 @@ from tlnb import Session
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.core.seeds import batches
-from tlnb.engine.features.planner import Route
+from tlnb.engine.features.planner import ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training import lr_finder
@@ -29,9 +29,9 @@ from tlnb.errors import NotReady, TrainingError
 def trainer_for(model: nn.Module, stage: Stage, count: int = 90, **options: object) -> StageTrainer:
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
     freeze.apply(model, layers, stage.frozen)
-    route = Route(blobs(count), blobs(30, seed=1), model)
+    forward_plan = ForwardPlan(blobs(count), blobs(30, seed=1), model)
     usual = {"number": 1, "batch": 16, "seed": 0, "task": Classification()} | options
-    return StageTrainer(model, layers, stage, route, **usual)  # type: ignore[arg-type]
+    return StageTrainer(model, layers, stage, forward_plan, **usual)  # type: ignore[arg-type]
 
 
 def plain() -> nn.Module:

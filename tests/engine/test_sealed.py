@@ -8,13 +8,14 @@ import pickle
 import pytest
 import torch
 
-from tlnb.engine.data.collections import Rows
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.core.structure import Unfit, plain, structure
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.samples import ChosenSamples
-from tlnb.engine.data.sealed import Look, Sealed, from_plain, to_plain, warning
+from tlnb.engine.data.raw import Rows
+from tlnb.engine.data.samples import SubsetSamples
+from tlnb.engine.data.sealed import Look, Sealed, warning
 from tlnb.engine.data.split import leaks
-from tlnb.errors import CheckpointError, NotReady
+from tlnb.errors import NotReady
 
 LOOK = Look("accuracy", 0.875, "3fa1")
 
@@ -38,9 +39,9 @@ def sealed(**options):
         lambda part: part[0],
         lambda part: list(part),
         lambda part: 1 in part,
-        lambda part: data_print(part),
+        lambda part: data_fingerprint(part),
         lambda part: leaks(part, part),
-        lambda part: ChosenSamples(part, torch.arange(2)),
+        lambda part: SubsetSamples(part, torch.arange(2)),
         lambda part: copy.deepcopy(part).targets,
         lambda part: pickle.dumps(part),
     ],
@@ -102,13 +103,12 @@ def test_the_second_look_says_so_and_of_which_number():
 
 
 def test_looks_go_through_a_checkpoint():
-    assert from_plain(to_plain((LOOK, LOOK))) == (LOOK, LOOK)
-    assert from_plain(None) == ()
+    assert structure(tuple[Look, ...], plain((LOOK, LOOK))) == (LOOK, LOOK)
     for damaged in (
         {},
         [1],
         [{"score": 1, "value": 2.0, "network": ""}],
         [{"score": "a", "value": True, "network": ""}],
     ):
-        with pytest.raises(CheckpointError, match="damaged"):
-            from_plain(damaged)
+        with pytest.raises(Unfit, match="is "):
+            structure(tuple[Look, ...], damaged)

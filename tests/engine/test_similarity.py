@@ -13,7 +13,7 @@ from tlnb.engine.data import glyphs
 from tlnb.engine.data.samples import ImageSamples, TensorSamples, choose
 from tlnb.engine.features.cache import FeatureCache
 from tlnb.engine.features.layer_features import hooked_features, layer_features, narrowed, pooled
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
 
@@ -56,16 +56,16 @@ def test_every_cut_is_recorded_from_one_pass_and_training_finds_it() -> None:
     images, targets = glyphs.draw(70, seed=5)
     samples = ImageSamples(loaded.preprocess.fit(images), targets, loaded.preprocess)
     layers = find_layers(loaded.model, samples.batch(torch.arange(1)), head=loaded.head)
-    routes, ticks = Routes(FeatureCache(None)), []
+    planner, ticks = FeaturePlanner(FeatureCache(None)), []
     found = layer_features(
-        loaded.model, layers, samples, routes, CPU, tick=lambda done, total: ticks.append(total)
+        loaded.model, layers, samples, planner, CPU, on_progress=lambda done, total: ticks.append(total)
     )
     assert found.kept == (1, 2, 3, 4, 5, 6, 7)
     with torch.no_grad():
         exact = loaded.model.classifier[:-1](loaded.model.features(samples.batch(torch.arange(70))))
     assert torch.allclose(found.vectors[-1], exact, atol=1e-4)
     assert sum(n == 70 for n in ticks) == 3  # one pass of three batches
-    assert routes.cache.bytes("memory") > 0
+    assert planner.cache.bytes("memory") > 0
 
 
 def test_hooks_see_what_the_first_module_of_each_layer_gives() -> None:

@@ -81,7 +81,7 @@ def test_a_trial_that_diverges_is_measured_where_it_was_left() -> None:
 
 def test_a_sweep_that_is_stopped_goes_on_where_it_was() -> None:
     whole, left, said = Sweep(plan()), Sweep(plan()), []
-    whole.go_on(ground(), say=said.append)
+    whole.go_on(ground(), log=said.append)
     assert "10 runs: about" in said[0]
     stop = StopRequest()
 

@@ -7,7 +7,7 @@ from torch import nn
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.core.seeds import batches
-from tlnb.engine.features.planner import Route
+from tlnb.engine.features.planner import ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.stage import Stage
@@ -17,9 +17,9 @@ from tlnb.engine.training.trainer import StageTrainer
 def trainer_for(model, stage, **options):
     layers = find_layers(model, torch.zeros(1, 1, 8, 8))
     freeze.apply(model, layers, stage.frozen)
-    route = Route(blobs(), blobs(30, seed=1), model)
+    forward_plan = ForwardPlan(blobs(), blobs(30, seed=1), model)
     usual = {"number": 1, "batch": 16, "seed": 0, "task": Classification()} | options
-    return StageTrainer(model, layers, stage, route, **usual)
+    return StageTrainer(model, layers, stage, forward_plan, **usual)
 
 
 def plain_loop(model, stage, frozen_modules, parameters):

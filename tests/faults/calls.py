@@ -144,7 +144,7 @@ def facts(tl: Session, *, identity: bool = False) -> dict[str, Any]:
         "frozen": tl.frozen, "busy": tl.busy, "stop": tl.stop_request is None, "task": tl.task,
         "heads": {name: digest(head.state_dict()) for name, head in tl.heads.items()},
         "history": [
-            (s.number, len(s.records), s.stopped, s.kept, s.note, len(s.setup), [r.valid_loss for r in s.records])
+            (s.number, len(s.records), s.stopped, s.kept, s.note, bool(s.recipe), [r.valid_loss for r in s.records])
             for s in tl.history.stages
         ],
         "old": sorted(tl.history.old.items()), "device": str(tl.device), "split": digest(state.samples and tl.split),

@@ -17,11 +17,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 FOLLOWED = [
     "tlnb.magics", "tlnb.engine.data.images", "tlnb.engine.training.stage", "tlnb.engine.training.plan",
-    "tlnb.engine.network.address", "tlnb.engine.checkpoint.schema",
+    "tlnb.engine.network.address", "tlnb.engine.core.structure",
 ]  # fmt: skip
 with atheris.instrument_imports(include=FOLLOWED):
-    from tlnb.engine.checkpoint.fields import BROKEN
-    from tlnb.engine.checkpoint.schema import pending_from, result_from
+    from tlnb.engine.core.structure import Unfit, structure
     from tlnb.engine.data.images import headers
     from tlnb.engine.network.address import select
     from tlnb.engine.training.plan import parse_plan
@@ -32,6 +31,7 @@ import torch  # noqa: E402
 from networks import small  # noqa: E402
 
 from tlnb.engine.network.layers import find_layers  # noqa: E402
+from tlnb.engine.training.records import PlanProgress, StageResult  # noqa: E402
 from tlnb.errors import TlnbError  # noqa: E402
 
 LAYERS = find_layers(small(), torch.zeros(1, 1, 8, 8))
@@ -66,10 +66,10 @@ def magic(data: atheris.FuzzedDataProvider) -> None:
 
 def checkpoint(data: atheris.FuzzedDataProvider) -> None:
     """What a checkpoint says of a stage and of a plan."""
-    read = result_from if data.ConsumeBool() else lambda plain: pending_from(plain, {})
+    kind = StageResult if data.ConsumeBool() else PlanProgress
     try:
-        read(json.loads(data.ConsumeUnicodeNoSurrogates(400)))
-    except (*BROKEN, RecursionError):  # from_checkpoint makes one line of these
+        structure(kind, json.loads(data.ConsumeUnicodeNoSurrogates(400)))
+    except (Unfit, ValueError, RecursionError):  # from_checkpoint makes one line of these
         return
 
 

@@ -33,9 +33,11 @@ def test_a_file_of_that_time_loads_and_its_plan_goes_on(path: Path) -> None:
     assert "stage 2/3 stands after epoch 1 of 3, 2 batches into the next" in said
     assert [stage.number for stage in fresh.history.stages] == [1, 2]
     fresh.go_on()
-    # Of before heads that start at zero, guards and statistics that may stay.
-    whole.head("linear", init="he")
-    whole.run(PLAN, guard=False, bn="train")
+    if path.stem == "format_1":  # of before heads that start at zero, guards and statistics that may stay
+        whole.head("linear", init="he")
+        whole.run(PLAN, guard=False, bn="train")
+    else:
+        whole.run(PLAN)
     # The file may come from another processor, whose sums are rounded otherwise.
     pairs = zip(fresh.history, whole.history, strict=True)
     assert all(ours.valid_loss == pytest.approx(theirs.valid_loss, rel=0.02) for ours, theirs in pairs)

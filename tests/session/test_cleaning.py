@@ -68,7 +68,7 @@ def test_flipped_labels_come_first_and_the_test_part_is_not_read(flipped) -> Non
 def test_a_relabel_and_a_drop_are_trained_on_and_kept_features_stay(session, flipped) -> None:
     before = session.view.samples[0]
     session.train(1, lr=1e-3)
-    kept = session.view.routes.cache.spent
+    kept = session.view.planner.cache.spent
     suspects = session.clean()
     at = next(i for i, row in enumerate(suspects) if row.part == "train" and row.likely)
     other = next(i for i, row in enumerate(suspects) if row.part == "train" and i != at)
@@ -84,7 +84,7 @@ def test_a_relabel_and_a_drop_are_trained_on_and_kept_features_stay(session, fli
     assert torch.equal(samples.targets, data.train.targets)
     run = session.train(1, lr=1e-3)
     assert run.records[-1].epoch == 1
-    assert session.view.routes.cache.spent == kept  # no sample went through the frozen layers again
+    assert session.view.planner.cache.spent == kept  # no sample went through the frozen layers again
 
 
 def test_undo_goes_back_one_mark_at_a_time_to_the_data_as_it_was_read(session) -> None:

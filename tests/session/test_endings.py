@@ -183,7 +183,7 @@ def test_frozen_statistics_stay_bit_equal_and_auto_is_what_the_network_asks_for(
         weight = next(m for m in tl.model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)).weight
         assert not torch.equal(weight, torch.ones_like(weight)), "the norm itself trains"
         if bn == "auto":
-            assert stage.setup["bn"] == Traits.of(tl.model, trained=True).bn
+            assert stage.recipe.bn == Traits.of(tl.model, trained=True).bn
     deep = network is Deep
     assert moved == {"frozen": False, "train": True, "auto": not deep}
 

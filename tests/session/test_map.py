@@ -105,10 +105,10 @@ def test_nothing_changes_and_kept_features_serve(session: Session) -> None:
     before = {name: value.clone() for name, value in session.model.state_dict().items()}
     state = session.view.state
     first = session.map()
-    kept = session.view.routes.cache.bytes("memory")
+    kept = session.view.planner.cache.bytes("memory")
     assert kept > 0
     second = session.map()
-    assert session.view.routes.cache.bytes("memory") == kept
+    assert session.view.planner.cache.bytes("memory") == kept
     assert np.array_equal(first.coordinates, second.coordinates)
     assert session.view.state is state
     assert all(torch.equal(value, before[name]) for name, value in session.model.state_dict().items())

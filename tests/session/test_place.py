@@ -184,7 +184,7 @@ def test_a_further_stage_keeps_what_the_last_one_was_told() -> None:
     tl = fresh()
     tl.train(lr=1e-3, bn="frozen", keep_best=True, cache=False)
     tl.go_on(epochs=1)
-    assert [tl.history.stages[1].setup[key] for key in ("bn", "keep_best", "cache")] == [
+    assert [getattr(tl.history.stages[1].recipe, key) for key in ("bn", "keep_best", "cache")] == [
         "frozen",
         True,
         False,

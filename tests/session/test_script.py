@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -268,8 +269,9 @@ def test_what_a_script_cannot_hold_is_said() -> None:
     def with_moments_that_are_gone(session: Session) -> None:
         session.freeze("body")
         session.train(lr=0.5, epochs=3, schedule="constant", keep_best=True)
-        if len(session.history) == session.history.stages[0].setup["epochs"]:
-            session.history.stages[0].setup["epochs"] -= 1  # the last epoch happened to be the best
+        stage = session.history.stages[0]
+        if len(session.history) == stage.recipe.epochs:  # the last epoch happened to be the best
+            stage.recipe = replace(stage.recipe, epochs=stage.recipe.epochs - 1)
         session.go_on(epochs=1)
 
     assert "optimizer of a stage" in refused(with_moments_that_are_gone)

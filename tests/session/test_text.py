@@ -100,7 +100,7 @@ def test_with_and_without_the_cut_training_is_the_same(folder):
 
 
 def test_kept_tokens_come_back_from_a_mapped_file(ready):
-    cache = ready.view.routes.cache
+    cache = ready.view.planner.cache
     cache.memory = 0  # nothing fits into memory
     cache.folder._speed = 1e12
     run = ready.run("freeze 0:3 epochs 1 lr 1e-2")

@@ -109,7 +109,9 @@ def whole(tl: Session) -> list[object]:
         list(tl.heads),
     ]
     found += [signal.getsignal(signal.SIGINT), len(tl.history), dict(tl.history.old), tl.layers.rows]
-    found += [(id(s), len(s.records), s.stopped, s.kept, s.note, len(s.setup)) for s in tl.history.stages]
+    found += [
+        (id(s), len(s.records), s.stopped, s.kept, s.note, s.recipe is not None) for s in tl.history.stages
+    ]
     if net is not None:
         found += [net.name, net.head, net.input, net.categories, net.notes, net.behind, str(net.preprocess)]
         found += [(n, p.requires_grad, p.detach().numpy().tobytes()) for n, p in net.model.named_parameters()]

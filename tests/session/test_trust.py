@@ -73,7 +73,7 @@ def test_what_is_kept_is_what_the_network_computes(change: str, monkeypatch: pyt
     otherwise = change == "a private attribute of the root"  # which stands as a constant in the graph
     assert ("load it again" in run.stages[0].shortcut) == otherwise
     if change == "nothing":
-        assert tl.view.routes.cache.saved > 0
+        assert tl.view.planner.cache.saved > 0
 
 
 def test_views_under_a_function_that_changed_are_made_anew() -> None:
@@ -88,12 +88,12 @@ def test_views_under_a_function_that_changed_are_made_anew() -> None:
     tl.data((images, torch.arange(20) % 2), augment=v2.Lambda(lambda x: x + shift[0]))
     tl.freeze("body")
     tl.train(lr=1e-3, views=2)
-    passes = tl.view.routes.cache.spent
+    passes = tl.view.planner.cache.spent
     tl.train(lr=1e-3, views=2)
-    assert tl.view.routes.cache.spent == passes
+    assert tl.view.planner.cache.spent == passes
     shift[0] = 40
     tl.train(lr=1e-3, views=2)
-    assert tl.view.routes.cache.spent > passes
+    assert tl.view.planner.cache.spent > passes
 
 
 LIMIT = {"at": 100.0}
@@ -205,4 +205,4 @@ def test_what_can_be_written_down_is_still_kept() -> None:
     tl.freeze("body")
     for _ in range(2):
         tl.train(lr=1e-3)
-    assert len(tl.view.routes.cache.entries) == 2  # training and validation, once for both stages
+    assert len(tl.view.planner.cache.entries) == 2  # training and validation, once for both stages

@@ -56,7 +56,7 @@ CHANGES: dict[str, Change] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_setup_that_is_not_what_it_must_be_is_refused(change: str, saved: Path, tmp_path: Path) -> None:
     rewrite(
-        saved, tmp_path / "evil.safetensors", lambda about, _: CHANGES[change](about["history"][0]["setup"])
+        saved, tmp_path / "evil.safetensors", lambda about, _: CHANGES[change](about["history"][0]["recipe"])
     )
     tl = Session([])
     with pytest.raises(CheckpointError):
@@ -73,7 +73,7 @@ def test_what_was_saved_can_be_written_as_a_script_in_another_kernel(saved: Path
 def test_a_step_of_a_file_stands_in_no_script_until_it_is_the_users_own(saved: Path, tmp_path: Path) -> None:
     body = "loss = torch.nn.functional.cross_entropy(model(x), y)"
     rewrite(
-        saved, tmp_path / "evil.safetensors", lambda about, _: about["history"][0]["setup"].update(step=body)
+        saved, tmp_path / "evil.safetensors", lambda about, _: about["history"][0]["recipe"].update(step=body)
     )
     tl = Session([])
     tl.resume(str(tmp_path / "evil"))

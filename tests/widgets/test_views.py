@@ -1,4 +1,4 @@
-"""Views against the session, without a page: actions, errors, static twins."""
+"""Views against the session, without a page: actions, errors, static fallback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from tlnb import widgets
 from tlnb.engine.training.history import Run
 from tlnb.session import Session
-from tlnb.widgets import LayerToggles, LRPicker, Panel, TrainingView, twins
+from tlnb.widgets import LayerToggles, LRPicker, Panel, TrainingView, fallback
 from tlnb.widgets.channel import follow_front_end
 from tlnb.widgets.layer_toggles import preset_lines
 
@@ -157,14 +157,16 @@ def test_twins_escape_every_name() -> None:
     session.load(net, input=(4,))
     session.data((torch.randn(40, 4), torch.arange(40) % 2))
     run = session.run("freeze 0 epochs 2 lr 1e-2\nunfreeze all epochs 1 lr 1e-3")
-    html = twins.twin(twins.strip(session.layers) + session.layers._repr_html_() + twins.run(run), "key")
+    html = fallback.marked(
+        fallback.strip(session.layers) + session.layers._repr_html_() + fallback.run(run), "key"
+    )
     assert HOSTILE not in html
     assert "&lt;img src=x" in html
     assert not re.search(r"<(script|iframe|object)", html)
 
 
 def test_the_twin_of_a_run_holds_stages_curves_and_epochs(trained: Run) -> None:
-    html = twins.run(trained)
+    html = fallback.run(trained)
     assert html.count("<details>") == 2, "the range test of the second stage, and the epochs"
     assert html.count("<polyline") == 3
     assert html.count("data:image/png;base64") == 1
@@ -218,8 +220,8 @@ def test_toggles_have_three_states_and_change_no_other_layer(session: Session) -
     assert view.states == wanted == [row.state for row in session.layers]
     assert view.magic.startswith(f"%tl_adapt {can}")
     assert session.frozen[can] is False
-    assert f"layer {can}, {session.layers[can].name}, adapted, rank 4" in twins.strip(session.layers)
-    assert "◆ adapted" in twins.strip(session.layers)
+    assert f"layer {can}, {session.layers[can].name}, adapted, rank 4" in fallback.strip(session.layers)
+    assert "◆ adapted" in fallback.strip(session.layers)
     assert "◆ adapted, rank 4" in repr(session.layers)
     view.act("set", low=can, high=can, state="frozen")
     assert view.states[can] == "frozen"

@@ -22,7 +22,7 @@ from tlnb.cluster.connection import Connection
 from tlnb.cluster.parcel import pack, unpack
 from tlnb.cluster.worker import EpochEnd, EpochState, StageParcel, work
 from tlnb.engine.core.interrupts import Stopped, StopRequest
-from tlnb.engine.features.planner import Route, Wish
+from tlnb.engine.features.planner import CacheRequest, ForwardPlan
 from tlnb.engine.features.prefix import cut_for
 from tlnb.engine.features.samples import FeatureSamples
 from tlnb.engine.network import freeze
@@ -43,25 +43,31 @@ class SpreadStage:
 
     Args:
         connection: to the cluster.
-        wish: what the stage would like to be kept of frozen layers; None for nothing.
-        form: number format of frozen parts.
+        cache_request: what the stage would like to be kept of frozen layers; None for nothing.
+        dtype_policy: number format of frozen parts.
         step: the user's own training step.
-        say: told in one line what the user should know.
+        log: told in one line what the user should know.
         report: seconds between two reports of where an epoch stands.
     """
 
     def __init__(
         self,
         connection: Connection,
-        wish: Wish | None,
-        form: str,
+        cache_request: CacheRequest | None,
+        dtype_policy: str,
         step: Step | None,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         report: float | None = None,
     ):
-        self._connection, self._wish, self._form, self._step, self._say = connection, wish, form, step, say
+        self._connection, self._cache_request, self._dtype_policy, self._step, self._log = (
+            connection,
+            cache_request,
+            dtype_policy,
+            step,
+            log,
+        )
         self._report = REPORT if report is None else report
-        self._raw: Route | None = None
+        self._raw: ForwardPlan | None = None
         self._board: Any = None
         self._number = 0
         self._groups = 0
@@ -71,11 +77,11 @@ class SpreadStage:
 
     def take(self, trainer: StageTrainer) -> None:
         """Let the epochs of this trainer run on the cluster, as far as they can."""
-        self._raw = trainer.route
+        self._raw = trainer.forward_plan
         if trainer.guard is None:
             trainer.elsewhere = self._epoch
         else:
-            self._say(
+            self._log(
                 f"keep {trainer.stage.keep} looks at the whole batch: this stage trains in this notebook"
             )
 
@@ -132,13 +138,13 @@ class SpreadStage:
         heard = time.monotonic()
         while True:
             over = self._over.is_set()
-            wish = STOP if stop.asked else PAUSE if stop.paused else GO
-            news: News = ray.get(self._board.news.remote(reports, wish))
+            cache_request = STOP if stop.asked else PAUSE if stop.paused else GO
+            news: News = ray.get(self._board.news.remote(reports, cache_request))
             if news.state is not None:
                 unpack(news.state).load(trainer)
             if news.groups > max(self._groups, 1):
                 done = trainer.done
-                self._say(
+                self._log(
                     f"a worker was lost; training goes on from step {done} of epoch {trainer.epoch + 1}"
                 )
             if news.groups != self._groups or news.done > done:
@@ -180,14 +186,14 @@ class SpreadStage:
         try:
             parcel = pack(self._parcel(trainer))
         except NotReady as error:
-            self._say(f"this stage trains in this notebook: {error}")
+            self._log(f"this stage trains in this notebook: {error}")
             return False
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._tell(trainer)
-        self._say(f"starting {self._connection.count} workers for this stage")
+        self._log(f"starting {self._connection.count} workers for this stage")
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._folder = tempfile.mkdtemp(prefix="tlnb-cluster-")
@@ -220,26 +226,26 @@ class SpreadStage:
         return True
 
     def _parcel(self, trainer: StageTrainer) -> StageParcel:
-        route, raw = trainer.route, self._raw
+        forward_plan, raw = trainer.forward_plan, self._raw
         assert raw is not None
-        whole, sent = route.forward is trainer.model, _sent(route)
-        kept = route.train if isinstance(route.train, FeatureSamples) else None
-        samples = None if sent else (route.train if whole else raw.train)
-        wish = None if whole or sent else self._wish
+        whole, sent = forward_plan.forward is trainer.model, _sent(forward_plan)
+        kept = forward_plan.train if isinstance(forward_plan.train, FeatureSamples) else None
+        samples = None if sent else (forward_plan.train if whole else raw.train)
+        request = None if whole or sent else self._cache_request
         return StageParcel(
             trainer.model, trainer.layers, trainer.stage, trainer.number, trainer.batch, trainer.seed, trainer.task,
-            self._step, trainer.bn, trainer.head, route.train.targets.cpu(), route.train.lengths, samples, wish,
-            self._form, 0 if whole else cut_for(trainer.layers, trainer.stage.frozen),
+            self._step, trainer.bn, trainer.head, forward_plan.train.targets.cpu(), forward_plan.train.lengths, samples,
+            request, self._dtype_policy, 0 if whole else cut_for(trainer.layers, trainer.stage.frozen),
             kept.features.channels_last if kept else False, kept.channels_last if kept else False,
             self._report, self._connection.threads,
         )  # fmt: skip
 
     def _shares(self, trainer: StageTrainer) -> list[Any]:
         """The features of each process, where they are sent."""
-        if not _sent(trainer.route):
+        if not _sent(trainer.forward_plan):
             return []
-        assert isinstance(trainer.route.train, FeatureSamples)
-        rows, count = trainer.route.train.features.rows, self._connection.count
+        assert isinstance(trainer.forward_plan.train, FeatureSamples)
+        rows, count = trainer.forward_plan.train.features.rows, self._connection.count
         return [_ray().put(pack(rows[rank::count].cpu().clone())) for rank in range(count)]
 
     def _tell(self, trainer: StageTrainer) -> None:
@@ -250,19 +256,19 @@ class SpreadStage:
         training = [module for module in trainer.model.modules() if module.training]
         trainer.set_modes(training=False)
         if any(isinstance(m, _BatchNorm) and m.track_running_stats for m in training):
-            self._say(
+            self._log(
                 "BatchNorm that trains sees the share of each worker, not the whole batch, so the result differs a "
                 "little from one process; bn frozen makes them the same"
             )
         if any(isinstance(m, _DropoutNd) and m.p > 0 for m in training):
-            self._say(
+            self._log(
                 "dropout draws other numbers on each worker, so the result differs a little from one process"
             )
 
 
-def _sent(route: Route) -> bool:
+def _sent(forward_plan: ForwardPlan) -> bool:
     """Whether features that are kept here are sent to those who need them."""
-    kept = route.train
+    kept = forward_plan.train
     return isinstance(kept, FeatureSamples) and kept.source is None and kept.places is None
 
 

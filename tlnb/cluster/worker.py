@@ -15,19 +15,19 @@ from torch import Tensor, nn
 from tlnb.cluster.board import PAUSE, STOP
 from tlnb.cluster.parcel import pack, unpack
 from tlnb.engine.core.interrupts import Stopped
-from tlnb.engine.core.objectives import Task
+from tlnb.engine.core.objectives import Objective
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.core.switches import usual_switches
-from tlnb.engine.data.samples import ChosenSamples, Samples
+from tlnb.engine.data.samples import Samples, SubsetSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Route, Routes, Wish
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner, ForwardPlan
 from tlnb.engine.features.samples import Features, FeatureSamples
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.crew import Crew, Severed, ShareSamples
 from tlnb.engine.training.ending import FrozenDigest
 from tlnb.engine.training.loop import capture, restore
-from tlnb.engine.training.records import Progress
+from tlnb.engine.training.records import ResumePoint
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import Diverged, StageTrainer, Step
 
@@ -45,8 +45,8 @@ class StageParcel:
         lengths: of these; None where all have one size.
         samples: to learn from, where the whole network runs, or where each process finds its own way past the frozen
             part; None where their features are sent.
-        wish: what the stage would like to be kept; None where the whole network runs.
-        form: number format of the frozen part.
+        cache_request: what the stage would like to be kept; None where the whole network runs.
+        dtype_policy: number format of the frozen part.
         cut: behind which the features enter.
         packed, channels_last: how the features are stored, and how they are given.
         report: seconds between two reports of where the epoch stands.
@@ -59,15 +59,15 @@ class StageParcel:
     number: int
     batch: int
     seed: int
-    task: Task
+    task: Objective
     step: Step | None
     bn: str
     head: str
     targets: Tensor
     lengths: Tensor | None
     samples: Samples | None
-    wish: Wish | None
-    form: str
+    cache_request: CacheRequest | None
+    dtype_policy: str
     cut: int
     packed: bool
     channels_last: bool
@@ -84,13 +84,13 @@ class StageParcel:
         """
         self.model.to(device)
         made = StageTrainer(
-            self.model, self.layers, self.stage, self._route(crew, features, device), number=self.number,
+            self.model, self.layers, self.stage, self._forward_plan(crew, features, device), number=self.number,
             batch=self.batch, seed=self.seed, task=self.task, step=self.step, bn=self.bn, head=self.head,
         )  # fmt: skip
         made.crew = crew
         return made
 
-    def _route(self, crew: Crew, features: Tensor | None, device: torch.device) -> Route:
+    def _forward_plan(self, crew: Crew, features: Tensor | None, device: torch.device) -> ForwardPlan:
         rows = crew.rows(len(self.targets))
         if features is not None:
             kept = Features("", features, 0.0, "memory", self.packed)
@@ -99,14 +99,16 @@ class StageParcel:
             forward: nn.Module = self.layers.graph.tail(self.cut, frozen=self.layers.held(self.stage.frozen))
         else:
             assert self.samples is not None
-            if self.wish is None:
-                return Route(self.samples, self.samples, self.model, device)
-            chosen = ChosenSamples(self.samples, rows)
-            routes = Routes(FeatureCache(None), self.form)
-            short = routes.route(self.model, self.layers, self.wish, (chosen, chosen), device)
+            if self.cache_request is None:
+                return ForwardPlan(self.samples, self.samples, self.model, device)
+            chosen = SubsetSamples(self.samples, rows)
+            planner = FeaturePlanner(FeatureCache(None), self.dtype_policy)
+            short = planner.forward_plan(
+                self.model, self.layers, self.cache_request, (chosen, chosen), device
+            )
             own, forward = short.train, short.forward
         train = ShareSamples(own, crew, self.targets, self.lengths)
-        return Route(train, train, forward, device)
+        return ForwardPlan(train, train, forward, device)
 
 
 @dataclass
@@ -120,7 +122,7 @@ class EpochState:
     """
 
     rate: float
-    progress: Progress
+    progress: ResumePoint
     weights: dict[str, Tensor]
 
     @classmethod
@@ -286,18 +288,18 @@ class _First:
     def __init__(self, board: Any, every: float):
         self.done, self._number = 0, 0
         self._board, self._every, self._last = board, every, time.monotonic()
-        self._wish, self._over = "", threading.Event()
+        self._cache_request, self._over = "", threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def begin(self, number: int, done: int) -> None:
         """An epoch begins."""
-        self._number, self.done, self._wish, self._last = number, done, "", time.monotonic()
+        self._number, self.done, self._cache_request, self._last = number, done, "", time.monotonic()
 
     def asked(self) -> tuple[bool, bool]:
         """Whether to stop, and whether to report; waits during a pause."""
-        while self._wish == PAUSE:
+        while self._cache_request == PAUSE:
             time.sleep(LOOK)
-        return self._wish == STOP, time.monotonic() - self._last >= self._every
+        return self._cache_request == STOP, time.monotonic() - self._last >= self._every
 
     def report(self, state: EpochState) -> None:
         """Tell where the epoch stands, and wait until that is noted."""
@@ -316,8 +318,8 @@ class _First:
         while not self._over.wait(BEAT):
             number = self._number
             try:
-                wish = ray.get(self._board.beat.remote(number, self.done))
+                cache_request = ray.get(self._board.beat.remote(number, self.done))
             except Exception:  # the board is gone, and with it the notebook: Ray ends this process soon
                 return
             if number == self._number:
-                self._wish = wish
+                self._cache_request = cache_request

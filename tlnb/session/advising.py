@@ -50,13 +50,15 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     began, samples = time.perf_counter(), one_of_each(state.need_samples()[0])
     looked = choose(samples, images, seed=0)
     pace = pace_of(state, tools)
-    tools.say(
+    tools.log(
         f"advice takes about {show_seconds(advice_seconds(state, pace, images))}: one pass of {len(looked):,} images, "
         "and probes of every layer"
     )
-    with tools.walk("looking at the features of every layer") as tick:
+    with tools.walk("looking at the features of every layer") as on_progress:
         task = state.need_data().task
-        found = measure(loaded.model, layers, looked, tools.routes, tools.device, task=task, tick=tick)
+        found = measure(
+            loaded.model, layers, looked, tools.planner, tools.device, task=task, on_progress=on_progress
+        )
     found = found.of_all(samples)
     traits = traits_of(state)
     decision = decide(found, layers, traits)
@@ -142,11 +144,11 @@ def plan_for_budget(
         if asking <= ASKING * budget:
             known = ask()
         else:
-            tools.say(
+            tools.log(
                 f"advice alone would take about {show_seconds(asking)}, so the default plan is taken in its place"
             )
     if known is not None:
-        tools.say(f"advised: {known.procedure}")
+        tools.log(f"advised: {known.procedure}")
     traits, left = traits_of(state), budget - (time.perf_counter() - began)
     usual = known.plan if known is not None else default_plan(layers, (), images, traits, fit=True)
     found = plan_within(usual, layers, images, traits, left, lambda text: plan_seconds(state, pace, text))
@@ -158,7 +160,7 @@ def plan_for_budget(
         )
     text, seconds = found
     kind = "it" if text == usual else "the best plan that fits"
-    tools.say(
+    tools.log(
         f"{kind} takes about {show_seconds(seconds)} of {show_seconds(budget)}: {'; '.join(text.splitlines())}"
     )
     return text
@@ -181,7 +183,7 @@ def begin_sweep(
     task = source.task
     ground = TrialGround(
         loaded.model, loaded.head, (train, valid), len(source.classes), task, usual_batch(len(train)),
-        tools.device, tools.routes, loaded.fixed,
+        tools.device, tools.planner, loaded.fixed,
     )  # fmt: skip
     plan = SweepPlan(len(layers.body), epochs, seeds, lr, blocks)
     key = (advice_key(state), plan, images)
@@ -207,7 +209,7 @@ def go_on_with_sweep(state: SessionState, tools: Tools, ground: TrialGround) -> 
     assert found is not None
     with tools.working("a sweep"):
         tools.emit("on_walk", "a sweep, run by run", 0, 0)
-        found.go_on(ground, tools.stop, tools.say, tools.ticks("a sweep, run by run"), tools.workers)
+        found.go_on(ground, tools.stop, tools.log, tools.ticks("a sweep, run by run"), tools.workers)
     return found
 
 

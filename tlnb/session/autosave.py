@@ -11,14 +11,14 @@ from tlnb.engine.checkpoint.autosave import BETWEEN, WITHIN
 from tlnb.engine.checkpoint.autosave import Autosave as Files
 from tlnb.engine.checkpoint.file import Checkpoint
 from tlnb.engine.core.machine import home
-from tlnb.engine.training.records import Progress
+from tlnb.engine.training.records import ResumePoint
 from tlnb.errors import CheckpointError
 from tlnb.session.change import Change, Store
 from tlnb.session.hooks import Capture, Hook, StageUnderWay
 from tlnb.session.state import SessionState
 from tlnb.session.tools import Tools
 
-Snapshot = Callable[[SessionState, Progress | None], Checkpoint]
+Snapshot = Callable[[SessionState, ResumePoint | None], Checkpoint]
 
 
 class Autosave(Hook):
@@ -58,7 +58,7 @@ class Autosave(Hook):
         left = plan.result.left if plan is not None and plan.result is not None else None
         self.save(change.state, lambda: left)
 
-    def save(self, state: SessionState, capture: Callable[[], Progress | None]) -> None:
+    def save(self, state: SessionState, capture: Callable[[], ResumePoint | None]) -> None:
         """Save now."""
         if not autosave_seconds():
             return
@@ -77,10 +77,10 @@ class Autosave(Hook):
             if not failed_before:
                 since = time.strftime("%H:%M:%S", time.localtime(time.time() - files.age))
                 last = f"the last good autosave is {files.last}" if files.last else "nothing is saved yet"
-                self._tools.say(f"not saved at {since}: {error}; training goes on, {last}")
+                self._tools.log(f"not saved at {since}: {error}; training goes on, {last}")
             return
         if failed_before:
-            self._tools.say("autosave works again")
+            self._tools.log("autosave works again")
 
     @property
     def status(self) -> str:

@@ -14,18 +14,17 @@ from torch import Tensor
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint import autosave, origin
 from tlnb.engine.checkpoint import file as checkpoint
-from tlnb.engine.checkpoint.fields import BROKEN, optional, text, texts, wholes
-from tlnb.engine.checkpoint.fields import adapters as adapters_from
-from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint
+from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint, reason_of
 from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to, tensors_of
-from tlnb.engine.checkpoint.schema import Pending
+from tlnb.engine.checkpoint.schema import BROKEN, AdapterRecord
 from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.structure import plain, structure
 from tlnb.engine.data.load import SOURCES
 from tlnb.engine.data.mending import mended
 from tlnb.engine.features.samples import show_bytes
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
-from tlnb.engine.training.records import Progress
+from tlnb.engine.training.records import PlanProgress, ResumePoint
 from tlnb.errors import CheckpointError, NotReady, TlnbError
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change, Store
@@ -55,7 +54,7 @@ class Checkpoints:
 
     # ---------------------------------------------------------------- to a file
 
-    def snapshot(self, state: SessionState, progress: Progress | None) -> Checkpoint:
+    def snapshot(self, state: SessionState, progress: ResumePoint | None) -> Checkpoint:
         """The session as a checkpoint.
 
         Args:
@@ -114,21 +113,21 @@ class Checkpoints:
         target = _target(path)
         task, tensors = state.tasks[state.task], tensors_of(loaded.model)
         form = head_to(task.head)
-        about = {
-            "tlnb": __version__,
-            "kind": ADAPTER,
-            "network": loaded.name,
-            "body": adapters.body_digest(loaded.model, loaded.places),
-            "adapters": spec,
-            "adapted": sorted(layers.adapters),
-            "task": task.name,
-            "classes": None if task.classes is None else list(task.classes),
-            "head": form,
-        }
+        body = adapters.body_digest(loaded.model, loaded.places)
+        told = AdapterRecord(
+            __version__,
+            loaded.name,
+            body,
+            dict(spec),
+            tuple(sorted(layers.adapters)),
+            task.name,
+            task.classes,
+            form,
+        )
         kept = {f"adapter.{name}": tensors[name] for name in adapters.tensor_names(spec)}
         if form is not None:
             kept |= {f"head.{name}": tensor for name, tensor in tensors_of(task.head).items()}
-        size = checkpoint.write(target, Checkpoint(about, kept))
+        size = checkpoint.write(target, Checkpoint(plain(told), kept))
         whole = sum(t.numel() * t.element_size() for t in tensors.values())
         head = "and the head" if form is not None else "without the head, which only its own code can build"
         return Lines(
@@ -146,39 +145,38 @@ class Checkpoints:
         try:
             return self._take_adapter(change, found, shown)
         except BROKEN as error:
-            raise CheckpointError(f"{shown} is damaged: {str(error).splitlines()[0][:120]}") from None
+            raise CheckpointError(f"{shown} is damaged: {reason_of(error)}") from None
 
     def _take_adapter(self, change: Change, found: Checkpoint, shown: str) -> Lines:
-        about, state = found.about, change.state
+        told, state = structure(AdapterRecord, found.about), change.state
         layers, loaded = state.need_layers(), state.need_model()
-        spec, classes = adapters_from(about["adapters"]), optional(texts, about["classes"])
-        if text(about["body"]) != adapters.body_digest(loaded.model, loaded.places):
+        if told.body != adapters.body_digest(loaded.model, loaded.places):
             raise CheckpointError(
-                f"{shown} is for another body, {text(about['network'])} of sha256 {text(about['body'])[:8]}…; load "
+                f"{shown} is for another body, {told.network} of sha256 {told.body[:8]}…; load "
                 "that with the weights that it was adapted with"
             )
-        if state.data is not None and about["head"] is not None and state.data.classes != classes:
+        if state.data is not None and told.head is not None and state.data.classes != told.classes:
             raise CheckpointError(
                 f"{shown} tells other classes apart than {state.data.name} has; name its data, or none (%tl_data none)"
             )
         known = adapters.attached(loaded.model)
         if known and adapters.learned(loaded.model, known):
             raise NotReady("the network has adapters that learned; %tl_merge them or undo the stage first")
-        if about["head"] is not None:
-            head = filled_head(about["head"], found.part("head"), f"the head {loaded.head}")
+        if told.head is not None:
+            head = filled_head(told.head, found.part("head"), f"the head {loaded.head}")
             sides = state.tasks[state.task].side_heads
             self._heads.put_task(
-                change, Task(text(about["task"]), head, sides, classes, state.data, state.samples)
+                change, Task(told.task, head, sides, told.classes, state.data, state.samples)
             )
         layers = change.state.need_layers()
-        self._network.match(change, spec)
+        self._network.match(change, told.adapters)
         own = dict(loaded.model.named_parameters())
         change.journal.tensors(own[name] for name in found.part("adapter"))
-        check_sizes_of(own, found.part("adapter"), adapters.tensor_names(spec))
+        check_sizes_of(own, found.part("adapter"), adapters.tensor_names(told.adapters))
         with torch.no_grad():
             for name, tensor in found.part("adapter").items():
                 own[name].copy_(tensor)
-        adapted = set(wholes(about["adapted"]))
+        adapted = set(told.adapted)
         frozen = [i in layers.body and i not in adapted for i in range(len(layers))]
         self._network.set_frozen(change, frozen, adapted)
         notes = (*change.state.need_model().notes, f"{LOADED} {shown}")
@@ -209,7 +207,7 @@ class Checkpoints:
                     f"{printable(str(place))} holds adapters alone; %tl_adapt --file puts them on"
                 )
             return place, found
-        return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), say=self._tools.say)
+        return autosave.last_good(files.folder, mine=files.name, notebook=notebook(), log=self._tools.log)
 
     def resume(self, change: Change, found: Checkpoint) -> list[str]:
         """Take a checkpoint over; what to say of it.
@@ -341,7 +339,7 @@ def age_of(path: Path) -> float:
     return max(time.time() - autosave.modified(path), 0.0)
 
 
-def left_of(plan: Pending | None) -> str:
+def left_of(plan: PlanProgress | None) -> str:
     """Where a plan stands, in words."""
     if plan is None:
         return ""
@@ -353,7 +351,7 @@ def left_of(plan: Pending | None) -> str:
     return f"{at} stands after epoch {left.epoch} of {plan.stages[0].epochs}{done}"
 
 
-def _as_left(plan: Pending | None) -> Pending | None:
+def _as_left(plan: PlanProgress | None) -> PlanProgress | None:
     """A plan whose stage under way was cut off: it counts as one that was stopped, unless all of it was trained."""
     if plan is None or plan.result is None:
         return plan
@@ -371,7 +369,7 @@ def _other_tasks(state: SessionState) -> Iterable[str]:
         yield f"other tasks: {names}; %tl_head --task NAME puts the head back and reads its data again"
 
 
-def _check_plan(plan: Pending | None, layers: int) -> None:
+def _check_plan(plan: PlanProgress | None, layers: int) -> None:
     for stage in plan.stages if plan is not None else ():
         if not all(index < layers for index in stage.frozen) or len(set(stage.frozen)) >= layers:
             raise CheckpointError("the checkpoint's plan names layers that the network does not have")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.tables import printable
-from tlnb.engine.advice.candidate import Candidate, Tick, measure_candidate
+from tlnb.engine.advice.candidate import Candidate, OnProgress, measure_candidate
 from tlnb.engine.core.arguments import one_line, whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.metrics import score_named
@@ -53,10 +53,10 @@ def choose(
     score = data.task.score or score_named(USUAL[kind], kind)
     measured: dict[str, tuple[Candidate, str]] = {}
     troubles: dict[str, str] = {}
-    with tools.walk(f"trying {len(asked)} network{'s' * (len(asked) > 1)} on the data") as tick:
+    with tools.walk(f"trying {len(asked)} network{'s' * (len(asked) > 1)} on the data") as on_progress:
         for number, (name, model) in enumerate(asked.items()):
             # A batch is an edge; how many there are is known, what follows from them is a tenth more.
-            edge = _edges(tick, number, len(asked))
+            edge = _edges(on_progress, number, len(asked))
             try:
                 edge()
                 loaded = network.read(model, weights if isinstance(model, str) else None, None, None)
@@ -109,7 +109,7 @@ def _free(name: str, taken: dict[str, object]) -> str:
     return next(n for n in (name, *(f"{name} {k}" for k in range(2, len(taken) + 3))) if n not in taken)
 
 
-def _edges(tick: Any, number: int, count: int) -> Tick:
+def _edges(on_progress: Any, number: int, count: int) -> OnProgress:
     """Tells how far it has come in a thousandths of a candidate, and stops where that was asked for."""
     done = 0
 
@@ -117,7 +117,7 @@ def _edges(tick: Any, number: int, count: int) -> Tick:
         nonlocal done
         done += 1
         share = done / (done + 20)  # how long one takes is not known before it has been looked at
-        tick(round(1000 * (number + share)), 1000 * count)
+        on_progress(round(1000 * (number + share)), 1000 * count)
 
     return edge
 
@@ -145,7 +145,13 @@ def _folds(data: Data, rows: Tensor, folds: int) -> Folds:
 
 
 def _measure(
-    loaded: LoadedModel, data: Data, rows: Tensor, targets: Tensor, folds: Folds, tools: Tools, edge: Tick
+    loaded: LoadedModel,
+    data: Data,
+    rows: Tensor,
+    targets: Tensor,
+    folds: Folds,
+    tools: Tools,
+    edge: OnProgress,
 ) -> Candidate:
     samples = data.train.prepare(preprocess_for(loaded, data))
     loaded = _seen(loaded, samples)

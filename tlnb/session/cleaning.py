@@ -22,22 +22,21 @@ from tlnb.engine.cleaning.suspects import Evidence, find
 from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.machine import home, pool
 from tlnb.engine.data.augmented import augmented
-from tlnb.engine.data.collections import Collection, Pictures
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.headers import BadPicture
-from tlnb.engine.data.joined import Portion, portion
 from tlnb.engine.data.marks import ACTS, DROP, KEEP, RELABEL, Log, Mark, Numbers, marks_text, read_marks
 from tlnb.engine.data.mending import base_of, class_number, counted, mended, plain_of
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import Pictures, RawDataset
 from tlnb.engine.data.readers import Reader
-from tlnb.engine.data.samples import PictureSamples
+from tlnb.engine.data.samples import PictureSamples, Portion
 from tlnb.engine.data.sound.clips import Clips
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.texts import Texts, shown
 from tlnb.engine.data.wholes import first_pieces, mean_of_wholes, pieces_of
 from tlnb.engine.features.layer_features import pooled
-from tlnb.engine.features.planner import Wish
+from tlnb.engine.features.planner import CacheRequest
 from tlnb.errors import BadArguments, DataError, NotReady
 from tlnb.session.answers import Lines
 from tlnb.session.autosave import autosave_seconds
@@ -45,7 +44,7 @@ from tlnb.session.change import Change
 from tlnb.session.likeness import entering_head
 from tlnb.session.state import SessionState, Split
 from tlnb.session.suspects import Suspects
-from tlnb.session.tools import Tick, Tools
+from tlnb.session.tools import OnProgress, Tools
 
 BATCH = 64
 READABLE = 96  # pixels a side of what the network is shown, from which on pictures are judged as it sees them
@@ -54,18 +53,18 @@ READABLE = 96  # pixels a side of what the network is shown, from which on pictu
 # -------------------------------------------------------------------- what is suspicious
 
 
-def clean(state: SessionState, tools: Tools, tick: Tick) -> Suspects:
+def clean(state: SessionState, tools: Tools, on_progress: OnProgress) -> Suspects:
     """Look for suspects; see ``Session.clean``."""
     state.need_ready()
     data = state.need_data()
     samples = _each_once(data, state.need_samples())
-    features, source = _features(state, tools, samples, tick)
+    features, source = _features(state, tools, samples, on_progress)
     if not bool(torch.isfinite(features).all()):
         raise DataError(
             "the network's features are not finite for some samples, so nothing can be told by them"
         )
     texts = _texts(data)
-    looks = _looks(data, samples, tick) if texts is None else None
+    looks = _looks(data, samples, on_progress) if texts is None else None
     digests = None
     if texts is None and looks is None:
         digests = [
@@ -88,12 +87,14 @@ def _each_once(data: Data, samples: Split) -> Split:
         first = torch.full((len(data.train),), -1)
         first[rows.flip(0)] = torch.arange(len(rows)).flip(0)
         pieces, wholes = pieces_of(train.wholes, first)
-        train = portion(train, pieces)
+        train = train.portion(pieces)
         train.wholes = wholes
     return train, samples[1]
 
 
-def _features(state: SessionState, tools: Tools, samples: Split, tick: Tick) -> tuple[Tensor, str]:
+def _features(
+    state: SessionState, tools: Tools, samples: Split, on_progress: OnProgress
+) -> tuple[Tensor, str]:
     """What enters the head for each sample, (N, D), and whose features these are.
 
     A body that was trained on these labels has learned the wrong ones too: that of before is asked where it is known.
@@ -104,7 +105,7 @@ def _features(state: SessionState, tools: Tools, samples: Split, tick: Tick) -> 
     old, note = state.old.network, ""
     if learned and old is not None and loaded.trained:
         model = old.model.to(tools.device)
-        parts = [entering_head(model, old.head, part, tools, tick) for part in samples]
+        parts = [entering_head(model, old.head, part, tools, on_progress) for part in samples]
         return torch.cat(
             parts
         ), "features are those of the network before training, which knew none of these labels"
@@ -128,13 +129,19 @@ def _features(state: SessionState, tools: Tools, samples: Split, tick: Tick) -> 
                 f"{loaded.name} has no head that is known, so there are no features to compare samples by"
             )
         return torch.cat(
-            [entering_head(loaded.model, loaded.head, part, tools, tick) for part in samples]
+            [entering_head(loaded.model, loaded.head, part, tools, on_progress) for part in samples]
         ), note
-    route = tools.routes.route(
-        loaded.model, layers, Wish(range(max(cuts))), samples, tools.device, say=tools.say, tick=tick
+    forward_plan = tools.planner.forward_plan(
+        loaded.model,
+        layers,
+        CacheRequest(range(max(cuts))),
+        samples,
+        tools.device,
+        log=tools.log,
+        on_progress=on_progress,
     )
     parts = []
-    for part in (route.train, route.valid):
+    for part in (forward_plan.train, forward_plan.valid):
         rows = torch.cat([pooled(x) for x in part.stream(torch.arange(len(part)).split(BATCH))])
         parts.append(rows if part.wholes is None else mean_of_wholes(rows, part.wholes))
     return torch.cat(parts), note
@@ -146,7 +153,7 @@ def _texts(data: Data) -> list[str] | None:
     return [normal(shown(text)) for part in (data.train, data.valid) for text in part.all()]
 
 
-def _looks(data: Data, samples: Split, tick: Tick) -> Looks | None:
+def _looks(data: Data, samples: Split, on_progress: OnProgress) -> Looks | None:
     """What the pictures look like; None where the samples are none."""
     if not all(isinstance(part, PictureSamples) for part in samples):
         return None
@@ -157,7 +164,7 @@ def _looks(data: Data, samples: Split, tick: Tick) -> Looks | None:
         for collection, part in zip((data.train, data.valid), samples, strict=True):
             assert isinstance(part, PictureSamples)
             for batch in _batches(collection, part):
-                tick(done, total)
+                on_progress(done, total)
                 yield batch
                 done += len(batch)
 
@@ -170,7 +177,7 @@ def _looks(data: Data, samples: Split, tick: Tick) -> Looks | None:
     )
 
 
-def _batches(collection: Collection, samples: PictureSamples) -> Iterator[Tensor]:
+def _batches(collection: RawDataset, samples: PictureSamples) -> Iterator[Tensor]:
     chosen = torch.arange(len(samples)) if samples.wholes is None else first_pieces(samples.wholes)
     whole, rows = (
         (samples.source, samples.rows[chosen]) if isinstance(samples, Portion) else (samples, chosen)
@@ -283,8 +290,8 @@ def _remember(change: Change, data: Data, samples: Split) -> None:
     state = change.state
     if any(stage.records for stage in state.all_stages):
         now = state.data_fingerprint
-        told = (each for stage in state.all_stages for each in stage.setup.get("data") or [])
-        if any(each.get("print") == now for each in told):
+        recipes = [stage.recipe for stage in state.all_stages if stage.recipe is not None]
+        if any(used.fingerprint == now for recipe in recipes for used in recipe.data):
             change.set_recorder(objects={**state.recorder.objects, now: (data, samples)})
 
 
@@ -482,4 +489,4 @@ def keep_safe(state: SessionState, tools: Tools) -> None:
     try:
         _write(place_of(data.name), marks_text(held(data)))
     except DataError as error:
-        tools.say(f"the marks are not saved by themselves: {error}")
+        tools.log(f"the marks are not saved by themselves: {error}")

@@ -25,15 +25,15 @@ def cluster(tools: Tools, address: str | None, workers: int | None, gpus_per_wor
     with tools.working("connecting to a cluster"):
         tools.emit("on_walk", "connecting to a cluster", 0, 0)
         found = connect(address, workers, gpus_per_worker, tools.interrupts.check)
-    folder = tools.routes.cache.folder
+    folder = tools.planner.cache.folder
     tools.cluster, tools.workers = found, TaskWorkers(found, folder.folder if folder is not None else None)
-    tools.routes.workers = tools.workers
+    tools.planner.workers = tools.workers
     return Lines(str(found), _RUNS, *_differs(found))
 
 
 def leave(tools: Tools) -> bool:
     """Come back to this process; whether there was a cluster."""
-    found, tools.cluster, tools.workers, tools.routes.workers = tools.cluster, None, None, None
+    found, tools.cluster, tools.workers, tools.planner.workers = tools.cluster, None, None, None
     if found is not None:
         found.close()
     return found is not None

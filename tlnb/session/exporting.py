@@ -18,7 +18,7 @@ from tlnb.engine.core.arguments import path_of
 from tlnb.engine.core.metrics import SCORES, VALUES
 from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.load import SOURCES, load_data
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sealed import seen
@@ -39,6 +39,7 @@ from tlnb.engine.models import catalogue as models
 from tlnb.engine.models.loaded import RANDOM, LoadedModel
 from tlnb.engine.network.adapters import merged_copy
 from tlnb.engine.results.sure import Sure
+from tlnb.engine.training.recipe import DataUsed
 from tlnb.errors import DataError, ExportError, TlnbError
 from tlnb.session.answers import Lines
 from tlnb.session.heads import preprocess_for
@@ -81,7 +82,8 @@ def _check_steps(state: SessionState) -> None:
     """Refuse a step that came with a file: a script holds no code but the user's and tlnb's own."""
     mine = source_of(state.step)
     for result in state.all_stages:
-        if result.setup.get("from_file") and result.setup.get("step") not in (None, mine):
+        recipe = result.recipe
+        if recipe is not None and recipe.from_file and recipe.step not in (None, mine):
             raise ExportError(
                 f"the step of stage {result.number} came with the saved session; run its cell again "
                 "(%%tl_step), so that the script holds code of your own"
@@ -95,9 +97,9 @@ def _blend_at_the_end(state: SessionState) -> float | None:
         ExportError: something else has changed its weights.
     """
     last = state.all_stages[-1] if state.all_stages else None
-    if last is None or last.stopped or "marks" not in last.setup:
+    if last is None or last.stopped or last.recipe is None:
         return None
-    after, now = last.setup["marks"]["body"][1], checksums(state)[0]
+    after, now = last.recipe.checksums.body[1], checksums(state)[0]
     share = blended_since(state, now)
     if share is None and now != after:
         raise ExportError(
@@ -114,31 +116,29 @@ def _importance_then(state: SessionState) -> dict[str, Tensor]:
     return dict(state.old.importance.weights)
 
 
-def _data_told(state: SessionState, told: dict[str, Any]) -> tuple[Data, Split]:
+def _data_told(state: SessionState, told: DataUsed) -> tuple[Data, Split]:
     """The data that a stage learned from: that of now or of a task, an object, or read again.
 
     Raises:
         ExportError: it is not there any more, or is other data now.
     """
     known = [(state.data, state.samples), *((task.data, task.samples) for task in state.tasks.values())]
-    for data, samples in [*known, state.recorder.objects.get(told["print"], (None, None))]:
-        if data and samples and _is(data, told) and data_print(*samples) == told["print"]:
+    for data, samples in [*known, state.recorder.objects.get(told.fingerprint, (None, None))]:
+        if data and samples and _is(data, told) and data_fingerprint(*samples) == told.fingerprint:
             return data, samples
-    if told["asked"]["source"] is None:
+    if told.asked["source"] is None:
+        raise ExportError(f"the data {told.name} was an object, and is not held any more; name it again")
+    if state.foreign and told.asked["source"] not in SOURCES:
         raise ExportError(
-            f"the data {told['asked']['name']} was an object, and is not held any more; name it again"
-        )
-    if state.foreign and told["asked"]["source"] not in SOURCES:
-        raise ExportError(
-            f"the session was saved elsewhere, so the data {told['asked']['name']} is not read unasked; name it "
+            f"the session was saved elsewhere, so the data {told.name} is not read unasked; name it "
             "again (%tl_data)"
         )
     try:
-        data = load_data(**{name: value for name, value in told["asked"].items() if value is not None})
+        data = load_data(**{name: value for name, value in told.asked.items() if value is not None})
         samples = data.samples(preprocess_for(state.need_model(), data))
     except TlnbError as error:
         raise ExportError(f"the data of then is not there any more: {error}") from None
-    if data_print(*samples) != told["print"]:
+    if data_fingerprint(*samples) != told.fingerprint:
         raise ExportError(f"the data {data.name} has changed since the stages were trained; train anew")
     return data, samples
 
@@ -148,7 +148,8 @@ def _start_weights(state: SessionState) -> dict[str, Tensor]:
     loaded = state.need_model()
     if state.recorder.start is not None:
         return dict(state.recorder.start)
-    if state.all_stages[0].setup["whole"] or (state.foreign and loaded.name != models.CONVNET5):
+    first = state.all_stages[0].recipe
+    if first is None or first.whole or (state.foreign and loaded.name != models.CONVNET5):
         raise ExportError(
             "the weights from before the first stage are not known, since the session was resumed"
         )
@@ -334,12 +335,12 @@ def _check_tokenizer(path: Path, content: str) -> None:
         raise ExportError(f"{printable(str(path))} is there and is of another network; take another folder")
 
 
-def _is(data: Data, told: dict[str, Any]) -> bool:
+def _is(data: Data, told: DataUsed) -> bool:
     """Whether data was named in these words."""
-    asked = told["asked"]
+    asked = told.asked
     if data.asked is not None or asked["source"] is not None:
         return data.asked == asked
-    return bool(data.balance == asked["balance"])
+    return bool(data.balance == asked.get("balance"))
 
 
 def _takes(facts: dict[str, Any], samples: Samples) -> str:

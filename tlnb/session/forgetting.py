@@ -16,14 +16,14 @@ from tlnb.errors import BadArguments, NotReady
 from tlnb.session.change import Change
 from tlnb.session.old_task import OldTask, cloned
 from tlnb.session.state import SessionState
-from tlnb.session.tools import Tick, Tools
+from tlnb.session.tools import OnProgress, Tools
 
 Body = Mapping[str, Tensor]
 
 
 def forgetting(
     change: Change, old_task: OldTask, tools: Tools, source: object = None,
-    tick: Tick = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Forgetting:  # fmt: skip
     """What the network still knows of its old task; see ``Session.forgetting``."""
     layers = change.state.need_ready()
@@ -35,9 +35,9 @@ def forgetting(
     marks: tuple[StageMark, ...] = ()
     if known is not None:
         before = old_task.score(state, old.model)
-        tick(1, 3)
+        on_progress(1, 3)
         now = old_task.score(state, model)
-        tick(2, 3)
+        on_progress(2, 3)
         marks = _marks(change, old_task)
     samples = known.samples if known is not None else state.need_samples()[1]
     return Forgetting(
@@ -75,7 +75,7 @@ def _measured_on(state: SessionState) -> str:
 
 def blend(
     change: Change, old_task: OldTask, tools: Tools, a: float | None = None, between: object = None,
-    tick: Tick = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Blend:  # fmt: skip
     """Set the body between what it was before training and what it is after; see ``Session.blend``."""
     if a is not None and (isinstance(a, bool) or not isinstance(a, int | float) or not 0 <= a <= 1):
@@ -106,7 +106,7 @@ def blend(
     end = new if between is None else _body_after(state, second, new, old)
     shares = sorted({*GRID, *(() if a is None else (a,))})
     for share in shares:
-        tick(len(points), len(shares))
+        on_progress(len(points), len(shares))
         put_body(model, old.head, blended(start, end, share))
         points.append(_point(state, old_task, tools, old, share))
     last: Body = before if a is None else blended(start, end, a)

@@ -13,12 +13,12 @@ from torch import nn
 from tlnb.display.tables import Table
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.core.seeds import seed_for
-from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.marks import Log
 from tlnb.engine.data.mending import mended
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sound.clips import Clips
 from tlnb.engine.data.sound.front_end import LogMel, RawFrames
@@ -38,7 +38,7 @@ from tlnb.session.change import Change, Store
 from tlnb.session.network import Network, own_flags
 from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import looked_before
-from tlnb.session.tools import Tick, Tools
+from tlnb.session.tools import OnProgress, Tools
 
 _COUNTED = 20_000  # texts whose lengths are counted to say how many are cut
 _STARTS = {
@@ -92,12 +92,12 @@ class Heads:
             f"{len(source.classes)} classes, {size:,} parameters, {_STARTS[init]}"
         )
 
-    def tasks(self, store: Store, tick: Tick) -> Table:
+    def tasks(self, store: Store, on_progress: OnProgress) -> Table:
         """Every task with its classes and data, measured now on its own validation samples.
 
         Args:
             store: of the session.
-            tick: told how far it has come.
+            on_progress: told how far it has come.
 
         Raises:
             NotReady: no model yet.
@@ -108,12 +108,14 @@ class Heads:
             change.state.need_model()
             for task in change.state.tasks.values():
                 self._set_heads(change, task)
-                rows.append(self._measured(change.state, task, active, tick))
+                rows.append(self._measured(change.state, task, active, on_progress))
             if active:
                 self._set_heads(change, change.state.tasks[active])
         return Table(("task", "classes", "data", "loss", "figure", ""), rows, align="<><>><")
 
-    def _measured(self, state: SessionState, task: Task, active: str, tick: Tick) -> tuple[str, ...]:
+    def _measured(
+        self, state: SessionState, task: Task, active: str, on_progress: OnProgress
+    ) -> tuple[str, ...]:
         loaded = state.need_model()
         classes = str(len(task.classes)) if task.classes else "-"
         here = "on the network" if task.name == active else ""
@@ -121,11 +123,16 @@ class Heads:
             return task.name, classes, task.source or "-", "-", "-", here
         forward, samples = loaded.model, task.samples[1]
         if state.layers is not None:
-            route = self._tools.routes.measuring(
-                loaded.model, state.layers, state.frozen_indexes, samples, self._tools.device, tick=tick
+            forward_plan = self._tools.planner.measuring(
+                loaded.model,
+                state.layers,
+                state.frozen_indexes,
+                samples,
+                self._tools.device,
+                on_progress=on_progress,
             )
-            forward, samples = route.forward, route.valid
-        loss, score = measure(forward, samples, task.data.task, self._tools.device, tick=tick)
+            forward, samples = forward_plan.forward, forward_plan.valid
+        loss, score = measure(forward, samples, task.data.task, self._tools.device, on_progress=on_progress)
         metric = f"{task.data.task.metric} {score:.3f}"
         return task.name, classes, task.data.name, f"{loss:.4f}", metric, here
 
@@ -287,7 +294,7 @@ class Heads:
         """
         loaded = change.state.need_model()
         preprocess = preprocess_for(loaded, source)
-        samples = source.samples(preprocess, self._tools.say)
+        samples = source.samples(preprocess, self._tools.log)
         if (loaded.own and isinstance(preprocess, Preprocess)) or isinstance(preprocess, TextPreprocess):
             change.set_loaded(preprocess=preprocess)
         self._say_length(source, samples)
@@ -304,7 +311,7 @@ class Heads:
         check_answer(change.state.need_model(), few, len(source.classes))
         self._fit_head(change, source)
         for line in notes_on_answer(change.state.need_model(), few, source.task):
-            self._tools.say(line)
+            self._tools.log(line)
         change.set(samples=samples)
         change.set_task(change.state.task, data=source, samples=samples)
 
@@ -316,7 +323,7 @@ class Heads:
         length = train.preprocess.length
         cut = int((train.preprocess.lengths(train.texts[:_COUNTED]) > length).sum())
         longer = f", {cut} of them longer" if cut else ""
-        self._tools.say(
+        self._tools.log(
             f"texts of up to {length} tokens, the 99th percentile of the training texts{longer} (--length N changes it)"
         )
 
@@ -340,7 +347,7 @@ class Heads:
         found = self._network.find_layers(loaded)
         assert found is not None
         self._network.accept_layers(change, found, own_flags(loaded, found))
-        self._tools.say(
+        self._tools.log(
             f"{loaded.name} takes {loaded.describe_input()}; {has}, so it is dropped: name data that fits (%tl_data)"
         )
 
@@ -366,7 +373,7 @@ class Heads:
         loaded, now = state.need_model(), state.tasks[state.task]
         if loaded.categories == source.classes:
             if now.data is not None and now.data.name != source.name:
-                self._tools.say(
+                self._tools.log(
                     f"the head knows these classes and stays, as {now.data.name} left it; %tl_head linear makes "
                     "a new one"
                 )
@@ -379,13 +386,13 @@ class Heads:
         ):
             change.set_loaded(categories=source.classes)
             change.set_task(state.task, classes=source.classes)
-            self._tools.say(
+            self._tools.log(
                 f"the head has {loaded.outputs} outputs already and stays; %tl_head linear makes a new one"
             )
         else:
             self._new_head(change, "linear", source, _name_for(state, source))
             count = len(source.classes)
-            self._tools.say(
+            self._tools.log(
                 f"the head is new and untrained, for {count} output{'s' * (count != 1)}: %tl_train fits it first"
             )
 
@@ -402,7 +409,7 @@ def preprocess_for(loaded: LoadedModel, source: Data) -> AnyPreprocess | RawFram
 
 
 def preprocess_at(
-    loaded: LoadedModel, size: int | None, samples: Collection, length: int | None = None
+    loaded: LoadedModel, size: int | None, samples: RawDataset, length: int | None = None
 ) -> AnyPreprocess | RawFrames:
     """The same, for samples of which a side may be asked for, in pixels, or a length, in tokens."""
     if isinstance(samples, Clips):

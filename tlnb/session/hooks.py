@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.records import Progress, StageResult
+from tlnb.engine.training.records import PlanProgress, ResumePoint, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
 
-Capture = Callable[[], Progress]
+Capture = Callable[[], ResumePoint]
 """Makes a copy of where the stage stands; called only where one is needed."""
 
 
@@ -32,7 +31,7 @@ class StageUnderWay:
         ended: whether it came to its end.
     """
 
-    plan: Pending
+    plan: PlanProgress
     trainer: StageTrainer
     result: StageResult
     frozen_before: tuple[bool, ...]

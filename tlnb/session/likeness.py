@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.tree import call
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.wholes import mean_of_wholes
 from tlnb.engine.features.layer_features import pooled
@@ -17,12 +17,12 @@ from tlnb.engine.network.trace import quiet
 from tlnb.errors import DataError, first_line
 from tlnb.session.heads import preprocess_at
 from tlnb.session.state import SessionState
-from tlnb.session.tools import Tick, Tools
+from tlnb.session.tools import OnProgress, Tools
 
 BATCH = 64
 
 
-def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable[[Collection], Tensor] | None:
+def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable[[RawDataset], Tensor] | None:
     """What enters the head of the network as it was before training, for each sample: (N, D).
 
     A network that was trained on these classes makes all samples of a class alike, so that of before is asked.
@@ -45,7 +45,7 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
             return None
         model, head = state.old.network.model.to(tools.device), state.old.network.head
 
-    def features(samples: Collection) -> Tensor:
+    def features(samples: RawDataset) -> Tensor:
         prepared = samples.prepare(preprocess_at(loaded, size, samples))
         try:
             return entering_head(model, head, prepared, tools, lambda done, total: tools.interrupts.check())
@@ -56,7 +56,9 @@ def features_of(state: SessionState, tools: Tools, size: int | None) -> Callable
     return features
 
 
-def entering_head(model: nn.Module, head: str, samples: Samples, tools: Tools, tick: Tick) -> Tensor:
+def entering_head(
+    model: nn.Module, head: str, samples: Samples, tools: Tools, on_progress: OnProgress
+) -> Tensor:
     """What enters the head of a network for each sample, or on the mean for the pieces of a whole: (N, D).
 
     Args:
@@ -64,12 +66,12 @@ def entering_head(model: nn.Module, head: str, samples: Samples, tools: Tools, t
         head: qualified name of its head.
         samples: fitted to it.
         tools: of the session.
-        tick: called with how many samples are done of how many; what it raises ends the pass.
+        on_progress: called with how many samples are done of how many; what it raises ends the pass.
     """
     entrance, parts, done = HeadInput(model, head), [], 0
     with quiet(model), entrance.watching():
         for x in samples.stream(torch.arange(len(samples)).split(BATCH)):
-            tick(done, len(samples))
+            on_progress(done, len(samples))
             call(model, x.to(tools.device))
             assert entrance.seen is not None
             parts.append(pooled(entrance.seen))

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import whole_number
-from tlnb.engine.core.objectives import Task, kind_of
+from tlnb.engine.core.objectives import Objective, kind_of
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.look import Look, look_at
-from tlnb.engine.data.samples import ChosenSamples, Samples, choose
+from tlnb.engine.data.samples import Samples, SubsetSamples, choose
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import first_pieces, mean_of_wholes, of_wholes, one_of_each, pieces_of
 from tlnb.engine.features.at_layer import features_at
@@ -49,10 +49,10 @@ def draw_map(view: SessionView, tools: Tools, layer: object, by: str, colour: st
         _Part(samples, again if number == 0 else None, share)
         for number, (samples, share) in enumerate(zip(plain, shares, strict=True))
     ]
-    with tools.walk("drawing the map") as tick:
+    with tools.walk("drawing the map") as on_progress:
         found = features_at(
-            view.need_model().model, layers, wanted, (shown[0].samples, shown[1].samples), view.routes, view.device,
-            tick,
+            view.need_model().model, layers, wanted, (shown[0].samples, shown[1].samples), view.planner, view.device,
+            on_progress,
         )  # fmt: skip
         vectors, scores, targets = [], [], []
         for part, rows, given in zip(shown, found.vectors, found.scores, strict=True):
@@ -60,7 +60,7 @@ def draw_map(view: SessionView, tools: Tools, layer: object, by: str, colour: st
             vectors.append(own)
             scores.append(answers)
             targets.append(right)
-        tick(0, 0)
+        on_progress(0, 0)
         points, method = in_two(torch.cat(vectors), by)
     kind = kind_of(data.task)
     answers, right = data.task.answers(torch.cat(scores)), torch.cat(targets)
@@ -134,22 +134,22 @@ class _Part:
             _, every = _first_of(again)
         self.count = len(every)
         if len(every) > most:
-            kept = choose(ChosenSamples(samples, every), most, seed=0)
-            assert isinstance(kept, ChosenSamples)
+            kept = choose(SubsetSamples(samples, every), most, seed=0)
+            assert isinstance(kept, SubsetSamples)
             every = every[kept.rows]
         self.row = every
         self.pieces: Tensor | None = None
         if samples.wholes is not None:
             numbers = samples.wholes.unique(return_inverse=True)[1]
             rows, self.pieces = pieces_of(numbers, numbers[self.row])
-            self.samples: Samples = ChosenSamples(samples, rows)
+            self.samples: Samples = SubsetSamples(samples, rows)
             self.index = samples.wholes[self.row]
         else:
             whole = len(self.row) == len(samples)
-            self.samples = samples if whole else ChosenSamples(samples, self.row)
+            self.samples = samples if whole else SubsetSamples(samples, self.row)
             self.index = self.row if again is None else again[self.row]
 
-    def wholes(self, task: Task, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def wholes(self, task: Objective, vectors: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors, scores and targets of what is drawn: those of pieces together."""
         targets = self.samples.targets
         if self.pieces is None:

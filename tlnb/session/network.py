@@ -64,7 +64,7 @@ class Network:
                     "--tokenizer is for a module of your own ($net); a named network has its own"
                 )
             return models.load_model(
-                model, weights=weights, arch=arch, revision=revision, say=self._tools.say
+                model, weights=weights, arch=arch, revision=revision, log=self._tools.log
             )
         for option, value in (("--weights", weights), ("--arch", arch), ("--revision", revision)):
             if value is not None:
@@ -132,7 +132,7 @@ class Network:
         with torch.random.fork_rng():
             torch.manual_seed(0)
             fresh = loaded.fresh().state_dict() if loaded.fresh else {}
-            renewal.renew(loaded.model, layers, kept, fresh=fresh)
+            renewal.reinitialize(loaded.model, layers, kept, fresh=fresh)
         loaded.tell(
             f"kept: {layers.describe(kept)}; all other layers are new: He normal weights, zero biases"
         )

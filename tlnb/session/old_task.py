@@ -155,7 +155,7 @@ class OldTask(Hook):
         try:
             self.name_data(change, None)
         except TlnbError as error:
-            self._tools.say(f"the data of the old task cannot be read again: {error}")
+            self._tools.log(f"the data of the old task cannot be read again: {error}")
             change.set_old(source=None)
 
     # ---------------------------------------------------------------- guards
@@ -169,7 +169,7 @@ class OldTask(Hook):
         old = self.network(change)
         name, _, strength = keep.partition(":")
         if name == "lwf":
-            train, device = trainer.route.train, self._tools.device
+            train, device = trainer.forward_plan.train, self._tools.device
             return Distillation(float(strength), old.head, old, lambda: old.scores(train.view(0, 0), device))
         if name == "l2sp":
             return Anchor(float(strength), old.body)
@@ -187,7 +187,7 @@ class OldTask(Hook):
             return known.weights
         samples = data.learned if data is not None else state.need_samples()[0].view(0, 0)
         if data is None:
-            self._tools.say(
+            self._tools.log(
                 "keep ewc weighs by the new data, since no old data is named (%tl_forget --source)"
             )
         importance = Importance(of, fisher(old, samples, self._tools.device))

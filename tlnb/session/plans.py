@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from tlnb.engine.advice.fold_run import stage_samples
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.seeds import batches
 from tlnb.engine.training.plan import Traits
-from tlnb.engine.training.records import StageResult
+from tlnb.engine.training.records import PlanProgress, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.errors import NotReady, PlanError
 from tlnb.session.change import Change
@@ -19,7 +18,7 @@ MAY_CHANGE = ("epochs", "lr", "patience")
 """Settings of a stage that can be given anew where it goes on."""
 
 
-def take_plan(change: Change, plan: Pending) -> None:
+def take_plan(change: Change, plan: PlanProgress) -> None:
     """Begin a plan, or go on with one; a stage of another plan that was left stays in the history for good."""
     state = change.state
     before = state.plan.result if state.plan is not None else None
@@ -58,7 +57,7 @@ def free_layers(state: SessionState) -> list[int]:
 # ---------------------------------------------------------------- going on
 
 
-def need_head_of(state: SessionState, plan: Pending) -> None:
+def need_head_of(state: SessionState, plan: PlanProgress) -> None:
     """Refuse to go on with a stage under another head than the one that it trained.
 
     Raises:
@@ -72,7 +71,7 @@ def need_head_of(state: SessionState, plan: Pending) -> None:
         )
 
 
-def changed(plan: Pending, settings: dict[str, Any]) -> Pending:
+def changed(plan: PlanProgress, settings: dict[str, Any]) -> PlanProgress:
     """A plan whose first stage goes on with other settings.
 
     Raises:
@@ -98,7 +97,7 @@ def changed(plan: Pending, settings: dict[str, Any]) -> Pending:
     return replace(plan, stages=(stage, *plan.stages[1:]), result=result)
 
 
-def on_data_of(state: SessionState, plan: Pending) -> Pending:
+def on_data_of(state: SessionState, plan: PlanProgress) -> PlanProgress:
     """A plan that goes on with the data of now; on other data, its stage restarts at the beginning of the epoch."""
     now, result = state.data_fingerprint, plan.result
     if plan.data == now:
@@ -106,10 +105,14 @@ def on_data_of(state: SessionState, plan: Pending) -> Pending:
     if result is not None and result.left is not None:
         size = plan.stages[0].batch or state.need_data().batch
         left = result.left.at_epoch_start(len(batches(len(state.need_samples()[0]), size, 0)))
-        setup = result.setup or {"unknown": "other data, named after the kernel died in the middle of it,"}
         # A score of before was measured on other samples, so no guard can compare with it.
-        result = replace(result, left=left, setup=setup, records=list(result.records), before=None)
-    elif result is not None and not result.setup:
-        setup = {"unknown": "other data, named after the kernel died in the middle of it,"}
-        result = replace(result, setup=setup)
+        result = replace(result, left=left, untold=_untold(result), records=list(result.records), before=None)
+    elif result is not None:
+        result = replace(result, untold=_untold(result))
     return replace(plan, data=now, result=result)
+
+
+def _untold(result: StageResult) -> str:
+    """What a script cannot tell of a stage that goes on with other data."""
+    known = result.recipe is not None or result.untold
+    return result.untold if known else "other data, named after the kernel died in the middle of it,"

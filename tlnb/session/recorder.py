@@ -6,7 +6,7 @@ import copy
 import inspect
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
 from weakref import WeakKeyDictionary
 
 import torch
@@ -29,6 +29,7 @@ from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters
 from tlnb.engine.network import head as heads
 from tlnb.engine.network.head import outputs_of
+from tlnb.engine.training.recipe import Checksums, DataUsed, HeadRecipe, NetworkRecipe, StageRecipe
 from tlnb.engine.training.records import EpochRecord, Measured, StageResult
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import StageTrainer, Step
@@ -39,9 +40,6 @@ from tlnb.session.tools import Tools
 
 LASTING = ("asked", "batch", "step", "augment")
 """What must not change between the beginning of a stage and its end, for a script to tell it."""
-
-Checksums = tuple[float, float]
-"""Of the weights of the body and of the head: numbers that change when a weight does."""
 
 
 class Recorder(Hook):
@@ -72,64 +70,66 @@ class Recorder(Hook):
     def after_stage(self, change: Change, stage: StageUnderWay) -> None:
         """Note how the stage was set up."""
         state, result = change.state, stage.result
-        earlier = result.setup  # of the same stage, where it was left and gone on with
-        setup = self._setup(state, stage)
-        _tell_data(setup, state, stage, earlier.get("data", []))
-        if earlier:
-            _join(setup, earlier)
+        earlier = result.recipe  # of the same stage, where it was left and gone on with
+        recipe = self._recipe(state, stage, () if earlier is None else earlier.data)
+        untold = result.untold or _untold(stage, recipe)
+        if earlier is not None:
+            if any(getattr(earlier, name) != getattr(recipe, name) for name in LASTING):
+                untold = "what was changed while the stage was under way"
+            recipe = _begun_as(recipe, earlier)
         measured = measured_on(state)
-        vars(result).update(
-            setup=setup, measured=measured
-        )  # by one call: it may be broken off, and begin once more
+        # by one call: it may be broken off, and begin once more
+        vars(result).update(recipe=recipe, untold=untold, measured=measured)
         change.set_recorder(begun=None)
         if state.need_data().asked is None and state.samples is not None:
             held = state.need_data(), state.samples
             change.set_recorder(objects={**state.recorder.objects, state.data_fingerprint: held})
 
-    def _setup(self, state: SessionState, under_way: StageUnderWay) -> dict[str, Any]:
+    def _recipe(
+        self, state: SessionState, under_way: StageUnderWay, earlier: tuple[DataUsed, ...]
+    ) -> StageRecipe:
         loaded, source, trainer = state.need_model(), state.need_data(), under_way.trainer
         plan, result, stage = under_way.plan, under_way.result, trainer.stage
         came, device = state.came_with, self._tools.device
         form = precision.training_format(stage.precision, device)
-        step = source_of(state.step)
-        short = trainer.route.forward is not trainer.model
+        short = trainer.forward_plan.forward is not trainer.model
         begun = state.recorder.begun
         before = begun.checksums if begun is not None else (None, None)
         drawn = begun.drawn if begun is not None else "zero"
         after = checksums(state)
-        return {
-            "marks": {"body": [before[0], after[0]], "head": [before[1], after[1]]},
-            "blend": begun.blend if begun is not None else None,
-            "whole": begun.whole if begun is not None else weights_are_own(loaded),
-            "asked": [stage.epochs, stage.lr, stage.patience],
-            "network": {
-                "name": loaded.name,
-                "weights": loaded.weights,
-                "outputs": outputs_of(came) if came is not None else None,
-                "layers_from": _kept_some(loaded.notes),
-            },
-            "layers": rows_of(loaded.model, state.need_layers()),
-            "head": _head_told(state, drawn),
-            "batch": trainer.batch,
-            "bn": trainer.bn,
-            "kind": stage.kind,
-            "adapters": adapters.attached(loaded.model),
-            "merged": False,
-            "cache": plan.cache,
-            "keep_best": plan.keep_best,
-            "micro": trainer.micro,
-            "step": step,
-            "moments": plan.with_moments,
-            "unknown": _unknown(trainer, step),
-            "bfloat16": form == torch.bfloat16,
-            "augment": stage.augment or (NONE if stage.kind == FIT else describe(source.augment)),
-            "epochs": _epochs(plan.keep_best, result),
-            "cut": prefix.cut_for(trainer.layers, stage.frozen) if short else 0,
-            "dtype": _dtype(trainer.route.train),
-            "channels_last": _channels_last(trainer),
-            "device": str(device),
-            "threads": torch.get_num_threads(),
-        }
+        epochs = _epochs(plan.keep_best, result)
+        return StageRecipe(
+            checksums=Checksums((before[0], after[0]), (before[1], after[1])),
+            blend=begun.blend if begun is not None else None,
+            whole=begun.whole if begun is not None else weights_are_own(loaded),
+            asked=(stage.epochs, stage.lr, stage.patience),
+            network=NetworkRecipe(
+                loaded.name,
+                loaded.weights,
+                outputs_of(came) if came is not None else None,
+                _kept_some(loaded.notes),
+            ),
+            layers=tuple(tuple(row) for row in rows_of(loaded.model, state.need_layers())),
+            head=_head_told(state, drawn),
+            batch=trainer.batch,
+            bn=trainer.bn,
+            micro=trainer.micro,
+            step=source_of(state.step),
+            moments=plan.with_moments,
+            bfloat16=form == torch.bfloat16,
+            augment=stage.augment or (NONE if stage.kind == FIT else describe(source.augment)),
+            epochs=epochs,
+            cut=prefix.cut_for(trainer.layers, stage.frozen) if short else 0,
+            dtype=_dtype(trainer.forward_plan.train),
+            channels_last=_channels_last(trainer),
+            device=str(device),
+            threads=torch.get_num_threads(),
+            data=_data_used(state, under_way, epochs, earlier),
+            kind=stage.kind,
+            adapters=adapters.attached(loaded.model),
+            cache=plan.cache,
+            keep_best=plan.keep_best,
+        )
 
 
 # ---------------------------------------------------------------- the head
@@ -140,17 +140,14 @@ def head_learned_nothing(state: SessionState) -> bool:
     return state.head is not state.came_with and bool(init_of_head(state))
 
 
-def _head_told(state: SessionState, drawn: str) -> dict[str, Any] | None:
+def _head_told(state: SessionState, drawn: str) -> HeadRecipe | None:
     """The head as code; None for the one that came with the weights."""
     task, source = state.tasks[state.task], state.need_data()
     if task.head is state.came_with:
         return None
     modules = (task.head, *task.side_heads.values())
-    return {
-        "task": task.name, "seed": source.seed, "drawn": bool(drawn), "init": drawn or "zero",
-        "outputs": len(source.classes),
-        "code": [layer_code(module) for module in modules],
-    }  # fmt: skip
+    code = tuple(layer_code(module) for module in modules)
+    return HeadRecipe(task.name, source.seed, bool(drawn), len(source.classes), code, drawn or "zero")
 
 
 def init_of_head(state: SessionState) -> str:
@@ -177,8 +174,8 @@ def _starts_so(modules: Iterable[nn.Module], init: str, seed: int) -> bool:
 # ---------------------------------------------------------------- what has changed
 
 
-def checksums(state: SessionState) -> Checksums:
-    """Quicker than a digest, and enough to see a change by hand."""
+def checksums(state: SessionState) -> tuple[float, float]:
+    """Of the weights of the body and of the head: numbers that change when a weight does, quicker than a digest."""
     loaded = state.need_model()
     body: list[Tensor] = []
     head: list[Tensor] = []
@@ -198,11 +195,11 @@ def blended_since(state: SessionState, body: float) -> float | None:
         body: checksum of the body as it is.
     """
     last, ends = _last(state), state.old.ends
-    if ends is None or last is None or "marks" not in last.setup:
+    if ends is None or last is None or last.recipe is None:
         return None
     places = {name for name, _ in state.need_model().model.named_parameters()}
     new, held = (_checksum([t for name, t in end.items() if name in places]) for end in ends)
-    after = last.setup["marks"]["body"][1]
+    after = last.recipe.checksums.body[1]
     told = state.old.share >= 0 and new == after and held == body and body != after
     return state.old.share if told else None
 
@@ -210,9 +207,10 @@ def blended_since(state: SessionState, body: float) -> float | None:
 def _score_before(state: SessionState) -> EpochRecord | None:
     """The score of the network as it is, where the last stage measured it on the same samples."""
     last = _last(state)
-    if last is None or "marks" not in last.setup or last.setup["data"][-1]["print"] != state.data_fingerprint:
+    recipe = last.recipe if last is not None else None
+    if last is None or recipe is None or recipe.data[-1].fingerprint != state.data_fingerprint:
         return None
-    same = [last.setup["marks"][part][1] for part in ("body", "head")] == list(checksums(state))
+    same = (recipe.checksums.body[1], recipe.checksums.head[1]) == checksums(state)
     return last.final if same else None
 
 
@@ -254,37 +252,33 @@ def _samples_print(data: Data, targets: Tensor) -> str:
     return tensors_digest([("targets", targets)], note=f"{'|'.join(data.classes)} {content.hex()}")
 
 
-def _tell_data(
-    setup: dict[str, Any], state: SessionState, stage: StageUnderWay, earlier: list[dict[str, Any]]
-) -> None:
-    """Note which epochs the stage learned from which data."""
+def _data_used(
+    state: SessionState, stage: StageUnderWay, epochs: int, earlier: tuple[DataUsed, ...]
+) -> tuple[DataUsed, ...]:
+    """Which epochs the stage learned from which data."""
     source, result = state.need_data(), stage.result
     asked = source.asked or {"source": None, "name": source.name, "balance": source.balance}
     left = None if stage.ended or result.diverged else result.left
-    stands = [setup["epochs"], 0] if left is None else [left.epoch, left.done]
-    now = {"asked": asked, "print": state.data_fingerprint, "seed": source.seed}
-    same = bool(earlier) and {key: earlier[-1][key] for key in now} == now
-    setup["data"] = [*(earlier[:-1] if same else earlier), {**now, "until": stands}]
-    if len(setup["data"]) > 1 and setup["epochs"] != len(result.records):
-        setup["unknown"] = "an epoch that was put back, after other data was named,"
+    stands = (epochs, 0) if left is None else (left.epoch, left.done)
+    now = DataUsed(dict(asked), state.data_fingerprint, source.seed, stands)
+    same = bool(earlier) and replace(earlier[-1], until=stands) == now
+    return (*(earlier[:-1] if same else earlier), now)
 
 
-def _join(setup: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """A stage that was left and gone on with began where it did, and must have stayed the same."""
-    setup["unknown"] = earlier["unknown"] or setup["unknown"]
-    if "marks" not in earlier:
-        return
-    for kind, (before, _) in earlier["marks"].items():
-        setup["marks"][kind][0] = before
-    for key in ("blend", "whole", "head", "moments"):
-        setup[key] = earlier[key]
-    if any(earlier[key] != setup[key] for key in LASTING):
-        setup["unknown"] = "what was changed while the stage was under way"
+def _begun_as(recipe: StageRecipe, earlier: StageRecipe) -> StageRecipe:
+    """A stage that was left and gone on with began where it did."""
+    now, then = recipe.checksums, earlier.checksums
+    sums = Checksums((then.body[0], now.body[1]), (then.head[0], now.head[1]))
+    kept = {name: getattr(earlier, name) for name in ("blend", "whole", "head", "moments")}
+    return replace(recipe, checksums=sums, **kept)
 
 
-def _unknown(trainer: StageTrainer, step: str | None) -> str:
+def _untold(stage: StageUnderWay, recipe: StageRecipe) -> str:
     """What a script could not tell of this stage, in words; empty where it can tell all."""
-    if not step and trainer._step != trainer._usual_step:
+    trainer = stage.trainer
+    if len(recipe.data) > 1 and recipe.epochs != len(stage.result.records):
+        return "an epoch that was put back, after other data was named,"
+    if not recipe.step and trainer._step != trainer._usual_step:
         return "a step whose source is not known"
     if trainer.scaler is not None:
         return "layers that compute in fp16 with a scaled loss"
@@ -323,7 +317,7 @@ def _epochs(keep_best: bool, result: StageResult) -> int:
 
 def _channels_last(trainer: StageTrainer) -> bool:
     """Whether images, or features that are images, come with channels last in memory."""
-    train = trainer.route.train
+    train = trainer.forward_plan.train
     return isinstance(train, ChannelsLast) or bool(getattr(train, "channels_last", False))
 
 

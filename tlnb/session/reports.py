@@ -10,7 +10,7 @@ import torch
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import number_between, whole_number
 from tlnb.engine.data.grid import PictureGrid, picture_grid, text_table
-from tlnb.engine.data.samples import CollatedSamples
+from tlnb.engine.data.samples import DatasetSamples
 from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.texts import TextTable
@@ -31,7 +31,7 @@ from tlnb.session.answers import Lines, PanelCard
 from tlnb.session.checkpoints import left_of
 from tlnb.session.judging import out_of_fold
 from tlnb.session.recorder import head_learned_nothing
-from tlnb.session.tools import Tick
+from tlnb.session.tools import OnProgress
 from tlnb.session.view import SessionView
 
 UNTRAINED = "the head is new and has learned nothing yet: %tl_train comes first"
@@ -69,10 +69,10 @@ def _status(view: SessionView) -> Iterable[str]:
 
 def _on_other_data(view: SessionView) -> str:
     """Where the last score was measured on, where that is not the data of now."""
-    told = view.state.all_stages[-1].setup.get("data")
-    if not told or told[-1]["print"] == view.state.data_fingerprint:
+    recipe = view.state.all_stages[-1].recipe
+    if recipe is None or recipe.data[-1].fingerprint == view.state.data_fingerprint:
         return ""
-    return f" on other data ({printable(str(told[-1]['asked']['name']))})"
+    return f" on other data ({printable(recipe.data[-1].name)})"
 
 
 def _indented(name: str, what: object) -> Iterable[str]:
@@ -87,7 +87,7 @@ def _counted(count: int, what: str) -> str:
 
 def _cached(view: SessionView) -> Iterable[str]:
     """What is kept of frozen first parts, and what that saved."""
-    cache = view.routes.cache
+    cache = view.planner.cache
     held = {place: cache.bytes(place) for place in ("device", "memory", "file")}
     if any(held.values()):
         places = ", ".join(f"{show_bytes(size)} in {place}" for place, size in held.items() if size)
@@ -112,7 +112,7 @@ def show_batch(view: SessionView, count: int, epoch: int) -> PictureGrid | TextT
 
 
 def results(
-    view: SessionView, worst: int, sure: float = SURE, tick: Tick = lambda done, total: None
+    view: SessionView, worst: int, sure: float = SURE, on_progress: OnProgress = lambda done, total: None
 ) -> Results:
     """How good the network is on the validation samples; see ``Session.results``."""
     whole_number(worst, "--worst", 0)
@@ -120,8 +120,8 @@ def results(
     layers, model = view.need_ready(), view.need_model().model
     valid, frozen = view.need_samples()[1], view.state.frozen_indexes
     # What training has kept of frozen layers serves here too; only the maps of the mistakes need pixels.
-    route = view.routes.measuring(model, layers, frozen, valid, view.device, tick=tick)
-    scores = scores_over(route.forward, route.valid, view.device, tick)
+    forward_plan = view.planner.measuring(model, layers, frozen, valid, view.device, on_progress=on_progress)
+    scores = scores_over(forward_plan.forward, forward_plan.valid, view.device, on_progress)
     found = gather(
         model, view.need_data(), valid, view.device, worst=worst, scores=scores, sure=sure,
         temperature=out_of_fold(view.state),
@@ -138,7 +138,7 @@ def predict(
     *,
     sure: float = SURE,
     false_alarms: float = FALSE_ALARMS,
-    tick: Tick = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> Predictions:
     """What the network says of files, a folder or arrays; see ``Session.predict``.
 
@@ -148,21 +148,23 @@ def predict(
         views: how many views are averaged.
         judged_by: what the answers are judged by; None where they are not.
         sure, false_alarms: how, where they are.
-        tick: told how far it has come.
+        on_progress: told how far it has come.
     """
     loaded = view.need_model()
     if view.data is None and loaded.categories and loaded.trained:
         known = Predictor(loaded.model, Known(loaded.categories), loaded.preprocess, view.device)
-        return predict_with(known, source, views=views, tick=tick)
+        return predict_with(known, source, views=views, on_progress=on_progress)
     view.need_ready()
     data, valid = view.need_data(), view.need_samples()[1]
     preprocess: AnyPreprocess | RawFrames = getattr(valid, "preprocess", loaded.preprocess)
-    own = _own_input(valid) if isinstance(valid, CollatedSamples) else None
+    own = _own_input(valid) if isinstance(valid, DatasetSamples) else None
     predictor = Predictor(loaded.model, data, preprocess, view.device, own, judged_by)
-    return predict_with(predictor, source, views=views, tick=tick, sure=sure, false_alarms=false_alarms)
+    return predict_with(
+        predictor, source, views=views, on_progress=on_progress, sure=sure, false_alarms=false_alarms
+    )
 
 
-def _own_input(samples: CollatedSamples) -> OwnInput:
+def _own_input(samples: DatasetSamples) -> OwnInput:
     """How the user's data set makes input: by its items, and by its transform where it has one."""
     like = samples.batch(torch.tensor([0]))
     source = getattr(samples.pipeline.item, "__self__", None)

@@ -1,4 +1,11 @@
-"""The session as the magics, the widgets and Python see it: each call is one change of its state, or none."""
+"""The session as the magics, the widgets and Python see it: each call is one change of its state, or none.
+
+It is one file, and longer than others, because it is one list: every name that ``tl.`` offers, in the order of the
+work, with the text that its help shows. What a call does stands elsewhere, in the parts that the session is composed of
+and in the modules that it calls; a method here takes the turn, opens the change, and hands over. Grouped as the magics
+are, the methods would need a base class for each group, or be put on the class from outside, and a reader of
+``tl.head`` would look for it in five files.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +39,6 @@ from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import others_code, path_of, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
@@ -48,7 +54,7 @@ from tlnb.engine.export.app import NETWORK
 from tlnb.engine.export.app import WORD as APP
 from tlnb.engine.export.script.shown import Script
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.forgetting.blend import Blend
 from tlnb.engine.forgetting.measure import Forgetting
 from tlnb.engine.models.loaded import LoadedModel
@@ -66,7 +72,7 @@ from tlnb.engine.training import lr_finder
 from tlnb.engine.training.curves import Comparison
 from tlnb.engine.training.history import History, Run
 from tlnb.engine.training.lr_curve import LRCurve
-from tlnb.engine.training.records import show_metric
+from tlnb.engine.training.records import PlanProgress, show_metric
 from tlnb.engine.training.stage import read_keys
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import BadArguments, DataError, ExportError, Interrupted, NotReady, TrainingError
@@ -140,8 +146,8 @@ class Session(traitlets.HasTraits):
         listeners = [LineProgress()] if listeners is None else listeners
         interrupts = self._interrupts = Interrupts()
         store = self._store = Store(interrupts, self._publish)
-        routes = Routes(FeatureCache(home() / "features"))
-        tools = self._tools = Tools(listeners, routes, interrupts, self._working)
+        planner = FeaturePlanner(FeatureCache(home() / "features"))
+        tools = self._tools = Tools(listeners, planner, interrupts, self._working)
         self._network = Network(tools)
         self._heads = Heads(tools, self._network)
         self._old_task = OldTask(tools)
@@ -162,7 +168,7 @@ class Session(traitlets.HasTraits):
 
     def _view_of(self, state: SessionState) -> SessionView:
         cluster = str(self._tools.cluster) if self._tools.cluster is not None else ""
-        return SessionView(state, self._tools.device, self._tools.routes, self._autosave.status, cluster)
+        return SessionView(state, self._tools.device, self._tools.planner, self._autosave.status, cluster)
 
     @property
     def listeners(self) -> list[Any]:
@@ -408,7 +414,7 @@ class Session(traitlets.HasTraits):
             marked_before = cleaning.left_over(self._store.now, fresh)
             with self._store.change() as change:
                 if marked_before:
-                    self._tools.say(marked_before)
+                    self._tools.log(marked_before)
                 if change.state.loaded is not None:
                     self._heads.fit_data(change, fresh)
                 change.set(data=fresh, strict=False, revision=change.state.revision + 1)
@@ -462,8 +468,8 @@ class Session(traitlets.HasTraits):
         ]
         with self._call("the data can be mended"):
             if not (asked or undo or forget or save is not None):
-                with self._tools.walk("looking for suspects") as tick:
-                    return signed(cleaning.clean(self._store.now, self._tools, tick), self)
+                with self._tools.walk("looking for suspects") as on_progress:
+                    return signed(cleaning.clean(self._store.now, self._tools, on_progress), self)
             lines: list[str] = []
             with self._store.change() as change:
                 if undo:
@@ -531,8 +537,8 @@ class Session(traitlets.HasTraits):
         Raises:
             NotReady: no model yet.
         """
-        with self._call(), self._tools.walk("measuring the tasks") as tick:
-            return self._heads.tasks(self._store, tick)
+        with self._call(), self._tools.walk("measuring the tasks") as on_progress:
+            return self._heads.tasks(self._store, on_progress)
 
     # ---------------------------------------------------------------- layers
 
@@ -775,7 +781,7 @@ class Session(traitlets.HasTraits):
                 plan = advising.plan_for_budget(state, self._tools, limit, advice, self.advise)
             else:
                 advice = advice or self.advise()
-                self._tools.say(f"advised: {advice.procedure}")
+                self._tools.log(f"advised: {advice.procedure}")
                 plan = advice.plan
             return self.run(plan, **settings)
 
@@ -814,7 +820,7 @@ class Session(traitlets.HasTraits):
             )
             if load:
                 found.load()
-                self._tools.say(f"{printable(found.best)} is loaded")
+                self._tools.log(f"{printable(found.best)} is loaded")
             return found
 
     @takes(blocks=bool)
@@ -912,8 +918,8 @@ class Session(traitlets.HasTraits):
             DataError: the data is not of the old task.
         """
         walk = self._tools.walk("measuring what is left of the old task")
-        with self._call(), walk as tick, self._store.change() as change:
-            return old_knowledge.forgetting(change, self._old_task, self._tools, source, tick)
+        with self._call(), walk as on_progress, self._store.change() as change:
+            return old_knowledge.forgetting(change, self._old_task, self._tools, source, on_progress)
 
     @takes(a=float)
     def blend(self, a: float | None = None, *, between: object = None) -> Blend:
@@ -931,8 +937,8 @@ class Session(traitlets.HasTraits):
             BadArguments: ``a`` is not between 0 and 1, or there are no such points.
         """
         walk = self._tools.walk("measuring blends")
-        with self._call(), walk as tick, self._store.change() as change:
-            return old_knowledge.blend(change, self._old_task, self._tools, a, between, tick)
+        with self._call(), walk as on_progress, self._store.change() as change:
+            return old_knowledge.blend(change, self._old_task, self._tools, a, between, on_progress)
 
     # ---------------------------------------------------------------- saving
 
@@ -986,8 +992,8 @@ class Session(traitlets.HasTraits):
             BadArguments: an impossible number.
         """
         with self._call():
-            with self._tools.walk("judging the validation samples") as tick:
-                found = reports.results(self.view, worst, sure, tick)
+            with self._tools.walk("judging the validation samples") as on_progress:
+                found = reports.results(self.view, worst, sure, on_progress)
             self._tools.emit("on_results", found)
             return found
 
@@ -1021,8 +1027,8 @@ class Session(traitlets.HasTraits):
         """
         with self._call():
             walk = self._tools.walk("measuring the test part")
-            with walk as tick, self._store.change() as change:
-                found = testing.test(change, self._tools.device, tick)
+            with walk as on_progress, self._store.change() as change:
+                found = testing.test(change, self._tools.device, on_progress)
                 self._autosave.save(change.state, lambda: None)
             self._tools.emit("on_test_part", found)
             return found
@@ -1054,11 +1060,11 @@ class Session(traitlets.HasTraits):
             DataError: no such file, something that cannot be predicted on, too few validation samples to be so
                 sure, or several labels a sample.
         """
-        with self._call(), self._tools.walk("predicting") as tick:
+        with self._call(), self._tools.walk("predicting") as on_progress:
             if sure is None:
                 if false_alarms is not None:
                     raise BadArguments("--false-alarms goes with --sure, such as: --sure 90 --false-alarms 5")
-                return reports.predict(self.view, source, views, tick=tick)
+                return reports.predict(self.view, source, views, on_progress=on_progress)
             if views != 1:
                 raise BadArguments("--sure is for samples as they are; leave out --views")
             alarms = FALSE_ALARMS if false_alarms is None else false_alarms
@@ -1066,7 +1072,9 @@ class Session(traitlets.HasTraits):
                 judging.check(change.state, sure, alarms)
                 judged_by = judging.known(change, self._tools)
                 view = self._view_of(change.state)
-                return reports.predict(view, source, 1, judged_by, sure=sure, false_alarms=alarms, tick=tick)
+                return reports.predict(
+                    view, source, 1, judged_by, sure=sure, false_alarms=alarms, on_progress=on_progress
+                )
 
     def compare(self, a: object = None, b: object = None, *names: object) -> Comparison | Difference:
         """Stages, rates and curves of several runs, or of this session, in one picture, and whether they differ.
@@ -1233,7 +1241,7 @@ class Session(traitlets.HasTraits):
         return self._store.now.samples
 
     @property
-    def _paused(self) -> Pending | None:
+    def _paused(self) -> PlanProgress | None:
         return self._store.now.plan
 
     @property

@@ -5,28 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tlnb.engine.checkpoint import origin
-from tlnb.engine.checkpoint.fields import (
-    BROKEN,
-    Plain,
-    flag,
-    number,
-    optional,
-    text,
-    texts,
-    whole,
-    wholes,
-)
-from tlnb.engine.checkpoint.fields import adapters as adapters_from
-from tlnb.engine.checkpoint.file import Checkpoint
+from tlnb.engine.checkpoint.file import Checkpoint, reason_of
 from tlnb.engine.checkpoint.network import (  # fmt: skip
-    LARGEST,
     OldParts,
     check_fit,
     filled_head,
@@ -37,25 +24,27 @@ from tlnb.engine.checkpoint.network import (  # fmt: skip
     old_to,
     tensors_of,
 )
-from tlnb.engine.checkpoint.schema import (
-    Pending,
-    answers_from,
+from tlnb.engine.checkpoint.schema import (  # fmt: skip
+    BROKEN,
+    DataRecord,
+    OldNetworkRecord,
+    SessionRecord,
+    TaskRecord,
     answers_to,
+    below,
     optimizer_from,
     optimizer_to,
-    pending_from,
-    pending_to,
-    result_from,
-    result_to,
+    point_to,
+    session_from,
 )
-from tlnb.engine.data.marks import ACTS, Log, Mark
-from tlnb.engine.data.request import HIDDEN, SourceRequest
-from tlnb.engine.data.sealed import Look, from_plain, to_plain
+from tlnb.engine.core.structure import Plain, plain
+from tlnb.engine.data.marks import Log
+from tlnb.engine.data.sealed import Look
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.adapters import tensor_names
 from tlnb.engine.training.optim import ByName
-from tlnb.engine.training.records import Progress, StageResult
+from tlnb.engine.training.records import PlanProgress, ResumePoint, StageResult
 from tlnb.errors import CheckpointError, TlnbError
 from tlnb.session.state import Task
 from tlnb.version import __version__
@@ -98,7 +87,7 @@ class SessionSnapshot:
     classes: tuple[str, ...]
     fingerprint: str
     history: Sequence[StageResult]
-    pending: Pending | None
+    pending: PlanProgress | None
     moments: ByName
     old_scores: Mapping[int, float]
     old_source: str | None = None
@@ -115,47 +104,33 @@ def notebook() -> str:
     return os.environ.get("JPY_SESSION_NAME", "")
 
 
-def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoint:
+def to_checkpoint(parts: SessionSnapshot, progress: ResumePoint | None) -> Checkpoint:
     """A session as it is now.
 
     Args:
         parts: of the session.
         progress: where the first stage of ``parts.pending`` stands.
     """
-    old = parts.old_network
-    pending, place = (None, {}) if parts.pending is None else pending_to(parts.pending, progress)
+    old, plan = parts.old_network, parts.pending
+    if plan is not None and plan.result is not None:
+        plan = replace(plan, result=replace(plan.result, left=progress))
     before, old_tensors = old_to(old, parts.loaded) if isinstance(old, OldNetwork) else (None, {})
     weighed_by, importance = parts.importance or (None, {})
-    about = {
-        "tlnb": __version__,
-        "torch": torch.__version__,
-        "saved": time.time(),
-        "notebook": notebook(),
-        "model": network_to(parts.loaded),
-        "frozen": list(parts.frozen),
-        "adapters": dict(parts.adapters),
-        "adapted": list(parts.adapted),
-        "tasks": [_task_to(task) for task in parts.tasks],
-        "task": parts.task,
-        "came_with": parts.came_with,
-        "data": {
-            "name": parts.data, "asked": parts.asked, "classes": list(parts.classes),
-            "fingerprint": parts.fingerprint,
-        } if parts.data else None,
-        "history": [result_to(stage) for stage in parts.history],
-        "old": {str(stage): score for stage, score in parts.old_scores.items()},
-        "pending": pending,
-        "old_network": before,
-        "old_source": parts.old_source,
-        "importance": weighed_by,
-        "looks": {digest: to_plain(looks) for digest, looks in parts.looks.items()},
-        "marked": {name: [asdict(mark) for mark in log] for name, log in parts.marks.items()},
-    }  # fmt: skip
+    record = SessionRecord(
+        tlnb=__version__, torch=torch.__version__, saved=time.time(), notebook=notebook(),
+        model=network_to(parts.loaded), frozen=parts.frozen, tasks=tuple(map(_task_to, parts.tasks)), task=parts.task,
+        came_with=parts.came_with,
+        data=DataRecord(parts.data, parts.asked, parts.classes, parts.fingerprint) if parts.data else None,
+        history=list(parts.history), pending=plan, old=dict(parts.old_scores), old_network=before,
+        old_source=parts.old_source, importance=weighed_by, looks=dict(parts.looks), adapters=dict(parts.adapters),
+        adapted=parts.adapted, marked=dict(parts.marks),
+    )  # fmt: skip
+    about = plain(record)
     tensors = {f"model.{name}": t for name, t in tensors_of(parts.loaded.model).items()}
     for i, task in enumerate(parts.tasks):
         for j, module in enumerate((task.head, *task.side_heads.values())):
             tensors |= {f"head.{i}.{j}.{name}": t for name, t in tensors_of(module).items()}
-    tensors |= {f"place.{name}": t for name, t in place.items()}
+    tensors |= {f"place.{name}": t for name, t in point_to(progress).items()}
     if progress is None:  # a stage under way has moments of its own, and those before it are of no more use
         tensors |= {f"moments.{name}": t for name, t in optimizer_to(parts.moments).items()}
     tensors |= {f"old.{name}": t for name, t in old_tensors.items()}
@@ -163,16 +138,9 @@ def to_checkpoint(parts: SessionSnapshot, progress: Progress | None) -> Checkpoi
     return Checkpoint(about | {"origin": origin.sign(about)}, tensors | answers_to(parts.history))
 
 
-def _task_to(task: Task) -> Plain:
-    source, asked = task.learned_from
-    return {
-        "name": task.name,
-        "classes": None if task.classes is None else list(task.classes),
-        "head": head_to(task.head),
-        "side_heads": {place: head_to(module) for place, module in task.side_heads.items()},
-        "data": source,
-        "asked": asked,
-    }
+def _task_to(task: Task) -> TaskRecord:
+    sides = {place: head_to(module) for place, module in task.side_heads.items()}
+    return TaskRecord(task.name, task.classes, head_to(task.head), sides, *task.learned_from)
 
 
 def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
@@ -189,83 +157,44 @@ def from_checkpoint(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionS
         return _parts(checkpoint, own)
     except TlnbError as error:
         raise CheckpointError(str(error)) from None
-    except (*BROKEN, RecursionError, MemoryError) as error:
-        what = type(error).__name__ if isinstance(error, KeyError) else str(error).splitlines()[0][:120]
-        raise CheckpointError(f"the checkpoint is damaged: {what or type(error).__name__}") from None
+    except BROKEN as error:
+        raise CheckpointError(f"the checkpoint is damaged: {reason_of(error)}") from None
 
 
 def _parts(checkpoint: Checkpoint, own: LoadedModel | None) -> SessionSnapshot:
-    about = checkpoint.about
-    loaded = network_from(about["model"], own, checkpoint.part("model"))
-    tasks = [
-        _task_from(plain, checkpoint.part(f"head.{i}"), loaded) for i, plain in enumerate(about["tasks"])
-    ]
-    named = {task.name: task for task in tasks}
-    data = about["data"] or {"name": "", "asked": None, "classes": [], "fingerprint": ""}
-    parts = SessionSnapshot(
-        loaded,
-        tuple(map(flag, about["frozen"])),
-        tasks,
-        text(about["task"]),
-        text(about["came_with"]),
-        text(data["name"]),
-        optional(_asked, data["asked"]),
-        texts(data["classes"]),
-        text(data["fingerprint"]),
-        answers_from(
-            [result_from(plain) for plain in about["history"]], about["history"], checkpoint.tensors
-        ),
-        optional(lambda plain: pending_from(plain, checkpoint.part("place")), about["pending"]),
-        optimizer_from(checkpoint.part("moments")),
-        {int(stage): number(score) for stage, score in about.get("old", {}).items()},
-        optional(text, about.get("old_source")),
-        optional(lambda of: (text(of), checkpoint.part("importance")), about.get("importance")),
-        optional(lambda plain: _old_from(plain, checkpoint, loaded), about.get("old_network")),
-        {text(digest): from_plain(looks) for digest, looks in about.get("looks", {}).items()},
-        adapters_from(about.get("adapters", {})),
-        wholes(about.get("adapted", [])),
-        {text(name): tuple(map(_mark_from, log)) for name, log in about.get("marked", {}).items()},
-    )
-    if parts.task not in named or (parts.came_with and parts.came_with not in named):
-        raise ValueError(f"no task {parts.task!r}")
-    return parts
+    record = session_from(checkpoint)
+    loaded = network_from(record.model, own, checkpoint.part("model"))
+    data = record.data or DataRecord("", None, (), "")
+    importance = record.importance
+    return SessionSnapshot(
+        loaded, record.frozen,
+        [_task_from(task, checkpoint.part(f"head.{i}"), loaded) for i, task in enumerate(record.tasks)],
+        record.task, record.came_with, data.name, data.asked, data.classes, data.fingerprint, record.history,
+        record.pending, optimizer_from(checkpoint.part("moments")), record.old, record.old_source,
+        None if importance is None else (importance, checkpoint.part("importance")),
+        None if record.old_network is None else _old_from(record.old_network, record.adapters, checkpoint, loaded),
+        record.looks, record.adapters, record.adapted, record.marked,
+    )  # fmt: skip
 
 
-def _mark_from(plain: Plain) -> Mark:
-    if plain["act"] not in ACTS:
-        raise ValueError(f"{plain['act']!r} is no mark")
-    words = {name: _as_named(plain[name]) for name in ("label", "given", "name", "content", "why")}
-    return Mark(str(plain["act"]), sample=whole(plain["sample"], -1), **words)
-
-
-def _as_named(value: object) -> str:
-    """A word by which something is found again, just as it is; it is made printable where it is shown."""
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _old_from(plain: Plain, checkpoint: Checkpoint, loaded: LoadedModel) -> OldParts:
-    added = tensor_names(adapters_from(checkpoint.about.get("adapters", {})))
+def _old_from(
+    record: OldNetworkRecord, adapters: Mapping[str, str], checkpoint: Checkpoint, loaded: LoadedModel
+) -> OldParts:
+    added = tensor_names(adapters)
     now = {name: tensor for name, tensor in checkpoint.part("model").items() if name not in added}
     return old_from(
-        plain, checkpoint.part("old"), now, loaded,
+        record, checkpoint.part("old"), now, loaded,
         lambda form, saved, place: _head_from(form, saved, loaded, place),
     )  # fmt: skip
 
 
-def _task_from(plain: Plain, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
-    places = {text(place): form for place, form in plain["side_heads"].items()}
-    built = [_head_from(form, _below(saved, i), loaded, place) for i, (place, form) in
-             enumerate(((loaded.head, plain["head"]), *places.items()))]  # fmt: skip
-    return Task(
-        text(plain["name"]),
-        built[0],
-        dict(zip(places, built[1:], strict=True)),
-        optional(texts, plain["classes"]),
-        source=text(plain.get("data", "")),
-        asked=optional(_asked, plain.get("asked")),
-    )
+def _task_from(record: TaskRecord, saved: dict[str, Tensor], loaded: LoadedModel) -> Task:
+    forms = [(loaded.head, record.head), *record.side_heads.items()]
+    head, *sides = [
+        _head_from(form, below(saved, str(i)), loaded, place) for i, (place, form) in enumerate(forms)
+    ]
+    places = dict(zip(record.side_heads, sides, strict=True))
+    return Task(record.name, head, places, record.classes, source=record.data, asked=record.asked)
 
 
 def _head_from(form: Any, saved: Mapping[str, Tensor], loaded: LoadedModel, place: str) -> nn.Module:
@@ -274,31 +203,6 @@ def _head_from(form: Any, saved: Mapping[str, Tensor], loaded: LoadedModel, plac
     module = loaded.model.get_submodule(place) if place else nn.Identity()
     check_fit(module, saved, f"the head {place}")
     return module
-
-
-def _below(saved: Mapping[str, Tensor], index: int) -> dict[str, Tensor]:
-    start = f"{index}."
-    return {name.removeprefix(start): t for name, t in saved.items() if name.startswith(start)}
-
-
-_ASKED = {
-    "source": text, "valid": float, "size": lambda n: whole(n, 1, LARGEST), "batch": lambda n: whole(n, 1, 1 << 31),
-    "per_class": lambda n: whole(n, 1), "augment": text, "balance": text, "target": text, "strict": flag,
-    "seed": whole,
-}  # fmt: skip
-
-
-_MORE_ASKED = {
-    f.name: flag if isinstance(f.default, bool) else (lambda n: whole(n, 1)) if f.name == "length" else text
-    for f in fields(SourceRequest)
-    if f.name not in (*_ASKED, *HIDDEN)
-} | {"window": number, "rate": whole}
-
-
-def _asked(plain: Plain) -> Plain:
-    """The arguments of ``Session.data``, each of its type."""
-    known = {name: optional(read, plain[name]) for name, read in _ASKED.items()}
-    return known | {name: read(plain[name]) for name, read in _MORE_ASKED.items() if name in plain}
 
 
 def head_places(loaded: LoadedModel, task: Task) -> dict[str, nn.Module]:

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.fingerprint import data_print
+from tlnb.engine.data.fingerprint import data_fingerprint
 from tlnb.engine.data.marks import Log
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Look
@@ -27,7 +26,7 @@ from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.results.cross_validation import CrossValidation
 from tlnb.engine.results.sure import Sure
 from tlnb.engine.training.optim import ByName
-from tlnb.engine.training.records import StageResult
+from tlnb.engine.training.records import PlanProgress, StageResult
 from tlnb.engine.training.trainer import Step
 from tlnb.errors import NotReady
 from tlnb.session.answers import LayerTable
@@ -214,7 +213,7 @@ class SessionState:
     foreign: bool = False
     strict: bool = False
     stages: tuple[StageResult, ...] = ()
-    plan: Pending | None = None
+    plan: PlanProgress | None = None
     running: bool = False
     moments: ByName = field(default_factory=dict)
     undo: tuple[UndoPoint, ...] = ()
@@ -346,5 +345,5 @@ def fingerprint_of(samples: Split) -> str:
     """The fingerprint of training and validation samples."""
     train, valid = samples
     if train not in _fingerprints:
-        _fingerprints[train] = data_print(train, valid)
+        _fingerprints[train] = data_fingerprint(train, valid)
     return _fingerprints[train]

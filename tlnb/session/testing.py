@@ -20,13 +20,13 @@ from tlnb.engine.results.test_result import TestResult
 from tlnb.errors import NotReady
 from tlnb.session.change import Change
 from tlnb.session.state import SessionState
-from tlnb.session.tools import Tick
+from tlnb.session.tools import OnProgress
 
 USUAL = {"classes": "accuracy", "labels": "ap", "values": "r2"}
 """The score of each kind of data, where none is named."""
 
 
-def test(change: Change, device: torch.device, tick: Tick) -> TestResult:
+def test(change: Change, device: torch.device, on_progress: OnProgress) -> TestResult:
     """Measure the test part; see ``Session.test``."""
     state = change.state
     state.need_ready()
@@ -39,7 +39,7 @@ def test(change: Change, device: torch.device, tick: Tick) -> TestResult:
         if isinstance(data.task, Regression):
             part.targets = data.task.standardised(part.targets)
         prepared = part.prepare(preprocess)
-        scores = scores_over(loaded.model, prepared, device, tick)
+        scores = scores_over(loaded.model, prepared, device, on_progress)
         found = gather(loaded.model, replace(data, valid=part), prepared, device, worst=0, scores=scores)
         score = data.task.score or score_named(USUAL[found.kind], found.kind)
         value = score(found.targets, found.answers)

@@ -11,11 +11,11 @@ import torch
 from tlnb.cluster.connection import Connection
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.workers import Workers
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.errors import Interrupted, NotReady
 from tlnb.session.interrupts import Interrupts
 
-Tick = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with how much is done of how much, at each edge at which the work could be stopped."""
 
 
@@ -24,7 +24,7 @@ class Tools:
 
     Args:
         listeners: are told what happens; display alone.
-        routes: plan what is kept of frozen first parts.
+        planner: plan what is kept of frozen first parts.
         interrupts: hold the stop request of the call under way.
         working: a context in which the session says what it is doing.
 
@@ -37,12 +37,12 @@ class Tools:
     def __init__(
         self,
         listeners: Iterable[object],
-        routes: Routes,
+        planner: FeaturePlanner,
         interrupts: Interrupts,
         working: Callable[[str], AbstractContextManager[None]],
     ):
         self.listeners: list[object] = list(listeners)
-        self.routes, self.interrupts, self.working = routes, interrupts, working
+        self.planner, self.interrupts, self.working = planner, interrupts, working
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.stop = StopRequest()
         self.cluster: Connection | None = None
@@ -55,22 +55,22 @@ class Tools:
             if method is not None:
                 method(*what)
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Tell a line that the user should know."""
         self.emit("on_message", text)
 
-    def ticks(self, what: str) -> Tick:
+    def ticks(self, what: str) -> OnProgress:
         """Tells the listeners how far something has come, and reads the stop button.
 
         Args:
             what: is done, in words.
         """
 
-        def tick(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             self.emit("on_walk", what, done, total)
             self.stop.check()
 
-        return tick
+        return on_progress
 
     def steps(self, names: Sequence[str]) -> Callable[[], None]:
         """Tells, each time that it is called, that the next of these steps begins.
@@ -87,7 +87,7 @@ class Tools:
         return begin
 
     @contextmanager
-    def walk(self, what: str) -> Iterator[Tick]:
+    def walk(self, what: str) -> Iterator[OnProgress]:
         """Around work that walks over samples and changes nothing: it is shown with the time that is left, and a Stop.
 
         Args:

@@ -39,7 +39,7 @@ def track(
     except BaseException:
         post.close(0)
         raise
-    begun = Tracking(post, tools.say, lambda: _script(view()), lambda: _about(view()))
+    begun = Tracking(post, tools.log, lambda: _script(view()), lambda: _about(view()))
     ended = _end(tools, under_way).lines if under_way else ()
     tools.listeners.append(begun)
     stages = view().state.all_stages

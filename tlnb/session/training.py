@@ -7,11 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from tlnb.cluster.training import SpreadStage
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.seeds import own_random_state
-from tlnb.engine.features.planner import Route, Shortcut
+from tlnb.engine.features.planner import ForwardPlan, PlanMaker
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training import plan as plans
 from tlnb.engine.training.history import Run
@@ -20,9 +19,9 @@ from tlnb.engine.training.lr_curve import LRCurve, rule_for
 from tlnb.engine.training.optim import load_named_state
 from tlnb.engine.training.passes import free_after, out_of_memory
 from tlnb.engine.training.plan import default_stages, state_words
-from tlnb.engine.training.records import StageResult, spans
+from tlnb.engine.training.records import PlanProgress, StageResult, spans
 from tlnb.engine.training.stage import AUTO, FIT, Stage, read_keys
-from tlnb.engine.training.trainer import StageTrainer, wish_of
+from tlnb.engine.training.trainer import StageTrainer, cache_request_of
 from tlnb.errors import Interrupted, NotReady, PlanError, TrainingError
 from tlnb.session.change import Change, Store
 from tlnb.session.hooks import Capture, Hook, StageUnderWay
@@ -82,7 +81,7 @@ class Training:
                 try:
                     self._tools.emit("on_walk", "a range test", 0, 0)
                     trainer.take_shortcut(
-                        self._tools.say, self._tools.ticks("running the frozen layers once")
+                        self._tools.log, self._tools.ticks("running the frozen layers once")
                     )
                     return self._find_rate(trainer, steps, **settings)
                 except Stopped:
@@ -175,12 +174,14 @@ class Training:
             raise PlanError(
                 "an average of weights and the best epoch are two ends of a stage; leave out one of them"
             )
-        return self._carry_out(replace(Pending.of(stages, cache, keep_best), data=state.data_fingerprint))
+        return self._carry_out(
+            replace(PlanProgress.of(stages, cache, keep_best), data=state.data_fingerprint)
+        )
 
-    def _carry_out(self, plan: Pending) -> Run:
+    def _carry_out(self, plan: PlanProgress) -> Run:
         """Run what is left of a plan; where that is stopped, or breaks off, the rest can be gone on with."""
         run, stop = Run(), self._tools.stop
-        left: Pending | None = plan
+        left: PlanProgress | None = plan
         with self._tools.working("training"):
             while left is not None and not (run.stopped or run.diverged):
                 # The button may be pressed after the last batch of a stage.
@@ -197,7 +198,7 @@ class Training:
 
     # ---------------------------------------------------------------- one stage
 
-    def _run_stage(self, plan: Pending, run: Run) -> None:
+    def _run_stage(self, plan: PlanProgress, run: Run) -> None:
         """Train the first stage of a plan, and commit it however it ended."""
         before, stage = self._start(plan)
         trainer, result = stage.trainer, stage.result
@@ -212,7 +213,7 @@ class Training:
             if not is_complete(plan.result):
                 run_stage(
                     trainer, result, self._tools.stop, self._tools.emit,
-                    resume=result.left, watch=_Edges(self._hooks), keep_best=plan.keep_best,
+                    resume=result.left, checkpointer=_Edges(self._hooks), keep_best=plan.keep_best,
                     test=self._find_rate,
                 )  # fmt: skip
         except BaseException as error:
@@ -236,17 +237,19 @@ class Training:
         run.stopped = result.stopped
         self._tools.emit("on_stage_end", result)
 
-    def _spread(self, plan: Pending, trainer: StageTrainer) -> SpreadStage | None:
+    def _spread(self, plan: PlanProgress, trainer: StageTrainer) -> SpreadStage | None:
         """Let the stage train on the cluster that was named; None where there is none."""
         found, tools = self._tools.cluster, self._tools
         if found is None:
             return None
-        wish = wish_of(plan.stages) if plan.cache else None
-        spread = SpreadStage(found, wish, tools.routes.form, self._store.now.step, tools.say)
+        cache_request = cache_request_of(plan.stages) if plan.cache else None
+        spread = SpreadStage(
+            found, cache_request, tools.planner.dtype_policy, self._store.now.step, tools.log
+        )
         spread.take(trainer)
         return spread
 
-    def _start(self, plan: Pending) -> tuple[SessionState, StageUnderWay]:
+    def _start(self, plan: PlanProgress) -> tuple[SessionState, StageUnderWay]:
         """Set all that a stage needs, or nothing; the state before it, and the stage."""
         stage, goes_on = plan.stages[0], plan.result is not None
         with self._store.change() as change:
@@ -319,7 +322,7 @@ class Training:
             loaded.model,
             state.need_layers(),
             stage,
-            Route(*samples, loaded.model, self._tools.device),
+            ForwardPlan(*samples, loaded.model, self._tools.device),
             number=len(state.stages) + 1,
             batch=stage.batch or source.batch,
             seed=source.seed,
@@ -332,9 +335,13 @@ class Training:
         self._old_task.prepare(change, trainer)
         return trainer
 
-    def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> Shortcut:
-        return self._tools.routes.shortcut(
-            state.need_model().model, state.need_layers(), wish_of(coming), samples, self._tools.device
+    def _shortcut(self, state: SessionState, coming: Sequence[Stage], samples: Split) -> PlanMaker:
+        return self._tools.planner.shortcut(
+            state.need_model().model,
+            state.need_layers(),
+            cache_request_of(coming),
+            samples,
+            self._tools.device,
         )
 
     # ---------------------------------------------------------------- going on
@@ -366,13 +373,14 @@ class Training:
                 f"nothing was stopped; to go on with the optimizer of stage {last.number}, "
                 "say for how long: %tl_train --continue epochs 3"
             )
-        bn = {"bn": last.setup["bn"]} if "bn" in last.setup else {}
+        recipe = last.recipe
+        bn = {"bn": recipe.bn} if recipe is not None else {}
         settings = {**last.stage.asked, **bn, "lr": last.rate or "auto", **keys}
         stage = plans.one_stage(
             f"continue {spans(free_layers(state))}", state.need_layers(), state.frozen_indexes, settings
         )
-        cache, keep_best = last.setup.get("cache") is not False, last.setup.get("keep_best") is True
-        plan = Pending.of([stage], cache, keep_best)
+        cache, keep_best = (recipe.cache, recipe.keep_best) if recipe is not None else (True, False)
+        plan = PlanProgress.of([stage], cache, keep_best)
         return self._carry_out(replace(plan, with_moments=True, data=state.data_fingerprint))
 
 

@@ -94,12 +94,10 @@ class Undo(Hook):
         held = [fixed or i in layers.adapted for i, fixed in enumerate(state.frozen)]
         self._network.set_frozen(change, held, ())
         change.set(moments={name: kept for name, kept in state.moments.items() if name not in own})
-        if last is not None and "marks" in last.setup:
-            marks = {
-                **last.setup["marks"],
-                "body": [last.setup["marks"]["body"][0], checksums(change.state)[0]],
-            }
-            merged = replace(last, setup={**last.setup, "marks": marks, "merged": True})
+        if last is not None and last.recipe is not None:
+            sums = last.recipe.checksums
+            sums = replace(sums, body=(sums.body[0], checksums(change.state)[0]))
+            merged = replace(last, recipe=replace(last.recipe, checksums=sums, merged=True))
             change.set(stages=(*state.stages[:-1], merged))
         elif last is None:
             change.set_loaded(notes=(*change.state.need_model().notes, MERGED))

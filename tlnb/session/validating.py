@@ -20,7 +20,7 @@ from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.augmented import AugmentedSamples
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.folds import Folds, make_folds
-from tlnb.engine.data.joined import joined, portion
+from tlnb.engine.data.joined import joined
 from tlnb.engine.data.load import usual_batch
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.wholes import pieces_of
@@ -92,7 +92,7 @@ class Validating:
         # What was measured stays, however it ends: the same call goes on with it.
         ground = self._ground[1]
         with self._tools.working("a cross-validation"):
-            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.say, self._tools.workers)
+            found.go_on(ground.runner, ground.data, self._tools.stop, self._tools.log, self._tools.workers)
         if found.complete:
             self._ground = None  # a network and its start need not stay in memory
         return found
@@ -135,10 +135,10 @@ class Validating:
             positions.numpy(), raw.numpy(), units, tuple(notes), key,
         )  # fmt: skip
         runner = FoldRunner(
-            model, loaded, stages, self._tools.device, self._tools.routes if cache else None,
+            model, loaded, stages, self._tools.device, self._tools.planner if cache else None,
             bn=traits_of(state).bn, step=state.step, guard=guard,
         )  # fmt: skip
-        self._tools.say(f"cross-validation of {len(dealt)} folds; {how}")
+        self._tools.log(f"cross-validation of {len(dealt)} folds; {how}")
         return found, FoldGround(runner, _fold_data(data, pool, raw))
 
     # ---------------------------------------------------------------- the plan
@@ -159,8 +159,8 @@ class Validating:
         if trained:
             again = tuple(
                 FoldStage(
-                    _as_far(result), keep_best or result.setup.get("keep_best") is True,
-                    result.setup.get("moments") is True,
+                    _as_far(result), keep_best or (result.recipe is not None and result.recipe.keep_best),
+                    result.recipe is not None and result.recipe.moments,
                 )
                 for result in trained
             )  # fmt: skip
@@ -208,10 +208,13 @@ def _has_seen(state: SessionState) -> bool:
     data, now = state.need_data(), state.data_fingerprint
     name = str(data.asked["source"]) if data.asked is not None else data.name
     for stage in state.all_stages:
-        for each in stage.setup.get("data") or [{}]:
-            asked = each.get("asked") or {}
-            told = asked.get("source") or asked.get("name")
-            if stage.records and (each.get("print") == now or told in (None, name)):
+        if not stage.records:
+            continue
+        if stage.recipe is None:
+            return True  # nobody knows
+        for used in stage.recipe.data:
+            called = used.asked.get("source") or used.asked.get("name")
+            if used.fingerprint == now or called in (None, name):
                 return True
     return False
 
@@ -220,8 +223,10 @@ def trained_on_it(state: SessionState) -> list[StageResult]:
     """The last stages that learned from the data as it is now, with as many layers as there are now."""
     now, count, found = state.data_fingerprint, len(state.need_layers()), []
     for result in reversed(state.stages):
-        data = result.setup.get("data") or [{}]
-        if any(each.get("print") != now for each in data) or len(result.setup.get("layers", ())) != count:
+        recipe = result.recipe
+        if recipe is None or len(recipe.layers) != count:
+            break
+        if any(used.fingerprint != now for used in recipe.data):
             break
         if result.records and not result.diverged:
             found.append(result)
@@ -256,7 +261,7 @@ def _pool(state: SessionState) -> tuple[Samples, Tensor, Tensor]:
     places = torch.cat([data.split.train, data.split.valid])
     order = places.argsort()
     pieces, wholes = pieces_of(every.wholes, order)
-    found = portion(every, pieces)
+    found = every.portion(pieces)
     found.wholes = wholes
     return found, raw[order], places[order]
 
@@ -348,7 +353,7 @@ def _as_before(state: SessionState, model: nn.Module) -> None:
 def _init_of(state: SessionState) -> str:
     """How the last layer of the session's head began: ``zero`` or ``he``."""
     for result in state.stages:
-        told = result.setup.get("head")
-        if told and told.get("task") == state.task and told.get("drawn"):
-            return str(told["init"])
+        head = result.recipe.head if result.recipe is not None else None
+        if head is not None and head.task == state.task and head.drawn:
+            return head.init
     return init_of_head(state) or "zero"

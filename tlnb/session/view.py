@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from tlnb.engine.checkpoint.schema import Pending
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.records import PlanProgress
 from tlnb.session.answers import LayerTable
 from tlnb.session.state import SessionState, Split, Task
 
@@ -22,14 +22,14 @@ class SessionView:
     Attributes:
         state: all of it.
         device: where training runs.
-        routes: what is kept of frozen first parts.
+        planner: what is kept of frozen first parts.
         saved: one line about the last autosave; empty where there was none.
         cluster: one line about the cluster on which work runs; empty for none.
     """
 
     state: SessionState
     device: torch.device
-    routes: Routes
+    planner: FeaturePlanner
     saved: str = ""
     cluster: str = ""
 
@@ -73,7 +73,7 @@ class SessionView:
         return dict(self.state.tasks)
 
     @property
-    def plan(self) -> Pending | None:
+    def plan(self) -> PlanProgress | None:
         """What is left of the last plan; None where it ended."""
         return self.state.plan
 

@@ -34,7 +34,7 @@ class Tracking(Listener):
 
     Args:
         post: takes the notes.
-        say: tells the user a line.
+        log: tells the user a line.
         script: the session as a plain script, or a line that says why there is none.
         about: settings that hold for all of it, by name.
     """
@@ -42,12 +42,12 @@ class Tracking(Listener):
     def __init__(
         self,
         post: Post,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         script: Callable[[], str],
         about: Callable[[], dict[str, str]],
     ):
         self.post = post
-        self._say, self._script, self._about = say, script, about
+        self._log, self._script, self._about = log, script, about
         self._said = False
         self._stages = 0
         self._records: list[dict[str, Any]] = []
@@ -71,7 +71,7 @@ class Tracking(Listener):
         """Tell the user once that something does not arrive; everything else goes on."""
         if self.post.trouble and not self._said:
             self._said = True
-            self._say(f"tracking: {self.post.trouble}; training goes on without it")
+            self._log(f"tracking: {self.post.trouble}; training goes on without it")
 
     # ---------------------------------------------------------------- what happens
 

@@ -65,12 +65,12 @@ class Post:
         """Notes that did not reach the tracker, and will not."""
         return self.failed + self.refused
 
-    def close(self, seconds: float, tick: Callable[[], None] = lambda: None) -> bool:
+    def close(self, seconds: float, on_progress: Callable[[], None] = lambda: None) -> bool:
         """Send no more, and wait for what is on its way.
 
         Args:
             seconds: to wait at most.
-            tick: is called several times a second, and may raise.
+            on_progress: is called several times a second, and may raise.
 
         Returns:
             Whether the tracker has taken everything and is closed.
@@ -85,7 +85,7 @@ class Post:
                 except queue.Full:
                     pass
             self._thread.join(0.05)
-            tick()
+            on_progress()
         return not self._thread.is_alive()
 
     def _work(self, open_it: Callable[[], Tracker]) -> None:

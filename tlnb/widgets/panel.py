@@ -14,7 +14,7 @@ from tlnb.errors import BadArguments, TlnbError
 from tlnb.session import Session
 from tlnb.session.answers import curve_html
 from tlnb.session.recorder import head_learned_nothing
-from tlnb.widgets import twins
+from tlnb.widgets import fallback
 from tlnb.widgets.browsing import folder, gallery, networks
 from tlnb.widgets.layer_toggles import LayersPart
 from tlnb.widgets.live_part import LivePart
@@ -156,7 +156,7 @@ class Panel(LayersPart, CurvePart, OwnPart, LivePart):
         loaded, curve = self.session.view.layers is not None, self.result
         html = [
             card._repr_html_(),
-            twins.strip(self.session.layers) if loaded else "",
+            fallback.strip(self.session.layers) if loaded else "",
             curve_html(curve) if curve is not None else "",
             run_html,
             f"<pre>{escape(magics)}</pre>" if magics else "",

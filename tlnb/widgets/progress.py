@@ -125,7 +125,7 @@ class CellProgress(LineProgress):
 
 
 class UnseenProgress(LineProgress):
-    """Where nobody is there, as under nbclient and papermill: a run leaves its static twin at the end of its cell.
+    """Where nobody is there, as under nbclient and papermill: a run leaves its static fallback at the end of its cell.
 
     Args:
         session: whose runs.
@@ -138,7 +138,7 @@ class UnseenProgress(LineProgress):
         self._ended = False
 
     def on_curve(self, curve: Any) -> None:
-        """It stands in the twin."""
+        """It stands in the fallback."""
 
     def on_stage_start(
         self, stage_number: int, stage_count: int, description: str, epochs: int, steps_per_epoch: int
@@ -151,10 +151,10 @@ class UnseenProgress(LineProgress):
             self._run.stages.append(plan.result)  # filled in as it happens
 
     def on_epoch(self, record: Any) -> None:
-        """It stands in the twin."""
+        """It stands in the fallback."""
 
     def on_stage_end(self, result: Any) -> None:
-        """It stands in the twin."""
+        """It stands in the fallback."""
 
     def on_run_end(self, run: Any) -> None:
         """The run as it is answered."""

@@ -1,4 +1,4 @@
-"""Which view belongs to which answer, and how it comes into a notebook beside its static twin."""
+"""Which view belongs to which answer, and how it comes into a notebook beside its static fallback."""
 
 from __future__ import annotations
 
@@ -28,35 +28,35 @@ class Look:
     """How an answer looks.
 
     Args:
-        twin: HTML that a page shows which has no view, or no more.
+        fallback: HTML that a page shows which has no view, or no more.
         beside: HTML that every page shows, below it.
-        view: of which ``twin`` is the twin; None where there is none.
+        view: of which ``fallback`` is the static fallback; None where there is none.
     """
 
-    twin: str
+    fallback: str
     beside: str = ""
     view: Any = None
 
     @property
     def html(self) -> str:
-        """All of it, the twin marked as what it is."""
-        from tlnb.widgets.twins import twin
+        """All of it, the fallback marked as what it is."""
+        from tlnb.widgets.fallback import marked
 
-        return (self.twin if self.view is None else twin(self.twin, self.view.key)) + self.beside
+        return (self.fallback if self.view is None else marked(self.fallback, self.view.key)) + self.beside
 
 
 class Showing:
     """Shows answers of sessions with their views, where somebody can see them.
 
     The view is an output of its own, right before the answer's. A page that has the view hides the answer's
-    own look, its static twin; one that has not, or no more, shows the twin. In one output, JupyterLab would
-    show a line of error in place of the twin after the kernel has gone. Where nobody is there, as under nbclient and
-    papermill, the twin alone is written.
+    own look, its static fallback; one that has not, or no more, shows the fallback. In one output, JupyterLab would
+    show a line of error in place of the fallback after the kernel has gone. Where nobody is there, as under nbclient
+    and papermill, the fallback alone is written.
 
     A view acts on the session that gave the answer. Of the strips of layers of one session, the newest is live; an
-    older one becomes its twin, which shows the layers as they were there.
+    older one becomes its fallback, which shows the layers as they were there.
 
-    What trains has its twin in a slot below the view while it trains, so that it stays whatever happens: an
+    What trains has its fallback in a slot below the view while it trains, so that it stays whatever happens: an
     error, a semicolon, the end of the kernel. Where the answer is shown too, it takes the slot's place.
 
     Args:
@@ -182,15 +182,15 @@ class Showing:
         return view
 
     def _cell_has_run(self, result: Any = None) -> None:
-        """What takes a while has ended; a run that nobody saw, and that is not the cell's answer, leaves its twin."""
+        """What takes a while has ended; a run that nobody saw, and that is no cell's answer, leaves its fallback."""
         while self._passing:  # not all of it makes the session busy: the check of files does not
             self._passing.pop()()
         found = self._unseen.take() if self._unseen is not None else None
         if found is not None:
-            from tlnb.widgets import twins
+            from tlnb.widgets import fallback
 
             run, words = found
-            data = {"text/plain": twins.run_text(run, words), "text/html": twins.run(run, words)}
+            data = {"text/plain": fallback.run_text(run, words), "text/html": fallback.run(run, words)}
             self.shell.display_pub.publish(data=data, metadata={})
 
     @property
@@ -215,15 +215,15 @@ class Showing:
         return owner_of(answer) if live(self.shell) else None
 
     def _layers(self, table: Any) -> Look:
-        from tlnb.widgets import twins
+        from tlnb.widgets import fallback
 
-        return Look(twins.strip(table), twins.layers(table), self._show_strip(table))
+        return Look(fallback.strip(table), fallback.layers(table), self._show_strip(table))
 
     def _change(self, change: Any) -> Look:
         from tlnb.session.answers import Lines, curve_html
-        from tlnb.widgets import twins
+        from tlnb.widgets import fallback
 
-        said, strip, curve = Lines._repr_html_(change), twins.strip(change.table), change.curve
+        said, strip, curve = Lines._repr_html_(change), fallback.strip(change.table), change.curve
         if curve is None:
             return Look(strip, said, self._show_strip(change.table))
         return Look(strip + curve_html(curve), said, self._show_picker(curve))
@@ -234,17 +234,17 @@ class Showing:
         return Look(curve_html(curve), "", self._show_picker(curve))
 
     def _run(self, run: Any) -> Look:
-        from tlnb.widgets import twins
+        from tlnb.widgets import fallback
 
         if self._unseen is not None:
             self._unseen.is_shown(run)
         cell, view = self._trains
         if view is None or cell != self._cell or view.listener.run is not run:
-            return Look(twins.run(run))
+            return Look(fallback.run(run))
         # Its view has been there since the run began.
         view.slot.clear()
         self._trains = "", None
-        return Look(twins.run(run), "", view)
+        return Look(fallback.run(run), "", view)
 
     def _panel(self, card: Any) -> Look:
         session = self._owner(card)
@@ -329,14 +329,14 @@ class Showing:
 
         Args:
             view: the view.
-            with_slot: an output for its static twin below it.
+            with_slot: an output for its static fallback below it.
         """
         self.shell.display_pub.publish(data=bundle(view), metadata={})
         if with_slot:
+            from tlnb.widgets.fallback import marked
             from tlnb.widgets.slot import Slot
-            from tlnb.widgets.twins import twin
 
-            view.slot = Slot(self.shell.display_pub.publish, twin("", view.key))
+            view.slot = Slot(self.shell.display_pub.publish, marked("", view.key))
             view.keep()
 
 

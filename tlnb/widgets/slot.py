@@ -1,4 +1,4 @@
-"""An output right below a view, which holds the view's static twin and is written anew as things happen."""
+"""An output right below a view, which holds the view's static fallback and is written anew as things happen."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ from tlnb.engine.training.history import Run
 from tlnb.engine.training.records import show_metric
 from tlnb.errors import NotReady
 from tlnb.session import Session
-from tlnb.widgets import twins
+from tlnb.widgets import fallback
 from tlnb.widgets.slot import Slot
 from tlnb.widgets.view import Action, View, in_words, script
 
 RUNNING = ("running", "paused", "stopping")
 RUNS = "running the frozen"  # how the line about the pass over frozen layers begins
 _EVERY = 0.1  # seconds between two messages about batches: smooth for the eye, cheap for the training
-_KEPT = 5.0  # seconds between two static twins of a run that goes on
+_KEPT = 5.0  # seconds between two static fallbacks of a run that goes on
 
 
 class Watcher(Listener):
@@ -302,11 +302,11 @@ class TrainingPart(View):
     # ---------------------------------------------------------------- what stays without a kernel
 
     def keep(self) -> None:
-        """Write the static twin anew."""
+        """Write the static fallback anew."""
         if self.slot is not None:
             text, html = self.static()
             if html:
-                self.slot.put(text, twins.twin(html, self.key))
+                self.slot.put(text, fallback.marked(html, self.key))
 
     def static(self) -> tuple[str, str]:
         """What the view shows, as text and as HTML."""
@@ -316,7 +316,7 @@ class TrainingPart(View):
         words = self.message if self.state == "failed" else ""
         if self.state in RUNNING:
             words = "training is under way; this is how far it was when this was written"
-        return twins.run_text(run, words), twins.run(run, words)
+        return fallback.run_text(run, words), fallback.run(run, words)
 
 
 class TrainingView(TrainingPart):

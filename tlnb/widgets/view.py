@@ -49,8 +49,8 @@ class View(anywidget.AnyWidget):
         busy: what the session is doing; empty at rest.
         doing: which long action of this view is under way or waits for its turn, in words; else empty.
         magic: the last action as the magics that do the same.
-        key: marks the static twins that rest while the view is on a page.
-        retired: it shows no more, and its twins do in its place.
+        key: marks the static fallbacks that rest while the view is on a page.
+        retired: it shows no more, and its fallbacks do in its place.
         failure: the exception of the last action, or None.
     """
 
@@ -84,7 +84,7 @@ class View(anywidget.AnyWidget):
         super().close()
 
     def retire(self) -> None:
-        """Give the place to the static twins: they show what this view began with, and it follows nothing more."""
+        """Give the place to the static fallbacks: they show what this view began with, and it follows nothing more."""
         self._follow_no_more()
         self.retired = True
 

@@ -26,7 +26,7 @@ from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.network.layers import find_layers
 from tlnb.engine.training.plan import Traits
@@ -61,7 +61,9 @@ def right(model: torch.nn.Module, task: TaskSet) -> float:
 def seen(ground: TrialGround, task: TaskSet) -> dict:
     """What the advisor measures, and the plan that it writes."""
     layers = find_layers(ground.model, ground.samples[0].batch(torch.arange(1)), head=ground.head)
-    figures = measure(ground.model, layers, ground.samples[0], Routes(FeatureCache(None)), ground.device)
+    figures = measure(
+        ground.model, layers, ground.samples[0], FeaturePlanner(FeatureCache(None)), ground.device
+    )
     counts = torch.bincount(task.test[1]).double()
     traits = Traits.of(ground.model, trained=True)
     plan = write_plan(decide(figures, layers, traits), figures.images, traits)

@@ -28,7 +28,7 @@ from tlnb.engine.advice.trial import TrialGround, try_plan
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.samples import ImageSamples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.models.catalogue import load_model
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap, find_layers
@@ -110,7 +110,7 @@ class Place:
         """What the advisor measures, and the plan that it writes."""
         ground = self.ground
         figures = measure(
-            ground.model, self.layers, ground.samples[0], Routes(FeatureCache(None)), ground.device
+            ground.model, self.layers, ground.samples[0], FeaturePlanner(FeatureCache(None)), ground.device
         )
         counts = torch.bincount(self.test[1]).double()
         traits = Traits.of(ground.model, trained=True)

@@ -24,7 +24,7 @@ from tlnb.engine.cleaning.out_of_fold import standard_axes
 from tlnb.engine.cleaning.suspects import Evidence, find
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.features.layer_features import pooled
-from tlnb.engine.features.planner import Wish
+from tlnb.engine.features.planner import CacheRequest
 from tlnb.engine.training.linear_fit import fit_linear
 from tlnb.session import Session
 
@@ -51,9 +51,11 @@ def features_of(tl: Session) -> tuple[Tensor, Tensor]:
     view = tl.view
     layers = view.need_layers()
     cut = max(cut for cut in layers.graph.cuts if cut <= max(layers.body) + 1)
-    route = view.routes.route(tl.model, layers, Wish(range(cut)), view.need_samples(), view.device)
+    forward_plan = view.planner.forward_plan(
+        tl.model, layers, CacheRequest(range(cut)), view.need_samples(), view.device
+    )
     parts = []
-    for part in (route.train, route.valid):
+    for part in (forward_plan.train, forward_plan.valid):
         parts.append(torch.cat([pooled(x) for x in part.stream(torch.arange(len(part)).split(64))]))
     return parts[0], parts[1]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tlnb.engine.advice.pace import step_cost
 from tlnb.engine.advice.transferability import logme
-from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.folds import Folds
 from tlnb.engine.data.samples import Samples
@@ -26,7 +26,7 @@ from tlnb.errors import ModelError
 BATCH = 32
 NEIGHBOURS = 5
 
-Tick = Callable[[], None]
+OnProgress = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -62,12 +62,12 @@ def measure_candidate(
     samples: Samples,
     rows: Tensor,
     targets: Tensor,
-    task: Task,
+    task: Objective,
     outputs: int,
     folds: Folds,
     device: torch.device,
     batch: int,
-    tick: Tick = lambda: None,
+    on_progress: OnProgress = lambda: None,
 ) -> Candidate:
     """One pass of the samples through a network, and all that follows from it; nothing of the network changes.
 
@@ -82,21 +82,21 @@ def measure_candidate(
         folds: of the rows.
         device: where the model is.
         batch: samples of a training step.
-        tick: called at each edge at which this may be stopped.
+        on_progress: called at each edge at which this may be stopped.
 
     Raises:
         ModelError: the network does not run on the samples, or what it makes of them is not finite.
     """
     began = time.perf_counter()
-    features = features_of(model, head, samples, rows, device, tick)
+    features = features_of(model, head, samples, rows, device, on_progress)
     seconds = time.perf_counter() - began
     if not torch.isfinite(features).all():
         raise ModelError("what enters its head is not finite for some samples")
     step, memory = step_cost(model, samples.batch(torch.arange(min(batch, len(samples)))).to(device))
     classes = isinstance(task, Classification)
     return Candidate(
-        answers=_by_head(features, targets, task, outputs, folds, tick),
-        neighbours=_by_neighbours(features, targets, outputs, folds, tick) if classes else None,
+        answers=_by_head(features, targets, task, outputs, folds, on_progress),
+        neighbours=_by_neighbours(features, targets, outputs, folds, on_progress) if classes else None,
         logme=logme(features, targets),
         width=features.shape[1],
         parameters=sum(p.numel() for p in model.parameters()),
@@ -107,24 +107,24 @@ def measure_candidate(
 
 
 def features_of(
-    model: nn.Module, head: str, samples: Samples, rows: Tensor, device: torch.device, tick: Tick
+    model: nn.Module, head: str, samples: Samples, rows: Tensor, device: torch.device, on_progress: OnProgress
 ) -> Tensor:
     """What enters the head, as vectors (n, d) on the CPU; of pieces, the mean over each whole.
 
     Args:
-        model, head, samples, rows, device, tick: see :func:`measure_candidate`.
+        model, head, samples, rows, device, on_progress: see :func:`measure_candidate`.
 
     Raises:
         ModelError: the head does not run once for each sample.
     """
     pieces, wholes = pieces_of(samples.wholes, rows)
-    parts = list(_vectors(model, head, samples, pieces, device, tick))
+    parts = list(_vectors(model, head, samples, pieces, device, on_progress))
     vectors = torch.cat(parts)
     return vectors if wholes is None else mean_of_wholes(vectors, wholes)
 
 
 def _vectors(
-    model: nn.Module, head: str, samples: Samples, rows: Tensor, device: torch.device, tick: Tick
+    model: nn.Module, head: str, samples: Samples, rows: Tensor, device: torch.device, on_progress: OnProgress
 ) -> Iterator[Tensor]:
     seen: list[Tensor] = []
     handle = None
@@ -134,7 +134,7 @@ def _vectors(
     try:
         with quiet(model):
             for x in samples.stream(rows.split(BATCH)):
-                tick()
+                on_progress()
                 seen.clear()
                 answer = call(model, x.to(device))
                 entering = seen if head else [scores_of(answer)]
@@ -148,7 +148,7 @@ def _vectors(
 
 
 def _by_head(
-    features: Tensor, targets: Tensor, task: Task, outputs: int, folds: Folds, tick: Tick
+    features: Tensor, targets: Tensor, task: Objective, outputs: int, folds: Folds, on_progress: OnProgress
 ) -> np.ndarray:
     weights = task.weights if isinstance(task, Classification | MultiLabel) else None
     goal = targets.to(torch.uint8) if isinstance(task, MultiLabel) else targets
@@ -158,23 +158,27 @@ def _by_head(
         found = fit_linear(features[train], goal[train], outputs, each)
         return task.answers(features[valid].double() @ found["weight"].T + found["bias"])
 
-    return _left_out(answer, folds, tick)
+    return _left_out(answer, folds, on_progress)
 
 
-def _by_neighbours(features: Tensor, targets: Tensor, outputs: int, folds: Folds, tick: Tick) -> np.ndarray:
+def _by_neighbours(
+    features: Tensor, targets: Tensor, outputs: int, folds: Folds, on_progress: OnProgress
+) -> np.ndarray:
     def answer(train: Tensor, valid: Tensor) -> Tensor:
         with torch.no_grad():
             head = Neighbours(len(train), features.shape[1], outputs, min(NEIGHBOURS, len(train)))
             head.remember(features[train], targets[train])
             return torch.cat([head(part) for part in features[valid].split(BATCH)]).exp()
 
-    return _left_out(answer, folds, tick)
+    return _left_out(answer, folds, on_progress)
 
 
-def _left_out(answer: Callable[[Tensor, Tensor], Tensor], folds: Folds, tick: Tick) -> np.ndarray:
+def _left_out(
+    answer: Callable[[Tensor, Tensor], Tensor], folds: Folds, on_progress: OnProgress
+) -> np.ndarray:
     found: np.ndarray | None = None
     for fold in folds:
-        tick()
+        on_progress()
         part = answer(fold.train, fold.valid).double().numpy()
         if found is None:
             found = np.full((folds.count, part.shape[1]), np.nan)

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.advice.transferability import h_score, logme, ridge_probe
-from tlnb.engine.core.objectives import Task, floor_of
+from tlnb.engine.core.objectives import Objective, floor_of
 from tlnb.engine.core.tree import IDS, MASK, Batch, Tree, call
 from tlnb.engine.data.samples import Samples, TensorSamples, choose
 from tlnb.engine.features.layer_features import WIDEST, LayerFeatures, layer_features, narrowed, pooled
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import quiet
 
@@ -188,13 +188,13 @@ def measure(
     model: nn.Module,
     layers: LayerMap,
     samples: Samples,
-    routes: Routes,
+    planner: FeaturePlanner,
     device: torch.device,
     *,
     features: LayerFeatures | None = None,
-    task: Task | None = None,
+    task: Objective | None = None,
     seed: int = 0,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Figures:
     """All figures, from one pass of the samples through the network.
 
@@ -202,15 +202,15 @@ def measure(
         model: in which nothing changes.
         layers: its layers.
         samples: to learn from; random ones are taken in one view.
-        routes: keep the features that the pass gives.
+        planner: keep the features that the pass gives.
         device: where the model is.
         features: of the samples, where they are known already.
         task: what is learned, where a score is asked for.
         seed: of the choice of samples that scores are taken from.
-        tick: called as ``tick(done, total)`` meanwhile.
+        on_progress: called as ``on_progress(done, total)`` meanwhile.
     """
     samples = samples.view(0, 0)
-    found = features or layer_features(model, layers, samples, routes, device, tick)
+    found = features or layer_features(model, layers, samples, planner, device, on_progress)
     rows = _rows(samples, seed)
     targets = found.targets[rows]
     scores = tuple(
@@ -241,7 +241,7 @@ def _rows(samples: Samples, seed: int) -> Tensor:
     return choose(every, SCORED, seed).batch(torch.arange(min(SCORED, len(samples))))
 
 
-def _score(kept: int, vectors: Tensor, targets: Tensor, task: Task | None) -> LayerScore:
+def _score(kept: int, vectors: Tensor, targets: Tensor, task: Objective | None) -> LayerScore:
     probe = ridge_probe(vectors, targets, task)
     classes = not targets.is_floating_point()
     return LayerScore(
@@ -253,7 +253,7 @@ def _score(kept: int, vectors: Tensor, targets: Tensor, task: Task | None) -> La
     )
 
 
-def _pixels(samples: Samples, rows: Tensor, targets: Tensor, task: Task | None) -> float:
+def _pixels(samples: Samples, rows: Tensor, targets: Tensor, task: Objective | None) -> float:
     """What the input itself tells a probe: the floor for every layer."""
     parts = [pooled(_small(_vectors(samples.batch(part)))) for part in rows.split(64)]
     return ridge_probe(narrowed(torch.cat(parts)), targets, task).accuracy

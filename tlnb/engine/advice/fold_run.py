@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.modules import duplicate
-from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scores_of
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, Regression, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.balance import class_weights, label_weights
-from tlnb.engine.data.joined import portion
 from tlnb.engine.data.samples import Samples, with_targets
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.wholes import of_wholes, pieces_of
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Route, Routes, Shortcut
+from tlnb.engine.features.planner import FeaturePlanner, ForwardPlan, PlanMaker
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network import adapters, freeze
 from tlnb.engine.network.layers import LayerMap, find_layers
@@ -30,7 +29,7 @@ from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.optim import load_named_state, named_state
 from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import AUTO, FIT, Stage
-from tlnb.engine.training.trainer import Guard, StageTrainer, Step, wish_of
+from tlnb.engine.training.trainer import Guard, StageTrainer, Step, cache_request_of
 from tlnb.errors import ModelError
 
 BATCH = 256
@@ -68,14 +67,14 @@ class FoldData:
 
     samples: Samples
     raw: Tensor
-    task: Task
+    task: Objective
     outputs: int
     augment: object
     balance: str | None
     batch: Callable[[int], int]
     seed: int
 
-    def split(self, train: Tensor, valid: Tensor) -> tuple[Samples, Samples, Task]:
+    def split(self, train: Tensor, valid: Tensor) -> tuple[Samples, Samples, Objective]:
         """What a session of its own would learn from and measure on, and its task.
 
         Args:
@@ -91,11 +90,11 @@ class FoldData:
 
     def _portion(self, rows: Tensor, targets: Tensor) -> Samples:
         pieces, wholes = pieces_of(self.samples.wholes, rows)
-        found = with_targets(portion(self.samples, pieces), targets if wholes is None else targets[wholes])
+        found = with_targets(self.samples.portion(pieces), targets if wholes is None else targets[wholes])
         found.wholes = wholes
         return found
 
-    def _task(self, targets: Tensor) -> Task:
+    def _task(self, targets: Tensor) -> Objective:
         task, weighted = self.task, self.balance == "weights"
         if isinstance(task, Regression):
             return replace(Regression.of(targets), metric=task.metric, score=task.score)
@@ -121,7 +120,7 @@ class FoldOutcome:
     stages: tuple[StageResult, ...]
     scores: Tensor
     targets: Tensor
-    task: Task
+    task: Objective
     seconds: float
 
 
@@ -133,7 +132,7 @@ class FoldRunner:
         loaded: what is known of it.
         stages: the plan.
         device: where it runs.
-        routes: keep what frozen layers make of the samples, for all folds; None to keep nothing.
+        planner: keep what frozen layers make of the samples, for all folds; None to keep nothing.
         bn: what ``bn auto`` means.
         step: the user's own training step.
         guard: what a stage's ``keep`` asks for.
@@ -145,14 +144,14 @@ class FoldRunner:
         loaded: LoadedModel,
         stages: Sequence[FoldStage],
         device: torch.device,
-        routes: Routes | None,
+        planner: FeaturePlanner | None,
         *,
         bn: str = "train",
         step: Step | None = None,
         guard: Callable[[StageTrainer, str], Guard] | None = None,
     ):
         self.model, self.head, self.stages, self.device = model.to(device), loaded.head, tuple(stages), device
-        self.routes, self.bn, self.step, self.guard = routes, bn, step, guard
+        self.planner, self.bn, self.step, self.guard = planner, bn, step, guard
         self._loaded = loaded
         assert loaded.input is not None
         example = loaded.input.example(device)
@@ -166,8 +165,8 @@ class FoldRunner:
             return None
         self._put_back()
         loaded = replace(self._loaded, model=self.model, fresh=None)
-        form = self.routes.form if self.routes is not None else None
-        return FoldJob(loaded, self.stages, data, self.bn, self.step, form)
+        dtype_policy = self.planner.dtype_policy if self.planner is not None else None
+        return FoldJob(loaded, self.stages, data, self.bn, self.step, dtype_policy)
 
     def _tensors(self) -> chain[Tensor]:
         return chain(self.model.parameters(), self.model.buffers())
@@ -216,13 +215,14 @@ class FoldRunner:
         return FoldOutcome(tuple(results), scores, targets, task, time.perf_counter() - began)
 
     def _trainer(
-        self, data: FoldData, coming: Sequence[FoldStage], samples: tuple[Samples, Samples], task: Task, number: int
+        self, data: FoldData, coming: Sequence[FoldStage], samples: tuple[Samples, Samples], task: Objective,
+        number: int
     ) -> StageTrainer:  # fmt: skip
         stage = coming[0].stage
         self.layers = freeze.set_states(self.model, self.layers, stage.frozen, dict(stage.adapted))
         pair = stage_samples(samples, stage, data.seed)
         trainer = StageTrainer(
-            self.model, self.layers, stage, Route(*pair, self.model, self.device), number=number,
+            self.model, self.layers, stage, ForwardPlan(*pair, self.model, self.device), number=number,
             batch=stage.batch or data.batch(len(samples[0])), seed=data.seed, task=task, step=self.step,
             bn=self.bn if stage.bn == AUTO else stage.bn, head=self.head,
             shortcut=self._shortcut([each.stage for each in coming], pair),
@@ -231,11 +231,11 @@ class FoldRunner:
             trainer.guard_by(self.guard(trainer, stage.keep))
         return trainer
 
-    def _shortcut(self, coming: Sequence[Stage], samples: tuple[Samples, Samples]) -> Shortcut | None:
-        routes = self.routes
-        if routes is None or self.step is not None:
+    def _shortcut(self, coming: Sequence[Stage], samples: tuple[Samples, Samples]) -> PlanMaker | None:
+        planner = self.planner
+        if planner is None or self.step is not None:
             return None
-        return routes.shortcut(self.model, self.layers, wish_of(coming), samples, self.device)
+        return planner.shortcut(self.model, self.layers, cache_request_of(coming), samples, self.device)
 
 
 @dataclass
@@ -247,7 +247,7 @@ class FoldJob:
         stages: the plan.
         data: the samples of all folds.
         bn, step: as for :class:`FoldRunner`.
-        form: number format of frozen parts whose features are kept; None where none are.
+        dtype_policy: number format of frozen parts whose features are kept; None where none are.
     """
 
     loaded: LoadedModel
@@ -255,13 +255,15 @@ class FoldJob:
     data: FoldData
     bn: str
     step: Step | None
-    form: str | None
+    dtype_policy: str | None
 
     def arrive(self, device: torch.device, folder: Path | None) -> None:
         """See :class:`tlnb.engine.core.workers.Job`."""
-        routes = Routes(FeatureCache(folder), self.form) if self.form is not None else None
+        planner = (
+            FeaturePlanner(FeatureCache(folder), self.dtype_policy) if self.dtype_policy is not None else None
+        )
         self._runner = FoldRunner(
-            self.loaded.model, self.loaded, self.stages, device, routes, bn=self.bn, step=self.step
+            self.loaded.model, self.loaded, self.stages, device, planner, bn=self.bn, step=self.step
         )
 
     def run(self, item: tuple[Tensor, Tensor]) -> FoldOutcome:
@@ -287,11 +289,11 @@ def stage_samples(samples: tuple[Samples, Samples], stage: Stage, seed: int) -> 
 def _answered(trainer: StageTrainer, held: Samples, stop: StopRequest) -> Tensor:
     """Scores of the network as the last stage left it."""
     trainer.set_modes(training=False)
-    route, order = trainer.route, torch.arange(len(held)).split(BATCH)
+    forward_plan, order = trainer.forward_plan, torch.arange(len(held)).split(BATCH)
     parts = []
-    for x in route.valid.stream(order):
+    for x in forward_plan.valid.stream(order):
         stop.check()
-        parts.append(scores_of(call(route.forward, x.to(route.device))).float().cpu())
+        parts.append(scores_of(call(forward_plan.forward, x.to(forward_plan.device))).float().cpu())
     return torch.cat(parts)
 
 

@@ -22,7 +22,7 @@ from tlnb.engine.core.objectives import scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.core.workers import Workers
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Routes
+from tlnb.engine.features.planner import FeaturePlanner
 from tlnb.engine.network.trace import quiet
 
 if TYPE_CHECKING:
@@ -113,23 +113,27 @@ class SweepJob:
     Args:
         ground: network, data and task.
         plan: of the sweep.
-        form: number format of frozen parts whose features are kept; None where none are.
+        dtype_policy: number format of frozen parts whose features are kept; None where none are.
     """
 
     ground: TrialGround
     plan: SweepPlan
-    form: str | None
+    dtype_policy: str | None
 
     @classmethod
     def of(cls, ground: TrialGround, plan: SweepPlan) -> SweepJob:
         """The job without what this process alone has."""
-        return cls(replace(ground, routes=None), plan, ground.routes.form if ground.routes else None)
+        return cls(
+            replace(ground, planner=None), plan, ground.planner.dtype_policy if ground.planner else None
+        )
 
     def arrive(self, device: torch.device, folder: Path | None) -> None:
         """See :class:`tlnb.engine.core.workers.Job`."""
-        routes = Routes(FeatureCache(folder), self.form) if self.form is not None else None
+        planner = (
+            FeaturePlanner(FeatureCache(folder), self.dtype_policy) if self.dtype_policy is not None else None
+        )
         model = self.ground.model.to(device)
-        self.ground = replace(self.ground, model=model, device=device, routes=routes)
+        self.ground = replace(self.ground, model=model, device=device, planner=planner)
 
     def run(self, run: SweepRun) -> tuple[float, float]:
         """Figure of a run, and the seconds that it took."""
@@ -180,8 +184,8 @@ class Sweep:
         self,
         ground: TrialGround,
         stop: StopRequest | None = None,
-        say: Callable[[str], None] = lambda text: None,
-        tick: Callable[[int, int], None] = lambda done, total: None,
+        log: Callable[[str], None] = lambda text: None,
+        on_progress: Callable[[int, int], None] = lambda done, total: None,
         workers: Workers | None = None,
     ) -> None:
         """Run what is not done yet, on copies.
@@ -189,8 +193,8 @@ class Sweep:
         Args:
             ground: network, data and task.
             stop: read at each batch edge; the run under way is dropped then.
-            say: told the estimate first, and then how it goes.
-            tick: told after each run how many of how many are done.
+            log: told the estimate first, and then how it goes.
+            on_progress: told after each run how many of how many are done.
             workers: take the runs, several at once; None to carry them out here, one by one.
         """
         stop, left = stop or StopRequest(), [run for run in self.plan.runs() if run not in self.done]
@@ -198,7 +202,7 @@ class Sweep:
         if not left:
             return
         pace, at_once = self._pace(ground), workers.count if workers is not None else 1
-        say(f"sweep of {len(left)} runs: about {self._rest(left, pace) / at_once:.0f} s")
+        log(f"sweep of {len(left)} runs: about {self._rest(left, pace) / at_once:.0f} s")
         began, waiting = time.perf_counter(), list(left)
         with closing(self._outcomes(ground, left, stop, workers)) as outcomes:
             try:
@@ -208,10 +212,10 @@ class Sweep:
                     now = time.perf_counter()
                     self.seconds, began = self.seconds + now - began, now
                     pace += (took / self.plan.share(run) - pace) / min(number, 5)
-                    tick(number, len(left))
+                    on_progress(number, len(left))
                     if number % SAY_EVERY == 0:
                         rest = self._rest(waiting, pace) / at_once
-                        say(f"sweep: {number} of {len(left)} runs, about {rest:.0f} s left")
+                        log(f"sweep: {number} of {len(left)} runs, about {rest:.0f} s left")
             except Stopped:
                 self.stopped = bool(waiting)
                 self.seconds += time.perf_counter() - began

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tlnb.engine.core.metrics import CLASSES, VALUES
-from tlnb.engine.core.objectives import Task
+from tlnb.engine.core.objectives import Objective
 
 ROUNDS = 50
 
@@ -140,7 +140,7 @@ class Probe:
     error: float
 
 
-def ridge_probe(features: Tensor, targets: Tensor, task: Task | None = None) -> Probe:
+def ridge_probe(features: Tensor, targets: Tensor, task: Objective | None = None) -> Probe:
     """Ridge regression on one-hot classes, scored by leaving out each sample in turn (Alain and Bengio 2016).
 
     Nothing is fitted n times: with the hat matrix ``H = 1/n + U diag(s²/(s²+a)) U'`` the prediction for
@@ -178,7 +178,9 @@ def ridge_probe(features: Tensor, targets: Tensor, task: Task | None = None) -> 
     return Probe(score, best[1], (max(score * (1 - score), 0.0) / len(f)) ** 0.5)
 
 
-def _by_score(task: Task, predicted: Tensor, targets: Tensor, penalty: float) -> tuple[float, float, float]:
+def _by_score(
+    task: Objective, predicted: Tensor, targets: Tensor, penalty: float
+) -> tuple[float, float, float]:
     """The score that is asked for, the penalty, and the standard error of the score."""
     score = task.score
     assert score is not None

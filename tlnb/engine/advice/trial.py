@@ -12,20 +12,20 @@ from torch import nn
 
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.core.modules import duplicate
-from tlnb.engine.core.objectives import Task
+from tlnb.engine.core.objectives import Objective
 from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.cache import FeatureCache
-from tlnb.engine.features.planner import Route, Routes
+from tlnb.engine.features.planner import FeaturePlanner, ForwardPlan
 from tlnb.engine.network import freeze
 from tlnb.engine.network.head import new_head, replace
 from tlnb.engine.network.layers import LayerMap, find_layers
-from tlnb.engine.network.renewal import renew
+from tlnb.engine.network.renewal import reinitialize
 from tlnb.engine.training import plan
 from tlnb.engine.training.loop import run_stage
 from tlnb.engine.training.records import StageResult
 from tlnb.engine.training.stage import Stage
-from tlnb.engine.training.trainer import StageTrainer, wish_of
+from tlnb.engine.training.trainer import StageTrainer, cache_request_of
 
 Emit = Callable[..., None]
 
@@ -42,7 +42,7 @@ class TrialGround:
         task: loss and figure.
         batch: samples a step.
         device: where trials run.
-        routes: keeps features of frozen layers; None to keep none.
+        planner: keeps features of frozen layers; None to keep none.
         fixed: weights that are never trained.
     """
 
@@ -50,10 +50,10 @@ class TrialGround:
     head: str
     samples: tuple[Samples, Samples]
     outputs: int
-    task: Task
+    task: Objective
     batch: int = 64
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    routes: Routes | None = field(default_factory=lambda: Routes(FeatureCache(None)))
+    planner: FeaturePlanner | None = field(default_factory=lambda: FeaturePlanner(FeatureCache(None)))
     fixed: frozenset[str] = frozenset()
 
 
@@ -91,7 +91,7 @@ def copy_of(ground: TrialGround, kept: int | None, seed: int) -> tuple[nn.Module
     example = ground.samples[0].batch(torch.arange(1)).to(ground.device)
     layers = find_layers(model, example, ground.head, ground.fixed)
     if kept is not None and kept < len(layers.body):
-        renew(model, layers, range(kept), generator=generator)
+        reinitialize(model, layers, range(kept), generator=generator)
     return model, layers
 
 
@@ -133,10 +133,10 @@ def _stage(
     stage = stages[0]
     layers = freeze.set_states(model, layers, stage.frozen, dict(stage.adapted))
     trainer = _SeldomMeasured(
-        model, layers, stage, Route(*ground.samples, model, ground.device), number=number,
+        model, layers, stage, ForwardPlan(*ground.samples, model, ground.device), number=number,
         batch=stage.batch or ground.batch, seed=seed, task=ground.task,
-        shortcut=ground.routes.shortcut(model, layers, wish_of(stages), ground.samples, ground.device)
-        if ground.routes is not None
+        shortcut=ground.planner.shortcut(model, layers, cache_request_of(stages), ground.samples, ground.device)
+        if ground.planner is not None
         else None,
     )  # fmt: skip
     trainer.asked = len(stages) == 1

@@ -217,7 +217,7 @@ def candidates(folder: Path, *, mine: str = "", notebook: str = "") -> Iterator[
 
 
 def last_good(
-    folder: Path, *, mine: str = "", notebook: str = "", say: Callable[[str], None] = lambda text: None
+    folder: Path, *, mine: str = "", notebook: str = "", log: Callable[[str], None] = lambda text: None
 ) -> tuple[Path, Checkpoint]:
     """The last autosave that is sound.
 
@@ -230,7 +230,7 @@ def last_good(
             return path, checkpoint.read(path)
         except CheckpointError as error:
             damaged += 1
-            say(f"passed over: {error}")
+            log(f"passed over: {error}")
     found = f"; {damaged} could not be read" if damaged else ""
     raise CheckpointError(
         f"no autosave to go back to in {folder}{found}; %tl_resume FILE reads what %tl_save wrote"

@@ -118,7 +118,7 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-FORMAT = 1
+FORMAT = 2
 """Version of the format; a file of a later one is refused, those of earlier ones are read."""
 SUFFIX = ".safetensors"
 LONGEST = 64 << 20  # bytes of JSON; a history of 100,000 epochs is 40 MB

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.tables import printable
-from tlnb.engine.checkpoint.fields import Plain, flag, optional, text, texts, whole, wholes
+from tlnb.engine.checkpoint.schema import NetworkRecord, OldNetworkRecord, below
+from tlnb.engine.core.structure import Positive, structure
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.tokens import preprocess_from
 from tlnb.engine.forgetting.old_network import OldNetwork
 from tlnb.engine.models import hub, timm_models
-from tlnb.engine.models.loaded import Input, LoadedModel
+from tlnb.engine.models.loaded import MOST_NUMBERS, LoadedModel
 from tlnb.engine.models.published import (
     CONVNET5,
     Blueprint,
@@ -42,49 +42,32 @@ from tlnb.engine.network.head import MOST_KEPT
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.errors import CheckpointError
 
-LARGEST = 4096  # pixels of a side
-MOST_NUMBERS = 1 << 26  # in one sample
 WIDEST = 1 << 24  # outputs of a layer; more is no head but an attack on memory
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_TYPES = {str(kind): kind for kind in (*_FLOATS, torch.int64, torch.int32, torch.uint8)}
 
 
-def network_to(loaded: LoadedModel) -> Plain:
+def network_to(loaded: LoadedModel) -> NetworkRecord:
     """What has to be known to build and use a network again."""
-    return {
-        "name": loaded.name,
-        "kind": type(loaded.model).__name__,
-        "own": loaded.own,
-        "weights": loaded.weights,
-        "preprocess": loaded.preprocess.to_dict(),
-        "categories": None if loaded.categories is None else list(loaded.categories),
-        "head": loaded.head,
-        "side_heads": list(loaded.side_heads),
-        "behind": loaded.behind,
-        "notes": list(loaded.notes),
-        "input": None if loaded.input is None else _input_to(loaded.input),
-        "any_size": loaded.any_size,
-        "task": loaded.task,
-        "image_size": _image_size(loaded.model),
-        "recipe": loaded.recipe,
-    }
+    return NetworkRecord(
+        loaded.name, type(loaded.model).__name__, loaded.own, loaded.weights, loaded.preprocess, loaded.categories,
+        loaded.head, loaded.side_heads, loaded.notes, loaded.input, loaded.any_size, loaded.task,
+        _image_size(loaded.model), loaded.behind, loaded.recipe,
+    )  # fmt: skip
 
 
 def network_from(
-    plain: Plain, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
+    record: NetworkRecord, own: LoadedModel | None, saved: Mapping[str, Tensor] | None = None
 ) -> LoadedModel:
     """The network, its weights still to be filled in and its heads those of the architecture.
 
     Args:
-        plain: what ``network_to`` gave.
+        record: what ``network_to`` gave.
         own: the network that the session has, for a module of the user's.
         saved: its tensors; nothing of its size is made where they do not fill it. None to build it in any case.
 
     Raises:
         CheckpointError: it cannot be built here.
     """
-    name, kind = text(plain["name"]), text(plain["kind"])
-    preprocess, recipe = preprocess_from(plain["preprocess"]), plain.get("recipe")
+    preprocess = record.preprocess
     numbers = (*preprocess.mean, *preprocess.std) if isinstance(preprocess, Preprocess) else ()
     if isinstance(preprocess, Preprocess) and (
         preprocess.channels * math.prod(preprocess.size) > MOST_NUMBERS
@@ -92,30 +75,18 @@ def network_from(
     ):
         raise ValueError("no pictures are prepared so")
     model, fresh = (
-        _own(own, kind)
-        if flag(plain["own"])
-        else _by_recipe(recipe, name, saved)
-        if recipe is not None
-        else _build(name, optional(_side, plain["image_size"]), saved)
+        _own(own, record.kind)
+        if record.own
+        else _by_recipe(record.recipe, record.name, saved)
+        if record.recipe is not None
+        else _build(record.name, record.image_size, saved)
     )
     return LoadedModel(
-        model,
-        name,
-        text(plain["weights"]),
-        preprocess,
-        optional(texts, plain["categories"]),
-        text(plain["head"]),
-        texts(plain["side_heads"]),
-        texts(plain["notes"]),
-        optional(_input, plain["input"]),
-        flag(plain["any_size"]),
-        flag(plain["own"]),
-        text(plain["task"]),
-        fresh,
-        own.fixed if own is not None and own.model is model else frozenset(),
-        behind=text(plain.get("behind", "")),
-        recipe=recipe,
-    )
+        model, record.name, record.weights, preprocess, record.categories, record.head, record.side_heads, record.notes,
+        record.input, record.any_size, record.own, record.task, fresh,
+        own.fixed if own is not None and own.model is model else frozenset(), behind=record.behind,
+        recipe=record.recipe,
+    )  # fmt: skip
 
 
 def _own(own: LoadedModel | None, kind: str) -> tuple[nn.Module, None]:
@@ -124,10 +95,6 @@ def _own(own: LoadedModel | None, kind: str) -> tuple[nn.Module, None]:
             f"the checkpoint is of a module of your own, {kind}; load it first (%tl_load $net), then resume"
         )
     return own.model, None
-
-
-def _side(value: object) -> int:
-    return whole(value, 1, LARGEST)
 
 
 def _check_filled(plan: Blueprint, saved: Mapping[str, Tensor] | None) -> None:
@@ -172,21 +139,6 @@ def _image_size(model: nn.Module) -> int | None:
     return size if isinstance(size, int) else None
 
 
-def _input_to(one: Input) -> list[Any]:
-    plain: list[Any] = [list(one.shape), str(one.dtype)]
-    return [*plain, [[name, _input_to(part)] for name, part in one.parts]] if one.parts else plain
-
-
-def _input(plain: Any, depth: int = 0) -> Input:
-    shape, dtype, *rest = plain
-    if math.prod(wholes(shape)) > MOST_NUMBERS:
-        raise ValueError("no network takes samples of so many numbers")
-    if rest and depth:
-        raise ValueError("a part of an input has no parts")
-    parts = tuple((text(name), _input(part, 1)) for name, part in (rest[0] if rest else ()))
-    return Input(wholes(shape), _TYPES[dtype], parts)
-
-
 # ---------------------------------------------------------------- heads
 
 
@@ -221,10 +173,10 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
     """A head of that form; its weights are still to be filled in."""
     kind, *rest = plain
     if kind in ("linear", "convolution"):
-        inputs, outputs = whole(rest[0], 1), whole(rest[1], 1)
+        inputs, outputs = _positive(rest[0]), _positive(rest[1])
         if inputs * outputs > WIDEST * 64 or max(inputs, outputs) > WIDEST:
             raise ValueError("no head is so large")
-        bias, sizes = flag(rest[2]), _sizes(rest[3:]) if kind == "convolution" else ((1, 1),)
+        bias, sizes = structure(bool, rest[2]), _sizes(rest[3:]) if kind == "convolution" else ((1, 1),)
         if inputs * outputs * sizes[0][0] * sizes[0][1] > WIDEST * 64:
             raise ValueError("no head is so large")
         with torch.device("meta"):
@@ -234,7 +186,7 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
             named = dict(zip(("stride", "padding", "dilation"), others, strict=False))
             return nn.Conv2d(inputs, outputs, kernel, bias=bias, **named)
     if kind == "neighbours":
-        samples, features, classes, k = (whole(number, 1) for number in rest)
+        samples, features, classes, k = map(_positive, rest)
         if samples * features > MOST_KEPT or max(classes, features) > WIDEST or k > samples:
             raise ValueError("no head is so large")
         with torch.device("meta"):
@@ -252,33 +204,37 @@ def head_from(plain: Any, depth: int = 0) -> nn.Module:
 
 def _all_layers(taps: Any, features: Any, classes: Any, places: Any) -> nn.Module:
     """A head of all layers; whether the network has them shows when it is put there."""
-    known = tuple((text(name), whole(size, 1), wholes(cells)) for name, size, cells in taps)
-    total = sum(size for _, size, _ in known) + whole(features, 1)
+    known = structure(tuple[tuple[str, Positive, tuple[int, ...]], ...], taps)
+    total = sum(size for _, size, _ in known) + _positive(features)
     if (
         total > WIDEST * 64
-        or total * whole(classes, 1) > WIDEST * 64
+        or total * _positive(classes) > WIDEST * 64
         or any(len(cells) > 2 for _, _, cells in known)
     ):
         raise ValueError("no head is so large")
     with torch.device("meta"):
-        return AllLayers(known, features, classes, flag(places))
+        return AllLayers(known, features, classes, structure(bool, places))
+
+
+def _positive(value: Any) -> int:
+    return structure(Positive, value)
 
 
 def _geometry(module: nn.Conv2d) -> list[Any]:
     """Kernel, stride, padding and dilation; nothing for a 1×1 convolution as it usually is."""
-    told = [module.kernel_size, module.stride, module.padding, module.dilation]
-    if told == [(1, 1), (1, 1), (0, 0), (1, 1)]:
+    record = [module.kernel_size, module.stride, module.padding, module.dilation]
+    if record == [(1, 1), (1, 1), (0, 0), (1, 1)]:
         return []
-    return [value if isinstance(value, str) else list(value) for value in told]
+    return [value if isinstance(value, str) else list(value) for value in record]
 
 
 def _sizes(plain: list[Any]) -> tuple[Any, ...]:
     if not plain:
         return ((1, 1),)
     kernel, stride, padding, dilation = plain
-    pairs = [wholes(value) for value in (kernel, stride, dilation)]
+    pairs = [structure(tuple[int, ...], value) for value in (kernel, stride, dilation)]
     if not isinstance(padding, str):
-        pairs.append(wholes(padding))
+        pairs.append(structure(tuple[int, ...], padding))
     elif padding not in ("same", "valid"):
         raise ValueError(f"{padding!r} is no padding")
     if any(len(pair) != 2 or max(pair) > 1024 for pair in pairs) or min(min(pair) for pair in pairs[:3]) < 1:
@@ -378,7 +334,7 @@ class OldParts:
         return old
 
 
-def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[Plain, dict[str, Tensor]]:
+def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[OldNetworkRecord, dict[str, Tensor]]:
     """The network of before training as plain values, and those of its tensors that are others now.
 
     Args:
@@ -388,16 +344,14 @@ def old_to(old: OldNetwork, loaded: LoadedModel) -> tuple[Plain, dict[str, Tenso
     now, then = tensors_of(loaded.model), tensors_of(old.model)
     same = [name for name, tensor in then.items() if name in now and same_bytes(tensor, now[name])]
     kept = set(same)
-    plain = {
-        "name": old.name,
-        "heads": {place: head_to(old.model.get_submodule(place)) for place in _places(loaded)},
-        "same": same,
+    heads = {place: head_to(old.model.get_submodule(place)) for place in loaded.places}
+    return OldNetworkRecord(old.name, heads, tuple(same)), {
+        name: tensor for name, tensor in then.items() if name not in kept
     }
-    return plain, {name: tensor for name, tensor in then.items() if name not in kept}
 
 
 def old_from(
-    plain: Plain,
+    record: OldNetworkRecord,
     saved: Mapping[str, Tensor],
     now: Mapping[str, Tensor],
     loaded: LoadedModel,
@@ -406,7 +360,7 @@ def old_from(
     """The way back from ``old_to``.
 
     Args:
-        plain, saved: what it gave.
+        record, saved: what it gave.
         now: the network's own tensors in the checkpoint.
         loaded: the network, with the heads of its architecture.
         head_from: makes a head of its form, its tensors and its place.
@@ -414,12 +368,12 @@ def old_from(
     Raises:
         ValueError, KeyError, TypeError, CheckpointError: what the file says does not fit together.
     """
-    tensors = dict(saved) | {name: now[name] for name in texts(plain["same"])}
-    places, forms = _places(loaded), plain["heads"]
+    tensors = dict(saved) | {name: now[name] for name in record.same}
+    places, forms = loaded.places, record.heads
     if _forms(tensors, places) != _forms(now, places):
         raise ValueError("the network of before training has another form than the network")
-    heads = {place: head_from(forms[place], _below(tensors, place), place) for place in places}
-    return OldParts(text(plain["name"]), heads, tensors)
+    heads = {place: head_from(forms[place], below(tensors, place), place) for place in places}
+    return OldParts(record.name, heads, tensors)
 
 
 def same_bytes(one: Tensor, other: Tensor) -> bool:
@@ -433,16 +387,7 @@ def _bytes(tensor: Tensor) -> Tensor:
     return tensor.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
-def _places(loaded: LoadedModel) -> Sequence[str]:
-    return loaded.places
-
-
 def _forms(tensors: Mapping[str, Tensor], heads: Sequence[str]) -> dict[str, tuple[torch.Size, torch.dtype]]:
     """Shape and type of each tensor outside the heads, by name."""
     starts = tuple(f"{place}." for place in heads)
     return {name: (t.shape, t.dtype) for name, t in tensors.items() if not name.startswith(starts)}
-
-
-def _below(tensors: Mapping[str, Tensor], place: str) -> dict[str, Tensor]:
-    start = f"{place}."
-    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

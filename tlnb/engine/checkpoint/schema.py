@@ -1,130 +1,292 @@
-"""History, stages, curves and what is left of a plan as plain values and tensors, and the way back."""
+"""What a checkpoint says of a session: a tree of dataclasses, of which reader and writer are derived; and its tensors.
+
+Each class here is a table of the file's JSON. What is the same in memory stands there as it is: a stage's result, a
+plan, a look at the test part, a mark. Tensors stand beside the JSON, under the names that this file gives them.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
-from tlnb.engine.checkpoint.fields import (
-    Plain,
-    adapter,
-    flag,
-    number,
-    optional,
-    setup_from,
-    text,
-    whole,
-    wholes,
-)
+from tlnb.engine.checkpoint.file import FORMAT, Checkpoint
 from tlnb.engine.core.metrics import CLASSES, SCORES
-from tlnb.engine.training.lr_curve import LRCurve
-from tlnb.engine.training.records import EpochRecord, Measured, Progress, StageResult
-from tlnb.engine.training.stage import FIT, FITS, KEYS, TRAIN, Stage, read_key
+from tlnb.engine.core.structure import Plain, Unfit, structure, whole
+from tlnb.engine.data.marks import Mark
+from tlnb.engine.data.request import asked_from
+from tlnb.engine.data.sealed import Look
+from tlnb.engine.data.tokens import AnyPreprocess
+from tlnb.engine.models.loaded import Input
+from tlnb.engine.training.recipe import adapter_words
+from tlnb.engine.training.records import Measured, PlanProgress, ResumePoint, StageResult
+from tlnb.engine.training.stage import KEYS, Stage
 
-# ---------------------------------------------------------------- stages and history
+LARGEST = 4096  # pixels of a side
+BROKEN = (
+    KeyError,
+    IndexError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RuntimeError,
+    MemoryError,
+)
+"""What may be raised where a network or a head is built from what a file says of it."""
 
-
-def stage_from(plain: Plain) -> Stage:
-    """The way back from ``Stage.to_dict``; keys that came later take their usual value."""
-    known = {f.name for f in fields(Stage)}
-    named = {name: value for name, value in plain.items() if name in known and name in KEYS}
-    usual = Stage("", ())
-    found = {
-        name: getattr(usual, name) if value is None else read_key(name, value)
-        for name, value in named.items()
-    }
-    asked = {name: value for name, value in dict(plain.get("asked", {})).items() if name in KEYS}
-    # A file from before these keys: BatchNorm trained, and nothing guarded a stage.
-    settings: Plain = {"bn": "train", "guard": False} | found
-    kind = plain.get("kind", TRAIN)
-    if kind not in (TRAIN, FIT):
-        raise ValueError(f"{kind!r} is no kind of stage")
-    adapted = tuple((whole(index), adapter(words)) for index, words in plain.get("adapted", []))
-    by = plain.get("by", "")
-    if by not in ("", *FITS):
-        raise ValueError(f"{by!r} is no way to fit a head")
-    return Stage(
-        text(plain["text"]),
-        wholes(plain["frozen"]),
-        asked=asked,
-        kind=kind,
-        adapted=adapted,
-        by=by,
-        **settings,
-    )
+Asked = Annotated[dict[str, Any], asked_from]
+Adapter = Annotated[str, adapter_words]
 
 
-def record_from(plain: Plain) -> EpochRecord:
-    """The way back from ``EpochRecord.to_dict``."""
-    numbers = ("rate", "train_loss", "valid_loss", "accuracy", "seconds")
-    values: Plain = {name: number(plain[name]) for name in numbers}
-    values |= {name: whole(plain[name], 1) for name in ("stage", "epoch", "epochs")}
-    values |= {name: text(plain[name]) for name in ("digest", "metric_name")}
-    return EpochRecord(trained=wholes(plain["trained"]), **values)
+@dataclass(frozen=True)
+class NetworkRecord:
+    """What has to be known to build and use a network again; see ``LoadedModel``.
+
+    Attributes:
+        kind: name of its class.
+        image_size: side of the pictures that it is built for, in pixels; None where it does not say.
+    """
+
+    name: str
+    kind: str
+    own: bool
+    weights: str
+    preprocess: AnyPreprocess
+    categories: tuple[str, ...] | None
+    head: str
+    side_heads: tuple[str, ...]
+    notes: tuple[str, ...]
+    input: Input | None
+    any_size: bool
+    task: str
+    image_size: Annotated[int, whole(1, LARGEST)] | None
+    behind: str = ""
+    recipe: Any = None
 
 
-def curve_to(curve: LRCurve) -> Plain:
-    """A curve as plain values."""
-    return {f.name: getattr(curve, f.name) for f in fields(LRCurve)}
+@dataclass(frozen=True)
+class TaskRecord:
+    """A task.
+
+    Attributes:
+        head, side_heads: their forms, see ``head_to``; None for one that only its architecture can build.
+        data: name of what it learned from; empty for none.
+        asked: the arguments by which that is read again; None where it was an object.
+    """
+
+    name: str
+    classes: tuple[str, ...] | None
+    head: Any
+    side_heads: dict[str, Any]
+    data: str = ""
+    asked: Asked | None = None
 
 
-def curve_from(plain: Plain) -> LRCurve:
-    """The way back from ``curve_to``."""
-    rates, losses, smoothed = (tuple(map(number, plain[name])) for name in ("rates", "losses", "smoothed"))
-    suggestions = {text(k): optional(number, v) for k, v in plain["suggestions"].items()}
-    ratios = {text(k): number(v) for k, v in plain["ratios"].items()}
-    return LRCurve(rates, losses, smoothed, text(plain["rule"]), suggestions, text(plain["reason"]), ratios)
+@dataclass(frozen=True)
+class DataRecord:
+    """The data that is named, and the fingerprint of its training samples."""
+
+    name: str
+    asked: Asked | None
+    classes: tuple[str, ...]
+    fingerprint: str
 
 
-_TEXTS = ("digest_before", "digest_after", "frozen_names", "note", "shortcut")
-_NUMBERS = ("rate", "seconds", "saved", "test_seconds")
-_FLAGS = ("stopped", "diverged")
+@dataclass(frozen=True)
+class OldNetworkRecord:
+    """The network of before training.
+
+    Attributes:
+        name: of the old task.
+        heads: the forms of its heads, by place.
+        same: names of the tensors that the network still has bit for bit.
+    """
+
+    name: str
+    heads: dict[str, Any]
+    same: tuple[str, ...]
 
 
-def result_to(result: StageResult) -> Plain:
-    """A stage that was run, as plain values."""
-    simple = {name: getattr(result, name) for name in ("number", "kept", *_TEXTS, *_NUMBERS, *_FLAGS)}
-    return simple | {
-        "stage": result.stage.to_dict(),
-        "trained": list(result.trained),
-        "curve": None if result.curve is None else curve_to(result.curve),
-        "records": [record.to_dict() for record in result.records],
-        "setup": result.setup,
-        "share": result.share,
-        "fitted": result.fitted,
-        "ending": None if result.ending is None else result.ending.to_dict(),
-        "before": None if result.before is None else result.before.to_dict(),
-        "measured": None
-        if result.measured is None
-        else {"of": result.measured.of, "kind": result.measured.kind},
-    }
+@dataclass(frozen=True)
+class SessionRecord:
+    """Everything that a checkpoint says beside its tensors; see ``SessionSnapshot``.
+
+    Attributes:
+        tlnb, torch, saved, notebook: which versions wrote it, when (seconds since 1970), and in which notebook.
+        old: scores on the old task, by the stage's number.
+        importance: of which data it holds the importance; None for none.
+        marked: what was decided about samples, by the name of their data.
+        origin: the signature of what it says of its sources.
+    """
+
+    tlnb: str
+    torch: str
+    saved: float
+    notebook: str
+    model: NetworkRecord
+    frozen: tuple[bool, ...]
+    tasks: tuple[TaskRecord, ...]
+    task: str
+    came_with: str
+    data: DataRecord | None
+    history: list[StageResult]
+    pending: PlanProgress | None
+    old: dict[int, float] = field(default_factory=dict)
+    old_network: OldNetworkRecord | None = None
+    old_source: str | None = None
+    importance: str | None = None
+    looks: dict[str, tuple[Look, ...]] = field(default_factory=dict)
+    adapters: dict[str, Adapter] = field(default_factory=dict)
+    adapted: tuple[int, ...] = ()
+    marked: dict[str, tuple[Mark, ...]] = field(default_factory=dict)
+    origin: str = ""
+    format: int = FORMAT
+
+    def check(self) -> None:
+        """See that the tasks that are named are there.
+
+        Raises:
+            ValueError: one is not.
+        """
+        named = {task.name for task in self.tasks}
+        if self.task not in named or (self.came_with and self.came_with not in named):
+            raise ValueError(f"there is no task {self.task!r}")
 
 
-def result_from(plain: Plain) -> StageResult:
-    """The way back from ``result_to``."""
-    values: Plain = {name: text(plain[name]) for name in _TEXTS}
-    values |= {
-        name: number(plain.get(name, 0.0) if name == "test_seconds" else plain[name]) for name in _NUMBERS
-    }
-    values |= {name: flag(plain[name]) for name in _FLAGS}
-    return StageResult(
-        number=whole(plain["number"], 1),
-        stage=stage_from(plain["stage"]),
-        trained=wholes(plain["trained"]),
-        curve=optional(curve_from, plain["curve"]),
-        records=[record_from(record) for record in plain["records"]],
-        setup=setup_from(plain.get("setup", {})),
-        kept=whole(plain.get("kept", 0)),
-        share=number(plain.get("share", 1.0)),
-        fitted=text(plain.get("fitted", "")),
-        ending=optional(record_from, plain.get("ending")),
-        before=optional(record_from, plain.get("before")),
-        **values,
-    )
+@dataclass(frozen=True)
+class AdapterRecord:
+    """What a file of adapters alone says beside its tensors.
+
+    Attributes:
+        network: name of the network that was adapted.
+        body: digest of its body.
+        adapters: for the name of each weight, its adapter's words.
+        adapted: indexes of the layers.
+        task: that the head is for.
+        head: its form; None where the file does not hold it.
+    """
+
+    tlnb: str
+    network: str
+    body: str
+    adapters: dict[str, Adapter]
+    adapted: tuple[int, ...]
+    task: str
+    classes: tuple[str, ...] | None
+    head: Any
+    kind: str = "adapter"
+    format: int = FORMAT
+
+
+def session_from(checkpoint: Checkpoint) -> SessionRecord:
+    """What a checkpoint says of a session, whichever version wrote it, with the tensors of its stages.
+
+    Raises:
+        Unfit: something is missing, unknown, of another type or out of range.
+    """
+    record = structure(SessionRecord, upgraded(checkpoint.about))
+    answers_from(record.history, checkpoint.tensors)
+    under_way = record.pending.result if record.pending is not None else None
+    if under_way is not None and under_way.left is not None:
+        under_way.left = point_from(under_way.left, checkpoint.part("place"))
+    for stage in record.history:
+        stage.left = None  # it ended
+    for stage in [*record.history, *([] if under_way is None else [under_way])]:
+        if stage.recipe is not None:
+            stage.recipe = replace(stage.recipe, from_file=True)
+    return record
+
+
+def history_from(checkpoint: Checkpoint) -> list[StageResult]:
+    """The stages of a checkpoint alone, with their answers.
+
+    Raises:
+        Unfit: as :func:`session_from`.
+    """
+    stages = structure(list[StageResult], upgraded(checkpoint.about).get("history"))
+    answers_from(stages, checkpoint.tensors)
+    return stages
+
+
+# ---------------------------------------------------------------- files of earlier versions
+
+
+def upgraded(about: Plain) -> Plain:
+    """What a file says, in the words of the present format; values that are no tables stay, to be refused by name."""
+    if about.get("format") != 1:
+        return about
+    return {
+        **about, **_with(about, "history", lambda stages: [_table(stage, _stage_1) for stage in stages], list),
+        **_with(about, "pending", _plan_1), **_with(about, "model", _network_1), "format": FORMAT,
+    }  # fmt: skip
+
+
+def _with(plain: Plain, name: str, change: Any, kind: type = dict) -> Plain:
+    return {name: change(plain[name])} if isinstance(plain.get(name), kind) else {}
+
+
+def _table(value: Any, change: Any) -> Any:
+    return change(value) if isinstance(value, dict) else value
+
+
+def _network_1(plain: Plain) -> Plain:
+    """Format 1 wrote an input as a list, and the kind of a preprocessing into it."""
+
+    def input_1(one: Any) -> Any:
+        if not isinstance(one, list) or not 2 <= len(one) <= 3:
+            return one
+        parts = [[name, input_1(part)] for name, part in one[2]] if len(one) == 3 else []
+        return {"shape": one[0], "dtype": one[1], "parts": parts}
+
+    without = _with(plain, "preprocess", lambda values: {k: v for k, v in values.items() if k != "kind"})
+    return {**plain, **without, "input": input_1(plain.get("input"))}
+
+
+def _settings_1(plain: Plain) -> Plain:
+    """Before these keys BatchNorm trained and nothing guarded a stage; what was not set might be null."""
+    usual = {f.name: f.default for f in fields(Stage)}
+    kept = {k: v for k, v in plain.items() if not (v is None and k in KEYS and usual.get(k) is not None)}
+    asked = _with(plain, "asked", lambda asked: {k: v for k, v in asked.items() if k in KEYS})
+    return {"bn": "train", "guard": False, **kept, **asked}
+
+
+def _stage_1(plain: Plain) -> Plain:
+    """Format 1 had one table for how a stage was set up and for what a script cannot tell of it."""
+
+    def renamed(table: Plain, old: str, new: str) -> Plain:
+        return {new if name == old else name: value for name, value in table.items()}
+
+    def used_1(part: Plain) -> Plain:
+        return renamed(part, "print", "fingerprint")
+
+    def recipe_1(setup: Plain) -> Plain | None:
+        kept = {k: v for k, v in setup.items() if k not in ("unknown", "from_file")}
+        data = _with(kept, "data", lambda parts: [_table(part, used_1) for part in parts], list)
+        return renamed(kept | data, "marks", "checksums") or None
+
+    setup = plain.get("setup")
+    untold = {"untold": setup["unknown"]} if isinstance(setup, dict) and "unknown" in setup else {}
+    rest = {name: value for name, value in plain.items() if name != "setup"}
+    return {**rest, **_with(plain, "stage", _settings_1), "recipe": _table(setup, recipe_1), **untold}
+
+
+def _plan_1(plain: Plain) -> Plain | None:
+    """Format 1 kept the place in a stage beside the stage, and ``bn`` once for a plan."""
+    rest = {name: value for name, value in plain.items() if name not in ("bn", "progress")}
+    if plain.get("stages") == []:
+        return None
+    if isinstance(plain.get("stages"), list):
+        shared = {"bn": plain["bn"]} if "bn" in plain else {}
+        rest["stages"] = [
+            _table(stage, lambda stage: _settings_1(stage) | shared) for stage in plain["stages"]
+        ]
+    if isinstance(plain.get("result"), dict):
+        rest["result"] = _stage_1(plain["result"]) | {"left": plain.get("progress")}
+    return rest
 
 
 # ---------------------------------------------------------------- answers for each validation sample
@@ -143,29 +305,24 @@ def answers_to(stages: Sequence[StageResult]) -> dict[str, Tensor]:
     return found
 
 
-def answers_from(
-    stages: list[StageResult], plain: Sequence[Plain], tensors: Mapping[str, Tensor]
-) -> list[StageResult]:
-    """The stages with their answers, as far as a file holds them.
+def answers_from(stages: Iterable[StageResult], tensors: Mapping[str, Tensor]) -> None:
+    """Give the stages their answers, as far as a file holds them.
 
     Args:
-        stages: as ``result_from`` reads them.
-        plain: of which they were read.
+        stages: as the file tells them.
         tensors: of the file.
 
     Raises:
-        ValueError: answers that do not fit their samples.
+        Unfit: answers that do not fit their samples.
     """
-    for place, (stage, about) in enumerate(zip(stages, plain, strict=True)):
-        answers, told = tensors.get(f"answers.{place}"), about.get("measured")
-        if answers is None or told is None:
+    for place, stage in enumerate(stages):
+        answers, on = tensors.get(f"answers.{place}"), stage.measured
+        if answers is None or on is None:
             continue
-        of, kind = text(told["of"]), text(told["kind"])
-        targets, units = tensors[f"measured.{of}.targets"], tensors.get(f"measured.{of}.units")
-        if not _fit(kind, answers, targets, units):
-            raise ValueError("answers that do not fit their samples")
-        stage.with_answers(answers, Measured(of, kind, targets, units))
-    return stages
+        targets, units = tensors.get(f"measured.{on.of}.targets"), tensors.get(f"measured.{on.of}.units")
+        if targets is None or not _fit(on.kind, answers, targets, units):
+            raise Unfit("do not fit their samples", f"answers.{place}")
+        stage.with_answers(answers, Measured(on.of, on.kind, targets, units))
 
 
 def _fit(kind: str, answers: Tensor, targets: Tensor, units: Tensor | None) -> bool:
@@ -186,55 +343,26 @@ def _fit(kind: str, answers: Tensor, targets: Tensor, units: Tensor | None) -> b
 
 # ---------------------------------------------------------------- a place in a stage
 
-
-def progress_to(progress: Progress) -> tuple[Plain, dict[str, Tensor]]:
-    """A place in a stage as plain values and tensors."""
-    names = (
-        "rate",
-        "epoch",
-        "done",
-        "steps_done",
-        "unmeasured",
-        "micro",
-        "best_loss",
-        "waited",
-        "best_epoch",
-        "averaged",
-        "scaler",
-    )
-    tensors = {f"random.{name}": state for name, state in progress.random.items()}
-    tensors |= {f"best.{name}": tensor for name, tensor in progress.best.items()}
-    tensors |= {f"start.{name}": tensor for name, tensor in progress.start.items()}
-    tensors |= {f"average.{name}": tensor for name, tensor in progress.average.items()}
-    tensors |= optimizer_to(progress.optimizer)
-    if progress.total is not None:
-        tensors["total"] = progress.total
-    return {name: getattr(progress, name) for name in names}, tensors
+_NAMED = ("random", "best", "start", "average")
+"""What a resume point keeps of tensors by name."""
 
 
-def progress_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Progress:
-    """The way back from ``progress_to``."""
+def point_to(point: ResumePoint | None) -> dict[str, Tensor]:
+    """The tensors of a place in a stage."""
+    if point is None:
+        return {}
+    tensors = {f"{kind}.{name}": t for kind in _NAMED for name, t in getattr(point, kind).items()}
+    return tensors | optimizer_to(point.optimizer) | ({} if point.total is None else {"total": point.total})
+
+
+def point_from(point: ResumePoint, tensors: Mapping[str, Tensor]) -> ResumePoint:
+    """The place with its tensors, the way back from ``point_to``."""
     total = tensors.get("total")
-    progress = Progress(
-        number(plain["rate"]), whole(plain["epoch"]), whole(plain["done"]), whole(plain["steps_done"]),
-        None if total is None else total.to(torch.float32).reshape(()),
-        optional(number, plain["unmeasured"]), optional(lambda n: whole(n, 1), plain["micro"]),
-        number(plain["best_loss"]), whole(plain["waited"]), whole(plain["best_epoch"]),
-        best=_below(tensors, "best"), start=_below(tensors, "start"),
-        average=_below(tensors, "average"), averaged=whole(plain.get("averaged", 0)),
-        optimizer=optimizer_from(tensors), random=_below(tensors, "random"),
-        scaler=optional(_scale, plain.get("scaler")),
+    named: Any = {kind: below(tensors, kind) for kind in _NAMED}
+    return replace(
+        point, total=None if total is None else total.to(torch.float32).reshape(()),
+        optimizer=optimizer_from(tensors), **named,
     )  # fmt: skip
-    if not math.isfinite(progress.rate) or progress.rate < 0:  # 0 where a head was fitted
-        raise ValueError(f"{progress.rate!r} is no learning rate")
-    return progress
-
-
-def _scale(value: Sequence[object]) -> tuple[float, int]:
-    scale, since = value
-    if not 0 < number(scale) < math.inf:
-        raise ValueError(f"{scale!r} is no scale of a loss")
-    return number(scale), whole(since)
 
 
 def optimizer_to(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -245,84 +373,13 @@ def optimizer_to(state: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]
 def optimizer_from(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """The way back from ``optimizer_to``."""
     state: dict[str, dict[str, Tensor]] = {}
-    for joined, tensor in _below(tensors, "optimizer").items():
+    for joined, tensor in below(tensors, "optimizer").items():
         key, _, name = joined.partition(".")
         state.setdefault(name, {})[key] = tensor
     return state
 
 
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose names start with ``prefix`` and a dot, without it."""
     start = f"{prefix}."
     return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-
-
-@dataclass(frozen=True)
-class Pending:
-    """What is left of a plan that is carried out, stage by stage: one stage at least.
-
-    Attributes:
-        stages: those that have not ended; the first may be under way.
-        first: its place in the plan, from 1.
-        count: stages of the plan.
-        cache, keep_best: see ``Session.train``.
-        result: of the stage under way, ``result.left`` where it stands; None where it has not begun.
-        data: fingerprint of the training samples that it was left on; empty where that is not known.
-        own_step: whether a step of the user's own trains.
-        with_moments: whether its first stage begins with the optimizer's moments of the stage before.
-    """
-
-    stages: tuple[Stage, ...]
-    first: int
-    count: int
-    cache: bool = True
-    keep_best: bool = False
-    result: StageResult | None = None
-    data: str = ""
-    own_step: bool = False
-    with_moments: bool = False
-
-    @classmethod
-    def of(cls, stages: Sequence[Stage], cache: bool, keep_best: bool) -> Pending:
-        """A plan that begins."""
-        return cls(tuple(stages), 1, len(stages), cache, keep_best)
-
-    def after(self) -> Pending | None:
-        """What is left when its first stage has ended; None for nothing."""
-        if len(self.stages) == 1:
-            return None
-        return replace(self, stages=self.stages[1:], first=self.first + 1, result=None, with_moments=False)
-
-
-_SIMPLE = ("first", "count", "cache", "keep_best", "data", "own_step", "with_moments")
-
-
-def pending_to(pending: Pending, progress: Progress | None) -> tuple[Plain, dict[str, Tensor]]:
-    """What is left of a plan as plain values and tensors.
-
-    Args:
-        pending: the plan.
-        progress: where its first stage stands now.
-    """
-    place, tensors = (None, {}) if progress is None else progress_to(progress)
-    return {name: getattr(pending, name) for name in _SIMPLE} | {
-        "stages": [stage.to_dict() for stage in pending.stages],
-        "result": None if pending.result is None else result_to(pending.result),
-        "progress": place,
-    }, tensors
-
-
-def pending_from(plain: Plain, tensors: Mapping[str, Tensor]) -> Pending | None:
-    """The way back from ``pending_to``; None for a plan of which nothing is left."""
-    result = optional(result_from, plain["result"])
-    if result is not None and plain["progress"] is not None:
-        result.left = progress_from(plain["progress"], tensors)
-    stages = tuple(stage_from(stage) for stage in plain["stages"])
-    if "bn" in plain:  # a file from before it became a key of each stage
-        stages = tuple(replace(stage, bn=str(read_key("bn", plain["bn"]))) for stage in stages)
-    if not stages:
-        return None
-    return Pending(
-        stages, whole(plain["first"], 1), whole(plain["count"], 1), flag(plain["cache"]),
-        flag(plain["keep_best"]), result, text(plain["data"]), flag(plain["own_step"]),
-        flag(plain["with_moments"]),
-    )  # fmt: skip

@@ -72,7 +72,10 @@ def near_pairs(features: Tensor, neighbours: int = NEIGHBOURS, cosine: float = C
 
 
 def picture_copies(
-    thumbs: Tensor, features: Tensor | None, tiny: bool = False, tick: Callable[[], None] = lambda: None
+    thumbs: Tensor,
+    features: Tensor | None,
+    tiny: bool = False,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Copies:
     """Pictures that are copies of others.
 
@@ -80,7 +83,7 @@ def picture_copies(
         thumbs: grey, uint8 (N, 64, 64).
         features: of a network, (N, D); None where there are none.
         tiny: whether the pictures are smaller than ``TINY`` pixels a side.
-        tick: called now and then; what it raises ends the work.
+        on_progress: called now and then; what it raises ends the work.
     """
     if len(thumbs) < 2:
         return Copies.none()
@@ -92,12 +95,12 @@ def picture_copies(
         found.append(near_pairs(features))
     pairs = torch.cat(found).unique(dim=0)
     if tiny:
-        straight, turned = _compared(thumbs, pairs, _WHOLE, SIDE, tick)
+        straight, turned = _compared(thumbs, pairs, _WHOLE, SIDE, on_progress)
         there = straight >= SAME
         return Copies(pairs[there], straight[there], torch.zeros(int(there.sum()), dtype=torch.bool))
-    first = torch.maximum(*_compared(thumbs, pairs, _COARSE, SIDE // 2, tick))
+    first = torch.maximum(*_compared(thumbs, pairs, _COARSE, SIDE // 2, on_progress))
     pairs = pairs[first >= ROUGHLY]
-    straight, turned = _compared(thumbs, pairs, _FINE, SIDE, tick)
+    straight, turned = _compared(thumbs, pairs, _FINE, SIDE, on_progress)
     alike = torch.maximum(straight, turned)
     there = alike >= ALIKE
     if features is not None:
@@ -122,12 +125,12 @@ def _compared(
     pairs: Tensor,
     parts: Sequence[tuple[float, float, float]],
     side: int,
-    tick: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> tuple[Tensor, Tensor]:
     """For each pair how well one picture fits a part of the other, as it is and mirrored: correlations (M,)."""
     best = torch.zeros(2, len(pairs))
     for at in range(0, len(pairs), CHUNK):
-        tick()
+        on_progress()
         some = pairs[at : at + CHUNK]
         places, inside = some.unique(return_inverse=True)
         pictures = functional.avg_pool2d(thumbs[places].float()[:, None], 3, 1, 1, count_include_pad=False)

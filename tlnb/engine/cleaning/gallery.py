@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tlnb.display.pictures import image_uri, uint8_of
 from tlnb.display.tables import printable
-from tlnb.engine.data.collections import Collection, Pictures, ReadPictures
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.marks import Numbers
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import Pictures, RawDataset, ReadPictures
 from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.sound.clips import Clips
 from tlnb.engine.data.sound.players import players_of
@@ -80,7 +80,7 @@ class Gallery:
         played = players_of(self._samples[part], self._pieces(part, index)[:1], ("",))
         return "" if played is None else played.uri(0)
 
-    def _whole(self, found: Collection, index: int, side: int) -> Tensor | None:
+    def _whole(self, found: RawDataset, index: int, side: int) -> Tensor | None:
         """A picture as it came, all of it."""
         if isinstance(found, Pictures):
             picture = found.images[index]

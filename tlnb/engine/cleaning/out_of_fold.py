@@ -33,7 +33,7 @@ def out_of_fold(
     classes: int,
     folds: Tensor,
     learn: Tensor | None = None,
-    tick: Callable[[], None] = lambda: None,
+    on_progress: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Probabilities of the classes for each sample, by a classifier that has not seen its fold.
 
@@ -46,7 +46,7 @@ def out_of_fold(
         classes: how many.
         folds: of each sample, int64 (N,), from 0 without gaps.
         learn: which samples teach, bool (N,); all are answered for. None for all.
-        tick: called now and then; what it raises ends the work.
+        on_progress: called now and then; what it raises ends the work.
 
     Returns:
         float32 (N, classes).
@@ -55,13 +55,13 @@ def out_of_fold(
     some = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:CHOSEN_BY]
     losses = []
     for strength in STRENGTHS:  # the valley has one floor
-        scores = _fit(axes[some], labels[some], classes, folds[some], teach[some], strength, tick)
+        scores = _fit(axes[some], labels[some], classes, folds[some], teach[some], strength, on_progress)
         each = torch.nn.functional.cross_entropy(scores, labels[some], reduction="none")
         losses.append(float(each[teach[some]].mean()))
         if len(losses) > 1 and losses[-1] > losses[-2]:
             break
     strength = STRENGTHS[min(range(len(losses)), key=losses.__getitem__)]
-    return _fit(axes, labels, classes, folds, teach, strength, tick).softmax(1)
+    return _fit(axes, labels, classes, folds, teach, strength, on_progress).softmax(1)
 
 
 def _fit(
@@ -71,7 +71,7 @@ def _fit(
     folds: Tensor,
     teach: Tensor,
     strength: float,
-    tick: Callable[[], None],
+    on_progress: Callable[[], None],
 ) -> Tensor:
     """Scores (N, classes) of what is left out."""
     count = int(folds.max()) + 1
@@ -80,15 +80,15 @@ def _fit(
         for fold in range(count):
             held = folds == fold
             seen = (~held & teach).float()[None]
-            found[held] = _descend(z, labels, classes, seen, strength, tick)[0].T[held]
+            found[held] = _descend(z, labels, classes, seen, strength, on_progress)[0].T[held]
         return found
     seen = ((folds != torch.arange(count)[:, None]) & teach).float()
-    scores = _descend(z, labels, classes, seen, strength, tick)
+    scores = _descend(z, labels, classes, seen, strength, on_progress)
     return scores[folds, :, torch.arange(len(z))]
 
 
 def _descend(
-    z: Tensor, labels: Tensor, classes: int, seen: Tensor, strength: float, tick: Callable[[], None]
+    z: Tensor, labels: Tensor, classes: int, seen: Tensor, strength: float, on_progress: Callable[[], None]
 ) -> Tensor:
     """Scores (fits, classes, N) of fits that each see some samples, (fits, N)."""
     (n, r), fits, penalty = z.shape, len(seen), 1 / strength
@@ -99,7 +99,7 @@ def _descend(
     b = c = torch.zeros(fits, classes, 1)
     speed = 1.0
     for _ in range(PASSES):
-        tick()
+        on_progress()
         error = (
             ((v.reshape(-1, r) @ z.T).reshape(fits, classes, n) + c).softmax(1).sub_(goal).mul_(seen[:, None])
         )

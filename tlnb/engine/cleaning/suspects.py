@@ -101,7 +101,7 @@ class Evidence:
     source: str = ""
 
 
-def find(data: Data, evidence: Evidence, tick: Callable[[str], None] = lambda step: None) -> Findings:
+def find(data: Data, evidence: Evidence, on_progress: Callable[[str], None] = lambda step: None) -> Findings:
     """Look for suspects among training and validation samples; the test part is never read.
 
     Samples that marks have decided about are no suspects again.
@@ -109,21 +109,21 @@ def find(data: Data, evidence: Evidence, tick: Callable[[str], None] = lambda st
     Args:
         data: as it is now, mended by marks or not.
         evidence: for its samples.
-        tick: told in words what is done, now and then; what it raises ends the work.
+        on_progress: told in words what is done, now and then; what it raises ends the work.
     """
     samples = _Samples(data)
-    tick("looking for copies")
-    copies = _copies(evidence, lambda: tick("looking for copies"))
+    on_progress("looking for copies")
+    copies = _copies(evidence, lambda: on_progress("looking for copies"))
     book = _Book(samples)
     rate = None
     if isinstance(data.task, Classification):
         doubt = _doubts(
-            data, samples.targets, evidence.features, copies, lambda: tick("looking for wrong labels")
+            data, samples.targets, evidence.features, copies, lambda: on_progress("looking for wrong labels")
         )
         rate = doubt.rate
         book.labels(doubt)
     book.copies(copies, evidence.digests is None)
-    tick("looking for odd samples")
+    on_progress("looking for odd samples")
     book.plain(odd(far := oddness(evidence.features)), ODD, _ODD, "like no other sample", far)
     if evidence.looks is not None:
         looks = evidence.looks
@@ -249,11 +249,13 @@ class _Book:
         return tuple(sorted(found, key=lambda row: (-row.suspicion, row.sample)))
 
 
-def _copies(evidence: Evidence, tick: Callable[[], None]) -> Copies:
+def _copies(evidence: Evidence, on_progress: Callable[[], None]) -> Copies:
     if evidence.texts is not None:
         return text_copies(evidence.texts, evidence.features)
     if evidence.looks is not None:
-        return picture_copies(evidence.looks.thumbs, evidence.features, evidence.looks.side < TINY, tick)
+        return picture_copies(
+            evidence.looks.thumbs, evidence.features, evidence.looks.side < TINY, on_progress
+        )
     return same_content(evidence.digests or ())
 
 
@@ -269,16 +271,18 @@ def _tied(count: int, pairs: Tensor) -> list[list[int]]:
 
 
 def _doubts(
-    data: Data, labels: Tensor, features: Tensor, copies: Copies, tick: Callable[[], None]
+    data: Data, labels: Tensor, features: Tensor, copies: Copies, on_progress: Callable[[], None]
 ) -> LabelDoubts:
     """Doubts by two looks: what the first one doubts does not teach in the second one."""
     classes, axes = len(data.classes), standard_axes(features)
     deals = 2 if len(labels) * classes <= TWICE else 1
     tables = _folds(data, labels, copies, deals)
-    first = out_of_fold(axes, labels, classes, tables[0], None, tick)
+    first = out_of_fold(axes, labels, classes, tables[0], None, on_progress)
     agrees = first.argmax(1) == labels
     teach = agrees if float(agrees.float().mean()) >= TRUSTED else ~doubts(first, labels).wrong
-    again = torch.stack([out_of_fold(axes, labels, classes, table, teach, tick) for table in tables]).mean(0)
+    again = torch.stack(
+        [out_of_fold(axes, labels, classes, table, teach, on_progress) for table in tables]
+    ).mean(0)
     return doubts(_where_learned(again, labels, tables, teach), labels)
 
 

@@ -1,4 +1,4 @@
-"""What is learned: the loss, the figure that people read, and what scores mean.
+"""What is learned: the loss, the metric that people read, and what scores mean.
 
 One class a sample, several labels a sample, or measured values; each has the same methods, so that training
 does not ask which it is.
@@ -21,36 +21,36 @@ from tlnb.errors import ModelError
 
 
 class Meter(Protocol):
-    """Gathers a figure over batches, on the device, without waiting for it."""
+    """Gathers a metric over batches, on the device, without waiting for it."""
 
     def update(self, scores: Tensor, targets: Tensor) -> None:
         """Take in a batch."""
 
     def value(self) -> float:
-        """The figure over all batches."""
+        """The metric over all batches."""
 
 
-class Task(Protocol):
-    """Loss, figure and answers.
+class Objective(Protocol):
+    """Loss, metric and answers.
 
     Attributes:
-        metric: name of the figure.
-        score: the figure, where another one than the usual is asked for.
+        metric: its name.
+        score: the metric, where another one than the usual is asked for.
     """
 
     @property
     def score(self) -> Score | None:
-        """The figure that is asked for; None for the usual one."""
+        """The metric that is asked for; None for the usual one."""
 
     @property
     def metric(self) -> str:
-        """Name of the figure."""
+        """Its name."""
 
     def loss(self, scores: Tensor, targets: Tensor, smoothing: float = 0.0) -> Tensor:
         """Mean loss of a batch."""
 
     def meter(self, device: torch.device) -> Meter:
-        """Gathers the figure, from nothing."""
+        """Gathers the metric, from nothing."""
 
     def answers(self, scores: Tensor) -> Tensor:
         """What people want to know of scores."""
@@ -61,9 +61,9 @@ class Classification:
     """One class a sample: cross-entropy, and accuracy.
 
     Attributes:
-        metric: name of the figure.
+        metric: its name.
         weights: of each class in the loss; None for all alike.
-        score: the figure, where another one than accuracy is asked for.
+        score: the metric, where another one than accuracy is asked for.
     """
 
     metric: str = "accuracy"
@@ -94,7 +94,7 @@ class Classification:
         return scores.float().softmax(1)
 
 
-def class_weights(task: Task, device: torch.device) -> Tensor | None:
+def class_weights(task: Objective, device: torch.device) -> Tensor | None:
     """Of each class in the loss, so that a sample counts by the weight of its class; None for all alike."""
     return _on(task.weights, device) if isinstance(task, Classification) else None
 
@@ -104,9 +104,9 @@ class MultiLabel:
     """Any number of labels a sample: binary cross-entropy for each, and mean average precision.
 
     Attributes:
-        metric: name of the figure: the mean over the labels of the area under precision against recall.
+        metric: its name: the mean over the labels of the area under precision against recall.
         weights: of what is there against what is not, for each label; None for all alike.
-        score: the figure, where another one is asked for.
+        score: the metric, where another one is asked for.
     """
 
     metric: str = "mAP"
@@ -144,9 +144,9 @@ class Regression:
     Attributes:
         mean: of each value over the training samples, in the user's unit.
         std: its standard deviation.
-        metric: name of the figure: the share of the variance that is explained; 1 is best, 0 is no better
+        metric: its name: the share of the variance that is explained; 1 is best, 0 is no better
             than always answering the mean.
-        score: the figure, where another one is asked for.
+        score: the metric, where another one is asked for.
     """
 
     mean: tuple[float, ...] = (0.0,)
@@ -186,8 +186,8 @@ class Regression:
         return scores.float() * scores.new_tensor(self.std).float() + scores.new_tensor(self.mean).float()
 
 
-def scored(task: Task, name: str | None) -> Task:
-    """The same task with another figure; None for the usual one.
+def scored(task: Objective, name: str | None) -> Objective:
+    """The same task with another metric; None for the usual one.
 
     Raises:
         BadArguments: there is none of that name for such data.
@@ -200,7 +200,7 @@ def scored(task: Task, name: str | None) -> Task:
     return replace(task, metric=name, score=score_named(name, kind))
 
 
-def floor_of(task: Task, targets: Tensor) -> float:
+def floor_of(task: Objective, targets: Tensor) -> float:
     """What the task's score gives to somebody who always answers how frequent each class or label is, or the mean.
 
     Args:
@@ -215,13 +215,13 @@ def floor_of(task: Task, targets: Tensor) -> float:
     return score(given.numpy(), usual.expand(len(targets), -1).numpy())
 
 
-def worth(task: Task, loss: float, figure: float) -> float:
-    """By what epochs are compared, smaller is better: the loss, or the figure where one is asked for."""
+def worth(task: Objective, loss: float, value: float) -> float:
+    """By what epochs are compared, smaller is better: the loss, or the metric where one is asked for."""
     if task.score is None:
         return loss
-    if figure != figure:
+    if value != value:
         return float("inf")
-    return -figure if task.score.larger else figure
+    return -value if task.score.larger else value
 
 
 class _Accuracy:

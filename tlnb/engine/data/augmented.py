@@ -71,6 +71,10 @@ class AugmentedSamples(PictureSamples):
         """Batches changed ahead of the one who trains on them."""
         return ahead(self.batch, batches)
 
+    def inputs_digest(self) -> str:
+        """Of the pictures: changes are known by their seed and play no part."""
+        return self.plain.inputs_digest()
+
     def fingerprint(self) -> str:
         """Over the pictures, the transform, the seed and the view."""
         note = f"{self.plain.fingerprint()} {self.name} {self.transform!r} {self.seed} {self._numbers}"

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from tlnb.display.tables import Table, few, printable
-from tlnb.engine.core.objectives import Classification, MultiLabel, Task
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective
 from tlnb.engine.data.augment import describe
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.chronology import Times
-from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.groups import Groups
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.places import Places
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sealed import Sealed
 from tlnb.engine.data.sound.front_end import LogMel, RawFrames
@@ -62,13 +62,13 @@ class Data:
 
     name: str
     classes: tuple[str, ...]
-    train: Collection
-    valid: Collection
+    train: RawDataset
+    valid: RawDataset
     batch: int = 64
     seed: int = 0
     size: int | None = None
     notes: list[str] = field(default_factory=list)
-    task: Task = field(default_factory=Classification)
+    task: Objective = field(default_factory=Classification)
     augment: Any = "none"
     balance: str | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -84,13 +84,13 @@ class Data:
     mending: Any = field(default=None, repr=False)
 
     def samples(
-        self, preprocess: AnyPreprocess | RawFrames, say: Callable[[str], None] = lambda text: None
+        self, preprocess: AnyPreprocess | RawFrames, log: Callable[[str], None] = lambda text: None
     ) -> tuple[Samples, Samples]:
         """Training samples, balanced and augmented, and validation samples, fitted to a network.
 
         Args:
             preprocess: of the network.
-            say: told about a file that turns out broken when it is decoded; from a thread.
+            log: told about a file that turns out broken when it is decoded; from a thread.
 
         Raises:
             DataError: augmentation is asked for and these are no pictures.
@@ -98,10 +98,10 @@ class Data:
 
         def on_broken(name: str, reason: str) -> None:
             self.problems.append(Problem(printable(name), reason))
-            say(f"{printable(name)} is left out: {reason}")
+            log(f"{printable(name)} is left out: {reason}")
 
         if self.mending is not None:
-            return self.mending.samples(self, self.mending.original.samples(preprocess, say))
+            return self.mending.samples(self, self.mending.original.samples(preprocess, log))
         train = self.train
         if self.balance == "samples":
             train = train.subset(repeated_to_balance(train.targets))
@@ -126,7 +126,7 @@ class Data:
         spans = zip(self.classes, answers.amin(0).tolist(), answers.amax(0).tolist(), strict=True)
         return Table(("value", "from", "to"), [(name, f"{low:g}", f"{high:g}") for name, low, high in spans])
 
-    def _per_class(self, part: Collection) -> torch.Tensor:
+    def _per_class(self, part: RawDataset) -> torch.Tensor:
         if part.targets.is_floating_point():
             return part.targets.sum(0)
         return torch.bincount(part.targets, minlength=len(self.classes))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,20 +14,26 @@ from torch import Tensor
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.seeds import own_random_state
 from tlnb.engine.core.tree import named_parts
-from tlnb.engine.data.image_cache import DecodedSamples
-from tlnb.engine.data.joined import Portion
-from tlnb.engine.data.readers import HASHED, FileReader, TensorReader
-from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
-from tlnb.engine.data.sound.clips import PieceReader
-from tlnb.engine.data.text_samples import TextSamples
 
+HASHED = 256 << 20  # bytes in all; up to this much, files are known by content, above it by size and time
 LOOKED_AT = 32
 """Samples of another's data set, and files of a large folder, that are looked into."""
 WHOLE = 64 << 20  # bytes; a tensor up to this size is hashed whole
 START = 1 << 20  # bytes of a file of a large folder
 
 
-def data_print(*parts: Samples) -> str:
+class Digested(Protocol):
+    """What a fingerprint is taken of: samples."""
+
+    targets: Tensor
+
+    def __len__(self) -> int: ...
+
+    def inputs_digest(self) -> str:
+        """Of the inputs, at a bounded cost."""
+
+
+def data_fingerprint(*parts: Digested) -> str:
     """SHA-256 over samples: all their targets, and of the inputs what can be had in about a second.
 
     * in memory: every byte up to 64 MiB; of more, evenly spaced samples of 64 MiB, and the sum of all bytes,
@@ -41,37 +49,12 @@ def data_print(*parts: Samples) -> str:
     """
     sha = hashlib.sha256()
     for part in parts:
-        plain = getattr(part, "plain", part)
         sha.update(tensors_digest([("targets", part.targets)], note=str(len(part))).encode())
-        sha.update(_inputs(plain).encode())
+        sha.update(part.inputs_digest().encode())
     return sha.hexdigest()
 
 
-def _inputs(samples: Samples) -> str:
-    if isinstance(samples, ImageSamples):
-        more = samples.originals
-        return _rows(samples.images) + (
-            _rows(more) if more is not None and more is not samples.images else ""
-        )
-    if isinstance(samples, TensorSamples):
-        return "".join(_rows(part) for _, part in named_parts(samples.inputs))
-    if isinstance(samples, TextSamples):
-        return samples.fingerprint()
-    if isinstance(samples, DecodedSamples):
-        reader, rows = samples.reader, samples.rows
-        if isinstance(reader, TensorReader):
-            return _rows(reader.images) + tensors_digest([("rows", rows)])
-        if isinstance(reader, FileReader):
-            return _files(reader, rows.tolist())
-        if isinstance(reader, PieceReader):
-            clips = reader.clips[rows].unique().tolist()
-            return f"{_files(reader.files, clips)} {reader.note(rows.tolist())}"
-    if isinstance(samples, Portion):
-        return tensors_digest([("places", samples.rows)], note=_inputs(samples.source))
-    return _some(samples)
-
-
-def _rows(tensor: Tensor) -> str:
+def of_rows(tensor: Tensor) -> str:
     """Over a tensor of samples."""
     size = tensor.numel() * tensor.element_size()
     note = str(tuple(tensor.shape))
@@ -89,41 +72,48 @@ def _sum(tensor: Tensor) -> int:
     return int(whole.view(torch.int64).sum()) + int(rest.sum())
 
 
-def _files(reader: FileReader, rows: Sequence[int]) -> str:
-    stamps = [_about(reader, row) for row in rows]
+def of_files(names: Sequence[str], paths: Sequence[Path], whole: Callable[[], str]) -> str:
+    """Over files.
+
+    Args:
+        names: what they are called.
+        paths: where they are.
+        whole: gives a digest of all that is in them.
+    """
+    stamps = [_about(path) for path in paths]
     if sum(size for size, _ in stamps) <= HASHED:
-        return reader.digest(rows)
+        return whole()
     sha = hashlib.sha256()
-    for row, (size, seconds) in zip(rows, stamps, strict=True):
-        sha.update(os.fsencode(reader.names[row]) + f"\0{size} {seconds}\n".encode())
-    for place in _spread(len(rows), LOOKED_AT).tolist():
-        sha.update(_start(reader, rows[place]))
+    for name, (size, seconds) in zip(names, stamps, strict=True):
+        sha.update(os.fsencode(name) + f"\0{size} {seconds}\n".encode())
+    for place in _spread(len(paths), LOOKED_AT).tolist():
+        sha.update(_start(paths[place]))
     return sha.hexdigest()
 
 
-def _about(reader: FileReader, row: int) -> tuple[int, int]:
+def _about(path: Path) -> tuple[int, int]:
     """Size and time in whole seconds, which archives and other disks keep; zeros where the file has gone."""
     try:
-        about = reader.path(row).stat()
+        about = path.stat()
     except OSError:
         return 0, 0
     return about.st_size, int(about.st_mtime)
 
 
-def _start(reader: FileReader, row: int) -> bytes:
+def _start(path: Path) -> bytes:
     try:
-        with open(reader.path(row), "rb") as file:
+        with open(path, "rb") as file:
             return hashlib.sha256(file.read(START)).digest()
     except OSError:
         return b""
 
 
-def _some(samples: Samples) -> str:
-    """Over some of them, as the network would see them."""
-    if samples.random or not len(samples):
+def of_some(count: int, batch: Callable[[Tensor], Any]) -> str:
+    """Over some of ``count`` samples, as the network would see them."""
+    if not count:
         return ""
     with own_random_state(0):
-        return tensors_digest(named_parts(samples.batch(_spread(len(samples), LOOKED_AT)), "some"))
+        return tensors_digest(named_parts(batch(_spread(count, LOOKED_AT)), "some"))
 
 
 def _spread(count: int, most: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
@@ -35,7 +36,7 @@ def _unreadable(name: str, reason: str) -> None:
     raise DataError(f"{name} cannot be read: {reason}")
 
 
-class PixelStore:
+class ImageCache:
     """Decodes the pictures that are asked for, in threads, and keeps them if all of them fit.
 
     Args:
@@ -196,7 +197,7 @@ class DecodedSamples(PictureSamples):
         self._options = {"budget": budget, "on_broken": on_broken}
         self.store = self._new_store(whole=False)
         self.at_hand = self.store.keeps  # from the second time on
-        self._whole: PixelStore | None = None
+        self._whole: ImageCache | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """What another process needs."""
@@ -213,8 +214,8 @@ class DecodedSamples(PictureSamples):
         """What is black and white in the pictures as they are read."""
         return getattr(self.reader, "scale", PLAIN)
 
-    def _new_store(self, *, whole: bool) -> PixelStore:
-        return PixelStore(self.reader, self.preprocess, whole=whole, **self._options)  # type: ignore[arg-type]
+    def _new_store(self, *, whole: bool) -> ImageCache:
+        return ImageCache(self.reader, self.preprocess, whole=whole, **self._options)  # type: ignore[arg-type]
 
     def share(self, other: DecodedSamples) -> None:
         """Keep pictures together with samples of the same reader and size, so that the budget is one."""
@@ -232,14 +233,14 @@ class DecodedSamples(PictureSamples):
         store = self._whole
         return self._sound(store, indices, lambda rows: store.get(rows.tolist()))
 
-    def _sound(self, store: PixelStore, indices: Tensor, read: Callable[[Tensor], object]):  # type: ignore[no-untyped-def]
+    def _sound(self, store: ImageCache, indices: Tensor, read: Callable[[Tensor], object]):  # type: ignore[no-untyped-def]
         while True:
             try:
                 return read(self.rows[self._stand_ins(store, indices)])
             except BadPicture:
                 continue  # the store knows it as broken now, so each round has one broken picture fewer
 
-    def _stand_ins(self, store: PixelStore, indices: Tensor) -> Tensor:
+    def _stand_ins(self, store: ImageCache, indices: Tensor) -> Tensor:
         if not store.broken:
             return indices
         bad = torch.isin(self.rows[indices], torch.tensor(list(store.broken)))
@@ -250,7 +251,7 @@ class DecodedSamples(PictureSamples):
             chosen[place] = self._stand_in(store, int(indices[place]))
         return chosen
 
-    def _stand_in(self, store: PixelStore, index: int) -> int:
+    def _stand_in(self, store: ImageCache, index: int) -> int:
         same = (self.targets == self.targets[index]).reshape(len(self), -1).all(1)
         sound = ~torch.isin(self.rows, torch.tensor(list(store.broken)))
         for candidates in (same & sound, sound):
@@ -270,6 +271,16 @@ class DecodedSamples(PictureSamples):
     def warm(self) -> None:
         """Begin to decode the first pictures."""
         self.store.warm(self.rows[:WARM].tolist())
+
+    def inputs_digest(self) -> str:
+        """What the reader knows them by."""
+        return self.reader.quick_digest(self.rows.tolist()) or super().inputs_digest()
+
+    def some(self, rows: Tensor) -> DecodedSamples:
+        """Some of the pictures, decoded and kept together with all."""
+        made = copy.copy(self)
+        made.rows, made.targets = self.rows[rows], self.targets[rows]
+        return made
 
     def fingerprint(self) -> str:
         """Over contents, targets and preprocessing; lets go of pictures that have changed."""

@@ -1,4 +1,4 @@
-"""Sets of samples that stand together: several in a row, and portions of one whose other samples are needed too."""
+"""Sets of samples that stand together: several in a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
 from tlnb.engine.core.tree import Tree
-from tlnb.engine.data.samples import ChosenSamples, PictureSamples, Samples
+from tlnb.engine.data.samples import PictureSamples, Samples
 from tlnb.engine.data.text_samples import TextSamples
 
 
@@ -112,31 +112,6 @@ class JoinedPictures(JoinedSamples, PictureSamples):
         return ahead(self.batch, batches)
 
 
-class Portion(ChosenSamples):
-    """Some of the samples of a set whose other ones are asked for as well, such as all folds but one.
-
-    What is computed once for a sample, such as features of a frozen part, is computed for the whole set.
-    """
-
-
-class PicturePortion(Portion, PictureSamples):
-    """The same, of pictures."""
-
-    source: PictureSamples
-
-    def __init__(self, source: PictureSamples, rows: Tensor):
-        super().__init__(source, rows)
-        self.preprocess = source.preprocess
-
-    def pixels(self, indices: Tensor) -> Tensor:
-        """Pictures at training size: (B, C, H, W)."""
-        return self.source.pixels(self.rows[indices])
-
-    def whole(self, indices: Tensor) -> list[Tensor]:
-        """The same after the resize and before the crop: B tensors (C, H, W)."""
-        return self.source.whole(self.rows[indices])
-
-
 def joined(parts: Sequence[Samples]) -> Samples:
     """Several sets in a row; a single one as it is."""
     if len(parts) == 1:
@@ -147,8 +122,3 @@ def joined(parts: Sequence[Samples]) -> Samples:
         return TextSamples(every, torch.cat([part.targets for part in texts]), texts[0].preprocess)
     pictures = [part for part in parts if isinstance(part, PictureSamples)]
     return JoinedPictures(pictures) if len(pictures) == len(parts) else JoinedSamples(parts)
-
-
-def portion(source: Samples, rows: Tensor) -> Portion:
-    """Some of the samples, in this order; int64 of shape (n,)."""
-    return PicturePortion(source, rows) if isinstance(source, PictureSamples) else Portion(source, rows)

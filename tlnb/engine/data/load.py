@@ -15,14 +15,14 @@ from torch import Tensor
 
 from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import others_code, path_of
-from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task, scored
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, Regression, scored
 from tlnb.engine.data.balance import class_weights, label_weights
-from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.marks import read_marks
 from tlnb.engine.data.mending import mended
 from tlnb.engine.data.parting import FeaturesOf, Parts, parted
 from tlnb.engine.data.places import Places
+from tlnb.engine.data.raw import RawDataset, Several
 from tlnb.engine.data.request import BALANCES, CLASSES, LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources import hugging_face, named, objects, text
 from tlnb.engine.data.sources.cells import TABLES
@@ -219,7 +219,7 @@ def _parts(found: Found, request: SourceRequest) -> Parts:
     return Parts(train, held, places=Places(*rows))
 
 
-def _missing(found: Found, train: Collection, held: Collection, request: SourceRequest) -> list[str]:
+def _missing(found: Found, train: RawDataset, held: RawDataset, request: SourceRequest) -> list[str]:
     """What to say where the parts are not what was asked for: another share, or classes that one of them lacks."""
     notes = []
     total = len(train) + len(held)
@@ -259,14 +259,14 @@ def _missing(found: Found, train: Collection, held: Collection, request: SourceR
     return notes
 
 
-def _per_output(part: Collection, outputs: int) -> Tensor:
+def _per_output(part: RawDataset, outputs: int) -> Tensor:
     """How many samples have each class or label."""
     if part.targets.is_floating_point():
         return part.targets.sum(0)
     return torch.bincount(part.targets, minlength=outputs)
 
 
-def _task(found: Found, train: Collection, held: Collection, balance: str | None) -> Task:
+def _task(found: Found, train: RawDataset, held: RawDataset, balance: str | None) -> Objective:
     if found.kind == REGRESSION:
         task = Regression.of(train.targets)
         for part in (train, held):

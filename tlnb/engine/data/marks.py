@@ -6,14 +6,15 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import path_of
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.core.structure import Exact, one_of, whole
+from tlnb.engine.data.raw import RawDataset
 from tlnb.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ class Mark:
         why: what made it suspicious, in words.
     """
 
-    act: str
-    label: str = ""
-    given: str = ""
-    name: str = ""
-    sample: int = -1
-    content: str = ""
-    why: str = ""
+    act: Annotated[str, one_of(*ACTS)]
+    label: Exact = ""
+    given: Exact = ""
+    name: Exact = ""
+    sample: Annotated[int, whole(-1)] = -1
+    content: Exact = ""
+    why: Exact = ""
 
     @property
     def words(self) -> str:
@@ -129,7 +130,7 @@ class Numbers:
     """
 
     def __init__(self, data: Data):
-        self.parts: tuple[Collection, Collection] = (data.train, data.valid)
+        self.parts: tuple[RawDataset, RawDataset] = (data.train, data.valid)
         count = len(data.train)
         own = torch.arange(count), torch.arange(count, count + len(data.valid))
         self.numbers: tuple[Tensor, Tensor] = (

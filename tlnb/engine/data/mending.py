@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +11,13 @@ from torch import Tensor
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.data.augmented import AugmentedSamples, augmented
 from tlnb.engine.data.balance import class_weights
-from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.dataset import Data
-from tlnb.engine.data.image_cache import DecodedSamples
-from tlnb.engine.data.joined import portion
 from tlnb.engine.data.marks import DROP, KEEP, RELABEL, Log, Mark, Numbers
-from tlnb.engine.data.samples import ImageSamples, Samples, TensorSamples
-from tlnb.engine.data.sound.clips import FrameSamples
+from tlnb.engine.data.raw import RawDataset
+from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.split import repeated_to_balance
-from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.wholes import pieces_of
 from tlnb.errors import DataError, did_you_mean
-
-COPIED = 64 << 20  # bytes of pictures up to which a choice of them is copied, not looked up in all
 
 
 @dataclass(frozen=True)
@@ -110,42 +102,11 @@ def chosen(base: Samples, rows: Tensor, targets: Tensor) -> Samples:
         assert wholes is not None
         targets = targets[wholes]
     if len(rows) == len(base) and bool((rows == torch.arange(len(base))).all()):
-        made = copy.copy(base)
-        if isinstance(made, FrameSamples):
-            made.plain = _retargeted(made.plain, targets)
+        made = base.under(targets)
     else:
-        made = _some(base, rows)
-    made = _retargeted(made, targets)
+        made = base.some(rows).under(targets)
     made.wholes, made.origin = wholes, (base, rows)
     return made
-
-
-def _retargeted(samples: Any, targets: Tensor) -> Any:
-    made = copy.copy(samples)
-    made.targets = targets
-    return made
-
-
-def _some(base: Samples, rows: Tensor) -> Samples:
-    if isinstance(base, DecodedSamples):
-        made = copy.copy(base)
-        made.rows = base.rows[rows]
-        return made
-    if isinstance(base, FrameSamples):
-        frames = copy.copy(base)
-        frames.plain = copy.copy(base.plain)
-        frames.plain.rows, frames.plain.targets = base.plain.rows[rows], base.targets[rows]
-        return frames
-    if isinstance(base, TextSamples):
-        return base.some(rows)
-    if isinstance(base, TensorSamples):
-        return TensorSamples(base.inputs[rows], base.targets[rows])
-    if isinstance(base, ImageSamples) and base.images.nbytes <= COPIED:
-        whole = base.originals
-        return ImageSamples(
-            base.images[rows], base.targets[rows], base.preprocess, None if whole is None else whole[rows]
-        )
-    return portion(base, rows)
 
 
 def mended(data: Data, log: Log) -> Data:
@@ -209,7 +170,7 @@ def class_number(data: Data, label: str) -> int:
     return data.classes.index(label)
 
 
-def _part(collection: Collection, rows: Tensor, targets: Tensor) -> Collection:
+def _part(collection: RawDataset, rows: Tensor, targets: Tensor) -> RawDataset:
     made = collection.subset(rows)
     made.targets = targets[rows]
     return made

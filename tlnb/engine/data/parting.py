@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,19 +11,17 @@ from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.data.chronology import Times, times_by
-from tlnb.engine.data.collections import Collection, Pictures, ReadPictures, Several
 from tlnb.engine.data.groups import NEAR, Groups, groups_by
 from tlnb.engine.data.near import TIES, from_ties, near_features, near_pictures, ties_of
 from tlnb.engine.data.partition import TEST, partition
 from tlnb.engine.data.places import Places
-from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.readers import FileReader
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.request import OWN, SourceRequest
 from tlnb.engine.data.sealed import Sealed
 from tlnb.engine.data.sources.found import Found
 from tlnb.errors import DataError
 
-FeaturesOf = Callable[[Collection], Tensor]
+FeaturesOf = Callable[[RawDataset], Tensor]
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,8 @@ class Parts:
         notes: what the user should know.
     """
 
-    train: Collection
-    valid: Collection
+    train: RawDataset
+    valid: RawDataset
     test: Sealed | None = None
     places: Places | None = None
     units: np.ndarray | None = None
@@ -105,7 +103,7 @@ def _of_used(told: Any, found: Found) -> Any:
 
 
 def _near(
-    samples: Collection, told: object, features: FeaturesOf | None
+    samples: RawDataset, told: object, features: FeaturesOf | None
 ) -> tuple[Groups | None, str, tuple[str, ...]]:
     """Near duplicates, the text by which they can be had again, and how they were told.
 
@@ -117,32 +115,12 @@ def _near(
         return from_ties(told, len(samples)), told, ()
     hashed = "near duplicates are told by how pictures look"
     if features is None:
-        return near_pictures(_pictures(samples)), "", (hashed,)
+        return near_pictures(samples.pictures()), "", (hashed,)
     try:
         found = near_features(features(samples))
     except DataError as trouble:
-        if not isinstance(samples, Pictures | ReadPictures | Several):
+        if samples.kind != "pictures":
             raise
         why = str(trouble).removeprefix("--groups near: ").partition(",")[0]
-        return near_pictures(_pictures(samples)), "", (f"{hashed}: {why}",)
+        return near_pictures(samples.pictures()), "", (f"{hashed}: {why}",)
     return found, ties_of(found), ("near duplicates are told by the network's features",)
-
-
-def _pictures(samples: Collection) -> Iterator[Tensor]:
-    """Each picture as it is, before it is fitted to a network.
-
-    Raises:
-        DataError: these are no pictures.
-    """
-    if isinstance(samples, Several):
-        for part in samples.parts:
-            yield from _pictures(part)
-    elif isinstance(samples, Pictures):
-        yield from samples.images
-    elif isinstance(samples, ReadPictures) and isinstance(samples.reader, FileReader):
-        for row in samples.rows.tolist():
-            yield samples.reader.read(row, Preprocess(), whole=True)
-    else:
-        raise DataError(
-            "--groups near compares pictures, and these samples are none; give a column or $array"
-        )

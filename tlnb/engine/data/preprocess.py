@@ -7,18 +7,20 @@ network was trained.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from tlnb.engine.core.structure import one_of, plain, structure, whole
 from tlnb.errors import DataError
 
 LARGEST = 1 << 15  # pixels of a side
+Side = Annotated[int, whole(1, LARGEST)]
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class Preprocess:
         interpolation: ``bilinear``, ``bicubic`` or ``nearest``.
     """
 
-    channels: int = 3
-    size: tuple[int, int] = (224, 224)
-    resize: int | None = 256
+    channels: Annotated[int, whole(1, 1 << 10)] = 3
+    size: tuple[Side, Side] = (224, 224)
+    resize: Side | None = 256
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
-    interpolation: str = "bilinear"
+    interpolation: Annotated[str, one_of(*(mode.value for mode in InterpolationMode))] = "bilinear"
 
     def fit(self, images: Tensor) -> Tensor:
         """Resized and cropped images with the right number of channels.
@@ -121,26 +123,25 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
-        return asdict(self)
+        values: dict[str, Any] = plain(self)
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Preprocess:
         """The way back from ``to_dict``, also through JSON, and from a file that may say anything.
 
         Raises:
-            ValueError, TypeError: a value that cannot be.
+            ValueError: a value that cannot be.
         """
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        found = cls(**plain)
-        height, width = found.size
-        sides = (height, width) if found.resize is None else (height, width, found.resize)
-        for number, most in ((found.channels, 1 << 10), *((side, LARGEST) for side in sides)):
-            if type(number) is not int or not 1 <= number <= most:
-                raise ValueError(f"{number!r} is no number of pixels or channels")
-        if not len(found.mean) == len(found.std) == found.channels:
+        return structure(cls, values)
+
+    def check(self) -> None:
+        """See that mean and deviation fit the channels, and can be divided by.
+
+        Raises:
+            ValueError: they do not.
+        """
+        if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError("mean and std do not fit the channels")
-        if not all(isfinite(number) for number in found.mean + found.std) or min(found.std) <= 0:
+        if not all(isfinite(number) for number in self.mean + self.std) or min(self.std) <= 0:
             raise ValueError("mean and std are no numbers to divide by")
-        if found.interpolation not in tuple(mode.value for mode in InterpolationMode):
-            raise ValueError(f"no interpolation {found.interpolation!r}")
-        return found

@@ -16,12 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from tlnb.engine.core.fingerprint import item_digest, tensors_digest
+from tlnb.engine.data.fingerprint import HASHED, of_files, of_rows
 from tlnb.engine.data.images.decode import decode_file, decode_image, reason_of
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
 from tlnb.engine.data.preprocess import Preprocess
-
-HASHED = 256 << 20  # bytes in all; up to this much, files are known by content, above it by size and time
 
 
 class Reader(ABC):
@@ -54,8 +53,16 @@ class Reader(ABC):
     def digest(self, numbers: Sequence[int]) -> str:
         """A digest of the content of these pictures."""
 
+    def quick_digest(self, numbers: Sequence[int]) -> str | None:
+        """The same at a bounded cost; None where only the samples can tell."""
+        return None
+
     def digest_of(self, number: int) -> bytes | None:
         """A digest of one picture as it comes; None where it cannot be read, or is known otherwise."""
+        return None
+
+    def path(self, number: int) -> Path | None:
+        """The file of a picture; None where it is none."""
         return None
 
     def name(self, number: int) -> str:
@@ -105,6 +112,11 @@ class FileReader(Reader):
             sha.update(self._content(number, stamp) if small else repr(stamp).encode())
         return sha.hexdigest()
 
+    def quick_digest(self, numbers: Sequence[int]) -> str:
+        """Over the contents of few, over sizes and times of many; see ``data.fingerprint``."""
+        names, paths = [self.names[n] for n in numbers], [self.path(n) for n in numbers]
+        return of_files(names, paths, lambda: self.digest(numbers))
+
     def _content(self, number: int, stamp: object) -> bytes:
         known = self._digests.get(number)
         if known is None or known[0] != stamp:
@@ -149,6 +161,10 @@ class TensorReader(Reader):
     def digest(self, numbers: Sequence[int]) -> str:
         """Over the pixels."""
         return tensors_digest([("images", self.images[torch.as_tensor(numbers)])])
+
+    def quick_digest(self, numbers: Sequence[int]) -> str:
+        """Over the whole tensor, and which of its pictures."""
+        return of_rows(self.images) + tensors_digest([("rows", torch.as_tensor(numbers, dtype=torch.int64))])
 
 
 class ItemReader(Reader):

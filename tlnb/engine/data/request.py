@@ -10,12 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from functools import partial
 from math import isfinite
-from typing import Any, TypeVar
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import numpy as np
 
 from tlnb.engine.core.arguments import number_between, others_code, path_of, shown, whole_number
 from tlnb.engine.core.machine import free_bytes
+from tlnb.engine.core.structure import Unfit, structure, whole
 from tlnb.engine.data.augment import check_augment
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.sound.front_end import LogMel
@@ -245,6 +247,31 @@ class SourceRequest:
 
 USUAL = SourceRequest()
 """What holds where nothing is said."""
+_LIMITS = {"size": whole(1, 1 << 12), "batch": whole(1, 1 << 31), "per_class": whole(1), "length": whole(1)}
+
+
+def asked_from(value: Any) -> dict[str, Any]:
+    """The way back from ``SourceRequest.plain``, from a file that may say anything.
+
+    Raises:
+        Unfit: an argument is missing, unknown, or of another type.
+    """
+    known = structure(dict[str, Any], value)
+    hints = get_type_hints(SourceRequest)
+    found: dict[str, Any] = {"source": structure(str, known.pop("source", None))}
+    for name in (*FIRST, *(name for name in known if name not in FIRST)):
+        if name not in hints or name in HIDDEN:
+            raise Unfit("is no argument of the data", f".{name[:60]}")
+        if name not in known:
+            raise Unfit("is missing", f".{name}")
+        kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        kind = next(kind for kind in kinds if kind is not NoneType)
+        read = _LIMITS.get(name, partial(structure, str if kind is Any else kind))
+        try:
+            found[name] = None if known[name] is None else read(known[name])
+        except Unfit as error:
+            raise error.below(f".{name}") from None
+    return found
 
 
 def takes_request(method: _Method) -> _Method:

@@ -14,7 +14,10 @@ from torch import Tensor
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.seeds import own_stream, seed_for
 from tlnb.engine.core.tree import Batch, Tree, as_batch, lengths_of, named_parts
+from tlnb.engine.data.fingerprint import of_rows, of_some
 from tlnb.engine.data.preprocess import Preprocess
+
+COPIED = 64 << 20  # bytes of pictures up to which a choice of them is copied, not looked up in all
 
 
 class Samples(ABC):
@@ -61,6 +64,27 @@ class Samples(ABC):
         Where samples are files, a file that has changed since is read anew from now on.
         """
 
+    def inputs_digest(self) -> str:
+        """A digest of the inputs at a bounded cost; empty where they are random by themselves.
+
+        It is the same in another process, and tells whether these are the samples of another time.
+        """
+        return "" if self.random else of_some(len(self), self.batch)
+
+    def under(self, targets: Tensor) -> Samples:
+        """The same samples under other targets."""
+        made = copy.copy(self)
+        made.targets = targets
+        return made
+
+    def some(self, rows: Tensor) -> Samples:
+        """Some of the samples, in this order: int64 of shape (n,); copied where that costs little."""
+        return self.portion(rows)
+
+    def portion(self, rows: Tensor) -> Portion:
+        """Some of the samples, in this order; what is computed once for a sample is computed for the whole set."""
+        return Portion(self, rows)
+
     def view(self, *numbers: int) -> Samples:
         """The samples as a certain stage and epoch see them.
 
@@ -99,6 +123,10 @@ class PictureSamples(Samples):
         """Normalised pictures: float32 of shape (B, C, H, W)."""
         return self.preprocess.normalise(self.pixels(indices))
 
+    def portion(self, rows: Tensor) -> Portion:
+        """Some of the pictures, as pictures."""
+        return PicturePortion(self, rows)
+
 
 class ImageSamples(PictureSamples):
     """Images kept in memory at the size that the network takes.
@@ -132,6 +160,18 @@ class ImageSamples(PictureSamples):
         """SHA-256 over pixels, targets and preprocessing."""
         return tensors_digest([("images", self.images), ("targets", self.targets)], note=str(self.preprocess))
 
+    def inputs_digest(self) -> str:
+        """Of the images, and of the originals where there is more of them."""
+        more = self.originals
+        return of_rows(self.images) + (of_rows(more) if more is not None and more is not self.images else "")
+
+    def some(self, rows: Tensor) -> Samples:
+        """Some of the images, copied where they are few."""
+        if self.images.nbytes > COPIED:
+            return self.portion(rows)
+        whole = None if self.originals is None else self.originals[rows]
+        return ImageSamples(self.images[rows], self.targets[rows], self.preprocess, whole)
+
 
 class TensorSamples(Samples):
     """Inputs kept in memory just as the network takes them.
@@ -157,15 +197,21 @@ class TensorSamples(Samples):
         """SHA-256 over inputs and targets."""
         return tensors_digest([*named_parts(self.inputs, "inputs"), ("targets", self.targets)])
 
+    def inputs_digest(self) -> str:
+        """Of the rows."""
+        return "".join(of_rows(part) for _, part in named_parts(self.inputs))
+
+    def some(self, rows: Tensor) -> Samples:
+        """Some of the rows, copied."""
+        return TensorSamples(self.inputs[rows], self.targets[rows])
+
 
 def with_targets(samples: Samples, targets: Tensor) -> Samples:
     """The same samples under other targets."""
-    other = copy.copy(samples)
-    other.targets = targets.to(torch.float32) if targets.is_floating_point() else targets
-    return other
+    return samples.under(targets.to(torch.float32) if targets.is_floating_point() else targets)
 
 
-class ChosenSamples(Samples):
+class SubsetSamples(Samples):
     """Some of the samples of a set, in a given order.
 
     Args:
@@ -190,11 +236,40 @@ class ChosenSamples(Samples):
 
     def view(self, *numbers: int) -> Samples:
         """The same choice, as a certain stage and epoch see it."""
-        return ChosenSamples(self.source.view(*numbers), self.rows) if self.random else self
+        return SubsetSamples(self.source.view(*numbers), self.rows) if self.random else self
 
     def fingerprint(self) -> str:
         """Of the source and the choice."""
         return tensors_digest([("rows", self.rows)], note=self.source.fingerprint())
+
+
+class Portion(SubsetSamples):
+    """Some of the samples of a set whose other ones are asked for as well, such as all folds but one.
+
+    What is computed once for a sample, such as features of a frozen part, is computed for the whole set.
+    """
+
+    def inputs_digest(self) -> str:
+        """Of the set, and which of its samples."""
+        return tensors_digest([("places", self.rows)], note=self.source.inputs_digest())
+
+
+class PicturePortion(Portion, PictureSamples):
+    """The same, of pictures."""
+
+    source: PictureSamples
+
+    def __init__(self, source: PictureSamples, rows: Tensor):
+        super().__init__(source, rows)
+        self.preprocess = source.preprocess
+
+    def pixels(self, indices: Tensor) -> Tensor:
+        """Pictures at training size: (B, C, H, W)."""
+        return self.source.pixels(self.rows[indices])
+
+    def whole(self, indices: Tensor) -> list[Tensor]:
+        """The same after the resize and before the crop: B tensors (C, H, W)."""
+        return self.source.whole(self.rows[indices])
 
 
 def choose(samples: Samples, most: int, seed: int) -> Samples:
@@ -209,14 +284,14 @@ def choose(samples: Samples, most: int, seed: int) -> Samples:
         return samples
     order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))
     if samples.targets.is_floating_point():
-        return ChosenSamples(samples, order[:most].sort().values)
+        return SubsetSamples(samples, order[:most].sort().values)
     # Each sample's turn within its class; the first turns of all classes come first.
     targets = samples.targets[order]
     turn = torch.empty(len(order), dtype=torch.int64)
     for c in targets.unique():
         of_class = (targets == c).nonzero().flatten()
         turn[of_class] = torch.arange(len(of_class)) * len(order) // len(of_class)
-    return ChosenSamples(samples, order[turn.argsort(stable=True)[:most]].sort().values)
+    return SubsetSamples(samples, order[turn.argsort(stable=True)[:most]].sort().values)
 
 
 @dataclass(frozen=True)
@@ -237,7 +312,7 @@ class Pipeline:
     seed: int = 0
 
 
-class CollatedSamples(Samples):
+class DatasetSamples(Samples):
     """Items of a data set, collated batch by batch into network input.
 
     Args:

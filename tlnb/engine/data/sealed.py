@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from tlnb.errors import CheckpointError, NotReady
+from tlnb.errors import NotReady
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -180,29 +180,3 @@ def seen(looks: tuple[Look, ...] | None) -> list[str]:
     ]
     told = warning(looks)
     return lines if told is None else [*lines, f"Of the last look: {told}."]
-
-
-def to_plain(looks: tuple[Look, ...]) -> list[dict[str, Any]]:
-    """Looks as plain values, for a checkpoint or a card."""
-    return [asdict(look) for look in looks]
-
-
-def from_plain(value: object) -> tuple[Look, ...]:
-    """Looks that a checkpoint holds.
-
-    Raises:
-        CheckpointError: this is no list of looks.
-    """
-    if value is None:  # written before there was a test part
-        return ()
-    if not isinstance(value, list):
-        raise CheckpointError("the checkpoint is damaged: its looks at the test part are no list")
-    return tuple(map(_look, value))
-
-
-def _look(value: object) -> Look:
-    if isinstance(value, Mapping) and set(value) == {"score", "value", "network"}:
-        score, number, network = value["score"], value["value"], value["network"]
-        if isinstance(score, str) and isinstance(network, str) and type(number) in (int, float):
-            return Look(score, float(number), network)
-    raise CheckpointError("the checkpoint is damaged: a look at the test part is not understood")

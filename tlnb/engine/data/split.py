@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.raw import RawDataset
 from tlnb.errors import DataError
 
 BINS = 10  # of measured values, so that small and large ones are on both sides
@@ -128,7 +128,7 @@ SECONDS = 0.5  # that this may take a side
 Digests = Sequence[bytes | None]
 
 
-def repeats(samples: Collection, digests: Digests) -> list[str]:
+def repeats(samples: RawDataset, digests: Digests) -> list[str]:
     """What to say about equal samples before they are split.
 
     Args:
@@ -154,7 +154,7 @@ def repeats(samples: Collection, digests: Digests) -> list[str]:
     return notes
 
 
-def leaks(train: Collection, valid: Collection) -> list[str]:
+def leaks(train: RawDataset, valid: RawDataset) -> list[str]:
     """What to say about validation samples that are equal to training samples.
 
     Where the digests of all samples are not known, which is so for another's data set, the first items of
@@ -175,7 +175,7 @@ def leaks(train: Collection, valid: Collection) -> list[str]:
     return lines
 
 
-def _read(part: Collection) -> Iterator[bytes | None]:
+def _read(part: RawDataset) -> Iterator[bytes | None]:
     """Digests of the first samples."""
     if not part.same_twice:
         return
@@ -186,7 +186,7 @@ def _read(part: Collection) -> Iterator[bytes | None]:
             return
 
 
-def _found(train: Collection, valid: Collection, ours: Digests, theirs: Digests) -> list[str]:
+def _found(train: RawDataset, valid: RawDataset, ours: Digests, theirs: Digests) -> list[str]:
     known = {digest: index for index, digest in enumerate(ours) if digest}
     pairs = [(index, known[digest]) for index, digest in enumerate(theirs) if digest in known]
     if not pairs:

@@ -43,6 +43,10 @@ class TextSamples(Samples):
         rows = indices.tolist()
         return self.preprocess.batch(self.encoded.ids_of(rows), self.encoded.types_of(rows))
 
+    def inputs_digest(self) -> str:
+        """Of all tokens."""
+        return self.fingerprint()
+
     def fingerprint(self) -> str:
         """SHA-256 over tokens, targets and what else makes a batch."""
         one = self.preprocess

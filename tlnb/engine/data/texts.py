@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import Table
-from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
@@ -34,7 +34,7 @@ def shown(text: Text) -> str:
     return " ".join((text if isinstance(text, str) else " | ".join(text)).split())
 
 
-class Texts(Collection):
+class Texts(RawDataset):
     """Texts in memory.
 
     Args:
@@ -45,6 +45,8 @@ class Texts(Collection):
     """
 
     equal = "equal (but for case and space)"
+
+    kind = "texts"
 
     def __init__(
         self,

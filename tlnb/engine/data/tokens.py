@@ -7,14 +7,15 @@ text of its ``tokenizer.json``, so that it goes with the session, into exports a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.structure import Exact, plain, whole
 from tlnb.engine.core.tree import IDS, MASK, TYPES, Tree
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.errors import DataError, first_line
@@ -41,11 +42,11 @@ class TextPreprocess:
         fixed: pad every text to ``length``: for a network without a mask, whose answer depends on the padding.
     """
 
-    tokenizer: str = field(repr=False)
+    tokenizer: Exact = field(repr=False)
     names: tuple[str, ...] = (IDS, MASK)
-    length: int = 128
-    most: int = 512
-    pad: int = 0
+    length: Annotated[int, whole(1, LONGEST)] = 128
+    most: Annotated[int, whole(1, LONGEST)] = 512
+    pad: Annotated[int, whole(0, (1 << 31) - 1)] = 0
     fixed: bool = False
 
     def encode(self, texts: Sequence[Text]) -> Encoded:
@@ -124,43 +125,24 @@ class TextPreprocess:
         return f"texts of up to {self.length} tokens ({padding}), as {', '.join(self.names)}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-        return {
-            "kind": "text", "tokenizer": self.tokenizer, "names": list(self.names), "length": self.length,
-            "most": self.most, "pad": self.pad, "fixed": self.fixed,
-        }  # fmt: skip
+        """Plain values."""
+        return {"kind": "text", **plain(self)}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TextPreprocess:
-        """The way back from ``to_dict``, from a file that may say anything.
+    def check(self) -> None:
+        """See that a network could take such texts.
 
         Raises:
-            ValueError, TypeError, KeyError: a value that cannot be.
+            ValueError: it could not.
         """
-        names, numbers = tuple(values["names"]), [values[name] for name in ("length", "most", "pad")]
-        if not names or not set(names) <= set(INPUTS) or IDS not in names:
-            raise ValueError(f"{names!r} are no inputs of a text network")
-        if any(type(number) is not int or not 0 <= number < 1 << 31 for number in numbers):
-            raise ValueError("a length is no whole number")
-        if not 1 <= numbers[0] <= numbers[1] <= LONGEST or type(values["fixed"]) is not bool:
+        if not set(self.names) <= set(INPUTS) or IDS not in self.names:
+            raise ValueError(f"{self.names!r} are no inputs of a text network")
+        if self.length > self.most:
             raise ValueError("no texts are that long")
-        if not isinstance(values["tokenizer"], str) or not isinstance(json.loads(values["tokenizer"]), dict):
+        if not isinstance(json.loads(self.tokenizer), dict):
             raise ValueError("the tokenizer is none")
-        return cls(values["tokenizer"], names, numbers[0], numbers[1], numbers[2], values["fixed"])
 
 
 AnyPreprocess = Preprocess | TextPreprocess
-
-
-def preprocess_from(values: Mapping[str, Any]) -> AnyPreprocess:
-    """The preprocessing that a checkpoint holds, of pictures or of texts.
-
-    Raises:
-        ValueError, TypeError, KeyError: it is none.
-    """
-    if values.get("kind") == "text":
-        return TextPreprocess.from_dict(values)
-    return Preprocess.from_dict(values)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tlnb.engine.core.objectives import Classification, MultiLabel, Task
-from tlnb.engine.data.samples import ChosenSamples, Samples
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective
+from tlnb.engine.data.samples import Samples, SubsetSamples
 
 LEAST = 1e-30  # a probability that still has a logarithm
 
 
-def of_wholes(task: Task, scores: Tensor, targets: Tensor, wholes: Tensor) -> tuple[Tensor, Tensor]:
+def of_wholes(task: Objective, scores: Tensor, targets: Tensor, wholes: Tensor) -> tuple[Tensor, Tensor]:
     """Scores whose answers are the mean of the answers of each whole's pieces, and the targets of the wholes.
 
     Probabilities are averaged, not scores: the sum rule of Kittler et al. 1998. Values are averaged as they are.
@@ -79,4 +79,4 @@ def worst_pieces(losses: Tensor, wholes: Tensor) -> Tensor:
 
 def one_of_each(samples: Samples) -> Samples:
     """The first piece of each whole, so that what is counted and compared are wholes; all samples without pieces."""
-    return samples if samples.wholes is None else ChosenSamples(samples, first_pieces(samples.wholes))
+    return samples if samples.wholes is None else SubsetSamples(samples, first_pieces(samples.wholes))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
-from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.objectives import Objective, Regression, kind_of, scores_of
 from tlnb.engine.core.tree import IDS, MASK, TYPES, Batch, Tree, call
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.preprocess import Preprocess
@@ -127,7 +127,7 @@ def deployed(model: nn.Module, samples: Samples, task: object, inputs: Batch) ->
     return DeployedTexts(model, tuple(inputs), task)
 
 
-def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Task) -> Judged | None:
+def judgement(sure: Sure, network: Deployed, inputs: Batch, task: Objective) -> Judged | None:
     """How these samples are judged at the usual shares; None where there are too few validation samples for them.
 
     Args:

@@ -12,13 +12,13 @@ from tlnb.engine.core.objectives import scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features.layer_features import BATCH, hooked_features, pooled
-from tlnb.engine.features.planner import Routes, Wish
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import quiet
 from tlnb.errors import ModelError
 
 Pair = tuple[Samples, Samples]
-Tick = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class AtLayer:
 
 
 def features_at(
-    model: nn.Module, layers: LayerMap, layer: int, samples: Pair, routes: Routes, device: torch.device,
-    tick: Tick = lambda done, total: None,
+    model: nn.Module, layers: LayerMap, layer: int, samples: Pair, planner: FeaturePlanner, device: torch.device,
+    on_progress: OnProgress = lambda done, total: None,
 ) -> AtLayer:  # fmt: skip
     """Features behind a layer; what training keeps there serves, and what runs now is kept for training.
 
@@ -50,9 +50,9 @@ def features_at(
         layers: its layers.
         layer: number of the layer.
         samples: to learn from and to measure on, without random changes.
-        routes: of the session, with its cache.
+        planner: of the session, with its cache.
         device: where the model is.
-        tick: called as ``tick(done, total)`` in samples meanwhile; what it raises ends the pass.
+        on_progress: called as ``on_progress(done, total)`` in samples meanwhile; what it raises ends the pass.
 
     Raises:
         ModelError: nothing that could be drawn comes out of this layer.
@@ -61,12 +61,17 @@ def features_at(
     cuts = [cut for cut in layers.graph.cuts if 0 < cut <= layer + 1] if layers.graph else []
     if cuts:
         cut = max(cuts)
-        route = routes.route(model, layers, Wish(range(cut)), samples, device, tick=tick)
-        if route.forward is not model:
-            found = [_walk(route.forward, part, device, tick) for part in (route.train, route.valid)]
+        forward_plan = planner.forward_plan(
+            model, layers, CacheRequest(range(cut)), samples, device, on_progress=on_progress
+        )
+        if forward_plan.forward is not model:
+            found = [
+                _walk(forward_plan.forward, part, device, on_progress)
+                for part in (forward_plan.train, forward_plan.valid)
+            ]
             scores = (found[0][1], found[1][1])
             return AtLayer(scores if last else (found[0][0], found[1][0]), scores, layer if last else cut - 1)
-    both = [_walk(model, part, device, tick)[1] for part in samples]
+    both = [_walk(model, part, device, on_progress)[1] for part in samples]
     if last:
         return AtLayer((both[0], both[1]), (both[0], both[1]), layer)
     train, valid = (hooked_features(model, layers, part, device) for part in samples)
@@ -76,7 +81,9 @@ def features_at(
     return AtLayer((train[near], valid[near]), (both[0], both[1]), near)
 
 
-def _walk(part: nn.Module, samples: Samples, device: torch.device, tick: Tick) -> tuple[Tensor, Tensor]:
+def _walk(
+    part: nn.Module, samples: Samples, device: torch.device, on_progress: OnProgress
+) -> tuple[Tensor, Tensor]:
     """What goes into a part of a network, pooled, and the scores that come out of it; texts of like length together."""
     lengths = samples.lengths
     turn = torch.arange(len(samples)) if lengths is None else lengths.argsort(stable=True)
@@ -86,6 +93,6 @@ def _walk(part: nn.Module, samples: Samples, device: torch.device, tick: Tick) -
             vectors.append(pooled(x))
             scores.append(scores_of(call(part, x.to(device))).float().cpu())
             done += len(scores[-1])
-            tick(done, len(samples))
+            on_progress(done, len(samples))
     back = turn.argsort()
     return torch.cat(vectors)[back], torch.cat(scores)[back]

@@ -213,7 +213,7 @@ def _device_budget(device: torch.device) -> int:
     return int(SHARE * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else 0
 
 
-class HeldBatches:
+class BatchCache:
     """The batches of an order, each made when it is first asked for and kept while there is room.
 
     The range test goes through the same few batches again and again. Where samples change at random, or run

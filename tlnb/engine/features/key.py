@@ -88,16 +88,16 @@ def digests(graph: Graph | Replay, cuts: Iterable[int]) -> dict[int, str]:
     return found
 
 
-def features_key(part: str, samples: str, form: str, cut: int) -> str:
+def features_key(part: str, samples: str, dtype_policy: str, cut: int) -> str:
     """The key.
 
     Args:
         part: digest of the frozen part, see :func:`part_digest`.
         samples: fingerprint of the samples, preprocessing included.
-        form: asked number format and what decides about it.
+        dtype_policy: asked number format and what decides about it.
         cut: number of the layer behind the part.
     """
-    parts = (FORMAT, str(torch.__version__), part, samples, form, str(cut))
+    parts = (FORMAT, str(torch.__version__), part, samples, dtype_policy, str(cut))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -120,7 +120,7 @@ FAR = {torch.float32: 1e-3}  # relative error of the scores, from which on they 
 FAR_IN_SHORT = 0.1  # likewise where features are kept in a shorter format
 
 
-def agrees(
+def outputs_match(
     model: nn.Module,
     tail: nn.Module,
     source: Samples,

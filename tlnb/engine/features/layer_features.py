@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tlnb.engine.core.tree import CROSSING, MASK, Batch, Tree, call, width_of
-from tlnb.engine.data.samples import ChosenSamples, Samples
-from tlnb.engine.features.planner import Routes, Wish
+from tlnb.engine.data.samples import Samples, SubsetSamples
+from tlnb.engine.features.planner import CacheRequest, FeaturePlanner
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import quiet
 
@@ -39,9 +39,9 @@ def layer_features(
     model: nn.Module,
     layers: LayerMap,
     samples: Samples,
-    routes: Routes,
+    planner: FeaturePlanner,
     device: torch.device,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LayerFeatures:
     """The features at each cut of the body.
 
@@ -53,9 +53,9 @@ def layer_features(
         model: in which nothing changes.
         layers: its layers.
         samples: a view that does not change.
-        routes: of the session, with its cache.
+        planner: of the session, with its cache.
         device: where the model is.
-        tick: called as ``tick(done, total)`` in samples meanwhile; what it raises ends the pass.
+        on_progress: called as ``on_progress(done, total)`` in samples meanwhile; what it raises ends the pass.
     """
     last = max(layers.body, default=-1) + 1
     cuts = [cut for cut in layers.graph.cuts if 0 < cut <= last] if layers.graph else []
@@ -65,9 +65,11 @@ def layer_features(
     vectors = {}
     for place, cut in enumerate(reversed(cuts)):
         coming = [range(k) for k in cuts if k < cut]
-        pair = (samples, ChosenSamples(samples, torch.arange(1)))
-        route = routes.route(model, layers, Wish(range(cut), coming[::-1]), pair, device, tick=tick)
-        parts = [pooled(x) for x in _stream(route.train)]
+        pair = (samples, SubsetSamples(samples, torch.arange(1)))
+        forward_plan = planner.forward_plan(
+            model, layers, CacheRequest(range(cut), coming[::-1]), pair, device, on_progress=on_progress
+        )
+        parts = [pooled(x) for x in _stream(forward_plan.train)]
         vectors[cut] = narrowed(torch.cat(parts), seed=place)
     return LayerFeatures(tuple(cuts), tuple(vectors[k] for k in cuts), samples.targets)
 

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.core.workers import Workers
-from tlnb.engine.data.joined import JoinedSamples, Portion, joined, portion
-from tlnb.engine.data.samples import Samples, with_targets
+from tlnb.engine.data.joined import JoinedSamples, joined
+from tlnb.engine.data.samples import Portion, Samples, with_targets
 from tlnb.engine.features import precision, prefix
 from tlnb.engine.features.cache import FeatureCache, Slot
-from tlnb.engine.features.key import agrees, digests, features_key
+from tlnb.engine.features.key import digests, features_key, outputs_match
 from tlnb.engine.features.samples import Features, FeatureSamples, Places, show_bytes
 from tlnb.engine.features.spread import WORTH_SENDING, spread_pass
 from tlnb.engine.models.loaded import Input
@@ -29,7 +29,7 @@ from tlnb.errors import ModelError
 
 
 @dataclass
-class Route:
+class ForwardPlan:
     """What a stage feeds, and through which part of the network.
 
     Attributes:
@@ -49,10 +49,10 @@ class Route:
     saved: Callable[[], float] = lambda: 0.0
 
 
-Shortcut = Callable[[Callable[[str], None], Callable[[int, int], None]], Route]
+PlanMaker = Callable[[Callable[[str], None], Callable[[int, int], None]], ForwardPlan]
 """Makes the route: told what it computes in one line, and how far it has come."""
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 OTHERWISE = (
     "the network computes otherwise than when it was loaded, so it ran whole; to cut it again, load it again: "
     "%tl_load $net"
@@ -62,7 +62,7 @@ WORTH_SAYING = 3.0  # seconds; a shorter pass is over before the line about it h
 
 
 @dataclass(frozen=True)
-class Wish:
+class CacheRequest:
     """What a stage would like to have.
 
     Attributes:
@@ -76,59 +76,61 @@ class Wish:
     views: int = 0
 
 
-class Routes:
+class FeaturePlanner:
     """Makes the route of each stage of one session.
 
     Args:
         cache: where features are kept.
-        form: number format of the frozen part, one of ``precision.FORMATS``.
+        dtype_policy: number format of the frozen part, one of ``precision.FORMATS``.
 
     Attributes:
         workers: run long passes, several pieces at once; None to run them here.
     """
 
-    def __init__(self, cache: FeatureCache, form: str = "auto"):
-        self.cache, self.form = cache, form
+    def __init__(self, cache: FeatureCache, dtype_policy: str = "auto"):
+        self.cache, self.dtype_policy = cache, dtype_policy
         self.workers: Workers | None = None
 
     def shortcut(
         self,
         model: nn.Module,
         layers: LayerMap,
-        wish: Wish,
+        cache_request: CacheRequest,
         samples: tuple[Samples, Samples],
         device: torch.device,
-    ) -> Shortcut:
-        """What makes the route of a stage when it begins; the arguments are those of :meth:`route`."""
+    ) -> PlanMaker:
+        """What makes the route of a stage when it begins; the arguments are those of :meth:`forward_plan`."""
 
-        def make(say: Say, tick: prefix.Tick) -> Route:
-            return self.route(model, layers, wish, samples, device, say=say, tick=tick)
+        def make(log: Log, on_progress: prefix.OnProgress) -> ForwardPlan:
+            return self.forward_plan(
+                model, layers, cache_request, samples, device, log=log, on_progress=on_progress
+            )
 
         return make
 
-    def route(
+    def forward_plan(
         self,
         model: nn.Module,
         layers: LayerMap,
-        wish: Wish,
+        cache_request: CacheRequest,
         samples: tuple[Samples, Samples],
         device: torch.device,
         *,
-        say: Say = lambda text: None,
-        tick: prefix.Tick = lambda done, total: None,
-    ) -> Route:
+        log: Log = lambda text: None,
+        on_progress: prefix.OnProgress = lambda done, total: None,
+    ) -> ForwardPlan:
         """Where features are wanted that are not known yet, they are computed now.
 
         Args:
             model: in which ``wish.frozen`` has been applied.
             layers: its layers.
-            wish: what the stage and those after it leave fixed.
+            cache_request: what the stage and those after it leave fixed.
             samples: to learn from, and to measure on.
             device: where the model is.
-            say: told in one line what is computed.
-            tick: called as ``tick(done, total)`` while it is; what it raises ends the work.
+            log: told in one line what is computed.
+            on_progress: called as ``on_progress(done, total)`` while it is; what it raises ends the work.
         """
-        cut = prefix.cut_for(layers, wish.frozen)
+        cut = prefix.cut_for(layers, cache_request.frozen)
         if (
             not cut or layers.graph is None or hears_all(model)
         ):  # the head of another task than the layers are of
@@ -139,9 +141,11 @@ class Routes:
             return _whole(model, samples, device, note=f"{outdated}, so it ran whole{again}")
         try:
             for _ in range(2):  # what is not trusted is computed anew
-                route, work = self._short(model, layers, wish, samples, device, say, tick)
-                if work.trusted(model, route, samples):
-                    return route
+                forward_plan, work = self._short(
+                    model, layers, cache_request, samples, device, log, on_progress
+                )
+                if work.trusted(model, forward_plan, samples):
+                    return forward_plan
         except ModelError as error:
             return _whole(model, samples, device, note=f"{error}, so it ran whole")
         return _whole(model, samples, device, note=OTHERWISE)
@@ -154,50 +158,60 @@ class Routes:
         samples: Samples,
         device: torch.device,
         *,
-        tick: prefix.Tick = lambda done, total: None,
-    ) -> Route:
+        on_progress: prefix.OnProgress = lambda done, total: None,
+    ) -> ForwardPlan:
         """The route on which samples are measured alone: past the frozen layers, whose features are kept.
 
         Args:
-            model, layers, device, tick: as for :meth:`route`.
+            model, layers, device, on_progress: as for :meth:`forward_plan`.
             frozen: layers that are fixed now.
             samples: to measure on; ``valid`` of the answer.
         """
-        return self.route(model, layers, Wish(frozen), (samples, samples), device, tick=tick)
+        return self.forward_plan(
+            model, layers, CacheRequest(frozen), (samples, samples), device, on_progress=on_progress
+        )
 
     def _short(
-        self, model: nn.Module, layers: LayerMap, wish: Wish, samples: tuple[Samples, Samples],
-        device: torch.device, say: Say, tick: prefix.Tick,
-    ) -> tuple[Route, _Work]:  # fmt: skip
+        self, model: nn.Module, layers: LayerMap, cache_request: CacheRequest, samples: tuple[Samples, Samples],
+        device: torch.device, log: Log, on_progress: prefix.OnProgress,
+    ) -> tuple[ForwardPlan, _FeatureBuilder]:  # fmt: skip
         """The route from the last clean cut on."""
-        cuts, cut = prefix.cuts_ahead(layers, wish.frozen, wish.coming), prefix.cut_for(layers, wish.frozen)
+        cuts, cut = (
+            prefix.cuts_ahead(layers, cache_request.frozen, cache_request.coming),
+            prefix.cut_for(layers, cache_request.frozen),
+        )
         assert layers.graph is not None
-        tail = layers.graph.tail(cut, frozen=layers.held(wish.frozen))
-        work = _Work(self, layers.graph, cuts, cut, device, say, tick)
+        tail = layers.graph.tail(cut, frozen=layers.held(cache_request.frozen))
+        work = _FeatureBuilder(self, layers.graph, cuts, cut, device, log, on_progress)
         if not isinstance(tail, ReplayPart):
             shape = layers[cut - 1].shape or ()
             work.channels_last = convolves(tail, Input(shape).example(device), model)
         before = self.cache.saved - self.cache.spent
-        train, valid = (work.behind_cut(part, wish.views) for part in samples)
-        route = Route(
+        train, valid = (work.behind_cut(part, cache_request.views) for part in samples)
+        forward_plan = ForwardPlan(
             train, valid, tail, device, work.note(train, layers),
             saved=lambda: self.cache.saved - self.cache.spent - before,
         )  # fmt: skip
-        return route, work
+        return forward_plan, work
 
 
-class _Work:
+class _FeatureBuilder:
     """Finds or computes features for one route."""
 
     def __init__(
-        self, routes: Routes, graph: Graph | Replay, cuts: Sequence[int], cut: int, device: torch.device, say: Say,
-        tick: prefix.Tick,
+        self, planner: FeaturePlanner, graph: Graph | Replay, cuts: Sequence[int], cut: int, device: torch.device,
+        log: Log, on_progress: prefix.OnProgress,
     ):  # fmt: skip
-        self.cache, self.form, self.graph, self.device = routes.cache, routes.form, graph, device
-        self.workers = routes.workers
-        self.cuts, self.cut, self.say, self.tick = cuts, cut, say, tick
+        self.cache, self.dtype_policy, self.graph, self.device = (
+            planner.cache,
+            planner.dtype_policy,
+            graph,
+            device,
+        )
+        self.workers = planner.workers
+        self.cuts, self.cut, self.log, self.on_progress = cuts, cut, log, on_progress
         native = precision.native_bfloat16(device)
-        self._form = f"{routes.form} {native} {device.type}"
+        self._policy_key = f"{planner.dtype_policy} {native} {device.type}"
         self._digests = digests(graph, [k for k in graph.cuts if 0 < k <= cuts[-1]])
         self._dtype: torch.dtype | None = None
         self._used: set[str] = set()
@@ -209,17 +223,17 @@ class _Work:
         if samples.random and views:
             return ViewSamples([self._kept(samples.view(k)) for k in range(views)])
         if samples.random:
-            trial = prefix.try_out(self.graph, 0, [self.cut], samples, self.device, self.form)
+            trial = prefix.try_out(self.graph, 0, [self.cut], samples, self.device, self.dtype_policy)
             return self._passing(samples, trial.dtype)
         return self._kept(samples)
 
-    def trusted(self, model: nn.Module, route: Route, samples: tuple[Samples, Samples]) -> bool:
+    def trusted(self, model: nn.Module, forward_plan: ForwardPlan, samples: tuple[Samples, Samples]) -> bool:
         """Whether the route leads where the whole network does; if not, nothing of it is kept any more."""
-        for source, kept in zip(samples, (route.train, route.valid), strict=True):
+        for source, kept in zip(samples, (forward_plan.train, forward_plan.valid), strict=True):
             if source.random and not isinstance(kept, ViewSamples):
                 continue  # each batch is another one
             first, dtype = (source.view(0) if source.random else source), self._dtype or torch.float32
-            if not agrees(model, route.forward, first, kept, dtype, self.device):
+            if not outputs_match(model, forward_plan.forward, first, kept, dtype, self.device):
                 for key in self._used:
                     self.cache.forget(key)
                 return False
@@ -253,7 +267,7 @@ class _Work:
             # How long each sample is shows when it is read: there is no place to keep it at.
             return self._passing(samples, torch.float32)
         fingerprint = samples.fingerprint()
-        keys = {k: features_key(part, fingerprint, self._form, k) for k, part in self._digests.items()}
+        keys = {k: features_key(part, fingerprint, self._policy_key, k) for k, part in self._digests.items()}
         self._used.update(keys.values())
         if self.cache.find(keys[self.cut]) is None:
             self._compute(samples, keys)
@@ -265,7 +279,7 @@ class _Work:
 
     def _portion(self, source: Samples, rows: Tensor, of: Samples) -> Samples:
         """What is kept of a set, for some of its samples under their own targets."""
-        found = with_targets(portion(self._kept(source), rows), of.targets)
+        found = with_targets(self._kept(source).portion(rows), of.targets)
         found.wholes = of.wholes
         return found
 
@@ -294,7 +308,7 @@ class _Work:
         if slots[missing.index(self.cut)] is None:
             return False
         if trial.seconds[-1] * len(samples) > WORTH_SAYING:
-            self.say(self._announcement(start, missing, len(samples)))
+            self.log(self._announcement(start, missing, len(samples)))
         rows = [slot.rows if slot else None for slot in slots]
         try:
             if self.workers is not None and start == 0 and trial.seconds[-1] * len(samples) > WORTH_SENDING:
@@ -302,10 +316,17 @@ class _Work:
                     [keys[k] for k, row in zip(missing, rows, strict=True) if row is not None]
                 )
                 seconds = spread_pass(
-                    self.workers, trial.parts, source, rows, trial.seconds[-1], self.tick, places, shards
+                    self.workers,
+                    trial.parts,
+                    source,
+                    rows,
+                    trial.seconds[-1],
+                    self.on_progress,
+                    places,
+                    shards,
                 )
             else:
-                seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.tick, places)
+                seconds = prefix.run_pass(trial.parts, source, rows, self.device, self.on_progress, places)
         except BaseException:
             for slot in slots:
                 if slot is not None:
@@ -333,10 +354,12 @@ class _Work:
         place = (start, *cuts)
         if place not in self._trials:
             # What is known already is gone on with in its own format.
-            form = (
-                {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(dtype, self.form) if dtype else self.form
+            dtype_policy = (
+                {torch.float32: "fp32", torch.bfloat16: "bf16"}.get(dtype, self.dtype_policy)
+                if dtype
+                else self.dtype_policy
             )
-            self._trials[place] = prefix.try_out(self.graph, start, cuts, samples, self.device, form)
+            self._trials[place] = prefix.try_out(self.graph, start, cuts, samples, self.device, dtype_policy)
         return self._trials[place]
 
     def _slots(
@@ -367,9 +390,9 @@ class _Work:
         parts = _parts_of(train)
         kept = [part.features for part in parts if isinstance(part, FeatureSamples)]
         if len(kept) == len(parts):
-            form = str(kept[0].rows.dtype).removeprefix("torch.")
+            kind = str(kept[0].rows.dtype).removeprefix("torch.")
             size = show_bytes(sum(features.bytes for features in kept))
-            return f"{frozen} ran once: features in {kept[0].place}, {size}, {form}"
+            return f"{frozen} ran once: features in {kept[0].place}, {size}, {kind}"
         if isinstance(train, ViewSamples):
             return f"{frozen} ran once for each of {len(train.views)} views"
         return f"{frozen} run each epoch, as inference"
@@ -382,12 +405,14 @@ def _parts_of(samples: Samples) -> list[Samples]:
     return list(samples.parts) if isinstance(samples, JoinedSamples) else [samples]
 
 
-def _whole(model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = "") -> Route:
+def _whole(
+    model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = ""
+) -> ForwardPlan:
     """The route through the whole network."""
     x = samples[0].batch(torch.arange(min(FEW, len(samples[0])))).to(device)
     if not convolves(model, x, model):
-        return Route(*samples, model, device, note)
-    return Route(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device, note)
+        return ForwardPlan(*samples, model, device, note)
+    return ForwardPlan(ChannelsLast(samples[0]), ChannelsLast(samples[1]), model, device, note)
 
 
 def convolves(part: nn.Module, x: Tensor, model: nn.Module) -> bool:

@@ -27,7 +27,7 @@ PROBE = 4  # samples that a format is tried on
 PASS_BATCH = {"cuda": 256}  # samples at a time; the same everywhere else, so that results repeat bit for bit
 USUAL_PASS_BATCH = 32
 
-Tick = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 Fast = FastPart | ReplayedPart
 
 
@@ -168,7 +168,7 @@ def run_pass(
     samples: Samples,
     outputs: Sequence[Tensor | None],
     device: torch.device,
-    tick: Tick = lambda done, total: None,
+    on_progress: OnProgress = lambda done, total: None,
     places: Sequence[Places | None] = (),
 ) -> list[float]:
     """Run samples through the parts once and write down what crosses each cut.
@@ -178,7 +178,7 @@ def run_pass(
         samples: what enters the first.
         outputs: for each part the rows to fill, in any format and on any device; None to let them go.
         device: where the parts run.
-        tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the pass.
+        on_progress: called as ``on_progress(done, total)`` in samples, after each batch; what it raises ends the pass.
         places: for each part where the rows of a sample stand, where it has one for each token.
 
     Returns:
@@ -207,7 +207,7 @@ def run_pass(
             seconds[i] += now - began
             began = now
         done += len(x)
-        tick(done, len(samples))
+        on_progress(done, len(samples))
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         seconds[0] += time.perf_counter() - began

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.workers import Workers
-from tlnb.engine.data.samples import ChosenSamples, Samples
-from tlnb.engine.features.prefix import USUAL_PASS_BATCH, Fast, Tick, run_pass
+from tlnb.engine.data.samples import Samples, SubsetSamples
+from tlnb.engine.features.prefix import USUAL_PASS_BATCH, Fast, OnProgress, run_pass
 from tlnb.engine.features.samples import Places
 from tlnb.engine.features.shards import Shards
 from tlnb.errors import DataError
@@ -56,7 +56,7 @@ class PassJob:
 
     def run(self, item: tuple[int, int]) -> tuple[list[Tensor | None], list[float]]:
         """The rows of a slice at each cut, and the seconds to each."""
-        chosen = ChosenSamples(self.samples, self.order[slice(*item)])
+        chosen = SubsetSamples(self.samples, self.order[slice(*item)])
         lengths = chosen.lengths
         places = [Places(lengths) if told and lengths is not None else None for told in self.by_token]
         counts = [place.total if place else len(chosen) for place in places]
@@ -79,7 +79,7 @@ def spread_pass(
     samples: Samples,
     outputs: Sequence[Tensor | None],
     seconds_each: float,
-    tick: Tick,
+    on_progress: OnProgress,
     places: Sequence[Places | None],
     shards: Shards | None = None,
 ) -> list[float]:
@@ -89,7 +89,7 @@ def spread_pass(
         workers: take the slices.
         parts, samples, outputs, places: as for ``run_pass``; the outputs are those of this process.
         seconds_each: that a sample takes.
-        tick: called several times a second with how many samples are done; what it raises ends the pass.
+        on_progress: called several times a second with how many samples are done; what it raises ends the pass.
         shards: where slices that end are kept until all have; None to keep none.
 
     Returns:
@@ -109,7 +109,7 @@ def spread_pass(
     seconds = [0.0] * len(parts)
     shapes: list[Row | None] = [None if o is None else (tuple(o.shape[1:]), o.dtype) for o in outputs]
     job = PassJob(parts, samples, order, shapes, [place is not None for place in places])
-    with closing(workers.each(job, items, lambda: tick(done, count))) as outcomes:
+    with closing(workers.each(job, items, lambda: on_progress(done, count))) as outcomes:
         for number, (made, took) in outcomes:
             start, stop = items[number]
             for i in kept:
@@ -118,7 +118,7 @@ def spread_pass(
                 shards.add((start, stop), [made[i] for i in kept])
             seconds = [a + b for a, b in zip(seconds, took, strict=True)]
             done += stop - start
-            tick(done, count)
+            on_progress(done, count)
     if shards is not None:
         shards.remove()
     return seconds

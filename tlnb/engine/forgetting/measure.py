@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.display.tables import Table
-from tlnb.engine.core.objectives import Classification, Task
+from tlnb.engine.core.objectives import Classification, Objective
 from tlnb.engine.data import glyphs
-from tlnb.engine.data.collections import Pictures
 from tlnb.engine.data.load import load_data
+from tlnb.engine.data.raw import Pictures
 from tlnb.engine.data.samples import Samples, choose, with_targets
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.features.layer_features import hooked_features
@@ -78,7 +78,7 @@ class OldData:
     name: str
     samples: Samples
     learned: Samples
-    task: Task
+    task: Objective
 
 
 def old_data(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.modules import duplicate, set_training
-from tlnb.engine.core.objectives import Task, scores_of
+from tlnb.engine.core.objectives import Objective, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network import adapters
@@ -122,7 +122,7 @@ class HeadInput:
 
 @torch.no_grad()
 def figure_with_head(
-    model: nn.Module, head: str, old_head: nn.Module, samples: Samples, task: Task, device: torch.device
+    model: nn.Module, head: str, old_head: nn.Module, samples: Samples, task: Objective, device: torch.device
 ) -> float:
     """The task's figure of a network's body under another head; the network stays as it is.
 

@@ -27,7 +27,7 @@ from tlnb.errors import ModelError, WeightsError, did_you_mean
 __all__ = ["LoadedModel", "load_model", "names", "weight_names"]
 
 NO_WEIGHTS, USUAL_WEIGHTS = "none", "DEFAULT"
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def names() -> tuple[str, ...]:
@@ -82,7 +82,7 @@ def load_model(
     arch: str | None = None,
     revision: str | None = None,
     seed: int = 0,
-    say: Say = lambda text: None,
+    log: Log = lambda text: None,
 ) -> LoadedModel:
     """Build a network and give it weights.
 
@@ -95,7 +95,7 @@ def load_model(
         arch: for a file, the architecture that it belongs to; None to find it by names and shapes.
         revision: of a network of the Hub: branch, tag or commit.
         seed: of random weights.
-        say: is told about downloads.
+        log: is told about downloads.
 
     Raises:
         ModelError: no such network.
@@ -106,18 +106,18 @@ def load_model(
     name, weights = os.fspath(name), None if weights is None else os.fspath(weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, say, revision)
+        loaded = _load(name, None if weights == USUAL_WEIGHTS else weights, arch, log, revision)
     set_training(loaded.model, False)
     return loaded
 
 
-def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: str | None) -> LoadedModel:
+def _load(name: str, weights: str | None, arch: str | None, log: Log, revision: str | None) -> LoadedModel:
     if name.startswith(hub.PREFIX) or hub.is_folder(name):
         if arch is not None:
             raise ModelError("--arch names the architecture of a file; a config.json says its own")
-        folder, commit = hub.folder_of(name, revision, say)
+        folder, commit = hub.folder_of(name, revision, log)
         if hub.library_of(folder):
-            return _from_folder(name, folder, weights, say)
+            return _from_folder(name, folder, weights, log)
         return hub.load(name, weights, folder, commit)
     if revision is not None:
         raise ModelError("--revision is for a network of the Hub: hf/OWNER/NAME")
@@ -127,15 +127,15 @@ def _load(name: str, weights: str | None, arch: str | None, say: Say, revision: 
     elif arch is not None:
         raise ModelError(f"--arch names the architecture of a file, and {name!r} is no file")
     if name.startswith(timm_models.PREFIX):
-        return timm_models.load(name, weights, say, part)
+        return timm_models.load(name, weights, log, part)
     if name not in names() and (name or weights is None):
         raise _no_model(name)
     if weights is not None and path_of(weights, WeightsError).is_file():
         return _filled(name or None, weights, part)
-    return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, say)
+    return (_convnet5 if name == CONVNET5 else _torchvision)(name, weights, log)
 
 
-def _from_folder(name: str, folder: Path, weights: str | None, say: Say) -> LoadedModel:
+def _from_folder(name: str, folder: Path, weights: str | None, log: Log) -> LoadedModel:
     """A network of torchvision or timm, or convnet5, as the Hub keeps it."""
     if weights not in (None, NO_WEIGHTS):
         raise WeightsError(f"--weights takes none (random) for a network of Hugging Face, not {weights!r}")
@@ -147,10 +147,10 @@ def _from_folder(name: str, folder: Path, weights: str | None, say: Say) -> Load
         )
     full = timm_models.PREFIX + architecture if timm else architecture
     if weights is not None:
-        return _load(full, weights, None, say, None)
+        return _load(full, weights, None, log, None)
     if not file.is_file():
         raise WeightsError(f"{printable(name)!r} has no weights as safetensors")
-    loaded = timm_models.load(full, str(file), say, None) if timm else _filled(full, str(file), None)
+    loaded = timm_models.load(full, str(file), log, None) if timm else _filled(full, str(file), None)
     if timm:
         classes, preprocess = from_file.told_by(str(file))
         known = classes if classes and len(classes) == loaded.outputs else loaded.categories
@@ -170,7 +170,7 @@ def _is_file(name: str) -> bool:
     return path.is_file() and name not in names()
 
 
-def _convnet5(name: str, weights: str | None, say: Say) -> LoadedModel:
+def _convnet5(name: str, weights: str | None, log: Log) -> LoadedModel:
     about = files.metadata(WEIGHTS)
     classes = tuple(json.loads(about["classes"]))
     model = build(CONVNET5, classes=len(classes))
@@ -187,7 +187,7 @@ def _convnet5(name: str, weights: str | None, say: Say) -> LoadedModel:
     return LoadedModel(model, name, RANDOM, preprocess, None, find_head(model), fresh=lambda: build(CONVNET5))
 
 
-def _torchvision(name: str, weights: str | None, say: Say) -> LoadedModel:
+def _torchvision(name: str, weights: str | None, log: Log) -> LoadedModel:
     entries = torchvision.models.get_model_weights(name)
     by_name = {entry.name: entry for entry in entries}
     entry = entries.DEFAULT if weights in (None, NO_WEIGHTS) else by_name.get(weights)
@@ -198,7 +198,7 @@ def _torchvision(name: str, weights: str | None, say: Say) -> LoadedModel:
     if weights == NO_WEIGHTS and is_vit(name):
         preprocess = preprocess.at(224)
     # Published weights are fetched before anything large is built: without a network that fails at once.
-    state = None if weights == NO_WEIGHTS else files.download(entry.url, say)
+    state = None if weights == NO_WEIGHTS else files.download(entry.url, log)
     model = build(name, image_size=size)
     label, categories, task = RANDOM, None, ""
     if state is not None:

@@ -41,7 +41,7 @@ _FILES = (
 )  # fmt: skip
 _INTERPOLATIONS = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _UNBOUNDED = 1 << 20  # tokenizers without a longest text say a number above this
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def is_folder(name: str) -> bool:
@@ -193,13 +193,13 @@ def _body_only(model: nn.Module, missing: Any, kind: str) -> list[str]:
 # ---------------------------------------------------------------- where it is
 
 
-def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
+def folder_of(name: str, revision: str | None, log: Log) -> tuple[Path, str]:
     """The folder of the files, and by which commit or content they are known.
 
     Args:
         name: of a network of the Hub, ``hf/OWNER/NAME``, or a folder; a folder of that very name goes first.
         revision: branch, tag or commit on the Hub; None for its main branch.
-        say: told about downloads.
+        log: told about downloads.
 
     Raises:
         ModelError: there is no such network.
@@ -207,7 +207,7 @@ def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
     """
     here = is_folder(name) and revision is None
     if here and name.startswith(PREFIX):
-        say(f"taken from the folder {printable(name)} here, not from the Hub")
+        log(f"taken from the folder {printable(name)} here, not from the Hub")
     if here or not name.startswith(PREFIX):
         if revision is not None:
             raise ModelError("--revision is for a network of the Hub, and this is a folder")
@@ -223,7 +223,7 @@ def folder_of(name: str, revision: str | None, say: Say) -> tuple[Path, str]:
         raise ModelError(NEEDS) from None
     known = huggingface_hub.try_to_load_from_cache(repository, CONFIG, revision=revision)
     if not isinstance(known, str):
-        say(f"downloading {repository} from the Hub")
+        log(f"downloading {repository} from the Hub")
     try:
         place = Path(
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=list(_FILES))

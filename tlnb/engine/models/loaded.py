@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from tlnb.engine.data.tokens import AnyPreprocess, TextPreprocess
 from tlnb.engine.network.head import outputs_of
 
 RANDOM = "random"
+MOST_NUMBERS = 1 << 26  # in one sample
 TOKENS = 12  # of a text whose length is not known
 _SMALL = 5  # different token ids in an example; every vocabulary has more
 
@@ -32,6 +34,15 @@ class Input:
     shape: tuple[int, ...]
     dtype: torch.dtype = torch.float32
     parts: tuple[tuple[str, Input], ...] = ()
+
+    def check(self) -> None:
+        """See that an input of a file can be: no more numbers than fit, and parts without parts.
+
+        Raises:
+            ValueError: it cannot.
+        """
+        if math.prod(self.shape) > MOST_NUMBERS or any(part.parts for _, part in self.parts):
+            raise ValueError("no network takes such samples")
 
     def alike(self, other: Input) -> bool:
         """Whether both are of one kind, such as pictures, of whatever size."""

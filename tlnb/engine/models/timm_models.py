@@ -64,13 +64,13 @@ def check_name(name: str) -> None:
         raise ModelError(f"timm has no model {base!r}{did_you_mean(base, known)}")
 
 
-def load(name: str, weights: str | None, say: Callable[[str], None], part: str | None = None) -> LoadedModel:
+def load(name: str, weights: str | None, log: Callable[[str], None], part: str | None = None) -> LoadedModel:
     """Build one of timm's networks and give it weights.
 
     Args:
         name: ``timm/NAME`` or ``timm/NAME.TAG``.
         weights: None for the published default, ``none`` for random ones, the tag of an entry, or a file.
-        say: is told about downloads.
+        log: is told about downloads.
         part: which weights of a file that holds those of several networks; None to choose.
 
     Raises:
@@ -91,7 +91,7 @@ def load(name: str, weights: str | None, say: Callable[[str], None], part: str |
     full = f"{base}.{tag}" if tag else base
     if weights == NO_WEIGHTS or file:
         return _with_file(full, weights if file else None, part)
-    say(f"downloading the weights of {full}, where they are not in the cache yet")
+    log(f"downloading the weights of {full}, where they are not in the cache yet")
     model = _pretrained(full)
     cfg = model.pretrained_cfg
     return _loaded(full, model, f"{cfg.get('tag') or 'default'} (timm)", trained=True)

@@ -187,12 +187,12 @@ def _check_unpacked(path: Path) -> None:
         raise ValueError(f"{size:,} bytes that unpack to {unpacked:,}; torch.save never packs")
 
 
-def download(url: str, say: Callable[[str], None]) -> StateDict:
+def download(url: str, log: Callable[[str], None]) -> StateDict:
     """Published weights, from torch's cache folder or the network, checked against the hash in their name.
 
     Args:
         url: address of the file.
-        say: is told about a download before it starts.
+        log: is told about a download before it starts.
 
     Raises:
         WeightsError: they cannot be had; names the file, and the ways to give it.
@@ -200,7 +200,7 @@ def download(url: str, say: Callable[[str], None]) -> StateDict:
     name = url.rsplit("/", 1)[-1]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not cached.is_file():
-        say(f"downloading {name} to {cached.parent}")
+        log(f"downloading {name} to {cached.parent}")
         try:
             cached.parent.mkdir(parents=True, exist_ok=True)
             # It writes to a temporary file and moves that, so an interrupt leaves nothing half done.

@@ -110,24 +110,24 @@ class _Writer:
         self.found, self._read = Description(), read
         self._seen: set[int] = set()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.found.parts.append(text)
 
     def module(self, module: nn.Module) -> None:
         cls = type(module)
-        self.say(f"module {cls.__module__}.{cls.__qualname__}")
+        self.log(f"module {cls.__module__}.{cls.__qualname__}")
         self._seen.add(id(module))
         for name, value in sorted(vars(module).items()):
             wanted = self._read is None or name in self._read or name.startswith("_") or _is_known(cls)
             if name not in _OF_TORCH and wanted:
-                self.say(name)
+                self.log(name)
                 self.value(value, _DEPTH)
         self.code_of(cls, _ENTRIES, _DEPTH)
 
     def code_of(self, cls: type, entries: tuple[str, ...], depth: int) -> None:
         """The methods of a class that these lead to, and what stands in the class itself."""
         for name, value in _reached(cls, entries):
-            self.say(f"{cls.__qualname__}.{name}")
+            self.log(f"{cls.__qualname__}.{name}")
             if isinstance(value, types.FunctionType):
                 self.function(value, depth - 1)
             else:
@@ -138,12 +138,12 @@ class _Writer:
             return
         self._seen.add(id(function))
         if _is_known(function):
-            self.say(f"{function.__module__}.{function.__qualname__}")
+            self.log(f"{function.__module__}.{function.__qualname__}")
             return
         names: set[str] = set()
         for code in _codes(function.__code__):
             plain = sorted(repr(c) for c in code.co_consts if isinstance(c, bool | int | float | str | tuple))
-            self.say(f"{code.co_code.hex()}{code.co_names}{plain}")
+            self.log(f"{code.co_code.hex()}{code.co_names}{plain}")
             names.update(code.co_names)
         self.value(function.__defaults__, depth - 1)
         self.value(function.__kwdefaults__, depth - 1)
@@ -151,22 +151,22 @@ class _Writer:
             try:
                 self.value(cell.cell_contents, depth - 1)
             except ValueError:  # not set yet
-                self.say("empty")
+                self.log("empty")
         for name in sorted(names & function.__globals__.keys()):
-            self.say(name)
+            self.log(name)
             self.value(function.__globals__[name], depth - 1)
 
     def value(self, value: Any, depth: int) -> None:
         if isinstance(value, _PLAIN):
-            self.say(f"{type(value).__name__} {value!r}")
+            self.log(f"{type(value).__name__} {value!r}")
         elif isinstance(value, Tensor):
             self.tensor(value)
         elif isinstance(value, np.ndarray):
-            self.say(f"{value.dtype}{value.shape}{hashlib.sha256(value.tobytes()).hexdigest()}")
+            self.log(f"{value.dtype}{value.shape}{hashlib.sha256(value.tobytes()).hexdigest()}")
         elif isinstance(value, types.ModuleType) or type(value).__name__ in _SILENT:
-            self.say(f"{type(value).__name__} {getattr(value, '__name__', '')}")
+            self.log(f"{type(value).__name__} {getattr(value, '__name__', '')}")
         elif id(value) in self._seen:
-            self.say("seen")
+            self.log("seen")
         elif depth <= 0:
             self.unknown(value)
         else:
@@ -182,7 +182,7 @@ class _Writer:
             for part in (value.func, value.args, value.keywords):
                 self.value(part, depth - 1)
         elif isinstance(value, type):
-            self.say(f"{value.__module__}.{value.__qualname__}")
+            self.log(f"{value.__module__}.{value.__qualname__}")
             self.code_of(value, ("forward", "apply", "__call__", "__init__"), depth)
         elif isinstance(value, Mapping):
             self._seen.add(id(value))
@@ -191,20 +191,20 @@ class _Writer:
                 self.value(item, depth - 1)
         elif isinstance(value, list | tuple | deque):
             self._seen.add(id(value))
-            self.say(f"{type(value).__name__} {len(value)}")
+            self.log(f"{type(value).__name__} {len(value)}")
             for item in value:
                 self.value(item, depth - 1)
         elif isinstance(value, set | frozenset):
-            self.say(repr(sorted(map(repr, value))))
+            self.log(repr(sorted(map(repr, value))))
         elif isinstance(value, nn.Module):
-            self.say(tensors_digest([*value.named_parameters(), *value.named_buffers()]))
+            self.log(tensors_digest([*value.named_parameters(), *value.named_buffers()]))
             for part in value.modules():
                 self.module(part)
         elif isinstance(value, weakref.ref):  # as recurrent layers hold their weights once more
-            self.say("reference")
+            self.log("reference")
             self.value(value(), depth - 1)
         elif callable(value) and hasattr(value, "__module__") and _is_known(value):
-            self.say(f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}")
+            self.log(f"{value.__module__}.{getattr(value, '__qualname__', repr(value))}")
         else:
             self.object(value, depth)
 
@@ -214,7 +214,7 @@ class _Writer:
             self.unknown(value)
             return
         self._seen.add(id(value))
-        self.say(f"object {cls.__module__}.{cls.__qualname__}")
+        self.log(f"object {cls.__module__}.{cls.__qualname__}")
         self.value(vars(value), depth - 1)
         self.code_of(cls, tuple(_attributes(cls)), depth)
 
@@ -222,12 +222,12 @@ class _Writer:
         if value.is_meta or value.is_nested or value.layout != torch.strided:
             self.unknown(value)
         else:
-            self.say(tensors_digest([("", value)]))
+            self.log(tensors_digest([("", value)]))
 
     def unknown(self, value: Any) -> None:
         """Something that a text cannot stand for."""
         self.found.unknown.append(type(value).__qualname__)
-        self.say(f"unknown {type(value).__module__}.{type(value).__qualname__}")
+        self.log(f"unknown {type(value).__module__}.{type(value).__qualname__}")
 
 
 def _is_known(thing: Any) -> bool:

@@ -32,7 +32,7 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
     Integer parameters (quantised weights) cannot have gradients and are left alone.
     """
     named = dict(model.named_parameters(remove_duplicate=False))
-    still = layers.still(frozen)
+    still = layers.frozen_parameter_names(frozen)
     for layer in layers:
         for name in (*layer.parameter_names, *layers.added(layer.index)):
             parameter = named[name]
@@ -215,7 +215,7 @@ class FrozenBuffers:
                 module._buffers[leaf] = buffer
 
 
-class HeldStill:
+class FrozenEvalMode:
     """While it is entered, no call of the model, and no ``train()``, moves its frozen layers.
 
     Modules in test mode take no other mode from ``train()``; ``model(x)`` computes functional dropout,
@@ -234,7 +234,7 @@ class HeldStill:
             m: {"train": partial(_keep_mode, m)} for m in model.modules() if not m.training
         }
         held = layers.held(frozen)
-        if isinstance(layers.graph, Graph) and layers.act_otherwise & held:
+        if isinstance(layers.graph, Graph) and layers.mode_dependent_layers & held:
             self._tail = layers.graph.tail(0, frozen=held)
             self._forward = model.forward
             self._own.setdefault(model, {})["forward"] = self._call

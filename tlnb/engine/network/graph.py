@@ -134,7 +134,7 @@ class Graph:
             if node.op == "call_module" and node.target not in run
         ]
 
-    def act_otherwise(self) -> set[int]:
+    def mode_dependent_layers(self) -> set[int]:
         """Layers in which a step of the training graph has other constants than in test mode."""
         starts, back = self.train_starts(), {train: test for test, train in self.twins.items()}
         constants = {

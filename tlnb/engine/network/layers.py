@@ -140,7 +140,7 @@ class LayerMap(Sequence[Layer]):
 
     def learning(self, index: int, frozen: Collection[int]) -> tuple[str, ...]:
         """Names of the parameters of a layer that take gradients."""
-        still = self.still(frozen)
+        still = self.frozen_parameter_names(frozen)
         return tuple(n for n in (*self[index].parameter_names, *self.added(index)) if n not in still)
 
     @overload
@@ -166,7 +166,7 @@ class LayerMap(Sequence[Layer]):
         """The names of all layers in order."""
         return tuple(layer.name for layer in self._layers)
 
-    def still(self, frozen: Collection[int]) -> frozenset[str]:
+    def frozen_parameter_names(self, frozen: Collection[int]) -> frozenset[str]:
         """Names of the weights and buffers that do not change where these layers are frozen.
 
         A tied weight stands still as soon as one of the layers that use it is frozen or adapted.
@@ -175,7 +175,7 @@ class LayerMap(Sequence[Layer]):
         return self.fixed.union(*names, *(self.added(i) for i in frozen))
 
     @cached_property
-    def act_otherwise(self) -> frozenset[int]:
+    def mode_dependent_layers(self) -> frozenset[int]:
         """Layers that compute something else in training than the modes of their own modules say.
 
         Their dropout is a function or one that other layers use too, or they ask for ``self.training``.
@@ -184,7 +184,7 @@ class LayerMap(Sequence[Layer]):
             return frozenset()
         modules = dict(self.graph.model.named_modules())
         shared = [users for name, users in self.served.items() if isinstance(modules[name], _DropoutNd)]
-        return frozenset(self.graph.act_otherwise()).union(*shared)
+        return frozenset(self.graph.mode_dependent_layers()).union(*shared)
 
     def holders(self, name: str) -> tuple[int, ...]:
         """The layers that hold the module, weight or buffer ``name``, or parts of it."""

@@ -21,7 +21,7 @@ _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm
 _LOOSE_STD = 0.02
 
 
-def renew(
+def reinitialize(
     model: nn.Module,
     layers: LayerMap,
     kept: Collection[int],

@@ -398,7 +398,7 @@ class Replay:
         """None: the calls are the same in training."""
         return []
 
-    def act_otherwise(self) -> set[int]:
+    def mode_dependent_layers(self) -> set[int]:
         """None: each module obeys its own mode."""
         return set()
 

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint import file as checkpoint
-from tlnb.engine.checkpoint.fields import BROKEN
-from tlnb.engine.checkpoint.schema import answers_from, result_from
+from tlnb.engine.checkpoint.schema import history_from
 from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.metrics import CLASSES, SCORES, Score, score_named
+from tlnb.engine.core.structure import Unfit
 from tlnb.engine.results import bootstrap
 from tlnb.engine.results.bootstrap import Difference
 from tlnb.engine.results.cross_validation import CrossValidation
@@ -61,11 +61,11 @@ def _read(source: Any, number: int) -> tuple[str, Sequence[StageResult]]:
         path = path if path.suffix or path.exists() else path.with_suffix(checkpoint.SUFFIX)
         found = checkpoint.read(path)
         try:
-            plain = found.about["history"]
-            stages = [result_from(stage) for stage in plain]
-            return printable(path.stem), answers_from(stages, plain, found.tensors)
-        except BROKEN:
-            raise CheckpointError(f"{printable(path.name)} holds no history that can be read") from None
+            return printable(path.stem), history_from(found)
+        except Unfit as error:
+            raise CheckpointError(
+                f"{printable(path.name)} holds no history that can be read: {error}"
+            ) from None
     with others_code(source, NotReady):
         held = getattr(getattr(source, "history", source), "stages", None)
     if not isinstance(held, list):

@@ -90,7 +90,7 @@ class CrossValidation:
         runner: FoldRunner,
         data: FoldData,
         stop: StopRequest,
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
         workers: Workers | None = None,
     ) -> None:
         """Train the folds that are not done yet, on copies.
@@ -99,7 +99,7 @@ class CrossValidation:
             runner: trains a fold.
             data: the samples of all folds.
             stop: read at each batch edge; the fold under way is dropped then.
-            say: told after each fold how it went, and the time that is left.
+            log: told after each fold how it went, and the time that is left.
             workers: take the folds, several at once; None to train them here, one by one.
 
         Raises:
@@ -118,7 +118,7 @@ class CrossValidation:
                     rest = sum(later) / len(later) * (len(left) - place) / at_once
                     after = f"; about {rest:.0f} s left" if place < len(left) else ""
                     took = time.perf_counter() - began
-                    say(
+                    log(
                         f"fold {len(self.done)}/{len(self.folds)}: {self.score.name} "
                         f"{self.score.show(found.value)}, {took:.1f} s so far{after}"
                     )

@@ -44,7 +44,7 @@ def predict(
     source: object,
     *,
     views: int = 1,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
     sure: float = SURE,
     false_alarms: float = FALSE_ALARMS,
 ) -> Predictions:
@@ -56,7 +56,7 @@ def predict(
             (N, H, W, C) or one picture; sounds as (samples, rate), or a list of such; for a network that takes
             neither, inputs (N, ...).
         views: how many views are averaged: the picture and small changes of it (test-time augmentation).
-        tick: called as ``tick(done, total)`` before each batch; what it raises ends the work.
+        on_progress: called as ``on_progress(done, total)`` before each batch; what it raises ends the work.
         sure, false_alarms: how answers are judged, where the predictor judges; see :meth:`Sure.judge`.
 
     Raises:
@@ -73,7 +73,7 @@ def predict(
         if views > 1:
             raise DataError("--views is for pictures, and these are texts")
         names, texts, problems = given
-        tick(0, len(texts))
+        on_progress(0, len(texts))
         answers = [predictor.texts(texts)] if texts else []
         return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
     ear = predictor.ear
@@ -85,18 +85,20 @@ def predict(
         files = [path for path in paths if isinstance(path, Path)]
         if len(files) < len(paths):
             raise DataError("the network listens; give the file of a sound, or (samples, rate)")
-        names, answers, problems = of_sound_files(predictor, ear, files, views, lambda: tick(0, len(files)))
+        names, answers, problems = of_sound_files(
+            predictor, ear, files, views, lambda: on_progress(0, len(files))
+        )
     elif ear is not None:
-        names, answers = of_waves(predictor, ear, source, views, lambda: tick(0, 0))
+        names, answers = of_waves(predictor, ear, source, views, lambda: on_progress(0, 0))
         problems = []
     elif paths is not None:
-        names, answers, problems = _of_files(predictor, paths, views, tick)
+        names, answers, problems = _of_files(predictor, paths, views, on_progress)
         if problems and not names:
             more = f"; and {len(problems) - 1} others" if problems[1:] else ""
             raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
     else:
         with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
-            names, answers = _of_arrays(predictor, source, views, tick)
+            names, answers = _of_arrays(predictor, source, views, on_progress)
         problems = []
     return _made(predictor, names, answers, problems, began, views, sure, false_alarms)
 
@@ -247,7 +249,7 @@ def _is_picture(path: Path) -> bool:
 
 
 def _of_files(
-    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, tick: Callable[[int, int], None]
+    predictor: Predictor, paths: Sequence[Path | Encoded], views: int, on_progress: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor], list[Problem]]:
     own = predictor.own
 
@@ -261,7 +263,7 @@ def _of_files(
     names: list[str] = []
     answers: list[Tensor] = []
     problems: list[Problem] = []
-    for known, good, bad in readable(paths, read, BATCH, lambda done: tick(done, len(paths))):
+    for known, good, bad in readable(paths, read, BATCH, lambda done: on_progress(done, len(paths))):
         names += known
         problems += bad
         if good and own is None:
@@ -272,7 +274,7 @@ def _of_files(
 
 
 def _of_arrays(
-    predictor: Predictor, source: object, views: int, tick: Callable[[int, int], None]
+    predictor: Predictor, source: object, views: int, on_progress: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     like, own = getattr(predictor.data.train, "inputs", None), predictor.own
     if own is not None:
@@ -280,12 +282,12 @@ def _of_arrays(
         source = torch.cat([own.of(picture) for picture in pictures]) if pictures else source
     preprocess = predictor.preprocess
     if isinstance(like, Tree) or (like is None and not isinstance(preprocess, Preprocess)):
-        return _of_trees(predictor, source, like, tick)
+        return _of_trees(predictor, source, like, on_progress)
     assert isinstance(preprocess, Preprocess)
     items: Any = _pictures(source, preprocess.channels) if like is None else _rows(source, like)
     answers = []
     for at in range(0, len(items), BATCH):
-        tick(at, len(items))
+        on_progress(at, len(items))
         part = items[at : at + BATCH]
         if like is None:
             answers.append(
@@ -299,7 +301,7 @@ def _of_arrays(
 
 
 def _of_trees(
-    predictor: Predictor, source: object, like: Tree | None, tick: Callable[[int, int], None]
+    predictor: Predictor, source: object, like: Tree | None, on_progress: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     """Answers for inputs of several tensors, given by name."""
     known = ", ".join(like) if like is not None else ", ".join(getattr(predictor.preprocess, "names", ()))
@@ -308,7 +310,7 @@ def _of_trees(
     tree = as_batch(source)
     answers = []
     for at in range(0, len(tree), BATCH):
-        tick(at, len(tree))
+        on_progress(at, len(tree))
         answers.append(predictor.inputs(tree[at : at + BATCH]))
     return [f"sample {number}" for number in range(len(tree))], answers
 

@@ -17,7 +17,7 @@ from tlnb.display.pictures import image_uri, uint8_of
 from tlnb.engine.checkpoint.network import tensors_of
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.modules import duplicate, set_training
-from tlnb.engine.core.objectives import Classification, Task, scores_of
+from tlnb.engine.core.objectives import Classification, Objective, scores_of
 from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
@@ -81,7 +81,7 @@ class Known:
     """
 
     classes: tuple[str, ...]
-    task: Task = field(default_factory=Classification)
+    task: Objective = field(default_factory=Classification)
     scale: PixelScale = PLAIN
     train: None = None
     sound: None = None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tlnb.display.figures import BLUE, INK, VERMILION, new_figure, plain, short
-from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.trace import flags
@@ -54,7 +54,7 @@ def scores_over(
     model: nn.Module,
     samples: Samples,
     device: torch.device,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensor:
     """Scores (N, outputs) of all samples, float32 on the CPU, in test mode; modes are put back.
 
@@ -62,7 +62,7 @@ def scores_over(
         model: gives scores (B, outputs).
         samples: what it judges.
         device: where it is.
-        tick: called as ``tick(done, total)`` in samples, after each batch; what it raises ends the work.
+        on_progress: called as ``on_progress(done, total)`` in samples, after each batch; what it raises ends the work.
     """
     # Texts of like length together: hardly any padding is computed.
     turn = torch.arange(len(samples)) if samples.lengths is None else samples.lengths.argsort(stable=True)
@@ -71,12 +71,12 @@ def scores_over(
         for x in samples.stream(turn.split(BATCH)):
             parts.append(scores_of(call(model, x.to(device))).float().cpu())
             done += len(parts[-1])
-            tick(done, len(samples))
+            on_progress(done, len(samples))
     found = torch.cat(parts)
     return found if samples.lengths is None else found[turn.argsort()]
 
 
-def per_sample_loss(task: Task, scores: Tensor, targets: Tensor) -> Tensor:
+def per_sample_loss(task: Objective, scores: Tensor, targets: Tensor) -> Tensor:
     """The loss of each sample, (N,), without weights of classes."""
     if isinstance(task, Classification):
         return F.cross_entropy(scores, targets, reduction="none")

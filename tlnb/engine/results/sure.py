@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.core.objectives import Regression, Task, kind_of, scores_of
+from tlnb.engine.core.objectives import Objective, Regression, kind_of, scores_of
 from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.samples import Samples, choose
@@ -105,7 +105,12 @@ class Sure:
         return found
 
     def judge(
-        self, task: Task, features: Tensor, scores: Tensor, sure: float, false_alarms: float = FALSE_ALARMS
+        self,
+        task: Objective,
+        features: Tensor,
+        scores: Tensor,
+        sure: float,
+        false_alarms: float = FALSE_ALARMS,
     ) -> Judged:
         """Judge answers.
 
@@ -160,7 +165,7 @@ SEVERAL = (
 
 
 def learn(
-    model: nn.Module, head: str, task: Task, samples: tuple[Samples, Samples], device: torch.device,
+    model: nn.Module, head: str, task: Objective, samples: tuple[Samples, Samples], device: torch.device,
     check: Callable[[], None] = lambda: None, temperature: Temperature | None = None,
 ) -> Sure:  # fmt: skip
     """Learn what the answers of a network are to be judged by.

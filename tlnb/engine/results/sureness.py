@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from tlnb.display.tables import Table, printable
-from tlnb.engine.core.objectives import Regression, Task, kind_of
+from tlnb.engine.core.objectives import Objective, Regression, kind_of
 from tlnb.engine.results.conformal import Conformal, Coverage, RiskCoverage, crossed, needed
 from tlnb.engine.results.temperature import Temperature, fit_temperature
 from tlnb.errors import DataError
@@ -42,7 +42,7 @@ class Sureness:
 
     @classmethod
     def of(
-        cls, task: Task, classes: tuple[str, ...], scores: Tensor, targets: Tensor, sure: float = SURE,
+        cls, task: Objective, classes: tuple[str, ...], scores: Tensor, targets: Tensor, sure: float = SURE,
         temperature: Temperature | None = None,
     ) -> Sureness:  # fmt: skip
         """From scores of samples that the network did not learn from.

@@ -183,7 +183,7 @@ def settle(
     except BaseException:
         to_the_end(lambda: ends.put(1.0))
         raise
-    count = len(trainer.route.valid)
+    count = len(trainer.forward_plan.valid)
     best = max(found, key=lambda a: (_score(found[a]), a))
     if isinstance(asked, float | int):
         share = float(asked)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tlnb.engine.core.objectives import Classification, MultiLabel, Task, scores_of
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.network.all_layers import AllLayers
@@ -73,7 +73,7 @@ def fit_head(
     head: nn.Module,
     forward: nn.Module,
     views: list[Samples],
-    task: Task,
+    task: Objective,
     device: torch.device,
     on_batch: Callable[[], None] = lambda: None,
     *,
@@ -142,7 +142,7 @@ def fit_head(
     return HeadFit(found["strength"], found["folds"], loss, words)
 
 
-def _need_classes(task: Task) -> None:
+def _need_classes(task: Objective) -> None:
     if not isinstance(task, Classification):
         raise TrainingError(
             "nearest and knn tell classes apart; for labels or values: %tl_head linear --init fit"
@@ -154,7 +154,7 @@ def _remember(
     layer: Neighbours,
     forward: nn.Module,
     samples: Samples,
-    task: Task,
+    task: Objective,
     device: torch.device,
     on_batch: Callable[[], None],
 ) -> HeadFit:

@@ -31,7 +31,7 @@ from tlnb.engine.training.ending import (
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.lr_finder import find_rate
 from tlnb.engine.training.optim import load_named_state, named_state, size_of_state
-from tlnb.engine.training.records import EpochRecord, Progress, StageResult, show_metric
+from tlnb.engine.training.records import EpochRecord, ResumePoint, StageResult, show_metric
 from tlnb.engine.training.stage import FIT
 from tlnb.engine.training.trainer import Diverged, StageTrainer
 from tlnb.errors import TrainingError
@@ -39,7 +39,7 @@ from tlnb.errors import TrainingError
 SHARE = 0.25  # of the free memory, that a copy of the optimizer's state may take
 
 
-def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Progress:
+def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> ResumePoint:
     """A copy of where a trainer stands between two steps; nothing in it changes with further training.
 
     Args:
@@ -47,7 +47,7 @@ def capture(trainer: StageTrainer, rate: float, *, moments: bool = True) -> Prog
         rate: the stage's learning rate.
         moments: whether the optimizer's state is copied too; without it, it begins anew where the stage goes on.
     """
-    return Progress(
+    return ResumePoint(
         rate,
         trainer.epoch,
         trainer.done,
@@ -79,7 +79,7 @@ def affordable(trainer: StageTrainer) -> bool:
     return size_of_state(trainer.optimizer) <= SHARE * free_bytes()
 
 
-def restore(trainer: StageTrainer, progress: Progress) -> None:
+def restore(trainer: StageTrainer, progress: ResumePoint) -> None:
     """Take a trainer, and the random states, to a place in its stage; weights are the caller's to put back.
 
     Raises:
@@ -99,7 +99,7 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
         )
     trainer.epoch, trainer.done, trainer.steps_done = progress.epoch, progress.done, progress.steps_done
     trainer.unmeasured, trainer.micro = progress.unmeasured, progress.micro
-    device = trainer.route.device
+    device = trainer.forward_plan.device
     trainer.total = None if progress.total is None else progress.total.to(device, torch.float32, copy=True)
     if trainer.average is not None:
         own = trainer.average.weights
@@ -124,24 +124,14 @@ def restore(trainer: StageTrainer, progress: Progress) -> None:
 Emit = Callable[..., None]
 
 
-class Watch(Protocol):
+class Checkpointer(Protocol):
     """Told where a stage stands, so that it can be saved; asks for a copy of its state only then."""
 
-    def on_edge(self, capture: Callable[[], Progress]) -> None:
+    def on_edge(self, capture: Callable[[], ResumePoint]) -> None:
         """A batch has ended."""
 
-    def on_measured(self, capture: Callable[[], Progress]) -> None:
+    def on_measured(self, capture: Callable[[], ResumePoint]) -> None:
         """An epoch has ended and was measured; its record is in the stage's result."""
-
-
-class Unwatched:
-    """A watch that saves nothing."""
-
-    def on_edge(self, capture: Callable[[], Progress]) -> None:
-        """Do nothing."""
-
-    def on_measured(self, capture: Callable[[], Progress]) -> None:
-        """Do nothing."""
 
 
 def run_stage(
@@ -150,8 +140,8 @@ def run_stage(
     stop: StopRequest,
     emit: Emit,
     *,
-    resume: Progress | None = None,
-    watch: Watch | None = None,
+    resume: ResumePoint | None = None,
+    checkpointer: Checkpointer | None = None,
     keep_best: bool = False,
     test: Callable[[StageTrainer], LRCurve] | None = None,
 ) -> None:
@@ -167,24 +157,25 @@ def run_stage(
         stop: read at each batch edge.
         emit: told ``on_curve``, ``on_batch`` and ``on_epoch``.
         resume: where the stage was left; the network has its weights of then.
-        watch: told at each edge.
+        checkpointer: told at each edge; None for nobody.
         keep_best: end with the weights of the epoch with the lowest validation loss.
         test: the range test where the rate is ``auto``; None for :func:`find_rate`, which tells nobody.
 
     Raises:
         TrainingError: the range test found no rate, or a frozen layer changed.
     """
-    _StageRun(trainer, result, stop, emit, watch or Unwatched(), keep_best, test).whole(resume)
+    _StageRun(trainer, result, stop, emit, checkpointer, keep_best, test).whole(resume)
 
 
 class _StageRun:
     """The stage that is under way."""
 
     def __init__(
-        self, trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit, watch: Watch,
-        keep_best: bool, test: Callable[[StageTrainer], LRCurve] | None,
+        self, trainer: StageTrainer, result: StageResult, stop: StopRequest, emit: Emit,
+        checkpointer: Checkpointer | None, keep_best: bool, test: Callable[[StageTrainer], LRCurve] | None,
     ):  # fmt: skip
-        self.trainer, self.result, self.stop, self.emit, self.watch = trainer, result, stop, emit, watch
+        self.trainer, self.result, self.stop, self.emit = trainer, result, stop, emit
+        self.checkpointer = checkpointer
         self.proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
         self.patience = Patience(trainer.stage.patience)
         self.best = Best(trainer.model, trainer.layers, trainer.stage.frozen) if keep_best else None
@@ -192,7 +183,7 @@ class _StageRun:
         self.start: Weights = {}  # the weights before the stage, where its end may need them
         self.began, self.seconds_before = time.perf_counter(), result.seconds
 
-    def whole(self, resume: Progress | None) -> None:
+    def whole(self, resume: ResumePoint | None) -> None:
         """From the range test, or from where the stage was left, to its end."""
         trainer, result = self.trainer, self.result
         result.digest_before = result.digest_after = self.proof.value
@@ -212,24 +203,24 @@ class _StageRun:
                     raise
         finally:
             set_training(trainer.model, False)
-            result.shortcut, result.saved = trainer.route.note, trainer.route.saved()
+            result.shortcut, result.saved = trainer.forward_plan.note, trainer.forward_plan.saved()
             result.digest_after = self.proof.taken_anew()
             self._clock()
         promise_kept(result.digest_before, result.digest_after, result.frozen_names)
 
-    def _to_the_end(self, resume: Progress | None) -> None:
+    def _to_the_end(self, resume: ResumePoint | None) -> None:
         trainer, result = self.trainer, self.result
 
-        def tick(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             self.emit("on_walk", "running the frozen layers once", done, total)
             self.stop.check()
 
-        trainer.take_shortcut(lambda text: self.emit("on_message", text), tick)
+        trainer.take_shortcut(lambda text: self.emit("on_message", text), on_progress)
         if resume is None:
             self.start = weights_of(trainer) if wanted(trainer, result.before) else {}
             if trainer.stage.kind == FIT:
                 result.fitted = trainer.fit_head(self.stop).note
-                self._say(result.fitted)
+                self._log(result.fitted)
             else:
                 trainer.start_head(self.stop)
                 result.rate = trainer.stage.lr or self._found_rate()
@@ -299,14 +290,15 @@ class _StageRun:
         while trainer.epoch < trainer.stage.epochs or trainer.unmeasured is not None:
             if self.patience.over:
                 what = "validation loss" if trainer.task.score is None else trainer.task.metric
-                self._say(f"ended early: no better {what} for {trainer.stage.patience} epochs")
+                self._log(f"ended early: no better {what} for {trainer.stage.patience} epochs")
                 return
             record = self._epoch()
             if record is None:
                 return
             self.emit("on_epoch", record)
-            if trainer.epoch < trainer.stage.epochs and not self.patience.over:
-                self.watch.on_measured(self._capture)
+            another = trainer.epoch < trainer.stage.epochs and not self.patience.over
+            if another and self.checkpointer is not None:
+                self.checkpointer.on_measured(self._capture)
 
     def _epoch(self) -> EpochRecord | None:
         """Train and measure one epoch; its record, or None where the loss diverged and the epoch was undone.
@@ -333,7 +325,7 @@ class _StageRun:
         except Diverged as trouble:
             to_the_end(lambda: put_back(good))
             result.diverged = True
-            self._say(f"{trouble}; the weights are those before that epoch")
+            self._log(f"{trouble}; the weights are those before that epoch")
             return None
         except BaseException:
             to_the_end(lambda: put_back(good))
@@ -374,9 +366,10 @@ class _StageRun:
 
     def _on_batch(self, step: int, steps: int) -> None:
         self.emit("on_batch", step, steps)
-        self.watch.on_edge(self._capture)
+        if self.checkpointer is not None:
+            self.checkpointer.on_edge(self._capture)
 
-    def _place(self) -> Progress:
+    def _place(self) -> ResumePoint:
         """Where the stage stands between two epochs.
 
         The optimizer's state is left out where memory has no room for it, or no epoch follows that would need it.
@@ -384,7 +377,7 @@ class _StageRun:
         over = self.trainer.epoch >= self.trainer.stage.epochs or self.patience.over
         return self._capture(moments=not over and affordable(self.trainer))
 
-    def _capture(self, moments: bool = True) -> Progress:
+    def _capture(self, moments: bool = True) -> ResumePoint:
         self._clock()
         progress = capture(self.trainer, self.result.rate, moments=moments)
         progress.best_loss, progress.waited = self.patience.best, self.patience.waited
@@ -393,7 +386,7 @@ class _StageRun:
         progress.start = self.start
         return progress
 
-    def _restore(self, progress: Progress) -> None:
+    def _restore(self, progress: ResumePoint) -> None:
         self.patience.best, self.patience.waited = progress.best_loss, progress.waited
         self.start = progress.start
         if self.best is not None:
@@ -408,7 +401,7 @@ class _StageRun:
     def _clock(self) -> None:
         self.result.seconds = self.seconds_before + time.perf_counter() - self.began
 
-    def _say(self, note: str) -> None:
+    def _log(self, note: str) -> None:
         self.result.note = f"{self.result.note}; {note}" if self.result.note else note
 
 

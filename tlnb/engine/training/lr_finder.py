@@ -21,7 +21,7 @@ from torch import Tensor
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.seeds import batches_of, seed_for
 from tlnb.engine.core.snapshot import transaction
-from tlnb.engine.features.cache import HeldBatches
+from tlnb.engine.features.cache import BatchCache
 from tlnb.engine.network import freeze
 from tlnb.engine.training.lr_curve import DEFAULT_RULE, MIN_POINTS, RULES, LRCurve, rule_for
 from tlnb.engine.training.trainer import StageTrainer
@@ -357,9 +357,9 @@ class _StageLine:
     ):
         self.trainer, self.request, self.on_test = trainer, request, on_test
         # Batches of an epoch that never trains; those of few samples serve both ends.
-        order = batches_of(trainer.route.train, trainer.batch, trainer.seed, trainer.number, -1)
+        order = batches_of(trainer.forward_plan.train, trainer.batch, trainer.seed, trainer.number, -1)
         self.order = order[: gradients + measured]
-        self.held = HeldBatches(trainer.route.train.view(trainer.number, trainer.epoch), self.order)
+        self.held = BatchCache(trainer.forward_plan.train.view(trainer.number, trainer.epoch), self.order)
         places = range(len(self.order))
         enough = len(self.order) > gradients
         self.measured = list(places[gradients:] if enough else reversed(places))
@@ -382,7 +382,7 @@ class _StageLine:
     @torch.no_grad()
     def loss_at(self, rate: float, number: int) -> float:
         """The loss of a batch after a step of this rate."""
-        self._tick()
+        self._on_progress()
         for (weight, ratio), before, along in zip(self.weights, self.before, self.direction, strict=True):
             torch.add(before, along, alpha=-rate * ratio, out=weight.data)
         at = self.measured[number]
@@ -395,7 +395,7 @@ class _StageLine:
         sums = [torch.zeros_like(p) for p, _ in self.weights]
         squares = [torch.zeros_like(p) for p, _ in self.weights]
         for at in places:
-            self._tick()
+            self._on_progress()
             self._seed(at)
             trainer.gradient_of(self.order[at], self.held[at])
             for (weight, _), first, second in zip(self.weights, sums, squares, strict=True):
@@ -412,7 +412,7 @@ class _StageLine:
     def _seed(self, at: int) -> None:
         torch.manual_seed(seed_for(self.trainer.seed, self.trainer.number, at))
 
-    def _tick(self) -> None:
+    def _on_progress(self) -> None:
         if self.request:
             self.request.check()
         self.done += 1

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tlnb.engine.core.modules import set_training
-from tlnb.engine.core.objectives import Classification, Task, class_weights, scores_of
+from tlnb.engine.core.objectives import Classification, Objective, class_weights, scores_of
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.wholes import of_wholes
@@ -58,7 +58,7 @@ def count_pieces(samples: int, most: int) -> int:
     return max(count - 1, 1) if most > 1 and samples < 2 * count else count
 
 
-def shares(task: Task | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
+def shares(task: Objective | None, targets: Tensor, pieces: list[Tensor]) -> list[float]:
     """How much the mean loss of each piece counts for in the mean loss of the batch; they sum to 1.
 
     Args:
@@ -111,7 +111,7 @@ class Answers:
         count: of samples.
     """
 
-    def __init__(self, task: Task, count: int):
+    def __init__(self, task: Objective, count: int):
         self._task, self._count = task, count
         self._parts: list[Tensor] = []
 
@@ -134,10 +134,10 @@ class Answers:
 def measure(
     model: nn.Module,
     samples: Samples,
-    task: Task,
+    task: Objective,
     device: torch.device | str = "cpu",
     *,
-    tick: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[float, float]:
     """Mean loss and the task's figure, in test mode; the modes of the model are put back.
 
@@ -146,12 +146,12 @@ def measure(
         samples: what it is measured on.
         task: loss and figure.
         device: where the model is.
-        tick: called as ``tick(done, total)`` in samples, before each batch; what it raises ends the work.
+        on_progress: called as ``on_progress(done, total)`` in samples, before each batch; what it raises ends the work.
     """
     done = itertools.count()
 
     def on_batch() -> None:
-        tick(min(next(done) * BATCH, len(samples)), len(samples))
+        on_progress(min(next(done) * BATCH, len(samples)), len(samples))
 
     modes = [(module, module.training) for module in model.modules()]
     try:
@@ -166,7 +166,7 @@ def measure(
 def loss_and_figure(
     forward: nn.Module,
     samples: Samples,
-    task: Task,
+    task: Objective,
     device: torch.device,
     batch: int,
     *,
@@ -210,7 +210,7 @@ def loss_and_figure(
 
 
 def _of_wholes(
-    forward: nn.Module, samples: Samples, wholes: Tensor, task: Task, device: torch.device, batch: int,
+    forward: nn.Module, samples: Samples, wholes: Tensor, task: Objective, device: torch.device, batch: int,
     precision: Callable[[], AbstractContextManager[object]], on_batch: Callable[[], None],
 ) -> tuple[float, float]:  # fmt: skip
     """The same for samples that are pieces: their answers are averaged first."""

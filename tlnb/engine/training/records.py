@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated
 
+import torch
 from torch import Tensor
 
 from tlnb.engine.core.metrics import SHARES
+from tlnb.engine.core.structure import ASIDE, Plain, Positive, number, plain
 from tlnb.engine.training.lr_curve import LRCurve
 from tlnb.engine.training.optim import ByName
+from tlnb.engine.training.recipe import StageRecipe
 from tlnb.engine.training.stage import Stage
 
 
@@ -34,9 +39,9 @@ class EpochRecord:
             not kept.
     """
 
-    stage: int
-    epoch: int
-    epochs: int
+    stage: Positive
+    epoch: Positive
+    epochs: Positive
     trained: tuple[int, ...]
     rate: float
     train_loss: float
@@ -45,22 +50,16 @@ class EpochRecord:
     seconds: float
     digest: str
     metric_name: str = "accuracy"
-    answers: Tensor | None = field(default=None, repr=False, compare=False)
+    answers: Tensor | None = field(default=None, repr=False, compare=False, metadata=ASIDE)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint; without the answers."""
-        plain = asdict(replace(self, answers=None)) | {"trained": list(self.trained)}
-        del plain["answers"]
-        return plain
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> EpochRecord:
-        """The way back from ``to_dict``."""
-        return cls(**{**values, "trained": tuple(values["trained"])})
+    def to_dict(self) -> Plain:
+        """Plain values, without the answers."""
+        values: Plain = plain(self)
+        return values
 
 
 @dataclass
-class Progress:
+class ResumePoint:
     """A place in a stage.
 
     The order of the samples needs no place here: it is a function of seed, stage and epoch.
@@ -84,25 +83,25 @@ class Progress:
         scaler: the scale of the loss and the steps since it changed, where the stage computes in fp16.
     """
 
-    rate: float
+    rate: Annotated[float, number(0, math.inf)]  # 0 where a head was fitted
     epoch: int = 0
     done: int = 0
     steps_done: int = 0
-    total: Tensor | None = None
+    total: Tensor | None = field(default=None, metadata=ASIDE)
     unmeasured: float | None = None
-    micro: int | None = None
+    micro: Positive | None = None
     best_loss: float = float("inf")
     waited: int = 0
     best_epoch: int = 0
-    best: dict[str, Tensor] = field(default_factory=dict)
-    start: dict[str, Tensor] = field(default_factory=dict)
-    average: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict, metadata=ASIDE)
+    start: dict[str, Tensor] = field(default_factory=dict, metadata=ASIDE)
+    average: dict[str, Tensor] = field(default_factory=dict, metadata=ASIDE)
     averaged: int = 0
-    optimizer: ByName = field(default_factory=dict)
-    random: dict[str, Tensor] = field(default_factory=dict)
-    scaler: tuple[float, int] | None = None
+    optimizer: ByName = field(default_factory=dict, metadata=ASIDE)
+    random: dict[str, Tensor] = field(default_factory=dict, metadata=ASIDE)
+    scaler: tuple[Annotated[float, number(sys.float_info.min, math.inf)], int] | None = None
 
-    def at_epoch_start(self, steps_per_epoch: int) -> Progress:
+    def at_epoch_start(self, steps_per_epoch: int) -> ResumePoint:
         """The start of the epoch, where other samples have come; the schedule keeps its share."""
         return replace(self, done=0, total=None, steps_done=self.epoch * steps_per_epoch)
 
@@ -114,14 +113,15 @@ class Measured:
     Attributes:
         of: a digest of which samples they are, whatever network they are fitted to.
         kind: ``classes``, ``labels`` or ``values``.
-        targets: class numbers (N,), labels (N, labels) or values (N, values) in the user's unit.
+        targets: class numbers (N,), labels (N, labels) or values (N, values) in the user's unit; empty where a file
+            does not hold them.
         units: number of the group of each sample, (N,); None where each stands alone.
     """
 
     of: str
     kind: str
-    targets: Tensor
-    units: Tensor | None = None
+    targets: Tensor = field(default_factory=lambda: torch.zeros(0), metadata=ASIDE)
+    units: Tensor | None = field(default=None, metadata=ASIDE)
 
 
 @dataclass
@@ -145,7 +145,8 @@ class StageResult:
         saved: seconds that this saved, what it cost taken off.
         records: its epochs.
         left: where it was left, to go on from; None where it ended.
-        setup: how it was set up, in plain values: enough to do it again.
+        recipe: how it was set up; None while it is under way, or where a file does not say.
+        untold: what a script could not tell of it, in words; empty where it can tell all.
         kept: epoch whose weights were put back, where that was not the last one; 0 for none.
         share: how much of what it learned the network keeps: 1 for all, 0 where it went back to the stage before.
         ending: the score of the network that the stage left, where that is none of its epochs'.
@@ -155,7 +156,7 @@ class StageResult:
         measured: the samples that it was measured on; None where they are not known.
     """
 
-    number: int
+    number: Positive
     stage: Stage
     trained: tuple[int, ...]
     rate: float
@@ -170,8 +171,9 @@ class StageResult:
     shortcut: str = ""
     saved: float = 0.0
     records: list[EpochRecord] = field(default_factory=list)
-    left: Progress | None = field(default=None, repr=False, compare=False)
-    setup: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    left: ResumePoint | None = field(default=None, repr=False, compare=False)
+    recipe: StageRecipe | None = field(default=None, repr=False, compare=False)
+    untold: str = field(default="", repr=False, compare=False)
     kept: int = 0
     share: float = 1.0
     ending: EpochRecord | None = None
@@ -230,6 +232,52 @@ class StageResult:
             f"{self.seconds:.1f}",
             self.proof + (f"; {self.note}" if self.note else ""),
         )
+
+
+@dataclass(frozen=True)
+class PlanProgress:
+    """What is left of a plan that is carried out, stage by stage: one stage at least.
+
+    Attributes:
+        stages: those that have not ended; the first may be under way.
+        first: its place in the plan, from 1.
+        count: stages of the plan.
+        cache, keep_best: see ``Session.train``.
+        result: of the stage under way, ``result.left`` where it stands; None where it has not begun.
+        data: fingerprint of the training samples that it was left on; empty where that is not known.
+        own_step: whether a step of the user's own trains.
+        with_moments: whether its first stage begins with the optimizer's moments of the stage before.
+    """
+
+    stages: tuple[Stage, ...]
+    first: Positive
+    count: Positive
+    cache: bool = True
+    keep_best: bool = False
+    result: StageResult | None = None
+    data: str = ""
+    own_step: bool = False
+    with_moments: bool = False
+
+    def check(self) -> None:
+        """See that something is left.
+
+        Raises:
+            ValueError: no stage is.
+        """
+        if not self.stages:
+            raise ValueError("a plan under way has a stage at least")
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage], cache: bool, keep_best: bool) -> PlanProgress:
+        """A plan that begins."""
+        return cls(tuple(stages), 1, len(stages), cache, keep_best)
+
+    def after(self) -> PlanProgress | None:
+        """What is left when its first stage has ended; None for nothing."""
+        if len(self.stages) == 1:
+            return None
+        return replace(self, stages=self.stages[1:], first=self.first + 1, result=None, with_moments=False)
 
 
 def show_metric(record: EpochRecord) -> str:

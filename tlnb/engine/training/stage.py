@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from tlnb.engine.core.arguments import MOST, shown
+from tlnb.engine.core.structure import one_of
+from tlnb.engine.training.recipe import adapter_words
 from tlnb.errors import PlanError, did_you_mean
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -160,16 +162,23 @@ class Stage:
     blend: float | str | None = None
     guard: bool = True
     average: str | None = None
-    kind: str = TRAIN
-    by: str = ""
-    adapted: tuple[tuple[int, str], ...] = ()
+    kind: Annotated[str, one_of(TRAIN, FIT)] = TRAIN
+    by: Annotated[str, one_of("", *FITS)] = ""
+    adapted: tuple[tuple[int, Annotated[str, adapter_words]], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint; ``Stage(**d)`` is the way back."""
-        plain = {f.name: getattr(self, f.name) for f in fields(self)}
-        adapted = [[index, words] for index, words in self.adapted]
-        return plain | {"frozen": list(self.frozen), "adapted": adapted, "asked": dict(self.asked)}
+    def check(self) -> None:
+        """See that every setting is one that a user could have made.
+
+        Raises:
+            PlanError: it is not.
+            ValueError: something else was asked for than settings.
+        """
+        for name in KEYS:
+            if getattr(self, name) is not None:
+                read_key(name, getattr(self, name))
+        if not set(self.asked) <= set(KEYS):
+            raise ValueError("what was asked for are no settings of a stage")
 
 
 def read_keys(pairs: Mapping[str, object]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
-from tlnb.engine.core.objectives import Task, scores_of
+from tlnb.engine.core.objectives import Objective, scores_of
 from tlnb.engine.core.seeds import batches_of, count_batches
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
-from tlnb.engine.features.planner import Route, Shortcut, Wish
+from tlnb.engine.features.planner import CacheRequest, ForwardPlan, PlanMaker
 from tlnb.engine.network import freeze
-from tlnb.engine.network.freeze import HeldStill
+from tlnb.engine.network.freeze import FrozenEvalMode
 from tlnb.engine.network.head import AUXILIARY_WEIGHT, auxiliary_scores
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.neighbours import Neighbours
@@ -39,9 +39,9 @@ Epoch = Callable[["StageTrainer", float, StopRequest, Callable[[int, int], None]
 """Trains an epoch of a trainer's stage: ``StageTrainer.train_epoch``, or what stands in for it."""
 
 
-def wish_of(stages: Sequence[Stage]) -> Wish:
+def cache_request_of(stages: Sequence[Stage]) -> CacheRequest:
     """What the first of these stages would like to have, so that it serves those after it too."""
-    return Wish(stages[0].frozen, [stage.frozen for stage in stages[1:]], stages[0].views)
+    return CacheRequest(stages[0].frozen, [stage.frozen for stage in stages[1:]], stages[0].views)
 
 
 EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory than a step of training
@@ -88,7 +88,7 @@ class StageTrainer:
         model: the whole network.
         layers: its layers.
         stage: the settings; ``stage.frozen`` has been applied to the model.
-        route: samples and the part of the network that they pass.
+        forward_plan: samples and the part of the network that they pass.
         number: of the stage in the session, from 1.
         batch: samples a step.
         seed: of the order of samples and of dropout.
@@ -107,27 +107,27 @@ class StageTrainer:
         model: nn.Module,
         layers: LayerMap,
         stage: Stage,
-        route: Route,
+        forward_plan: ForwardPlan,
         *,
         number: int,
         batch: int,
         seed: int,
-        task: Task,
+        task: Objective,
         step: Step | None = None,
         bn: str = "train",
         head: str = "",
-        shortcut: Shortcut | None = None,
+        shortcut: PlanMaker | None = None,
     ):
-        self.model, self.layers, self.stage, self.route = model, layers, stage, route
+        self.model, self.layers, self.stage, self.forward_plan = model, layers, stage, forward_plan
         self.number, self.batch, self.seed, self.task = number, batch, seed, task
         self.bn, self.head, self._shortcut = bn, head, shortcut
         self._step = step or self._usual_step
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
-        self._format = precision.training_format(stage.precision, route.device)
+        self._format = precision.training_format(stage.precision, forward_plan.device)
         self.scaler: torch.amp.GradScaler | None = None
         if self._format == torch.float16 and step is None:
-            self.scaler = torch.amp.GradScaler(route.device.type, growth_interval=GROWTH)
+            self.scaler = torch.amp.GradScaler(forward_plan.device.type, growth_interval=GROWTH)
         freeze.check_same_parameters(model, self.optimizer)
         self.guard: Guard | None = None
         self.trained = tuple(optim.trainable_layers(layers, stage.frozen))
@@ -137,8 +137,8 @@ class StageTrainer:
         self.unmeasured: float | None = None  # training loss of an epoch that ended but was not measured
         self.steps_done = 0
         self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
-        self._evaluation_batch = EVALUATION_BATCH * (1 if route.device.type == "cpu" else 8)
-        self.targets = route.train.targets.to(route.device)
+        self._evaluation_batch = EVALUATION_BATCH * (1 if forward_plan.device.type == "cpu" else 8)
+        self.targets = forward_plan.train.targets.to(forward_plan.device)
         self._held: AbstractContextManager[None] | None = None
         self.average = Average(stage.average, self._learning(), stage.epochs) if stage.average else None
         self.answers: Tensor | None = None  # of the validation samples, when they were measured last
@@ -153,7 +153,7 @@ class StageTrainer:
     @property
     def steps_per_epoch(self) -> int:
         """Optimizer steps in an epoch."""
-        return count_batches(len(self.route.train), self.batch)
+        return count_batches(len(self.forward_plan.train), self.batch)
 
     @property
     def steps_of_its_own(self) -> bool:
@@ -165,15 +165,15 @@ class StageTrainer:
         """Each trained layer's share of the rate, by name."""
         return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
 
-    def take_shortcut(self, say: Callable[[str], None], tick: Callable[[int, int], None]) -> None:
+    def take_shortcut(self, log: Callable[[str], None], on_progress: Callable[[int, int], None]) -> None:
         """Go over to the shorter route, if there is one; what it needs is computed now.
 
         Args:
-            say: told in one line what is computed.
-            tick: called as ``tick(done, total)`` meanwhile; what it raises passes through.
+            log: told in one line what is computed.
+            on_progress: called as ``on_progress(done, total)`` meanwhile; what it raises passes through.
         """
         if self._shortcut is not None:
-            self.route = self._shortcut(say, tick)
+            self.forward_plan = self._shortcut(log, on_progress)
             self._shortcut = None
             self._modes.clear()
 
@@ -193,15 +193,15 @@ class StageTrainer:
         norms = [norm for norm in norms if norm.running_mean is not None]
         self.set_modes(training=False)
         if norms:
-            train = self.route.train.view(self.number, 0)
+            train = self.forward_plan.train.view(self.number, 0)
             with self._still(), self._precision():
-                renew_statistics(norms, partial(call, self.route.forward), self._checked(train, stop))
+                renew_statistics(norms, partial(call, self.forward_plan.forward), self._checked(train, stop))
         return True
 
     def _checked(self, samples: Samples, stop: StopRequest) -> Iterator[Any]:
         for x in samples.stream(torch.arange(len(samples)).split(EVALUATION_BATCH)):
             stop.check()
-            yield x.to(self.route.device)
+            yield x.to(self.forward_plan.device)
 
     # ---------------------------------------------------------------- fitting
 
@@ -236,15 +236,15 @@ class StageTrainer:
         return fit
 
     def _fit(self, stop: StopRequest, strength: float | None, by: str = "") -> HeadFit:
-        train = self.route.train
+        train = self.forward_plan.train
         views = {
             id(view): view for view in (train.view(self.number, k) for k in range(max(self.stage.views, 1)))
         }
         with self._still():
             head = self.model.get_submodule(self.head) if self.head else self.model
             return fit_head(
-                self.model, head, self.route.forward, list(views.values()),
-                self.task, self.route.device, stop.check, strength=strength, by=by,
+                self.model, head, self.forward_plan.forward, list(views.values()),
+                self.task, self.forward_plan.device, stop.check, strength=strength, by=by,
             )  # fmt: skip
 
     # ---------------------------------------------------------------- an epoch
@@ -259,9 +259,9 @@ class StageTrainer:
         if self.elsewhere is not None:
             return self.elsewhere(self, rate, stop, on_batch)
         self.set_modes(training=True)
-        order = batches_of(self.route.train, self.batch, self.seed, self.number, self.epoch)
-        total = torch.zeros((), device=self.route.device) if self.total is None else self.total
-        train = self.route.train.view(self.number, self.epoch)
+        order = batches_of(self.forward_plan.train, self.batch, self.seed, self.number, self.epoch)
+        total = torch.zeros((), device=self.forward_plan.device) if self.total is None else self.total
+        train = self.forward_plan.train.view(self.number, self.epoch)
         rest = order[self.done :]
         crew = self.crew
         stream = train.stream(rest) if crew is None else inputs_of(train, [crew.own(i) for i in rest])
@@ -279,7 +279,7 @@ class StageTrainer:
             if self.average is not None:
                 self.average.after_step(self.steps_done)
             on_batch(self.done, len(order))
-        mean = (total / len(self.route.train)).item()
+        mean = (total / len(self.forward_plan.train)).item()
         if not math.isfinite(mean):
             raise Diverged(self._where(total, rate, len(order)))
         if self.scaler is not None and self.scaler.get_scale() < LEAST_SCALE:
@@ -323,7 +323,7 @@ class StageTrainer:
         pieces, rank = self.crew.pieces(indices), self.crew.rank
         even = passes.shares(None, self.targets, pieces)[rank]
         weight = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)[rank]
-        loss = torch.zeros((), device=self.route.device)
+        loss = torch.zeros((), device=self.forward_plan.device)
         if len(pieces[rank]):
             loss = self._gradient_of(pieces[rank], inputs, weight, even)
         return self.crew.join([p for group in self.optimizer.param_groups for p in group["params"]], loss)
@@ -379,7 +379,7 @@ class StageTrainer:
         count = passes.count_pieces(len(indices), self.micro)
         pieces = list(indices.tensor_split(count))
         parts = inputs.tensor_split(count) if inputs is not None else [None] * count
-        total = torch.zeros((), device=self.route.device)
+        total = torch.zeros((), device=self.forward_plan.device)
         # A guard, and a step of the user's, take the plain mean over the samples.
         even = passes.shares(None, self.targets, pieces)
         weights = even if self.steps_of_its_own else passes.shares(self.task, self.targets, pieces)
@@ -401,23 +401,23 @@ class StageTrainer:
     ) -> Tensor:
         """The loss of these samples times ``weight``, with the guard's part times ``share``."""
         if inputs is None:
-            inputs = self.route.train.view(self.number, self.epoch).batch(indices)
-        inputs = inputs.to(self.route.device, non_blocking=True)
+            inputs = self.forward_plan.train.view(self.number, self.epoch).batch(indices)
+        inputs = inputs.to(self.forward_plan.device, non_blocking=True)
         targets = self.targets[indices.to(self.targets.device)]
         with self._still():
-            loss = self._step(self.route.forward, inputs, targets)
+            loss = self._step(self.forward_plan.forward, inputs, targets)
         loss = loss if weight == 1 else loss * weight
         if self.guard is None:
             return loss
-        penalty = self.guard.penalty(indices, self.route.forward, inputs)
+        penalty = self.guard.penalty(indices, self.forward_plan.forward, inputs)
         return loss + (penalty if share == 1 else penalty * share)
 
     def _still(self) -> AbstractContextManager[None]:
         """What keeps frozen layers in test mode where a step calls the whole model."""
-        if self.route.forward is not self.model:
+        if self.forward_plan.forward is not self.model:
             return nullcontext()
         if self._held is None:
-            self._held = HeldStill(self.model, self.layers, self.stage.frozen)
+            self._held = FrozenEvalMode(self.model, self.layers, self.stage.frozen)
         return self._held
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -431,7 +431,7 @@ class StageTrainer:
     def _precision(self) -> AbstractContextManager[object]:
         if self._format is None:
             return nullcontext()
-        return torch.autocast(self.route.device.type, dtype=self._format)
+        return torch.autocast(self.forward_plan.device.type, dtype=self._format)
 
     def _where(self, loss: Tensor, rate: float, step: int) -> str:
         return (
@@ -450,18 +450,18 @@ class StageTrainer:
         return passes.within_memory(lambda: self._evaluate(stop), self._halve_evaluation)
 
     def _evaluate(self, stop: StopRequest | None) -> tuple[float, float]:
-        route = self.route
-        answers = passes.Answers(self.task, len(route.valid))
+        forward_plan = self.forward_plan
+        answers = passes.Answers(self.task, len(forward_plan.valid))
         with self._still():
             found = loss_and_figure(
-                route.forward, route.valid, self.task, route.device, self._evaluation_batch,
+                forward_plan.forward, forward_plan.valid, self.task, forward_plan.device, self._evaluation_batch,
                 precision=self._precision, on_batch=stop.check if stop else lambda: None, keep=answers.take,
             )  # fmt: skip
         self.answers = answers.value()
         return found
 
     def _halve_evaluation(self) -> bool:
-        size = min(self._evaluation_batch, len(self.route.valid))
+        size = min(self._evaluation_batch, len(self.forward_plan.valid))
         self._evaluation_batch = max(size // 2, 1)
         return size > 1
 
@@ -492,5 +492,5 @@ class StageTrainer:
             freeze.set_modes(self.model, self.layers, frozen, training=training, bn=self.bn)
             # The flags are the same in every epoch; there is no need to walk through all names again.
             self._modes[training] = [(module, module.training) for module in self.model.modules()]
-        if self.route.forward is not self.model:
-            self.route.forward.train(training)
+        if self.forward_plan.forward is not self.model:
+            self.forward_plan.forward.train(training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.machine import ahead
-from tlnb.engine.data.collections import Collection, OnBroken, file_digest
 from tlnb.engine.data.image_cache import DecodedSamples
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import OnBroken, RawDataset, file_digest
 from tlnb.engine.data.readers import FileReader, Reader, fit_tensor
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.sound.files import opened
@@ -87,6 +88,11 @@ class PieceReader(Reader):
         clips = self.clips[list(numbers)].unique().tolist()
         return hashlib.sha256(f"{self.files.digest(clips)} {self.note(numbers)}".encode()).hexdigest()
 
+    def quick_digest(self, numbers: Sequence[int]) -> str:
+        """Over the files at a bounded cost, and the front end."""
+        clips = self.clips[list(numbers)].unique().tolist()
+        return f"{self.files.quick_digest(clips)} {self.note(numbers)}"
+
     def note(self, numbers: Sequence[int]) -> str:
         """What beside the files decides about these pieces."""
         starts = hashlib.sha256(repr([(n, self.starts[n]) for n in numbers]).encode()).hexdigest()
@@ -119,7 +125,7 @@ class ClipLibrary:
         return self._readers[raw]
 
 
-class Clips(Collection):
+class Clips(RawDataset):
     """Sound files with their targets, one a clip.
 
     Args:
@@ -128,6 +134,8 @@ class Clips(Collection):
         rows: number of each clip in the library; None for its own order.
         known: digest of each of the library's files, as far as it was taken.
     """
+
+    kind = "sounds"
 
     def __init__(
         self, library: ClipLibrary, targets: Tensor, rows: Tensor | None = None,
@@ -201,3 +209,20 @@ class FrameSamples(Samples):
     def fingerprint(self) -> str:
         """Over contents, targets and front end."""
         return self.plain.fingerprint()
+
+    def inputs_digest(self) -> str:
+        """Of the clips and the front end."""
+        return self.plain.inputs_digest()
+
+    def some(self, rows: Tensor) -> FrameSamples:
+        """Some of the frames, read and kept together with all."""
+        made = copy.copy(self)
+        made.plain, made.targets = self.plain.some(rows), self.targets[rows]
+        return made
+
+    def under(self, targets: Tensor) -> FrameSamples:
+        """The same frames under other targets."""
+        made = copy.copy(self)
+        made.plain, made.targets = copy.copy(self.plain), targets
+        made.plain.targets = targets
+        return made

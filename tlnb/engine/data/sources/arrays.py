@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.machine import free_bytes
-from tlnb.engine.data.collections import Collection, Pictures, Rows
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.images.scale import MOST, PixelScale, common_white, scale_note
+from tlnb.engine.data.raw import Pictures, RawDataset, Rows
 from tlnb.engine.data.readers import are_opacity, is_channels_first
 from tlnb.engine.data.request import USUAL, SourceRequest
 from tlnb.errors import DataError
 
-Made = tuple[Callable[[Tensor], Collection], PixelScale, list[str]]
+Made = tuple[Callable[[Tensor], RawDataset], PixelScale, list[str]]
 
 
 def collection_of(inputs: Any, request: SourceRequest = USUAL) -> Made:
@@ -61,7 +61,7 @@ def collection_of(inputs: Any, request: SourceRequest = USUAL) -> Made:
     return lambda targets: Pictures(scaled, targets), scale, notes
 
 
-def _rows(tensor: Tensor) -> Callable[[Tensor], Collection]:
+def _rows(tensor: Tensor) -> Callable[[Tensor], RawDataset]:
     return lambda targets: Rows(tensor, targets)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from tlnb.engine.core.machine import pool
-from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.images.check import Problem, Verdict
 from tlnb.engine.data.images.decode import deep_values
 from tlnb.engine.data.images.scale import PLAIN, PixelScale, common_white, scale_note, white_above
 from tlnb.engine.data.partition import TEST as TESTS
 from tlnb.engine.data.partition import TRAIN as TRAINS
 from tlnb.engine.data.partition import VALID as VALIDATES
+from tlnb.engine.data.raw import RawDataset, Several
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import CLASSES, OWN, SourceRequest
 from tlnb.engine.data.sound.front_end import LogMel
@@ -45,8 +45,8 @@ class Found:
         used: numbers of the samples that are used among those that the source has; None where all are.
     """
 
-    train: Collection
-    valid: Collection | None
+    train: RawDataset
+    valid: RawDataset | None
     classes: tuple[str, ...]
     kind: str = CLASSES
     problems: list[Problem] = field(default_factory=list)
@@ -54,14 +54,14 @@ class Found:
     batch: int | None = None
     scale: PixelScale = PLAIN
     sound: LogMel | None = None
-    everything: Collection | None = None
+    everything: RawDataset | None = None
     own: np.ndarray | None = None
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     paths: Sequence[str] | None = None
     used: np.ndarray | None = None
 
     @classmethod
-    def of_parts(cls, made: Sequence[Collection], roles: Sequence[int], **more: Any) -> Found:
+    def of_parts(cls, made: Sequence[RawDataset], roles: Sequence[int], **more: Any) -> Found:
         """A source that has parts of its own.
 
         Args:

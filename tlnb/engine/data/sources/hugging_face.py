@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from tlnb.display.tables import few
-from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.partition import TRAIN as TRAINS
 from tlnb.engine.data.partition import VALID as VALIDATES
+from tlnb.engine.data.raw import ReadPictures
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.data.sources.found import TEST, Found, roles_of

@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from tlnb.engine.data.collections import Collection, ReadPictures
 from tlnb.engine.data.images import headers
 from tlnb.engine.data.images.check import Verdict, check_files
 from tlnb.engine.data.images.scale import PLAIN, PixelScale
+from tlnb.engine.data.raw import RawDataset, ReadPictures
 from tlnb.engine.data.readers import FileReader
 from tlnb.engine.data.request import SourceRequest
 from tlnb.engine.data.sound import files as sounds
@@ -40,7 +40,7 @@ class Collected(NamedTuple):
         sound: how sounds are drawn; None for pictures.
     """
 
-    samples: Collection
+    samples: RawDataset
     notes: list[str]
     scale: PixelScale = PLAIN
     sound: LogMel | None = None

@@ -13,8 +13,8 @@ import torch
 from torchvision import datasets
 
 from tlnb.engine.core.machine import user_folder
-from tlnb.engine.data.collections import Pictures
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
+from tlnb.engine.data.raw import Pictures
 from tlnb.engine.data.request import COLUMNS, OWN, SourceRequest
 from tlnb.engine.data.sources import objects
 from tlnb.engine.data.sources.found import Found

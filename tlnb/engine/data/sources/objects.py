@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from tlnb.engine.core.seeds import own_stream
 from tlnb.engine.core.tree import Tree
-from tlnb.engine.data.collections import Collection, Items, ReadPictures, Rows
 from tlnb.engine.data.images.scale import MOST, PLAIN, PixelScale, common_white, scale_note
 from tlnb.engine.data.partition import TRAIN as PARTS_TRAIN
 from tlnb.engine.data.partition import VALID as PARTS_VALID
+from tlnb.engine.data.raw import Items, RawDataset, ReadPictures, Rows
 from tlnb.engine.data.readers import ItemReader
 from tlnb.engine.data.request import CLASSES, COLUMNS, SourceRequest
 from tlnb.engine.data.samples import Pipeline
@@ -148,7 +148,7 @@ class _Part:
     def __init__(
         self,
         targets: Any,
-        make: Callable[[Tensor], Collection],
+        make: Callable[[Tensor], RawDataset],
         names: Names | None = None,
         batch: int | None = None,
         notes: Sequence[str] = (),
@@ -167,7 +167,7 @@ def _from_parts(
     if request.target is None and names is None and are_one_hot(raw):
         request = SourceRequest(**{**vars(request), "target": CLASSES})
     encoded = encode(raw, request, names)
-    made: list[Collection] = []
+    made: list[RawDataset] = []
     starts = np.cumsum([0, *(len(part.targets) for part in parts)])
     used = np.concatenate([
         start + (np.arange(end - start) if kept is None else kept.numpy())

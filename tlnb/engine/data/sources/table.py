@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.collections import Collection
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
+from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.cells import rows_of, word_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
@@ -202,7 +202,7 @@ def _points(cells: np.ndarray, notes: list[str], *, sure: bool) -> np.ndarray:
     return np.array([word.replace(",", ".") for word in words]).reshape(cells.shape)
 
 
-def _split(found: Found, everything: Collection, words: list[str]) -> None:
+def _split(found: Found, everything: RawDataset, words: list[str]) -> None:
     own = np.array([PARTS.index(word) for word in words])
     parts = [torch.from_numpy(np.flatnonzero(own == number)) for number in (TRAIN, VALID)]
     if all(map(len, parts)) or (len(parts[0]) and (own == TEST).any()):

@@ -13,10 +13,9 @@ import torch
 
 from tlnb.engine.core.tree import Tree
 from tlnb.engine.data.augmented import AugmentedSamples
-from tlnb.engine.data.collections import ReadPictures
-from tlnb.engine.data.joined import Portion
+from tlnb.engine.data.raw import ReadPictures
 from tlnb.engine.data.readers import FileReader
-from tlnb.engine.data.samples import ImageSamples, PictureSamples, Samples, TensorSamples
+from tlnb.engine.data.samples import ImageSamples, PictureSamples, Portion, Samples, TensorSamples
 from tlnb.engine.data.split import repeated_to_balance
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.export.script.augment import augment_code

@@ -143,7 +143,7 @@ def stage_code(job: Job, arguments: list[str], data: list[str], more: str, form:
 
 def _codes(job: Job) -> list[str | None]:
     """The code that makes each head."""
-    return [code for result in job.results for code in (result.setup["head"] or {"code": []})["code"]]
+    return [code for recipe in job.recipes if recipe.head is not None for code in recipe.head.code]
 
 
 def start_lines(job: Job, changed: str, form: str) -> list[str]:

@@ -6,16 +6,17 @@ import inspect
 import re
 from collections.abc import Iterable, Sequence
 from textwrap import indent
-from typing import Any
 
 from torch import nn
 
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.refusals import recipe_of
 from tlnb.engine.export.script.text import literal
 from tlnb.engine.network import all_layers
 from tlnb.engine.network.all_layers import AllLayers
 from tlnb.engine.network.neighbours import Neighbours
+from tlnb.engine.training.recipe import HeadRecipe
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
@@ -133,9 +134,9 @@ def numbers_of(results: Sequence[StageResult]) -> list[int]:
     numbers: list[int] = []
     for result in results:
         earlier = results[: len(numbers)]
-        same = [i for i, one in enumerate(earlier) if _same(one.setup["head"], result.setup["head"])]
-        before = result.setup["marks"]["head"][0]
-        kept = [i for i in same if before in (None, earlier[i].setup["marks"]["head"][1])]
+        same = [i for i, one in enumerate(earlier) if _same(recipe_of(one).head, recipe_of(result).head)]
+        before = recipe_of(result).checksums.head[0]
+        kept = [i for i in same if before in (None, recipe_of(earlier[i]).checksums.head[1])]
         if kept:
             numbers.append(numbers[kept[-1]])
             continue
@@ -146,23 +147,23 @@ def numbers_of(results: Sequence[StageResult]) -> list[int]:
 
 
 def _check_new(result: StageResult, known: bool) -> None:
-    told = result.setup["head"]
+    told = recipe_of(result).head
     if told is None and not known:
         raise ExportError(
             f"stage {result.number} trained the head that the weights came with, after another one, "
             "which a script cannot tell"
         )
-    if told is None or not told["drawn"]:
+    if told is None or not told.drawn:
         raise ExportError(
             f"the weights of the head were changed before stage {result.number} by something other than "
             "training, which a script cannot tell"
         )
 
 
-def _same(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+def _same(one: HeadRecipe | None, other: HeadRecipe | None) -> bool:
     if one is None or other is None:
         return one is other
-    return bool(one["task"] == other["task"] and one["code"] == other["code"])
+    return bool(one.task == other.task and one.code == other.code)
 
 
 def places_of(job: Job) -> list[str]:
@@ -176,41 +177,42 @@ def exchange_code(job: Job, numbers: Sequence[int]) -> str:
         return ""
     makers = []
     for number in sorted(set(numbers)):
-        head = job.results[numbers.index(number)].setup["head"]
-        if number == 0:
+        head = job.recipes[numbers.index(number)].head
+        if number == 0 or head is None:
             makers.append("    None,  # the one of load_network")
         else:
             makers.append(
-                f"    (lambda: [{', '.join(_written(head))}], {literal(head['seed'])}, {head['init']!r}),"
+                f"    (lambda: [{', '.join(_written(head))}], {literal(head.seed)}, {head.init!r}),"
             )
     places = ", ".join(places_of(job))
     places = places if len(places_of(job)) > 1 else f"[{places}]"
     code = _EXCHANGE.format(makers="\n".join(makers), draw=indent(DRAW, " " * 12), zero=indent(ZERO, " " * 16),
                             places=places)  # fmt: skip
-    told = [result.setup["head"] for result in job.results]
-    listens = any(hears(code) for head in told if head for code in head["code"])
+    told = [recipe.head for recipe in job.recipes]
+    listens = any(hears(code) for head in told if head for code in head.code)
     return f"{code}\n    {LISTEN}" if listens else code
 
 
-def _written(head: dict[str, Any]) -> list[str]:
-    if None in head["code"]:
-        raise ExportError(f"the head for {head['task']} is of a kind that a script cannot hold")
-    return list(head["code"])
+def _written(head: HeadRecipe) -> list[str]:
+    codes = [code for code in head.code if code is not None]
+    if len(codes) < len(head.code):
+        raise ExportError(f"the head for {head.task} is of a kind that a script cannot hold")
+    return codes
 
 
 def first_head(job: Job, *, drawn: bool) -> list[str]:
     """Lines that put the first new head on, as it was before it learned."""
-    head = job.setup["head"]
+    head = job.recipe.head
     if head is None:
         return []
-    lines = [f"# A new head for {head['outputs']} outputs."]
+    lines = [f"# A new head for {head.outputs} outputs."]
     if drawn:
-        lines.append(f"generator = torch.Generator().manual_seed(seed_for({head['seed']}, 0))")
+        lines.append(f"generator = torch.Generator().manual_seed(seed_for({head.seed}, 0))")
     for place, code in zip(places_of(job), _written(head), strict=True):
         lines.append(f"head = {code}")
         if drawn and code != IDENTITY:
             lines.append(DRAW)
-            if head["init"] == "zero":
+            if head.init == "zero":
                 lines.append(ZERO)
         lines.append(f"{place} = head")
     return [*lines, *([LISTEN] if any(map(hears, _written(head))) else [])]

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.samples import Samples
-from tlnb.engine.export.script.refusals import check
+from tlnb.engine.export.script.refusals import check, recipe_of
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.models.loaded import LoadedModel
 from tlnb.engine.network.layers import LayerMap
+from tlnb.engine.training.recipe import DataUsed, StageRecipe
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
-Fetch = Callable[[dict[str, Any]], tuple[Data, tuple[Samples, Samples]]]
+Fetch = Callable[[DataUsed], tuple[Data, tuple[Samples, Samples]]]
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Job:
     Attributes:
         loaded: the network as it is now.
         layers: its layers.
-        results: the stages, each with its ``setup``.
-        fetch: gives the data of a part of a stage, from what ``setup`` says of it.
+        results: the stages, each with its recipe.
+        fetch: gives the data of a part of a stage, from what its recipe says of it.
         start: gives the weights before the first stage, by name.
         stem: what the files beside the script are called, without an ending.
         network: a line of code of the user's that makes ``model``; empty where the writers know one.
@@ -96,7 +96,7 @@ class Job:
             )
         for result in self.results:
             held = {*result.stage.frozen, *(i for i, _ in result.stage.adapted)}
-            act = self.layers.act_otherwise & held
+            act = self.layers.mode_dependent_layers & held
             if act:
                 raise ExportError(
                     f"stage {result.number} froze layer {min(act)}, whose dropout is a function or serves other "
@@ -105,26 +105,32 @@ class Job:
 
     def _parts(self, result: StageResult, known: dict[str, Source]) -> list[Part]:
         parts, first = [], 0
-        for told in result.setup["data"]:
-            source = self._source(told, result.setup["augment"], known)
-            last, left = told["until"]
+        recipe = recipe_of(result)
+        for used in recipe.data:
+            source = self._source(used, recipe.augment, known)
+            last, left = used.until
             parts.append(Part(source, first, last, left))
             first = last
         return parts
 
-    def _source(self, told: dict[str, Any], preset: str, known: dict[str, Source]) -> Source:
-        key = json.dumps([told["asked"], told["print"], told["seed"], preset], sort_keys=True)
+    def _source(self, used: DataUsed, preset: str, known: dict[str, Source]) -> Source:
+        key = json.dumps([used.asked, used.fingerprint, used.seed, preset], sort_keys=True)
         if key not in known:
-            data, samples = self.fetch(told)
+            data, samples = self.fetch(used)
             place = len(known) + 1
             stem = self.stem if place == 1 else f"{self.stem}.{place}"
             known[key] = Source(data, samples, preset, place, stem, self.files, self.loaded.preprocess)
         return known[key]
 
     @property
-    def setup(self) -> dict[str, Any]:
+    def recipes(self) -> list[StageRecipe]:
+        """How each stage was set up."""
+        return [recipe_of(result) for result in self.results]
+
+    @property
+    def recipe(self) -> StageRecipe:
         """What holds for all stages."""
-        return self.results[0].setup
+        return recipe_of(self.results[0])
 
     @property
     def last(self) -> Source:
@@ -144,7 +150,7 @@ class Job:
     @property
     def blends(self) -> bool:
         """Whether the body was blended with the old one."""
-        return self.blend is not None or any(result.setup["blend"] is not None for result in self.results)
+        return self.blend is not None or any(recipe.blend is not None for recipe in self.recipes)
 
     @property
     def old(self) -> bool:
@@ -154,7 +160,7 @@ class Job:
     @property
     def adapts(self) -> bool:
         """Whether weights had adapters at some time."""
-        return any(result.setup.get("adapters") for result in self.results)
+        return any(recipe.adapters for recipe in self.recipes)
 
     def any(self, key: str) -> bool:
         """Whether a stage has this setting, other than false, zero or none."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tlnb.engine.core.objectives import Classification, MultiLabel, Regression, Task
+from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, Regression
 from tlnb.engine.core.tree import IDS, MASK, TYPES, call
 from tlnb.engine.data.images.scale import PLAIN
 from tlnb.engine.data.samples import PictureSamples, Samples
@@ -182,7 +182,7 @@ def loader_code(
     loaded: LoadedModel,
     classes: tuple[str, ...],
     samples: Samples,
-    task: Task,
+    task: Objective,
     file: str,
     sure: Sure | None = None,
 ) -> str:
@@ -244,7 +244,7 @@ def _judging(sure: Sure) -> str:
     return f"{source[source.index('ROUNDING = ') :].rstrip()}\n\n\n{vectors}"
 
 
-def _judge(task: Task, sure: Sure | None, file: str, inputs: str, imports: set[str]) -> str:
+def _judge(task: Objective, sure: Sure | None, file: str, inputs: str, imports: set[str]) -> str:
     """The functions that say how sure an answer is."""
     if sure is None:
         return ""
@@ -275,7 +275,7 @@ def scores_in(model: nn.Module, samples: Samples) -> Any:
 
 
 def _predict(
-    samples: Samples, task: Task, imports: set[str], judge: str, sure: Sure | None, logits: str
+    samples: Samples, task: Objective, imports: set[str], judge: str, sure: Sure | None, logits: str
 ) -> str:
     scores = "model(pixels.float() * (1.0 / ({top} * STD)) - MEAN / STD)" + logits
     if isinstance(samples, TextSamples):
@@ -320,7 +320,7 @@ def _predict(
 
 
 def _texts(
-    preprocess: TextPreprocess, task: Task, imports: set[str], judge: str, sure: Sure | None, logits: str
+    preprocess: TextPreprocess, task: Objective, imports: set[str], judge: str, sure: Sure | None, logits: str
 ) -> str:
     imports.update(("import sys", "from tokenizers import Tokenizer"))
     parts = {
@@ -351,7 +351,7 @@ def predict(model, pixels):
 
 
 def _of_sounds(
-    samples: Samples, reader: PieceReader, task: Task, imports: set[str], judge: str, logits: str
+    samples: Samples, reader: PieceReader, task: Objective, imports: set[str], judge: str, logits: str
 ) -> str:
     top, *parts = loader_parts(samples, reader, imports)
     if isinstance(samples, PictureSamples):
@@ -384,7 +384,7 @@ def _resize(samples: PictureSamples, floating: bool) -> str:
     return "\n".join(f"    {line}" for line in lines)
 
 
-def _answer(task: Task, scores: str) -> str:
+def _answer(task: Objective, scores: str) -> str:
     if isinstance(task, Classification):
         return f"{scores}.softmax(1)"
     if isinstance(task, MultiLabel):
@@ -393,5 +393,5 @@ def _answer(task: Task, scores: str) -> str:
     return f"{scores} * torch.tensor({list(task.std)}) + torch.tensor({list(task.mean)})"
 
 
-def _what(task: Task) -> str:
+def _what(task: Objective) -> str:
     return "Values" if isinstance(task, Regression) else "Probabilities"

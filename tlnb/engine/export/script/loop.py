@@ -10,6 +10,7 @@ from tlnb.engine.export.script.chain import Chain
 from tlnb.engine.export.script.guard import guard_lines, kinds_of
 from tlnb.engine.export.script.heads import numbers_of, places_of
 from tlnb.engine.export.script.job import Job
+from tlnb.engine.export.script.refusals import recipe_of
 from tlnb.engine.export.script.sounds import is_cut
 from tlnb.engine.export.script.source import Source
 from tlnb.engine.export.script.text import Code, literal, source_of
@@ -135,8 +136,8 @@ class Fields:
 
     def _row(self, job: Job, index: int, chain: Chain | None) -> dict[str, object]:
         result = job.results[index]
-        stage, setup = result.stage, result.setup
-        done = setup["epochs"]
+        stage, recipe = result.stage, recipe_of(result)
+        done = recipe.epochs
         decay = USUAL_WEIGHT_DECAY[stage.optimizer] if stage.weight_decay is None else stage.weight_decay
         return {
             "text": stage.text,
@@ -145,31 +146,31 @@ class Fields:
             "planned": None if done == stage.epochs else stage.epochs,
             "rate": result.rate,
             "decay": float(stage.decay),
-            "batch": setup["batch"],
+            "batch": recipe.batch,
             "smoothing": stage.smoothing,
             "optimizer": stage.optimizer,
             "schedule": stage.schedule,
             "momentum": USUAL_MOMENTUM if stage.momentum is None else stage.momentum,
             "weight_decay": decay,
-            "frozen_norms": setup["bn"] == "frozen",
-            "bfloat16": setup["bfloat16"],
+            "frozen_norms": recipe.bn == "frozen",
+            "bfloat16": recipe.bfloat16,
             "micro": stage.micro,
-            "place": chain.starts[setup["cut"]] if chain and setup["cut"] else 0,
-            "channels_last": setup["channels_last"] if _is_picture(job, setup["cut"]) else None,
+            "place": chain.starts[recipe.cut] if chain and recipe.cut else 0,
+            "channels_last": recipe.channels_last if _is_picture(job, recipe.cut) else None,
             "data": _name(job.parts[index][0].source),
             "parts": tuple((_name(p.source), p.first, p.last, p.left) for p in job.parts[index]),
             "head": self.heads[index],
             "keep": stage.keep,
-            "blend": setup["blend"],
+            "blend": recipe.blend,
             "init": stage.init,
             "kind": stage.kind,
             "average": stage.average,
             "by": stage.by,
             "adapted": tuple(index for index, _ in stage.adapted),
-            "adapters": setup.get("adapters", {}),
-            "merged": setup.get("merged", False),
+            "adapters": recipe.adapters,
+            "merged": recipe.merged,
             "share": result.share,
-            "moments": setup["moments"],
+            "moments": recipe.moments,
         }
 
     def code(self) -> str:
@@ -198,7 +199,7 @@ def features_code(job: Job, chain: Chain | None, fields: Fields, imports: set[st
     if chain is None or "place" not in fields:
         return ""
     augmented = _how_changed(job) != "none"
-    cuts = [result.setup["cut"] for result in job.results if result.setup["cut"]]
+    cuts = [recipe.cut for recipe in job.recipes if recipe.cut]
     normed = any(chain.normed(cut) for cut in cuts)
     imports.add("from torch.fx.experimental.optimization import fuse" if normed else "import copy")
     image = len(job.loaded.input.shape) == 3 if job.loaded.input else False
@@ -532,7 +533,7 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
         raise ExportError("stages with micro batches cannot be written into a script")
     if job.loaded.side_heads:
         _check_side_heads(job)
-    if job.setup["step"]:
+    if job.recipe.step:
         return [
             f"            loss = training_step(model, {take}, targets[rows])",
             "            loss.backward()",

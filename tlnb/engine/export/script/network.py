@@ -30,8 +30,8 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         ExportError: a network of the user's that cannot be written down.
     """
     imports: set[str] = set()
-    build = _build(job.loaded, job.setup["network"], imports, job.network)
-    heads = [code for result in job.results for code in (result.setup["head"] or {"code": []})["code"]]
+    build = _build(job.loaded, job.recipe.network.outputs, imports, job.network)
+    heads = [code for recipe in job.recipes if recipe.head is not None for code in recipe.head.code]
     body = [
         *build.before,
         *classes_code(heads, imports),
@@ -39,7 +39,7 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         '    """The network as it was before the first stage, on the CPU."""',
     ]
     lines = [build.line]
-    whole = bool(job.setup["whole"])
+    whole = job.recipe.whole
     file = whole or build.needs_file or with_weights
     if file:
         name = f"{job.stem}.start.safetensors"
@@ -48,7 +48,7 @@ def network_code(job: Job, *, with_weights: bool) -> tuple[str, set[str]]:
         lines.append(f"weights = load_file(HERE / {literal(name)})")
     head, fill = first_head(job, drawn=not whole), ["model.load_state_dict(weights)"] if file else []
     old = _old(job, imports, head_of_weights=not (whole and head))
-    added = job.setup.get("adapters", {})
+    added = job.recipe.adapters
     if whole and added:
         head = [*head, f"attach(model, {literal(dict(added))})"]
     lines += [*head, *fill, *old] if whole else [*fill, *old, *head]
@@ -93,7 +93,7 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
         ExportError: a module of the user's that cannot be written down.
     """
     plain = replace(loaded, weights=RANDOM) if not loaded.own else loaded
-    build = _build(plain, {"outputs": None}, imports)
+    build = _build(plain, None, imports)
     heads = [] if loaded.own else list(loaded.places)
     lines, before = [build.line], list(build.before)
     for place in heads:
@@ -106,14 +106,13 @@ def build_code(loaded: LoadedModel, imports: set[str]) -> tuple[list[str], list[
     return before, lines
 
 
-def _build(loaded: LoadedModel, asked: dict[str, Any], imports: set[str], network: str = "") -> _Built:
+def _build(loaded: LoadedModel, outputs: int | None, imports: set[str], network: str = "") -> _Built:
     if network:
         return _Built(network)
     if loaded.own:
         return _Built(f"model = {_own(loaded.model, imports)}")
     if loaded.recipe is not None:
         return _by_recipe(loaded.recipe, imports)
-    outputs = asked.get("outputs")
     if loaded.name == CONVNET5:
         source = inspect.getsource(convnet5._convolution) + "\n\n" + inspect.getsource(convnet5.ConvNet5)
         imports.add("from torch import Tensor, nn")
@@ -192,7 +191,7 @@ def _own(model: nn.Module, imports: set[str]) -> str:
 
 def layers_code(job: Job) -> str:
     """The table of layers: the parts that are frozen or trained as one."""
-    rows = [f"    {literal(tuple(names))},  # {i}" for i, names in enumerate(job.setup["layers"])]
+    rows = [f"    {literal(tuple(names))},  # {i}" for i, names in enumerate(job.recipe.layers)]
     return "LAYERS = (\n" + "\n".join(rows) + "\n)"
 
 

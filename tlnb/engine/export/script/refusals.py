@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tlnb.engine.data.augment import NONE
+from tlnb.engine.training.recipe import StageRecipe
 from tlnb.engine.training.records import StageResult
 from tlnb.errors import ExportError
 
@@ -38,40 +39,51 @@ def check(results: Sequence[StageResult]) -> None:
         before = result
 
 
+def recipe_of(result: StageResult) -> StageRecipe:
+    """How a stage was set up.
+
+    Raises:
+        ExportError: that is not known.
+    """
+    if result.recipe is None:
+        raise ExportError(f"how stage {result.number} was set up is not known, so it cannot be written down")
+    return result.recipe
+
+
 def _check_stage(result: StageResult, first: StageResult) -> None:
-    number, setup = result.number, result.setup
+    number = result.number
     if result.stopped:
         raise ExportError(
             f"stage {number} was stopped in the middle of an epoch; go on with it or undo it first"
         )
-    if setup.get("unknown"):
-        raise ExportError(f"stage {number}: {setup['unknown']} cannot be written into a script")
-    if "marks" not in setup:
-        raise ExportError(f"how stage {number} was set up is not known, so it cannot be written down")
+    if result.untold:
+        raise ExportError(f"stage {number}: {result.untold} cannot be written into a script")
+    recipe = recipe_of(result)
     for key, words in SAME.items():
-        if setup[key] != first.setup[key]:
+        if getattr(recipe, key) != getattr(recipe_of(first), key):
             raise ExportError(
                 f"stage {number} had another {words} than stage {first.number}; one script holds one"
             )
     unknown = [k for k, v in vars(result.stage).items() if k not in STAGE_KEYS and v]
     if unknown:
         raise ExportError(f"stage {number} used {unknown[0]}, which a script cannot hold")
-    if result.stage.views and setup["augment"] != NONE:
+    if result.stage.views and recipe.augment != NONE:
         raise ExportError("views that are kept cannot be written into a script")
-    if setup["micro"] != result.stage.micro:
+    if recipe.micro != result.stage.micro:
         raise ExportError(f"memory ran short in stage {number}, so its batches were cut at places of chance")
 
 
 def _check_between(before: StageResult, result: StageResult) -> None:
     """Whether training and blends alone changed the weights of the body."""
-    now, after = result.setup["marks"]["body"][0], before.setup["marks"]["body"][1]
-    if now not in (None, after) and result.setup["blend"] is None:
+    recipe, earlier = recipe_of(result), recipe_of(before)
+    now, after = recipe.checksums.body[0], earlier.checksums.body[1]
+    if now not in (None, after) and recipe.blend is None:
         raise ExportError(
             f"the weights were changed before stage {result.number} by something other than training, "
             "which a script cannot tell"
         )
-    put_back = before.diverged or before.setup["epochs"] != len(before.records)
-    if result.setup["moments"] and put_back:
+    put_back = before.diverged or earlier.epochs != len(before.records)
+    if recipe.moments and put_back:
         raise ExportError(
             f"stage {result.number} goes on with the optimizer of a stage whose last epochs were not kept, "
             "which a script cannot tell"

@@ -66,19 +66,19 @@ def write(job: Job, *, with_weights: bool = False) -> str:
     code = "\n\n\n".join(part for part in parts if part)
     about = _about(job, chain, fields)
     top = f"{about}\n\n{sorted_imports(imports)}\n\nHERE = Path(__file__).resolve().parent\n"
-    seed = f"SEED = {job.last.data.seed}\ntorch.set_num_threads({job.setup['threads']})"
+    seed = f"SEED = {job.last.data.seed}\ntorch.set_num_threads({job.recipe.threads})"
     return f"{top}{seed}\n\n{code}\n"
 
 
 def _chain(job: Job) -> Chain | None:
     """The network as a straight line, where all stages can be cut in it."""
     chain = find_chain(job.layers.graph, job.loaded.model)
-    told = [result.setup["head"] for result in job.results]
-    kinds = {str(code).partition("(")[0] for head in told if head for code in head["code"][:1]}
+    told = [recipe.head for recipe in job.recipes]
+    kinds = {str(code).partition("(")[0] for head in told if head for code in head.code[:1]}
     place = job.loaded.head
     kind = type(job.loaded.model.get_submodule(place)) if place else None
     now = "" if kind is None else kind.__name__ if kind is Neighbours else f"nn.{kind.__name__}"
-    return chain if kinds <= {now} and not job.setup["step"] else None
+    return chain if kinds <= {now} and not job.recipe.step else None
 
 
 def _data(job: Job, fields: loop.Fields, imports: set[str]) -> str:
@@ -117,7 +117,7 @@ def _row(source: Source) -> str:
 
 
 def _own_step(job: Job) -> str:
-    source = job.setup["step"]
+    source = job.recipe.step
     if not source:
         return ""
     if source.startswith("def "):
@@ -194,7 +194,7 @@ def _about(job: Job, chain: Chain | None, fields: loop.Fields) -> str:
         f"{job.loaded.name} on {names}: {SCRIPT}, in plain PyTorch, without tlnb.",
         "",
         f"The session ended with {figures}. It ran with torch {torch.__version__.split('+')[0]} on "
-        f"{job.setup['device']}, {job.setup['threads']} thread{'s' * (job.setup['threads'] != 1)}.",
+        f"{job.recipe.device}, {job.recipe.threads} thread{'s' * (job.recipe.threads != 1)}.",
         *_exact(job, chain),
     ]
     if job.files:
@@ -204,8 +204,8 @@ def _about(job: Job, chain: Chain | None, fields: loop.Fields) -> str:
 
 
 def _exact(job: Job, chain: Chain | None) -> list[str]:
-    cached = [result for result in job.results if result.setup["cut"]]
-    if any(result.setup["dtype"] != "float32" for result in cached):
+    cached = [recipe for recipe in job.recipes if recipe.cut]
+    if any(recipe.dtype != "float32" for recipe in cached):
         return [
             "The session computed the frozen first part in bfloat16; here it is float32, so weights agree to "
             "rounding."
@@ -215,7 +215,7 @@ def _exact(job: Job, chain: Chain | None) -> list[str]:
             "The session ran the frozen first part once. Here the whole network runs in each step, so "
             "weights agree to rounding, or bit for bit with a session that trained with --no-cache."
         ]
-    if job.setup["device"] != "cpu":
+    if job.recipe.device != "cpu":
         return ["It runs on the CPU here, so weights agree to rounding."]
     return [
         "With the same torch, processor and number of threads the final weights are the same, bit for bit."

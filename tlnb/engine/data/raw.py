@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from torch import Tensor
 from tlnb.engine.core.fingerprint import item_digest
 from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.data.image_cache import DecodedSamples, picture_budget
-from tlnb.engine.data.joined import joined, portion
+from tlnb.engine.data.joined import joined
 from tlnb.engine.data.preprocess import Preprocess
-from tlnb.engine.data.readers import FileReader, Reader, TensorReader
+from tlnb.engine.data.readers import Reader, TensorReader
 from tlnb.engine.data.samples import (
-    CollatedSamples,
+    DatasetSamples,
     ImageSamples,
     Pipeline,
     Samples,
@@ -34,15 +34,17 @@ def _silent(name: str, reason: str) -> None:
     """Tell nobody."""
 
 
-class Collection(ABC):
+class RawDataset(ABC):
     """Samples with their targets.
 
     Attributes:
         targets: int64 of shape (N,) for classes; float32 of shape (N, outputs) otherwise.
         same_twice: whether a sample is the same whenever it is asked for.
         equal: what samples of the same digest are to each other, in words.
+        kind: what they are: ``pictures``, ``texts``, ``sounds``, ``rows`` of numbers, or ``items`` of another's.
     """
 
+    kind: str
     targets: Tensor
     same_twice: bool = True
     equal: str = "byte-equal"
@@ -51,7 +53,7 @@ class Collection(ABC):
         return len(self.targets)
 
     @abstractmethod
-    def subset(self, indices: Tensor) -> Collection:
+    def subset(self, indices: Tensor) -> RawDataset:
         """These samples only, in this order; an index may stand there twice."""
 
     @abstractmethod
@@ -85,8 +87,22 @@ class Collection(ABC):
         """What a sample is called."""
         return f"sample {index}"
 
+    def path(self, index: int) -> Path | None:
+        """The file of a sample; None where it is none."""
+        return None
 
-class Pictures(Collection):
+    def pictures(self) -> Iterator[Tensor]:
+        """Each picture as it is, before it is fitted to a network: (C, H, W).
+
+        Raises:
+            DataError: these are no pictures at hand.
+        """
+        raise DataError(
+            "--groups near compares pictures, and these samples are none; give a column or $array"
+        )
+
+
+class Pictures(RawDataset):
     """Images in memory.
 
     Args:
@@ -94,8 +110,14 @@ class Pictures(Collection):
         targets: of shape (N,) or (N, outputs).
     """
 
+    kind = "pictures"
+
     def __init__(self, images: Tensor, targets: Tensor):
         self.images, self.targets = images, targets
+
+    def pictures(self) -> Iterator[Tensor]:
+        """As they are in memory."""
+        yield from self.images
 
     def subset(self, indices: Tensor) -> Pictures:
         """These images only."""
@@ -121,7 +143,7 @@ class Pictures(Collection):
         return _row_digests(self.images[index : index + 1])[0]
 
 
-class ReadPictures(Collection):
+class ReadPictures(RawDataset):
     """Pictures that are read when they are needed.
 
     Args:
@@ -130,6 +152,8 @@ class ReadPictures(Collection):
         rows: number of each sample in the reader; None for the reader's own order.
         known: digest of each of the reader's pictures, as far as it was taken; None: of none.
     """
+
+    kind = "pictures"
 
     def __init__(
         self,
@@ -171,7 +195,14 @@ class ReadPictures(Collection):
 
     def path(self, index: int) -> Path | None:
         """The file of a sample, where it is one."""
-        return self.reader.path(int(self.rows[index])) if isinstance(self.reader, FileReader) else None
+        return self.reader.path(int(self.rows[index]))
+
+    def pictures(self) -> Iterator[Tensor]:
+        """Each file, decoded; of items that somebody else makes, none."""
+        if len(self) and self.path(0) is None:
+            yield from super().pictures()
+        for row in self.rows.tolist():
+            yield self.reader.read(row, Preprocess(), whole=True)
 
 
 def _check_pictures(preprocess: object) -> None:
@@ -179,13 +210,15 @@ def _check_pictures(preprocess: object) -> None:
         raise DataError("the data holds pictures, and the network takes texts")
 
 
-class Rows(Collection):
+class Rows(RawDataset):
     """Inputs in memory, just as the network takes them.
 
     Args:
         inputs: shape (N, ...), any dtype; or a tree of such.
         targets: of shape (N,) or (N, outputs).
     """
+
+    kind = "rows"
 
     def __init__(self, inputs: Batch, targets: Tensor):
         self.inputs, self.targets = inputs, targets
@@ -210,7 +243,7 @@ class Rows(Collection):
         return self.subset(torch.tensor([index])).digests()[0]
 
 
-class Items(Collection):
+class Items(RawDataset):
     """Items of a data set that gives inputs just as the network takes them.
 
     Args:
@@ -218,6 +251,8 @@ class Items(Collection):
         targets: of shape (N,) or (N, outputs).
         rows: number of each sample; None for the data set's own order.
     """
+
+    kind = "items"
 
     def __init__(self, pipeline: Pipeline, targets: Tensor, rows: Tensor | None = None):
         self.pipeline, self.targets = pipeline, targets
@@ -230,14 +265,14 @@ class Items(Collection):
 
     def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Asked for and collated batch by batch."""
-        return CollatedSamples(self.pipeline, self.rows, self.targets)
+        return DatasetSamples(self.pipeline, self.rows, self.targets)
 
     def digest_of(self, index: int) -> bytes | None:
         """Of an item's input."""
         return item_digest(lambda: self.pipeline.item(int(self.rows[index]))[0])
 
 
-class Several(Collection):
+class Several(RawDataset):
     """Collections in a row, such as the parts that a source has: samples are numbered through.
 
     Args:
@@ -245,15 +280,21 @@ class Several(Collection):
         rows: number of each sample; None for all in order.
     """
 
-    def __init__(self, parts: Sequence[Collection], rows: Tensor | None = None):
+    def __init__(self, parts: Sequence[RawDataset], rows: Tensor | None = None):
         self.parts = tuple(parts)
         ends = torch.tensor([len(part) for part in parts]).cumsum(0)
         self._starts = torch.cat([torch.zeros(1, dtype=torch.int64), ends])
         self.rows = torch.arange(int(ends[-1])) if rows is None else rows
         self.targets = torch.cat([part.targets for part in parts])[self.rows]
         self.same_twice = all(part.same_twice for part in parts)
+        self.kind = self.parts[0].kind
 
-    def subset(self, indices: Tensor) -> Collection:
+    def pictures(self) -> Iterator[Tensor]:
+        """Of all parts, in their order."""
+        for part in self.parts:
+            yield from part.pictures()
+
+    def subset(self, indices: Tensor) -> RawDataset:
         """These samples only; those of one part alone are of that part's own kind."""
         rows = self.rows[indices]
         of = self._part_of(rows)
@@ -267,7 +308,7 @@ class Several(Collection):
     def _part_of(self, rows: Tensor) -> Tensor:
         return torch.searchsorted(self._starts, rows, right=True) - 1
 
-    def _at(self, index: int) -> tuple[Collection, int]:
+    def _at(self, index: int) -> tuple[RawDataset, int]:
         row = self.rows[index]
         part = self._part_of(row)
         return self.parts[int(part)], int(row - self._starts[part])
@@ -275,7 +316,7 @@ class Several(Collection):
     def prepare(self, preprocess: Preprocess, on_broken: OnBroken = _silent) -> Samples:
         """Each part fitted by itself."""
         made = joined([part.prepare(preprocess, on_broken) for part in self.parts])
-        return with_targets(portion(made, self.rows), self.targets)
+        return with_targets(made.portion(self.rows), self.targets)
 
     def digests(self) -> list[bytes | None] | None:
         """Of all parts; None where one of them does not know."""
@@ -297,6 +338,11 @@ class Several(Collection):
         """What the part calls it."""
         part, place = self._at(index)
         return part.name(place)
+
+    def path(self, index: int) -> Path | None:
+        """The file of a sample, where it is one."""
+        part, place = self._at(index)
+        return part.path(place)
 
 
 def file_digest(path: Path) -> bytes | None:

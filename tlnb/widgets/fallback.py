@@ -1,4 +1,4 @@
-"""Static twins: what a view shows, as HTML that needs neither a kernel nor a script."""
+"""Static fallbacks: what a view shows, as HTML that needs neither a kernel nor a script."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BOX = (
     "box-sizing:border-box;display:inline-block;flex:{width} 1 26px;min-width:26px;padding:2px 0;"
     "border:1px solid;border-radius:4px;text-align:center;font:12px/1.5 sans-serif;vertical-align:top;{look}"
 )
-# Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The twin, which comes
+# Where a view has lost its kernel, JupyterLab writes one line of text and nothing else. The fallback, which comes
 # next, is enough then.
 _HIDE_DEAD = (
     f".jp-OutputArea-child:has(+ .jp-OutputArea-child .{TWIN}) > "
@@ -52,8 +52,8 @@ _FLOOR, _ROOM = 28, 560
 _TRAIN, _VALID, _FIGURE = "#2b86c0", "#d0651e", "#12906f"
 
 
-def twin(html: str, key: str) -> str:
-    """HTML marked as the twin of the view with this key, which stands right before it."""
+def marked(html: str, key: str) -> str:
+    """HTML marked as the fallback of the view with this key, which stands right before it."""
     return f'<div class="{TWIN}" data-of="{escape(key)}"><style>{_HIDE_DEAD}</style>{html}</div>'
 
 
