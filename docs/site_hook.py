@@ -25,6 +25,8 @@ ELSEWHERE = (
 )  # fmt: skip
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"(^```.*?^```$|`[^`\n]+`)", re.MULTILINE | re.DOTALL)
+# Code in a row of a table: a code host wants its bars escaped, MkDocs would show the backslash.
+_ROW = re.compile(r"`[^`\n]*`(?=.*\|$)", re.MULTILINE)
 _GITHUB = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
 COLAB = "https://colab.research.google.com/github"
 
@@ -56,7 +58,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Turn the links of the repository into those of the site."""
     own = page.file.src_uri
     here = posixpath.join("docs", own) if Path(page.file.src_dir or "") != ROOT else own
-    parts = _CODE.split(markdown)
+    parts = _CODE.split(_ROW.sub(lambda row: row[0].replace("\\|", "|"), markdown))
     for number in range(0, len(parts), 2):  # the others are code
         parts[number] = _LINK.sub(lambda match: _link(match, here, own, files), parts[number])
     return "".join(parts)
@@ -74,7 +76,9 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
             match[0] if found is None or found is page.file else f'href="{found.url_relative_to(page.file)}"'
         )
 
-    return colab(own, config["extra"].get("repository")) + re.sub(r'href="([^":#]+\.ipynb)"', link, html)
+    html = re.sub(r'href="([^":#]+\.ipynb)"', link, html)
+    head, end, rest = html.partition("</h1>")
+    return head + end + colab(own, config["extra"].get("repository")) + rest
 
 
 def colab(place: str, address: str | None) -> str:

@@ -143,9 +143,16 @@ def test_a_tutorial_opens_in_colab_where_the_repository_is_known(tutorial: Path)
     wanted = f'href="https://colab.research.google.com/github/me/net-1.0/blob/main/{place}"'
     for address in ("https://github.com/me/net-1.0", "https://github.com/me/net-1.0.git"):
         assert shown(address).count(wanted) == 1
-        assert shown(address).endswith("<h1>Title</h1>")
+        assert shown(address).startswith("<h1>Title</h1>")
     for address in ("", "https://example.org/me/net", 'https://github.com/me/"><script>'):
         assert shown(address) == "<h1>Title</h1>"
+
+
+def test_bars_in_the_code_of_a_table_lose_their_backslash() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="REFERENCE.md", src_dir=str(ROOT)))
+    row, code = "| `--to a\\|b` | one of `a\\|b` |", r"`re.split('a\|b')`"
+    shown = script("site_hook").on_page_markdown(f"{row}\n\n{code}\n", page, {}, SimpleNamespace())
+    assert shown == f"| `--to a|b` | one of `a|b` |\n\n{code}\n"
 
 
 def test_the_drawings_are_those_that_are_drawn() -> None:
