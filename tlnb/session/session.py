@@ -1122,8 +1122,8 @@ class Session(traitlets.HasTraits):
                 which is read back and compared. Or ``app``: a page of Gradio that tries the network.
             folder: of the app.
             to: the form by name, not by the ending: ``safetensors``, ``torch``, ``onnx``, ``openvino``, ``litert``.
-            int8: in whole numbers of eight bits (``.onnx``, ``.xml``), by ranges from validation samples; what that
-                costs in accuracy and gains in time is measured and said.
+            int8: in whole numbers of eight bits (``.onnx``, ``.xml``, ``.tflite``), by ranges from validation samples;
+                what that costs in accuracy and gains in time is measured and said.
             push: send the folder of the Hub there, as whoever is logged in.
 
         Raises:
