@@ -7,11 +7,14 @@ speak of something else (a network to be downloaded, a kernel that has died) say
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 import re
 import struct
 import wave
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -93,11 +96,66 @@ def test_the_site_names_every_page() -> None:
     assert pages <= named
 
 
-def test_the_drawings_are_those_that_are_drawn() -> None:
-    spec = importlib.util.spec_from_file_location("draw", ROOT / "docs" / "draw.py")
+def described(path: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """A class or function that a page of the reference shows, and its public methods."""
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    yield path, found
+    if isinstance(found, type):
+        for own, value in vars(found).items():
+            if not own.startswith("_") and isinstance(value, FunctionType):
+                yield f"{path}.{own}", value
+
+
+def test_the_reference_describes_arguments_that_there_are() -> None:
+    """What the strict build would refuse."""
+    paths = [
+        path
+        for page in sorted((ROOT / "docs" / "reference").glob("*.md"))
+        for path in re.findall(r"^::: (\S+\.[A-Z]\w+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(paths) > 10
+    for name, call in (pair for path in paths for pair in described(path)):
+        said = re.search(r"^Args:\n((?: .*\n?)+)", inspect.getdoc(call) or "", re.MULTILINE)
+        told = set(re.findall(r"^    (\S[^:]*):", said[1], re.MULTILINE)) if said else set()
+        assert told <= set(inspect.signature(call).parameters), name
+
+
+def script(name: str) -> Any:
+    """A Python file of the site, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    draw = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(draw)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("tutorial", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_a_tutorial_opens_in_colab_where_the_repository_is_known(tutorial: Path) -> None:
+    place = tutorial.relative_to(ROOT).as_posix()
+    page = SimpleNamespace(file=SimpleNamespace(src_uri=place))
+    hook, files = script("site_hook"), SimpleNamespace(get_file_from_path=lambda path: None)
+
+    def shown(address: str) -> str:
+        return hook.on_page_content("<h1>Title</h1>", page, {"extra": {"repository": address}}, files)
+
+    wanted = f'href="https://colab.research.google.com/github/me/net-1.0/blob/main/{place}"'
+    for address in ("https://github.com/me/net-1.0", "https://github.com/me/net-1.0.git"):
+        assert shown(address).count(wanted) == 1
+        assert shown(address).startswith("<h1>Title</h1>")
+    for address in ("", "https://example.org/me/net", 'https://github.com/me/"><script>'):
+        assert shown(address) == "<h1>Title</h1>"
+
+
+def test_bars_in_the_code_of_a_table_lose_their_backslash() -> None:
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="REFERENCE.md", src_dir=str(ROOT)))
+    row, code = "| `--to a\\|b` | one of `a\\|b` |", r"`re.split('a\|b')`"
+    shown = script("site_hook").on_page_markdown(f"{row}\n\n{code}\n", page, {}, SimpleNamespace())
+    assert shown == f"| `--to a|b` | one of `a|b` |\n\n{code}\n"
+
+
+def test_the_drawings_are_those_that_are_drawn() -> None:
+    draw = script("draw")
     for name, made in (("main-job", draw.main_job()), ("cut", draw.cut()), ("advice", draw.advice())):
         assert (ROOT / "docs" / "pictures" / f"{name}.svg").read_text(encoding="utf-8") == made

@@ -57,6 +57,8 @@ OPTIONAL = {
     "onnxscript",
     "openvino",
     "litert_torch",
+    "ai_edge_litert",
+    "ai_edge_quantizer",
     "pandas",
     "mlflow",
     "trackio",

@@ -42,9 +42,13 @@ def test_version_is_semantic_and_the_one_installed() -> None:
     assert importlib.metadata.version("tlnb") == tlnb.__version__
 
 
-def test_changelog_begins_with_what_is_not_released() -> None:
+def test_changelog_has_this_version_with_its_date_and_before_it_only_what_is_not_released() -> None:
     headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings[0] == "Unreleased"
+    newest, *_ = [heading for heading in headings if heading != "Unreleased"]
+    found = re.fullmatch(rf"{re.escape(tlnb.__version__)} – (\d{{4}}-\d\d-\d\d)", newest)
+    assert found is not None
+    assert f"\ndate-released: {found[1]}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert "Unreleased" not in headings[1:]
 
 
 def test_who_cites_it_cites_this_version() -> None:

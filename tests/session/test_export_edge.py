@@ -55,21 +55,28 @@ def test_openvino_answers_the_same_for_any_batch(trained: Session, tmp_path: Pat
         )
 
 
+def by_litert(path: Path, taken: np.ndarray) -> np.ndarray:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
+    (into,), (out,) = interpreter.get_input_details(), interpreter.get_output_details()
+    answers = []
+    for one in taken:
+        interpreter.set_tensor(into["index"], one[None])
+        interpreter.invoke()
+        answers.append(interpreter.get_tensor(out["index"])[0].copy())
+    return np.stack(answers)
+
+
 @litert
 @pytest.mark.slow
 def test_litert_answers_the_same(trained: Session, tmp_path: Path) -> None:
-    from ai_edge_litert.interpreter import Interpreter
-
     trained.export(str(tmp_path / "net.tflite"))
     with zipfile.ZipFile(tmp_path / "net.tflite") as inside:
         assert json.loads(inside.read("tlnb.json"))["classes"] == list("0123456789")
-    interpreter = Interpreter(str(tmp_path / "net.tflite"))
-    interpreter.allocate_tensors()
-    (taken,), (given,) = interpreter.get_input_details(), interpreter.get_output_details()
-    for one, own in zip(pixels(trained, 5), known(trained, 5), strict=True):
-        interpreter.set_tensor(taken["index"], one[None])
-        interpreter.invoke()
-        assert np.abs(interpreter.get_tensor(given["index"])[0] - own).max() < 1e-3
+    answers = by_litert(tmp_path / "net.tflite", pixels(trained, 5))
+    assert np.abs(answers - known(trained, 5)).max() < 1e-3
 
 
 def accuracy_of(path: Path, session: Session) -> float:
@@ -80,6 +87,8 @@ def accuracy_of(path: Path, session: Session) -> float:
         import openvino as ov
 
         answers = ov.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(taken)[0]
+    elif path.suffix == ".tflite":
+        answers = by_litert(path, taken)
     else:
         import onnxruntime
 
@@ -88,32 +97,41 @@ def accuracy_of(path: Path, session: Session) -> float:
 
 
 @pytest.mark.slow
-@quantiser
-@pytest.mark.parametrize("form", ["onnx", pytest.param("openvino", marks=openvino)])
-def test_int8_says_what_it_costs_and_gains(trained: Session, tmp_path: Path, form: str) -> None:
-    import onnx
-
+@pytest.mark.parametrize(
+    ("form", "ending", "weights"),
+    [
+        pytest.param("onnx", ".onnx", ".onnx", marks=quantiser),
+        pytest.param("openvino", ".xml", ".bin", marks=[quantiser, openvino]),
+        pytest.param("litert", ".tflite", ".tflite", marks=litert),
+    ],
+)
+def test_int8_says_what_it_costs_and_gains(
+    trained: Session, tmp_path: Path, form: str, ending: str, weights: str
+) -> None:
     shown = repr(trained.export(str(tmp_path / "plain"), to=form))
     shown = repr(trained.export(str(tmp_path / "small"), to=form, int8=True))
     found = re.search(r"int8: .* (\S+) % before, (\S+) % after, on (\d+) validation", shown)
     assert found, shown
-    ending = ".onnx" if form == "onnx" else ".xml"
     for file, share in zip(("plain", "small"), found.groups(), strict=False):
         assert f"{100 * accuracy_of(tmp_path / f'{file}{ending}', trained):.1f}" == share
     assert int(found[3]) == min(len(trained._samples[1]), int8.MEASURED)
     assert abs(float(found[1]) - float(found[2])) <= 1
     assert re.search(r"one sample takes \d+\.\d+ ms before, \d+\.\d+ ms after, .*(fast|slower)", shown)
     assert "int8:" in (tmp_path / "small.md").read_text()
-    sizes = [
-        (tmp_path / f"{name}{'.onnx' if form == 'onnx' else '.bin'}").stat().st_size
-        for name in ("plain", "small")
-    ]
-    assert sizes[1] < sizes[0] / 2
+    plain, small = ((tmp_path / f"{name}{weights}").stat().st_size for name in ("plain", "small"))
+    assert small < plain / 2
     if form == "onnx":
+        import onnx
+
         model = onnx.load(str(tmp_path / "small.onnx"))
         assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
         told = json.loads({p.key: p.value for p in model.metadata_props}["tlnb.json"])
         assert told["classes"] == list("0123456789")
+    if form == "litert":
+        with zipfile.ZipFile(tmp_path / "small.tflite") as inside:
+            assert json.loads(inside.read("tlnb.json"))["int8"] == int8.CALIBRATION
+        chances = by_litert(tmp_path / "small.tflite", pixels(trained, 20))
+        assert np.abs(chances.sum(1) - 1).max() < 1e-5  # eight bits of a probability would not add up
 
 
 @pytest.mark.slow
@@ -132,6 +150,9 @@ def test_int8_keeps_measured_values_in_their_unit(tmp_path: Path) -> None:
     own = known(session, 80)
     assert answers.std() > 100
     assert np.abs(answers - own).mean() < 0.05 * own.std()
+    if find_spec("ai_edge_quantizer") is not None:
+        with pytest.raises(ExportError, match="too few for measured values; --to onnx --int8 takes them"):
+            session.export(str(tmp_path / "net.tflite"), int8=True)
 
 
 @quantiser
@@ -158,7 +179,7 @@ def test_int8_that_loses_too_much_writes_nothing(
             r"--to openvino writes a file that ends in \.xml, not \.onnx",
         ),
         (("net", None, "opnvino", False), "no export to opnvino; did you mean 'openvino'"),
-        (("net.pt2", None, None, True), r"--int8 is written to \.onnx and \.xml"),
+        (("net.pt2", None, None, True), r"--int8 is written to \.onnx, \.xml, \.tflite"),
         (("net", None, None, True), r"not \.safetensors"),
         (("app", None, None, False), "a page needs a folder"),
         (("net.onnx", "place", None, False), "takes one file, or app and a folder"),

@@ -135,7 +135,9 @@ EXPORT = Command(
             "the form by name, in place of the ending",
         ),
         Option(
-            "int8", None, "whole numbers of eight bits, for .onnx and .xml; says what that costs and gains"
+            "int8",
+            None,
+            "whole numbers of eight bits, for .onnx, .xml and .tflite; says what that costs and gains",
         ),
         Option("push", None, "send the folder hf/OWNER/NAME to the Hub"),
     ),

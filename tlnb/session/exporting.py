@@ -290,8 +290,10 @@ def _quantised(
     Raises:
         ExportError: it cannot be quantised, or loses more than a point.
     """
+    if written.suffix == ".tflite" and network.task_kind == VALUES:
+        raise ExportError("eight bits of LiteRT are too few for measured values; --to onnx --int8 takes them")
     with tempfile.TemporaryDirectory() as apart:
-        graph = Path(apart) / "network.onnx"
+        graph = Path(apart) / f"network{int8.source_of(written)}"
         exports.write(graph, network, inputs, facts)
         before = graph.with_suffix(written.suffix)
         if before != graph:

@@ -644,7 +644,8 @@ class Session(traitlets.HasTraits):
         Args:
             rule: which rule's suggestion is the curve's own; ``minimum`` for a constant rate and ``basin``
                 for every other schedule, where none is named.
-            start, stop: the lowest and the highest rate that may be tried.
+            start: the lowest rate that may be tried.
+            stop: the highest.
             steps: of training that it may cost; None for half an epoch, and at least twelve.
             cache: run the frozen first part once over the samples, not in each step.
             keys: settings of the stage that it is for (``decay``, ``batch``, ``optimizer`` …).
@@ -1084,8 +1085,9 @@ class Session(traitlets.HasTraits):
         tested against the first. Of two cross-validations the out-of-fold answers are compared.
 
         Args:
-            a, b: a run (what training answered), a history, a session, or a file that ``save`` wrote; nothing
-                for this session alone. Or two answers of :meth:`cross_validate`.
+            a: a run (what training answered), a history, a session, or a file that ``save`` wrote; nothing
+                for this session alone. Or an answer of :meth:`cross_validate`.
+            b: another one.
             names: more of them.
 
         Raises:
@@ -1128,8 +1130,8 @@ class Session(traitlets.HasTraits):
                 which is read back and compared. Or ``app``: a page of Gradio that tries the network.
             folder: of the app.
             to: the form by name, not by the ending: ``safetensors``, ``torch``, ``onnx``, ``openvino``, ``litert``.
-            int8: in whole numbers of eight bits (``.onnx``, ``.xml``), by ranges from validation samples; what that
-                costs in accuracy and gains in time is measured and said.
+            int8: in whole numbers of eight bits (``.onnx``, ``.xml``, ``.tflite``), by ranges from validation samples;
+                what that costs in accuracy and gains in time is measured and said.
             push: send the folder of the Hub there, as whoever is logged in.
 
         Raises:

@@ -2,13 +2,15 @@
 
 Weights get a scale a channel, activations one a tensor, from the smallest and largest value that calibration samples
 give (Jacob et al. 2018, *Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
-Inference*; Nagel et al. 2021). The graph holds pairs of QuantizeLinear and DequantizeLinear (QDQ), which ONNX Runtime
-and OpenVINO run as integer layers. Weights use seven bits: processors without VNNI add products of eight bits
-in sixteen, which overflows.
+Inference*; Nagel et al. 2021). A graph of ONNX holds pairs of QuantizeLinear and DequantizeLinear (QDQ), which ONNX
+Runtime and OpenVINO run as integer layers. Their weights use seven bits: processors without VNNI add products of eight
+bits in sixteen, which overflows. LiteRT has a quantiser of its own, and layers of eight bits.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import tempfile
 from collections.abc import Iterator
@@ -24,10 +26,10 @@ from tlnb.engine.core.metrics import Score
 from tlnb.engine.core.tree import Batch, Tree
 from tlnb.engine.export.check import race
 from tlnb.engine.export.deployed import KEY
-from tlnb.engine.export.edge import onnx_to_openvino
+from tlnb.engine.export.edge import NEEDS_LITERT, onnx_to_openvino, put_about
 from tlnb.errors import ExportError, first_line
 
-ENDINGS = (".onnx", ".xml")
+ENDINGS = (".onnx", ".xml", ".tflite")
 NEEDS = 'int8 needs more packages: pip install "tlnb[onnx]"'
 POINT = 0.01  # of a score that is a share, at most, may be lost
 CALIBRATION = 100  # samples
@@ -81,26 +83,45 @@ def check_form(path: Path) -> None:
     """
     if path.suffix not in ENDINGS:
         raise ExportError(
-            f"--int8 is written to {' and '.join(ENDINGS)} (--to onnx, --to openvino), not {path.suffix}"
+            f"--int8 is written to {', '.join(ENDINGS)} (--to onnx, openvino, litert), not {path.suffix}"
         )
     try:
-        import onnxruntime.quantization  # noqa: F401
+        if path.suffix == ".tflite":
+            import ai_edge_quantizer  # noqa: F401
+        else:
+            import onnxruntime.quantization  # noqa: F401
     except ImportError:
-        raise ExportError(NEEDS) from None
+        raise ExportError(NEEDS_LITERT if path.suffix == ".tflite" else NEEDS) from None
+
+
+def source_of(path: Path) -> str:
+    """The ending of the float32 file that :func:`quantise` begins with: OpenVINO takes what ONNX quantised."""
+    return ".tflite" if path.suffix == ".tflite" else ".onnx"
 
 
 def quantise(source: Path, path: Path, inputs: Batch, about: dict[str, Any]) -> None:
-    """Write an ONNX graph in int8.
+    """Write a network in int8.
 
     Args:
-        source: an ONNX file in float32.
-        path: ends in ``.onnx`` or ``.xml`` (OpenVINO).
+        source: a file in float32, of the form that :func:`source_of` says.
+        path: ends in ``.onnx``, ``.xml`` (OpenVINO) or ``.tflite`` (LiteRT; pictures or rows, and scores, not values).
         inputs: samples that the ranges are taken from.
         about: what has to be known.
 
     Raises:
         ExportError: it cannot be quantised.
     """
+    try:
+        _litert(source, path, inputs) if path.suffix == ".tflite" else _onnx(source, path, inputs, about)
+    except ExportError:
+        raise
+    except Exception as error:  # quantisers meet others' graphs with almost any exception
+        raise ExportError(f"this network cannot be quantised: {first_line(error)[:160]}") from None
+    if path.suffix == ".tflite":
+        put_about(path, about)
+
+
+def _onnx(source: Path, path: Path, inputs: Batch, about: dict[str, Any]) -> None:
     import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -120,22 +141,32 @@ def quantise(source: Path, path: Path, inputs: Batch, about: dict[str, Any]) -> 
 
     with tempfile.TemporaryDirectory() as place:
         ready, found = Path(place) / "ready.onnx", Path(place) / "int8.onnx"
-        try:
-            quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
-            graph = onnx.load(str(ready)).graph
-            quantize_static(
-                str(ready), str(found), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=list(_TYPES),
-                nodes_to_exclude=_last(graph), calibrate_method=CalibrationMethod.MinMax,
-            )  # fmt: skip
-        except Exception as error:  # it meets others' graphs with almost any exception
-            raise ExportError(f"this network cannot be quantised: {first_line(error)[:160]}") from None
+        quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+        graph = onnx.load(str(ready)).graph
+        quantize_static(
+            str(ready), str(found), Reader(), quant_format=QuantFormat.QDQ, per_channel=True, reduce_range=True,
+            activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, op_types_to_quantize=list(_TYPES),
+            nodes_to_exclude=_last(graph), calibrate_method=CalibrationMethod.MinMax,
+        )  # fmt: skip
         if path.suffix == ".xml":
             onnx_to_openvino(found, path, inputs, about)
             return
         model = onnx.load(str(found))
         onnx.helper.set_model_props(model, {KEY: json.dumps(about)})
         onnx.save(model, str(path))
+
+
+def _litert(source: Path, path: Path, inputs: Batch) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+
+    ((signature, names),) = Interpreter(str(source)).get_signature_list().items()
+    own = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
+    for kind in ("OUTPUT", "SOFTMAX", "LOGISTIC"):  # eight bits of a probability are too few
+        own.update_quantization_recipe(".*", qtyping.TFLOperationName[kind], algorithm_key="no_quantize")
+    given = [{names["inputs"][0]: one[None]} for one in inputs.numpy()]
+    with contextlib.redirect_stderr(io.StringIO()):  # a bar of its own
+        own.quantize(own.calibrate({signature: given})).export_model(str(path))
 
 
 def compare(
