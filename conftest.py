@@ -33,6 +33,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before tests are collected, in each worker process."""
+    import forked
+
+    kernels = tempfile.mkdtemp(prefix="tlnb-kernels-")
+    atexit.register(shutil.rmtree, kernels, ignore_errors=True)
+    forked.kernel_folder(Path(kernels))
+    os.environ["JUPYTER_PATH"] = kernels
     if config.getoption("--all"):
         os.environ["TLNB_TEST_ALL"] = "1"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell does that to what it starts with "&"
@@ -92,6 +98,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give each notebook a home of its own: what another test leaves, such as marks of the same data, is not found."""
     here = Path(os.environ.get("TLNB_HOME", ""))
     if item.path.suffix == ".ipynb":
+        import forked
+
+        forked.start()
         os.environ["TLNB_HOME"] = str(Path(HOME) / "notebooks" / item.path.stem)
     elif here.parent == Path(HOME) / "notebooks":
         os.environ["TLNB_HOME"] = HOME
