@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,10 @@ SLOW = (
 """Folders and files whose tests are left out by ``-m "not slow"``; single ones elsewhere carry the mark themselves."""
 
 
+BEFORE: pytest.StashKey[Any] = pytest.StashKey()
+"""The state of the process before its first test."""
+
+
 NEEDS = {"08_text.ipynb": "banking77", "09_sound.ipynb": "spoken_digits"}
 """Notebooks that need data which does not ship with tlnb: a folder of ``TLNB_DATA``, or of ``shared/data`` beside the
 clone."""
@@ -90,20 +95,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
-HOME = os.environ["TLNB_HOME"]
-
-
 @pytest.hookimpl(tryfirst=True)  # before the kernel of a notebook starts
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give each notebook a home of its own: what another test leaves, such as marks of the same data, is not found."""
-    here = Path(os.environ.get("TLNB_HOME", ""))
+    if item.config.stash.get(BEFORE, None) is None:
+        from left_behind import LeftBehind
+
+        item.config.stash[BEFORE] = LeftBehind()
     if item.path.suffix == ".ipynb":
         import forked
 
         forked.start()
-        os.environ["TLNB_HOME"] = str(Path(HOME) / "notebooks" / item.path.stem)
-    elif here.parent == Path(HOME) / "notebooks":
-        os.environ["TLNB_HOME"] = HOME
+        home = Path(item.config.stash[BEFORE].environment["TLNB_HOME"])
+        os.environ["TLNB_HOME"] = str(home / "notebooks" / item.path.stem)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # after all fixtures of the file have ended
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    """After the last test of a file, put back what it left behind in this process, and warn of it."""
+    result = yield
+    before = item.config.stash.get(BEFORE, None)
+    if before is not None and (nextitem is None or nextitem.path != item.path):
+        if item.path.suffix == ".ipynb":
+            os.environ["TLNB_HOME"] = before.environment["TLNB_HOME"]
+        if left := before.put_back():
+            warnings.warn(
+                f"{item.path.name} leaves {', '.join(left)} behind", pytest.PytestWarning, stacklevel=1
+            )
+    return result
 
 
 @pytest.hookimpl(wrapper=True)
