@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import warnings
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before tests are collected, in each worker process."""
+    import forked
+
+    kernels = tempfile.mkdtemp(prefix="tlnb-kernels-")
+    atexit.register(shutil.rmtree, kernels, ignore_errors=True)
+    forked.kernel_folder(Path(kernels))
+    os.environ["JUPYTER_PATH"] = kernels
     if config.getoption("--all"):
         os.environ["TLNB_TEST_ALL"] = "1"
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell does that to what it starts with "&"
@@ -55,6 +62,10 @@ SLOW = (
     "tests/engine/test_prefix.py",
 )
 """Folders and files whose tests are left out by ``-m "not slow"``; single ones elsewhere carry the mark themselves."""
+
+
+BEFORE: pytest.StashKey[Any] = pytest.StashKey()
+"""The state of the process before its first test."""
 
 
 NEEDS = {"08_text.ipynb": "banking77", "09_sound.ipynb": "spoken_digits"}
@@ -84,17 +95,34 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
 
 
-HOME = os.environ["TLNB_HOME"]
-
-
 @pytest.hookimpl(tryfirst=True)  # before the kernel of a notebook starts
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give each notebook a home of its own: what another test leaves, such as marks of the same data, is not found."""
-    here = Path(os.environ.get("TLNB_HOME", ""))
+    if item.config.stash.get(BEFORE, None) is None:
+        from left_behind import LeftBehind
+
+        item.config.stash[BEFORE] = LeftBehind()
     if item.path.suffix == ".ipynb":
-        os.environ["TLNB_HOME"] = str(Path(HOME) / "notebooks" / item.path.stem)
-    elif here.parent == Path(HOME) / "notebooks":
-        os.environ["TLNB_HOME"] = HOME
+        import forked
+
+        forked.start()
+        home = Path(item.config.stash[BEFORE].environment["TLNB_HOME"])
+        os.environ["TLNB_HOME"] = str(home / "notebooks" / item.path.stem)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # after all fixtures of the file have ended
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
+    """After the last test of a file, put back what it left behind in this process, and warn of it."""
+    result = yield
+    before = item.config.stash.get(BEFORE, None)
+    if before is not None and (nextitem is None or nextitem.path != item.path):
+        if item.path.suffix == ".ipynb":
+            os.environ["TLNB_HOME"] = before.environment["TLNB_HOME"]
+        if left := before.put_back():
+            warnings.warn(
+                f"{item.path.name} leaves {', '.join(left)} behind", pytest.PytestWarning, stacklevel=1
+            )
+    return result
 
 
 @pytest.hookimpl(wrapper=True)

@@ -20,7 +20,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from tests.session_scripts import run_without_tlnb
+sys.path.insert(0, str(Path(__file__).parent))
+
+from session_scripts import run_without_tlnb
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CLEANS_UP = ("cleanup()", "rmtree(")

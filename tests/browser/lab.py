@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import forked
 import nbformat
 from jupyter_client.blocking import BlockingKernelClient
 
@@ -91,6 +92,9 @@ class Lab:
             "JUPYTERLAB_SETTINGS_DIR": str(folder / "settings"), "IPYTHONDIR": str(folder / "ipython"),
             "TLNB_HOME": str(folder / "tlnb"), "OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg",
         }  # fmt: skip
+        if "JUPYTER_PATH" in os.environ:  # of a test run, whose kernels are forks
+            forked.start()
+            environment |= {name: os.environ[name] for name in ("JUPYTER_PATH", forked.SERVER)}
         command = [
             sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
             f"--ServerApp.port={port}", f"--IdentityProvider.token={self.token}",
@@ -154,7 +158,10 @@ class Notebook:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(notebook, self.path)
-        self.page = browser.new_page(viewport={"width": width, "height": 900})
+        # One context for all pages of a browser, as of a person's, so that JupyterLab's code comes from its cache.
+        context = (browser.contexts or [browser.new_context()])[0]
+        self.page = context.new_page()
+        self.page.set_viewport_size({"width": width, "height": 900})
         self.page.set_default_timeout(45_000)
         self._client: BlockingKernelClient | None = None
         workspace = secrets.token_hex(4)

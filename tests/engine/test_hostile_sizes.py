@@ -124,6 +124,7 @@ def test_files_appear_together_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "net.safetensors").read_text() == "second"
 
 
+@pytest.mark.usefixtures("new_process")
 def test_an_export_goes_through_beside_a_torch_of_the_users(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

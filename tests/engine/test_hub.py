@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 
@@ -113,7 +113,7 @@ def test_a_picture_network_trains_and_comes_back(tmp_path, monkeypatch):
     ours, theirs = tl.model.state_dict(), again.model.state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     tl.script("train.py")
-    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True)
+    done = forked.run([sys.executable, "train.py"], tlnb=False)
     assert done.returncode == 0, done.stderr
     from safetensors.torch import load_file
 
@@ -237,8 +237,7 @@ except Exception as error:
 def ask(tmp_path, endpoint, *words):
     settings = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1",
                 "HF_HUB_DISABLE_TELEMETRY": "1", "TLNB_HOME": str(tmp_path / "tlnb")}  # fmt: skip
-    done = subprocess.run([sys.executable, "-c", _RUN, *words], capture_output=True, text=True, env=settings,
-                          cwd=tmp_path, timeout=120)  # fmt: skip
+    done = forked.run([sys.executable, "-c", _RUN, *words], env=settings, cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -279,8 +278,8 @@ except Exception as error:
 tl.load("convnet5")
 tl.data("digits")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                          env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"})  # fmt: skip
+    offline = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "1"}
+    done = forked.run([sys.executable, "-c", code], cwd=tmp_path, env=offline)
     assert done.returncode == 0, done.stderr[-2000:]
     assert 'pip install "tlnb[hf]"' in done.stdout
 
@@ -295,7 +294,7 @@ tl.data("digits", per_class=5)
 tl.train(epochs=1, lr=1e-3)
 print([name for name in ("transformers", "tokenizers", "huggingface_hub", "datasets") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    done = forked.run([sys.executable, "-c", code], cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr[-2000:]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import forked
 
 from tlnb.engine.checkpoint import autosave
 from tlnb.engine.checkpoint import file as checkpoint
@@ -17,21 +18,19 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(module: str, count: int) -> dict[str, int]:
-    """A campaign in an interpreter of its own: forks of a process that has trained lack its threads."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"tests.faults.{module}", "--count", str(count), "--seed", "7"],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    return ast.literal_eval(done.stdout.strip().splitlines()[-1])
+    """A campaign in a process of its own: forks of a process that has trained lack its threads."""
+    return counts_of(module, "--count", str(count), "--seed", "7")
 
 
 def injected(*options: str) -> dict[str, int]:
     """A few faults at random lines; the counts of what came of them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.injections", "--seed", "7", *options],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    return counts_of("injections", "--seed", "7", *options)
+
+
+def counts_of(module: str, *options: str) -> dict[str, int]:
+    """What a campaign counts."""
+    command = [sys.executable, "-m", f"tests.faults.{module}", *options]
+    done = forked.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
@@ -47,13 +46,7 @@ def test_whatever_happens_at_a_line_of_a_call_it_is_done_or_nothing_has_changed(
 
 
 def test_odd_arguments_and_files_are_one_line_and_change_nothing() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.odd", "--seed", "3", "--count", "120"],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2000:]
-    counts = ast.literal_eval(done.stdout.strip().splitlines()[-1])
-    assert counts["one line"] > 60
+    assert counts_of("odd", "--seed", "3", "--count", "120")["one line"] > 60
 
 
 def test_killed_runs_come_to_the_same_weights_and_history() -> None:
@@ -123,7 +116,7 @@ def test_a_disk_that_takes_no_more_costs_the_save_and_nothing_else() -> None:
         os.chmod(place, 0o755)
         env = {**os.environ, "TLNB_AUTOSAVE": "0.0001", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", IN_TROUBLE, place]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
+        done = forked.run(command, cwd=ROOT, env=env)
         untroubled, full, read_only = map(json.loads, done.stdout.splitlines())
         for folder, _, _ in os.walk(place):
             os.chmod(folder, 0o755)

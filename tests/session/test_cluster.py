@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import subprocess
 import sys
 
+import forked
 import pytest
 
 from tlnb.errors import BadArguments, NotReady
@@ -73,5 +73,5 @@ def test_nothing_else_imports_ray() -> None:
         "tl.cluster(); tl.status()\n"
         "print([name for name in sys.modules if name.split('.')[0] == 'ray'])\n"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    done = forked.run([sys.executable, "-W", "ignore", "-c", code])
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

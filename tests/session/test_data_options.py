@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -78,7 +78,7 @@ def test_the_exported_loader_reads_the_same_pixels(tl, scans):
     tl.export("net.safetensors")
     assert "4095 (white)" in (scans / "net.md").read_text()
     name = "scans/a/0.png"
-    run = subprocess.run([sys.executable, "net.py", name], capture_output=True, text=True, cwd=scans)
+    run = forked.run([sys.executable, "net.py", name], tlnb=False, cwd=scans)
     told = tl.predict(name)
     assert run.stdout.splitlines()[0] == f"{name}: {told.labels[0]} ({told.answers.max():.3f})"
 

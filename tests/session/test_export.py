@@ -119,6 +119,7 @@ def test_preprocessing_and_names_are_beside_the_weights(trained: Session, tmp_pa
         assert set(file.keys()) == set(trained.model.state_dict())
 
 
+@pytest.mark.usefixtures("new_process")
 def test_tlnb_loads_its_own_export(trained: Session, tmp_path: Path) -> None:
     trained.export(str(tmp_path / "net.safetensors"))
     other = Session([])

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -315,9 +316,7 @@ def in_a_process(code: str, place: Path, address: str, token: str) -> subprocess
         "HF_ENDPOINT": address, "HF_TOKEN": token, "HF_HOME": str(place / "hub"), "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1", "TLNB_HOME": str(place / "home"), "NO_PROXY": "*", "HF_HUB_OFFLINE": "0",
     }  # fmt: skip
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=env, capture_output=True, text=True, timeout=300
-    )
+    return forked.run([sys.executable, "-c", code], cwd=place, env=env)
 
 
 SEND = """

@@ -6,12 +6,12 @@ import copy
 import json
 import os
 import signal
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import torch
 from listening import Ear
@@ -147,7 +147,7 @@ def test_a_killed_kernel_leaves_an_autosave_from_which_a_guarded_stage_goes_on(
     code = KILLED.format(root=str(ROOT), tests=str(ROOT / "tests"), plan=plan, batch=12, weights="start.pt")
     torch.save(trained(0).state_dict(), "start.pt")
     env = {**os.environ, "TLNB_AUTOSAVE": "0.0001"}
-    assert subprocess.run([sys.executable, "-c", code], env=env).returncode == -signal.SIGKILL
+    assert forked.run([sys.executable, "-c", code], env=env).returncode == -signal.SIGKILL
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

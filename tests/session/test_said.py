@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -270,9 +270,7 @@ def test_cd_does_not_move_the_folder_of_a_notebook(tmp_path: Path) -> None:
         ({"JPY_SESSION_NAME": str(tmp_path / "project" / "a.ipynb")}, tmp_path / "project"),
     ):
         env = {**plain, **more, "IPYTHONDIR": str(tmp_path / "ipython")}
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True
-        )
+        done = forked.run([sys.executable, "-c", code], cwd=tmp_path, env=env)
         assert done.stdout.split()[-1] == str(expected / ".tlnb"), done.stderr
 
 

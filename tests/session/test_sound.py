@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -193,10 +193,7 @@ def test_an_export_has_the_front_end_and_its_loader_hears_the_same(trained, tmp_
         "with torch.inference_mode():\n"
         "    print(json.dumps([ears.predict(net, ears.read_sound(p)).mean(0).tolist() for p in sys.argv[1:]]))\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code, *paths], cwd=tmp_path, capture_output=True, text=True,
-        env={"PATH": "", "PYTHONPATH": ""},
-    )  # fmt: skip
+    done = forked.run([sys.executable, "-c", code, *paths], tlnb=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert np.abs(np.array(json.loads(done.stdout)) - trained.predict(paths).answers).max() < 1e-5
 
@@ -242,8 +239,8 @@ def test_nothing_of_sound_is_imported_unless_asked_for():
         "import sys\nfrom tlnb.session import Session\ns = Session([])\ns.load('convnet5')\n"
         "s.data('digits', per_class=2)\nprint('soundfile' in sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    done = forked.run([sys.executable, "-c", code])
+    assert done.stdout.strip() == "False", done.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="onnx is not installed")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -135,7 +135,7 @@ def test_the_script_ends_with_the_same_bits(ready, folder):
     ready.run(PLAN, cache=False)
     ready.script("train.py")
     assert (folder / "train.tokenizer.json").exists()
-    done = subprocess.run([sys.executable, "train.py"], capture_output=True, text=True, cwd=folder)
+    done = forked.run([sys.executable, "train.py"], tlnb=False, cwd=folder)
     assert done.returncode == 0, done.stderr
     found, mine = load_file(folder / "train.trained.safetensors"), ready.model.state_dict()
     assert found.keys() == mine.keys()
@@ -152,9 +152,7 @@ def test_an_export_has_its_tokenizer_and_answers_the_same(ready, folder, ending)
     assert content["model"]["vocab"]["[CLS]"] == 2
     if ending == "safetensors":
         code = "import mine, torch\nn = mine.load()\nprint(mine.predict(n, mine.tokens(['w1 good w2'])).tolist()[0])"
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, cwd=folder / "out"
-        )
+        done = forked.run([sys.executable, "-c", code], tlnb=False, cwd=folder / "out")
         assert done.returncode == 0, done.stderr
         np.testing.assert_allclose(json.loads(done.stdout), ready.predict("w1 good w2").answers[0], atol=1e-5)
     (folder / "out" / "tokenizer.json").write_text("{}")
@@ -169,7 +167,7 @@ def test_a_page_takes_a_text(ready, folder):
     parts = "class Part:\n    def __init__(self, *given, **named): pass\nInterface = Label = Textbox = Part\n"
     (page / "gradio.py").write_text(parts)  # stands in for the real one
     code = "import app, json\nprint(json.dumps(app.answer('w1 good w2')))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=page)
+    done = forked.run([sys.executable, "-c", code], tlnb=False, cwd=page)
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     chances = answer[0] if isinstance(answer, list) else answer
