@@ -158,7 +158,7 @@ def _find_path(name: str, request: SourceRequest) -> Found:
         if text.is_text_table(path, request):
             return text.read_text_table(path, request)
         if path.suffix.lower() in TABLES:
-            return read_table(path, request)
+            return read_table([path], request)
         what = f"unpack it first: !python -m zipfile -e {path.name!r} photos" if path.suffix.lower() == ".zip" else (
             "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".tar", ".7z")
             else "a folder of class folders or a CSV of path and label is"
