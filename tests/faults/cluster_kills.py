@@ -84,7 +84,9 @@ def main() -> None:
                 f"{apart:.1e}: {good}",
                 flush=True,
             )
-    print(f"{wrong} of {asked.count} ended elsewhere than a run in one process; {killed} had something killed")
+    print(
+        f"{wrong} of {asked.count} ended elsewhere than a run in one process; {killed} had something killed"
+    )
 
 
 if __name__ == "__main__":

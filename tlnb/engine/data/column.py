@@ -1,8 +1,8 @@
 """A column of a table without a Python object for each row: its different cells once, or its texts behind one another.
 
 A million rows over two thousand files are two thousand texts and four million bytes; texts that are all different are
-their bytes and where each ends. What is longer than ``IN_MEMORY`` lies in a temporary file that is mapped into memory, so
-that the system can let go of it.
+their bytes and where each ends. What is longer than ``IN_MEMORY`` lies in a temporary file that is mapped into memory,
+so that the system can let go of it.
 """
 
 from __future__ import annotations
@@ -143,8 +143,8 @@ class Pairs(Sequence[tuple[str, str]]):
 class Builder:
     """Makes a column of cells that come one by one.
 
-    Cells are told apart as long as few of them are different (``FEW``, or half of the rows). From then on texts are laid
-    behind one another; other cells stay the objects that they are.
+    Cells are told apart as long as few of them are different (``FEW``, or half of the rows). From then on texts are
+    laid behind one another; other cells stay the objects that they are.
     """
 
     def __init__(self) -> None:

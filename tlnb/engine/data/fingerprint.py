@@ -90,12 +90,16 @@ def _sum(tensor: Tensor) -> int:
 
 
 def _files(reader: FileReader, rows: Sequence[int]) -> str:
-    stamps = [_about(reader, row) for row in rows]
-    if sum(size for size, _ in stamps) <= HASHED:
+    about = {row: _about(reader, row) for row in dict.fromkeys(rows)}  # a file may stand there many times
+    if sum(about[row][0] for row in rows) <= HASHED:
         return reader.digest(rows)
+    told = {
+        row: os.fsencode(reader.names[row]) + f"\0{size} {seconds}\n".encode()
+        for row, (size, seconds) in about.items()
+    }
     sha = hashlib.sha256()
-    for row, (size, seconds) in zip(rows, stamps, strict=True):
-        sha.update(os.fsencode(reader.names[row]) + f"\0{size} {seconds}\n".encode())
+    for row in rows:
+        sha.update(told[row])
     for place in _spread(len(rows), LOOKED_AT).tolist():
         sha.update(_start(reader, rows[place]))
     return sha.hexdigest()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tlnb.display.tables import Table
 from tlnb.engine.data.collections import Collection
+from tlnb.engine.data.column import chosen
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.text_samples import TextSamples
 from tlnb.engine.data.tokens import AnyPreprocess, Text, TextPreprocess
@@ -35,7 +36,7 @@ def shown(text: Text) -> str:
 
 
 class Texts(Collection):
-    """Texts in memory.
+    """Texts, in memory or in a file that is mapped into it.
 
     Args:
         texts: each a text, or a pair of sentences.
@@ -60,9 +61,9 @@ class Texts(Collection):
         """These texts only."""
         return Texts(self.texts, self.targets[indices], self.rows[indices], self.names)
 
-    def all(self) -> list[Text]:
+    def all(self) -> Sequence[Text]:
         """The texts in order."""
-        return [self.texts[row] for row in self.rows.tolist()]
+        return chosen(self.texts, self.rows.numpy())
 
     def prepare(
         self, preprocess: AnyPreprocess, on_broken: Callable[[str, str], None] = lambda name, reason: None

@@ -229,7 +229,11 @@ def _path(names: Sequence[str], body: Sequence[Column], found: Callable[[str], s
 
 
 def _label(
-    names: Sequence[str], header: list[str] | None, body: Sequence[Column], others: list[int], notes: list[str]
+    names: Sequence[str],
+    header: list[str] | None,
+    body: Sequence[Column],
+    others: list[int],
+    notes: list[str],
 ) -> list[int]:
     """The columns of the labels, by name, else all that can be labels together."""
     named = [names.index(name) for name in _LABELS if name in names and names.index(name) in others]
@@ -305,9 +309,7 @@ def _column_and_value(split: str, header: list[str] | None) -> tuple[str, str | 
     return (name, value.strip()) if equals and name else (split, None)
 
 
-def _parts(
-    cells: Column, shown: str, name: str, request: SourceRequest, notes: list[str]
-) -> Column | None:
+def _parts(cells: Column, shown: str, name: str, request: SourceRequest, notes: list[str]) -> Column | None:
     """For each row ``train``, ``valid``, ``test`` or nothing; None where the column holds no two parts."""
     shown, different = printable(shown), _lower(cells) - {""}
     value = _column_and_value(request.split, [shown])[1] if request.split else None

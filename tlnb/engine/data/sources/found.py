@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tlnb.display.tables import printable
 from tlnb.engine.core.machine import pool
 from tlnb.engine.data.collections import Collection, Several
 from tlnb.engine.data.images.check import Problem, Verdict
@@ -77,6 +78,12 @@ class Found:
             return cls(made[0], None, **more)
         own = np.concatenate([np.full(len(part), role) for part, role in zip(made, roles, strict=True)])
         return cls(made[0], held, everything=Several(made), own=own, **more)
+
+
+def shown_files(files: Sequence[Path]) -> str:
+    """The name of a table, or of the first of several, for people."""
+    name = repr(printable(files[0].name))
+    return name if len(files) == 1 else f"{name} and {len(files) - 1:,} more"
 
 
 TRAIN = ("train", "training", "trainval", "tr")

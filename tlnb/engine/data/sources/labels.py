@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -216,9 +215,7 @@ def _look(array: np.ndarray) -> str:
 # ---------------------------------------------------------------- classes
 
 
-def _labelled(
-    array: np.ndarray, counts: np.ndarray, names: Names | None, notes: list[str]
-) -> np.ndarray:
+def _labelled(array: np.ndarray, counts: np.ndarray, names: Names | None, notes: list[str]) -> np.ndarray:
     """The targets that are a class; samples under the sign for none are left out, and that is said."""
     rows = np.arange(len(array))
     if array.ndim != 1:

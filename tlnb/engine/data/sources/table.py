@@ -21,7 +21,7 @@ from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.cells import cells_of, word_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import Found, shown_files
 from tlnb.engine.data.sources.labels import are_numbers, encode
 from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
@@ -90,7 +90,10 @@ def _from_columns(
     sheet = _sheet(columns, header, resolver, request, shown)
     files, reasons = _files(sheet.paths, resolver)
     names, places = np.unique(files, return_inverse=True)
-    names, places = names.tolist(), places[sheet.paths.codes]  # of each row: which file; names[0] may be that of none
+    names, places = (
+        names.tolist(),
+        places[sheet.paths.codes],
+    )  # of each row: which file; names[0] may be that of none
     rows = np.arange(len(places))
     joined = len(sheet.labels) > 1 or request.target == LABELS
     bad = {code for code, reason in enumerate(reasons) if reason}
@@ -144,12 +147,6 @@ def _from_columns(
     if sheet.parts is not None:
         _split(found, everything, sheet.parts.take(kept))
     return found
-
-
-def shown_files(files: Sequence[Path]) -> str:
-    """The name of a table, or of the first of several, for people."""
-    name = repr(printable(files[0].name))
-    return name if len(files) == 1 else f"{name} and {len(files) - 1:,} more"
 
 
 def _files(paths: Column, resolver: Resolver) -> tuple[np.ndarray, list[str]]:
