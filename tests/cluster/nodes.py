@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -16,30 +17,41 @@ import torch
 from tlnb.cluster.connection import LOOPBACK, first_on_the_path, own_settings, quick_start
 from tlnb.session import Session
 
+_NODE = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 200 << 20}
 TRIES = 4  # a machine that is busy may need longer than Ray gives a node to start
 
 
 @contextmanager
-def two_nodes() -> Iterator[str]:
-    """The address of the head."""
+def two_nodes() -> Iterator[Any]:
+    """Ray's ``Cluster``: its ``address``, and :func:`lose` for a node of it."""
     with own_settings(local=True):
         from ray.cluster_utils import Cluster
 
         cluster: Any = None
-        node = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 200 << 20}
         try:
             with (
                 first_on_the_path(Path(__file__).parents[1]),
                 quick_start(),
             ):  # where the networks of the tests are
                 cluster = _tried(
-                    lambda: Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+                    lambda: Cluster(initialize_head=True, head_node_args=_NODE | {"include_dashboard": False})
                 )
-                _tried(lambda: cluster.add_node(**node))
-            yield cluster.address
+                add(cluster)
+            yield cluster
         finally:
             if cluster is not None:
                 cluster.shutdown()
+
+
+def add(cluster: Any) -> None:
+    """Another node, as those before it."""
+    _tried(lambda: cluster.add_node(**_NODE))
+
+
+def lose(cluster: Any, *, head: bool = False) -> None:
+    """Kill every process of a node at once, as a machine that loses its power."""
+    node = cluster.head_node if head else next(iter(cluster.worker_nodes))
+    cluster.remove_node(node, allow_graceful=False)
 
 
 def small_session(*listeners: object) -> Session:
@@ -72,15 +84,27 @@ def _tried(start: Any) -> Any:
 
 
 def processes(title: str) -> list[int]:
-    """Ids of the processes of Ray whose title begins so (``ray::RayTrainWorker``)."""
-    found = []
+    """Ids of the processes of Ray below this one whose title begins so (``ray::RayTrainWorker``)."""
+    titles: dict[int, bytes] = {}
+    parents: dict[int, int] = {}
     for path in Path("/proc").iterdir():
-        try:
-            if path.name.isdigit() and (path / "cmdline").read_bytes().startswith(title.encode()):
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return sorted(found)
+        if path.name.isdigit():
+            with contextlib.suppress(OSError):
+                titles[int(path.name)] = (path / "cmdline").read_bytes()
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    return sorted(
+        number
+        for number, found in titles.items()
+        if found.startswith(title.encode()) and os.getpid() in _above(number, parents)
+    )
+
+
+def _above(number: int, parents: dict[int, int]) -> list[int]:
+    """The processes that a process descends from."""
+    found = []
+    while number := parents.get(number, 0):
+        found.append(number)
+    return found
 
 
 def kill_one(title: str, patience: float = 120.0) -> int:

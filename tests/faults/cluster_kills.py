@@ -1,6 +1,6 @@
-"""Kill a worker of a two-node cluster at random moments of training, and compare with a run in one process.
+"""Kill a worker, or a node, of a two-node cluster at random moments of training; compare with a run in one process.
 
-``PYTHONPATH=tests:tests/cluster python -m tests.faults.cluster_kills --count 20``
+``PYTHONPATH=tests:tests/cluster python -m tests.faults.cluster_kills --count 20``, and ``--what node --count 5``
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import signal
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from typing import Any
 
 import nodes
 
@@ -21,13 +23,31 @@ PLAN = "freeze 0:2 epochs 20 lr 1e-2 batch 8 bn frozen"
 NEAR = 1e-5
 
 
-def killer(after: float, over: threading.Event) -> None:
-    """Kill a worker so many seconds after there is one, unless the run is over."""
-    while not (found := nodes.processes("ray::RayTrainWorker")):
-        if over.wait(0.05):
+class Killer(threading.Thread):
+    """Kills a worker, or a node, so many seconds after there is a worker, unless the run is over.
+
+    Attributes:
+        done: what was killed; empty for nothing.
+    """
+
+    def __init__(self, what: str, after: float, over: threading.Event, cluster: Any):
+        super().__init__()
+        self.what, self.after, self.over, self.cluster, self.done = what, after, over, cluster, ""
+
+    def run(self) -> None:
+        while not nodes.processes("ray::RayTrainWorker"):
+            if self.over.wait(0.05):
+                return
+        if self.over.wait(self.after):
             return
-    if not over.wait(after):
-        os.kill(random.choice(found), signal.SIGKILL)
+        if self.what == "node":
+            nodes.lose(self.cluster)
+            self.done = "a node"
+            nodes.add(self.cluster)
+        elif found := nodes.processes("ray::RayTrainWorker"):
+            with suppress(ProcessLookupError):
+                os.kill(random.choice(found), signal.SIGKILL)
+                self.done = "a worker"
 
 
 def main() -> None:
@@ -35,32 +55,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--what", choices=("worker", "node"), default="worker")
     asked = parser.parse_args()
     random.seed(asked.seed)
     os.environ["TLNB_HOME"] = tempfile.mkdtemp(prefix="tlnb-kills-")
     spread.REPORT = 0.5
-    wrong, alone = 0, nodes.small_session()
+    wrong, killed, alone = 0, 0, nodes.small_session()
     alone.run(PLAN)
-    with nodes.two_nodes() as address:
+    with nodes.two_nodes() as cluster:
         for number in range(asked.count):
-            over, after = threading.Event(), random.uniform(0, 8)
-            thread = threading.Thread(target=killer, args=(after, over))
+            over = threading.Event()
+            killer = Killer(asked.what, random.uniform(0, 8), over, cluster)
             there = nodes.small_session()
-            there.cluster(address, workers=2)
+            there.cluster(cluster.address, workers=2)
             began = time.perf_counter()
-            thread.start()
+            killer.start()
             run = there.run(PLAN)
             over.set()
-            thread.join()
+            killer.join()
             there.cluster("off")
             apart = nodes.distance(alone, there)
             good = not run.stopped and apart < NEAR
             wrong += not good
-            took = time.perf_counter() - began
+            killed += bool(killer.done)
+            took, what = time.perf_counter() - began, killer.done or "nothing"
             print(
-                f"{number + 1}: killed after {after:.1f} s, {took:.1f} s in all, apart by {apart:.1e}: {good}"
+                f"{number + 1}: {what} was killed, after {killer.after:.1f} s; {took:.1f} s in all, apart by "
+                f"{apart:.1e}: {good}",
+                flush=True,
             )
-    print(f"{wrong} of {asked.count} ended elsewhere than a run in one process")
+    print(
+        f"{wrong} of {asked.count} ended elsewhere than a run in one process; {killed} had something killed"
+    )
 
 
 if __name__ == "__main__":

@@ -51,6 +51,7 @@ def choose(
     targets, dealt = data.train.targets[rows], _folds(data, rows, folds)
     kind = kind_of(data.task)
     score = data.task.score or score_named(USUAL[kind], kind)
+    tools.say_here("the choice", "each network is loaded once and sees few samples")
     measured: dict[str, tuple[Candidate, str]] = {}
     troubles: dict[str, str] = {}
     with tools.walk(f"trying {len(asked)} network{'s' * (len(asked) > 1)} on the data") as on_progress:

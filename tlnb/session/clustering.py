@@ -39,7 +39,10 @@ def leave(tools: Tools) -> bool:
     return found is not None
 
 
-_RUNS = "training, sweeps, folds and long passes of frozen layers run there; %tl_cluster off comes back"
+_RUNS = (
+    "training, sweeps, folds and long passes of frozen layers run there, %tl_lr and %tl_choose in this notebook; "
+    "%tl_cluster off comes back"
+)
 
 
 def _differs(found: Connection) -> list[str]:

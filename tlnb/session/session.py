@@ -655,6 +655,7 @@ class Session(traitlets.HasTraits):
         """
         settings: dict[str, Any] = {"start": start, "stop": stop} | ({"rule": rule} if rule else {})
         with self._call():
+            self._tools.say_here("the range test", "each of its steps follows from the one before")
             curve = signed(self._training.find_lr(steps=steps, cache=cache, keys=keys, **settings), self)
             self._tools.emit("on_asked_curve", curve)
             return curve

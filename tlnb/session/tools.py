@@ -59,6 +59,16 @@ class Tools:
         """Tell a line that the user should know."""
         self.emit("on_message", text)
 
+    def say_here(self, what: str, why: str) -> None:
+        """Tell that something runs in this process, where a cluster was named.
+
+        Args:
+            what: runs, in words.
+            why: not there.
+        """
+        if self.cluster is not None:
+            self.log(f"{what} runs in this notebook, not on the cluster: {why}")
+
     def ticks(self, what: str) -> OnProgress:
         """Tells the listeners how far something has come, and reads the stop button.
 

@@ -80,7 +80,8 @@ def of_files(names: Sequence[str], paths: Sequence[Path], whole: Callable[[], st
         paths: where they are.
         whole: gives a digest of all that is in them.
     """
-    stamps = [_about(path) for path in paths]
+    about = {path: _about(path) for path in dict.fromkeys(paths)}  # a file may stand there many times
+    stamps = [about[path] for path in paths]
     if sum(size for size, _ in stamps) <= HASHED:
         return whole()
     sha = hashlib.sha256()

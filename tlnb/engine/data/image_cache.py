@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -165,6 +166,7 @@ class ImageCache:
                 del self.broken[number]
 
 
+WORTH_FOLDING = 2  # samples of a picture, from which on what is computed for it is shared by them
 WARM = 256  # pictures that are decoded before they are asked for: half a second's work
 
 
@@ -221,6 +223,19 @@ class DecodedSamples(PictureSamples):
         """Keep pictures together with samples of the same reader and size, so that the budget is one."""
         if other.reader is self.reader and other.preprocess == self.preprocess:
             self.store = other.store
+            if self.origin is not None and isinstance(self.origin[0], DecodedSamples):
+                self.origin[0].share(other)
+
+    def fold(self) -> None:
+        """Let what is computed once for a sample be computed once for a picture, where many samples are of the same.
+
+        A picture has the target of its first sample there, by which another one is found for it where it is broken.
+        """
+        different, first, places = np.unique(self.rows.numpy(), return_index=True, return_inverse=True)
+        if len(different) * WORTH_FOLDING <= len(self.rows):
+            once = copy.copy(self)
+            once.rows, once.targets = torch.from_numpy(different), self.targets[torch.from_numpy(first)]
+            self.origin = once, torch.from_numpy(places)
 
     def pixels(self, indices: Tensor) -> Tensor:
         """Pictures at training size: (B, C, H, W)."""

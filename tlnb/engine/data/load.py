@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tlnb.display.tables import few, printable
 from tlnb.engine.core.arguments import others_code, path_of
 from tlnb.engine.core.objectives import Classification, MultiLabel, Objective, Regression, scored
 from tlnb.engine.data.balance import class_weights, label_weights
+from tlnb.engine.data.column import Column
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.marks import read_marks
 from tlnb.engine.data.mending import mended
@@ -28,14 +29,18 @@ from tlnb.engine.data.sources import hugging_face, named, objects, text
 from tlnb.engine.data.sources.cells import TABLES
 from tlnb.engine.data.sources.folder import is_hidden, read_folder
 from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.loader import NO_STREAM
 from tlnb.engine.data.sources.named import BUILTIN
+from tlnb.engine.data.sources.remote import fetched, is_address
 from tlnb.engine.data.sources.table import is_frame, read_frame, read_table
+from tlnb.engine.data.sources.tars import TAR, read_tars
 from tlnb.engine.data.split import first_per_class, leaks, repeats, split
 from tlnb.errors import DataError, did_you_mean, nearest
 
 __all__ = ["BALANCES", "SOURCES", "Data", "load_data"]
 
 SOURCES = tuple(BUILTIN)
+SHARDS = (*TABLES, TAR)
 
 
 def load_data(
@@ -50,7 +55,8 @@ def load_data(
 
     Args:
         source: ``digits``, ``glyphs``, a folder of class folders, a table (CSV, TSV, JSONL, Parquet) of path and label
-            (pictures, or sounds as wav and flac) or of texts, ``torchvision/NAME``, a pair of
+            (pictures, or sounds as wav and flac) or of texts, a tar as WebDataset lays it out, a folder of such files,
+            a pattern (``shards/*.csv``) or an address of them (``s3://…``), ``torchvision/NAME``, a pair of
             tensors, arrays or texts (X, y), a Dataset, a DataLoader, a DataFrame of path and label, a Hugging Face
             data set, or a pair (train, valid) of such.
         request: how it is to be read.
@@ -116,7 +122,9 @@ def _plain(source: object, request: SourceRequest) -> dict[str, Any] | None:
     if not isinstance(source, str | os.PathLike) or not plain or isinstance(request.time, tuple):
         return None
     path = path_of(source, DataError)
-    known = isinstance(source, str) and (source in BUILTIN or source.startswith("torchvision/"))
+    known = isinstance(source, str) and (
+        source in BUILTIN or source.startswith("torchvision/") or is_address(source)
+    )
     return request.plain(os.fspath(source) if known else str(path.absolute()))
 
 
@@ -129,6 +137,8 @@ def _find(source: object, request: SourceRequest) -> Found:
         return _find_path(os.fspath(source), request)
     if is_frame(source):
         return _of_frame(source, request)
+    if hugging_face.is_stream(source):
+        raise DataError(NO_STREAM)
     if hugging_face.is_one(source) and text.is_text_set(source, request):
         return text.read_text_set(source, request)
     if hugging_face.is_one(source):
@@ -140,39 +150,66 @@ def _of_frame(frame: Any, request: SourceRequest) -> Found:
     names = [str(name) for name in frame.columns]
     if request.text is None and (request.path is not None or not text.name_texts(names)):
         return read_frame(frame, request)
-    columns = {name: list(frame[column]) for name, column in zip(names, frame.columns, strict=True)}
+    columns = {name: Column.of(frame[column]) for name, column in zip(names, frame.columns, strict=True)}
     return text.read_text_columns(columns, request, f"the {type(frame).__name__}")
 
 
 def _find_path(name: str, request: SourceRequest) -> Found:
     if not name.strip():
         raise DataError("no source is named; such as: %tl_data digits")
+    if is_address(name):
+        files, said = fetched(name, SHARDS, request.progress)
+        found = _of_files(files, request)
+        found.notes.append(said)
+        return found
     path = path_of(name, DataError)
     if path.is_dir():
         if text.tables_in(path) and (request.text is not None or not text.holds_pictures(path)):
             return text.read_text_tables(path, request)
         if text.holds_texts(path, request):
             return text.read_text_folder(path, request)
+        files = text.files_in(path, SHARDS)
+        if files and not text.holds_pictures(path):
+            return _of_files(files, request)
         return read_folder(path, request)
     if path.is_file():
-        if text.is_text_table(path, request):
-            return text.read_text_table(path, request)
-        if path.suffix.lower() in TABLES:
-            return read_table(path, request)
+        if path.suffix.lower() in SHARDS:
+            return _of_files([path], request)
         what = f"unpack it first: !python -m zipfile -e {path.name!r} photos" if path.suffix.lower() == ".zip" else (
-            "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".tar", ".7z")
+            "unpack it first" if path.suffix.lower() in (".gz", ".tgz", ".7z")
             else "a folder of class folders or a CSV of path and label is"
         )  # fmt: skip
         raise DataError(f"{printable(name)!r} cannot be read as data; {what}")
-    if re.match(r"\w+://", name):
-        raise DataError(
-            f"{printable(name)!r} is an address, and nothing is downloaded; name a folder on this machine"
-        )
+    if files := _matching(path):
+        return _of_files(files, request)
     hint = did_you_mean(name, SOURCES) or _beside(path)
     raise DataError(
         f"no data {printable(name)!r}{hint}; there are {', '.join(SOURCES)}, torchvision/NAME, a folder, "
         "a CSV or $name"
     )
+
+
+def _matching(path: Path) -> list[Path]:
+    """The files that a pattern such as ``shards/*.csv`` means, in the order of their names; none where it is none."""
+    if not any(sign in str(path) for sign in "*?["):
+        return []
+    found = sorted(Path(name) for name in glob(str(path), recursive=True))
+    return [file for file in found if file.suffix.lower() in SHARDS and file.is_file()]
+
+
+def _of_files(files: list[Path], request: SourceRequest) -> Found:
+    """Texts, pictures or sounds of one table or tar, or of several that are read as one."""
+    kinds = sorted({file.suffix.lower() for file in files})
+    if len(kinds) > 1:
+        raise DataError(
+            f"these are files of several kinds ({', '.join(kinds)}); name those that belong together, such as "
+            f"{printable(str(files[0].with_name('*' + kinds[0])))!r}"
+        )
+    if kinds == [TAR]:
+        return read_tars(files, request)
+    if text.is_text_table(files[0], request):
+        return text.read_text_table(files, request)
+    return read_table(files, request)
 
 
 def _beside(path: Path) -> str:

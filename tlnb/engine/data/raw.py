@@ -172,7 +172,9 @@ class ReadPictures(RawDataset):
     def prepare(self, preprocess: Any, on_broken: OnBroken = _silent) -> Samples:
         """Decoded when they are first needed."""
         _check_pictures(preprocess)
-        return DecodedSamples(self.reader, self.rows, self.targets, preprocess, on_broken=on_broken)
+        made = DecodedSamples(self.reader, self.rows, self.targets, preprocess, on_broken=on_broken)
+        made.fold()
+        return made
 
     def digests(self) -> list[bytes | None] | None:
         """Of the files; None where the pictures are no files."""

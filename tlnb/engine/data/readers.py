@@ -104,12 +104,19 @@ class FileReader(Reader):
 
     def digest(self, numbers: Sequence[int]) -> str:
         """Over names and contents, or names, sizes and times where there are more than ``HASHED`` bytes."""
-        stamps = self.stamps(numbers)
+        different = dict.fromkeys(numbers)  # a file may stand there many times
+        stamps = dict(zip(different, self.stamps(list(different)), strict=True))
+        sizes = {n: stamp[0] if isinstance(stamp, tuple) else 0 for n, stamp in stamps.items()}
+        small = sum(map(sizes.__getitem__, numbers)) <= HASHED
         sha = hashlib.sha256(b"" if self.scale.is_plain else repr(self.scale).encode())
-        small = sum(stamp[0] for stamp in stamps if isinstance(stamp, tuple)) <= HASHED
-        for number, stamp in zip(numbers, stamps, strict=True):
-            sha.update(os.fsencode(self.names[number]) + b"\0")
-            sha.update(self._content(number, stamp) if small else repr(stamp).encode())
+        told = {
+            number: os.fsencode(self.names[number])
+            + b"\0"
+            + (self._content(number, stamp) if small else repr(stamp).encode())
+            for number, stamp in stamps.items()
+        }
+        for number in numbers:
+            sha.update(told[number])
         return sha.hexdigest()
 
     def quick_digest(self, numbers: Sequence[int]) -> str:

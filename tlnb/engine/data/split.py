@@ -138,16 +138,20 @@ def repeats(samples: RawDataset, digests: Digests) -> list[str]:
     Returns:
         Lines: how many there are, and where their targets differ.
     """
-    first: dict[bytes, int] = {}
-    pairs = [(first[d], i) for i, d in enumerate(digests) if d and first.setdefault(d, i) != i]
-    if not pairs:
+    group = _groups(len(digests), digests)
+    firsts = np.unique(group, return_index=True)[1]
+    first = torch.from_numpy(firsts[group])  # in order of appearance: group g is that of the g-th of them
+    again = (first != torch.arange(len(first))).nonzero().flatten()
+    if not len(again):
         return []
     notes = [
-        f"{_counted(len(pairs), 'sample')} {samples.equal} to others; equal ones stay on one side of the split"
+        f"{_counted(len(again), 'sample')} {samples.equal} to others; equal ones stay on one side of the split"
     ]
-    torn = [(a, b) for a, b in pairs if not torch.equal(samples.targets[a], samples.targets[b])]
-    if torn:
-        a, b = torn[0]
+    differ = samples.targets[first[again]] != samples.targets[again]
+    torn = again[differ.reshape(len(again), -1).any(1)]
+    if len(torn):
+        b = int(torn[0])
+        a = int(first[b])
         names = f"{printable(samples.name(a))} and {printable(samples.name(b))}"
         pairs_of = "pair of equal samples has" if len(torn) == 1 else "pairs of equal samples have"
         notes.append(f"{len(torn)} {pairs_of} different targets, such as {names}")

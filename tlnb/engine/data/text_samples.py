@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tlnb.engine.core.fingerprint import tensors_digest
 from tlnb.engine.core.tree import Tree
+from tlnb.engine.data.column import chosen
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.tokens import Text, TextPreprocess
 
@@ -32,9 +33,8 @@ class TextSamples(Samples):
     def some(self, rows: Tensor) -> TextSamples:
         """Some of the texts, cut into tokens already; int64 of shape (n,)."""
         made = copy.copy(self)
-        numbers = rows.tolist()
-        made.texts, made.targets = [self.texts[row] for row in numbers], self.targets[rows]
-        made.encoded = self.encoded.some(numbers)
+        made.texts, made.targets = chosen(self.texts, rows.numpy()), self.targets[rows]
+        made.encoded = self.encoded.some(rows)
         made.lengths = None if self.lengths is None else made.encoded.lengths
         return made
 

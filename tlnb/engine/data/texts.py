@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import Table
+from tlnb.engine.data.column import chosen
 from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.data.text_samples import TextSamples
@@ -35,7 +36,7 @@ def shown(text: Text) -> str:
 
 
 class Texts(RawDataset):
-    """Texts in memory.
+    """Texts, in memory or in a file that is mapped into it.
 
     Args:
         texts: each a text, or a pair of sentences.
@@ -62,9 +63,9 @@ class Texts(RawDataset):
         """These texts only."""
         return Texts(self.texts, self.targets[indices], self.rows[indices], self.names)
 
-    def all(self) -> list[Text]:
+    def all(self) -> Sequence[Text]:
         """The texts in order."""
-        return [self.texts[row] for row in self.rows.tolist()]
+        return chosen(self.texts, self.rows.numpy())
 
     def prepare(
         self, preprocess: AnyPreprocess, on_broken: Callable[[str, str], None] = lambda name, reason: None

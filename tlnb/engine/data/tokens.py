@@ -7,6 +7,7 @@ text of its ``tokenizer.json``, so that it goes with the session, into exports a
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -27,6 +28,7 @@ NEEDS_TOKENIZERS = 'texts need the package tokenizers: pip install "tlnb[hf]"'
 LONGEST = 1 << 17  # tokens
 _PERCENT = 99  # of the training texts that are not cut
 _COUNTED = 20_000  # texts whose lengths are looked at
+_AT_ONCE = 4096  # texts that are cut into tokens together
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,16 @@ class TextPreprocess:
         """Texts as tokens, cut to ``length``."""
         tokenizer = _tokenizer(self.tokenizer)
         tokenizer.enable_truncation(max_length=self.length)
-        found = tokenizer.encode_batch([_plain(text) for text in texts])
-        ids = [torch.tensor(one.ids, dtype=torch.int32) for one in found]
-        types = [torch.tensor(one.type_ids, dtype=torch.int8) for one in found]
-        lengths = torch.tensor([len(one.ids) for one in found], dtype=torch.int64)
-        empty = torch.zeros(0, dtype=torch.int32)
-        return Encoded(torch.cat([empty, *ids]), torch.cat([empty.to(torch.int8), *types]), lengths)
+        ids, types, lengths = array("i"), array("b"), array("q")
+        for at in range(0, len(texts), _AT_ONCE):
+            found = tokenizer.encode_batch([_plain(text) for text in texts[at : at + _AT_ONCE]])
+            for one in found:
+                ids.extend(one.ids)
+                types.extend(one.type_ids)
+                lengths.append(len(one.ids))
+        made = (torch.frombuffer(part, dtype=kind) if part else torch.zeros(0, dtype=kind)
+                for part, kind in ((ids, torch.int32), (types, torch.int8), (lengths, torch.int64)))  # fmt: skip
+        return Encoded(*made)
 
     def batch(self, ids: Sequence[Tensor], types: Sequence[Tensor]) -> Tree:
         """Padded network input of tokens: int64 (B, tokens of the longest of them) a part."""
@@ -160,8 +166,7 @@ class Encoded:
     lengths: Tensor
 
     def __post_init__(self) -> None:
-        ends = self.lengths.cumsum(0)
-        object.__setattr__(self, "_ends", ends.tolist())
+        object.__setattr__(self, "_ends", self.lengths.cumsum(0))
 
     def ids_of(self, numbers: Sequence[int]) -> list[Tensor]:
         """The tokens of these texts."""
@@ -171,16 +176,22 @@ class Encoded:
         """The types of their tokens."""
         return self._of(self.types, numbers)
 
-    def some(self, numbers: Sequence[int]) -> Encoded:
-        """Some of the texts, in this order."""
-        parts = [
-            torch.cat(self._of(flat, numbers)) if numbers else flat[:0] for flat in (self.ids, self.types)
-        ]
-        return Encoded(parts[0], parts[1], self.lengths[list(numbers)])
+    def some(self, rows: Tensor) -> Encoded:
+        """Some of the texts, in this order; int64 of shape (n,)."""
+        counts, ends = self.lengths[rows], self._stops(rows)
+        # Of each token: its place in its own text, and where that text begins.
+        own = torch.arange(int(counts.sum())) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+        places = own + (ends - counts).repeat_interleave(counts)
+        return Encoded(self.ids[places], self.types[places], counts)
+
+    def _stops(self, rows: Tensor) -> Tensor:
+        ends: Tensor = self._ends  # type: ignore[attr-defined]
+        return ends[rows]
 
     def _of(self, flat: Tensor, numbers: Sequence[int]) -> list[Tensor]:
-        ends: list[int] = self._ends  # type: ignore[attr-defined]
-        return [flat[(ends[n - 1] if n else 0) : ends[n]] for n in numbers]
+        rows = torch.tensor(numbers, dtype=torch.int64)
+        stops, counts = self._stops(rows).tolist(), self.lengths[rows].tolist()
+        return [flat[stop - count : stop] for stop, count in zip(stops, counts, strict=True)]
 
 
 def _plain(text: Text) -> Text:

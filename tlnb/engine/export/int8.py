@@ -156,7 +156,7 @@ def _onnx(source: Path, path: Path, inputs: Batch, about: dict[str, Any]) -> Non
         onnx.save(model, str(path))
 
 
-def _litert(source: Path, path: Path, inputs: Batch) -> None:
+def _litert(source: Path, path: Path, inputs: Tensor) -> None:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import qtyping, quantizer, recipe
 

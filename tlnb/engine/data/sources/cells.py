@@ -1,69 +1,116 @@
-"""The cells of a table in a file: CSV, TSV, JSONL or Parquet, in UTF-8 or in UTF-16 with its mark."""
+"""The cells of a table in a file, or in many of one form: CSV, TSV, JSONL or Parquet, in UTF-8 or UTF-16 with its mark.
+
+Files are read row by row, and what is kept of them is a :class:`Column` a column.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tlnb.display.tables import printable
+from tlnb.display.tables import few, printable
+from tlnb.engine.data.column import Builder, Column
 from tlnb.engine.data.sources.labels import is_missing
 from tlnb.errors import DataError, first_line
 
 SHEETS = (".csv", ".tsv")
 TABLES = (*SHEETS, ".jsonl", ".ndjson", ".parquet")
-Columns = dict[str, list[Any]]
+Columns = dict[str, Column]
+Progress = Callable[[int, int], None]
 
 _SIGNS = (",", "\t", ";", "|")
 _LARGEST = 1 << 22  # characters of a cell
 _LOOKED_AT = 50  # lines that tell what stands between the cells
+_START = 1 << 20  # bytes in which they are looked for
+_TOLD = 50_000  # rows after which it is told how far reading is
 
 
-def rows_of(file: Path) -> tuple[list[list[str]], bool]:
-    """The rows of a table as words, and whether the first is known to name the columns.
+def _silent(done: int, total: int) -> None:
+    """Tell nobody how far it is."""
+
+
+def cells_of(files: Sequence[Path], progress: Progress = _silent) -> tuple[list[Column], list[str] | None]:
+    """The columns of a table as words, and their names where they are known.
+
+    Args:
+        files: one, or several of the same columns.
+        progress: told how many of how many files are read.
+
+    Returns:
+        Columns, and None for their names where the first row may be those: that of a CSV or TSV. Where it stands at the
+        start of each of several files, it is there once.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: one cannot be read, or has other columns.
     """
-    if file.suffix.lower() not in SHEETS:
-        columns = columns_of(file)
-        words = [[word_of(cell) for cell in cells] for cells in columns.values()]
-        return [list(columns), *(list(row) for row in zip(*words, strict=True))], True
-    text = _text(file)
-    csv.field_size_limit(_LARGEST)
-    try:
-        cells = csv.reader(io.StringIO(text, newline=""), delimiter=_sign(file, text.splitlines()))
-        rows = [[cell.strip() for cell in row] for row in cells]
-    except csv.Error as error:
-        raise DataError(f"cannot read {printable(file.name)!r}: {error}") from None
-    return [row for row in rows if any(row)], False
+    if files[0].suffix.lower() not in SHEETS:
+        columns = columns_of(files, progress)
+        return [column.map(word_of) for column in columns.values()], list(columns)
+    first: list[str] | None = None
+    made: list[Builder] = []
+    for number, file in enumerate(files):
+        rows = _rows(file)
+        top = next(rows, None)
+        if top is None:
+            continue
+        if first is None:
+            first, made = top, [Builder() for _ in top]
+        if top is first or top != first:
+            _add(made, top, _shown(file), 1)
+        for line, row in enumerate(rows, start=2):
+            _add(made, row, _shown(file), line)
+            if line % _TOLD == 0:
+                progress(number, len(files))
+        progress(number + 1, len(files))
+    return [one.column() for one in made], None
 
 
-def columns_of(file: Path) -> Columns:
+def columns_of(files: Sequence[Path], progress: Progress = _silent) -> Columns:
     """Every column of a table by its name; the first row of a CSV or TSV names them.
 
+    Args:
+        files: one, or several of the same columns.
+        progress: told how many of how many files are read.
+
     Raises:
-        DataError: it cannot be read, or two columns have one name.
+        DataError: one cannot be read, has other columns, or two columns have one name.
     """
-    kind, shown = file.suffix.lower(), repr(printable(file.name))
-    if kind == ".parquet":
-        columns = _parquet(file)
-    elif kind in SHEETS:
-        columns = _sheet(file, shown)
-    else:
-        columns = _json_lines(file, shown)
-    for name, cells in columns.items():
-        if any(isinstance(cell, bytes) or (isinstance(cell, dict) and "bytes" in cell) for cell in cells):
+    made: dict[str, Builder] = {}
+    for number, file in enumerate(files):
+        kind, names = file.suffix.lower(), None
+        if kind == ".parquet":
+            names = _add_parquet(file, made)
+        elif kind in SHEETS:
+            names = _add_sheet(file, made)
+        else:
+            _add_json_lines(file, made)
+        if names is not None and set(names) != set(made):
             raise DataError(
-                f"the column {printable(name)} of {shown} holds files themselves, not their paths; read it with "
-                "the package datasets, and name what it gives: %tl_data $dataset"
+                f"{_shown(file)} has the columns {few(tuple(map(printable, names)))}, and {_shown(files[0])} "
+                f"{few(tuple(map(printable, made)))}; tables that are read together have the same"
             )
+        progress(number + 1, len(files))
+    columns = {name: builder.column() for name, builder in made.items()}
+    for name, column in columns.items():
+        if any(isinstance(cell, dict) and "bytes" in cell for cell in column.values):
+            raise _holds_files(name, files[0])
     return columns
+
+
+def _holds_files(name: str, file: Path) -> DataError:
+    return DataError(
+        f"the column {printable(name)} of {_shown(file)} holds files themselves, not their paths; read it with "
+        "the package datasets, and name what it gives: %tl_data $dataset"
+    )
+
+
+def _shown(file: Path) -> str:
+    return repr(printable(file.name))
 
 
 def names_of(file: Path) -> list[str]:
@@ -83,22 +130,20 @@ def names_of(file: Path) -> list[str]:
         return []
 
 
-def _text(file: Path, most: int = -1) -> str:
-    """What a file says; where ``most`` bytes are named, its start, which may end in the middle of a line."""
+def _text(file: Path, most: int) -> str:
+    """The first so many bytes of a file as text, which may end in the middle of a line.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
+        coder = codecs.getincrementaldecoder(_coding(file))()
         with open(file, "rb") as handle:
-            raw = handle.read(most)
-    except OSError as error:
-        raise DataError(f"cannot read {printable(file.name)!r}: {error.strerror or error}") from None
-    wide = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel writes "Unicode text"
-    coder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")()
-    try:
-        return coder.decode(raw, final=most < 0)
+            return coder.decode(handle.read(most))
     except UnicodeDecodeError:
-        raise DataError(
-            f"cannot read {printable(file.name)!r}: it is not UTF-8 text; save it as UTF-8, or name what pandas "
-            "reads: %tl_data $frame"
-        ) from None
+        raise _not_text(file) from None
+    except OSError as error:
+        raise DataError(f"cannot read {_shown(file)}: {error.strerror or error}") from None
 
 
 def _sign(file: Path, lines: Sequence[str]) -> str:
@@ -119,43 +164,120 @@ def _sign(file: Path, lines: Sequence[str]) -> str:
     return best
 
 
-def _sheet(file: Path, shown: str) -> Columns:
-    rows, _ = rows_of(file)
-    header = rows[0] if rows else []
-    if len(set(header)) != len(header):
-        raise DataError(f"two columns of {shown} have the same name")
-    for line, row in enumerate(rows[1:], start=2):
-        if len(row) != len(header):
-            raise DataError(f"{shown}: row {line} has {len(row)} cells, not {len(header)}")
-    return {name: [row[at] for row in rows[1:]] for at, name in enumerate(header)}
+def _rows(file: Path) -> Iterator[list[str]]:
+    """The rows of a CSV or TSV in which something stands, one after another, without space around the cells.
 
-
-def _json_lines(file: Path, shown: str) -> Columns:
-    columns: Columns = {}
-    for number, line in enumerate(filter(str.strip, _text(file).split("\n"))):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise DataError(f"{shown}: line {number + 1} is no object of JSON")
-        for name in row:
-            columns.setdefault(name, [None] * number)
-        for name, cells in columns.items():
-            cells.append(row.get(name))
-    return columns
-
-
-def _parquet(file: Path) -> Columns:
+    Raises:
+        DataError: it cannot be read.
+    """
+    lines = _text(file, _START).splitlines()
+    if file.stat().st_size > _START and len(lines) > 1:
+        lines.pop()  # it may end anywhere
+    csv.field_size_limit(_LARGEST)
     try:
+        with open(file, encoding=_coding(file), newline="") as handle:
+            for row in csv.reader(handle, delimiter=_sign(file, lines)):
+                cells = [cell.strip() for cell in row]
+                if any(cells):
+                    yield cells
+    except csv.Error as error:
+        raise DataError(f"cannot read {_shown(file)}: {error}") from None
+    except UnicodeDecodeError:
+        raise _not_text(file) from None
+    except OSError as error:
+        raise DataError(f"cannot read {_shown(file)}: {error.strerror or error}") from None
+
+
+def _add(made: Sequence[Builder], row: Sequence[str], shown: str, line: int) -> None:
+    # A single column is refused by whoever asks for two.
+    if len(row) != len(made) > 1:
+        raise DataError(f"{shown}: row {line} has {len(row)} cells, not {len(made)}")
+    for builder, cell in zip(made, row, strict=False):
+        builder.append(cell)
+
+
+def _add_sheet(file: Path, made: dict[str, Builder]) -> list[str] | None:
+    """Add the rows of a file; its columns."""
+    rows = _rows(file)
+    header = next(rows, None)
+    if header is None:
+        return None
+    if len(set(header)) != len(header):
+        raise DataError(f"two columns of {_shown(file)} have the same name")
+    if not made:
+        made.update((name, Builder()) for name in header)
+    if set(header) == set(made):
+        builders = [made[name] for name in header]
+        for line, row in enumerate(rows, start=2):
+            _add(builders, row, _shown(file), line)
+    return header
+
+
+def _add_json_lines(file: Path, made: dict[str, Builder]) -> None:
+    try:
+        with open(file, encoding=_coding(file), newline="\n") as handle:
+            for number, line in enumerate(filter(str.strip, handle), start=1):
+                try:
+                    row = json.loads(line)
+                except (ValueError, RecursionError):
+                    row = None
+                if not isinstance(row, dict):
+                    raise DataError(f"{_shown(file)}: line {number} is no object of JSON")
+                count = len(next(iter(made.values()), ()))
+                for name in row.keys() - made.keys():
+                    made[name] = Builder()
+                    for _ in range(count):
+                        made[name].append(None)
+                for name, builder in made.items():
+                    builder.append(row.get(name))
+    except UnicodeDecodeError:
+        raise _not_text(file) from None
+    except OSError as error:
+        raise DataError(f"cannot read {_shown(file)}: {error.strerror or error}") from None
+
+
+def _add_parquet(file: Path, made: dict[str, Builder]) -> list[str]:
+    """Add the rows of a file, a batch at a time; its columns."""
+    try:
+        import pyarrow as pa
         from pyarrow import parquet
     except ImportError:
         raise DataError('Parquet needs the package pyarrow: pip install "tlnb[hf]"') from None
     try:
-        found: Columns = parquet.read_table(file).to_pydict()
+        with parquet.ParquetFile(file) as table:
+            schema = table.schema_arrow
+            for name, kind in zip(schema.names, schema.types, strict=True):
+                if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+                    raise _holds_files(name, file)
+                if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
+                    raise _holds_files(name, file)
+            if not made:
+                made.update((name, Builder()) for name in schema.names)
+            if set(schema.names) == set(made):
+                for batch in table.iter_batches():
+                    for name, cells in zip(schema.names, batch.columns, strict=True):
+                        builder = made[name]
+                        for cell in cells.to_pylist():
+                            builder.append(cell)
+    except DataError:
+        raise
     except Exception as error:  # pyarrow has errors of its own
-        raise DataError(f"cannot read {printable(file.name)!r}: {first_line(error)}") from None
-    return found
+        raise DataError(f"cannot read {_shown(file)}: {first_line(error)}") from None
+    return list(schema.names)
+
+
+def _coding(file: Path) -> str:
+    """How a text file is written: as UTF-8, or as Excel writes "Unicode text"."""
+    with open(file, "rb") as handle:
+        start = handle.read(2)
+    return "utf-16" if start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
+def _not_text(file: Path) -> DataError:
+    return DataError(
+        f"cannot read {_shown(file)}: it is not UTF-8 text; save it as UTF-8, or name what pandas reads: "
+        "%tl_data $frame"
+    )
 
 
 def word_of(cell: Any) -> str:

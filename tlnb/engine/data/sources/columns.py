@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tlnb.display.tables import few, printable
+from tlnb.engine.data.column import Column
 from tlnb.engine.data.request import NO_SPLIT, OWN, SourceRequest
 from tlnb.engine.data.sources.found import EVERY, TEST, TRAIN, VALID
 from tlnb.engine.data.sources.labels import are_numbers
@@ -44,7 +45,7 @@ class Sheet:
 
     Attributes:
         paths: of the pictures, as they are written.
-        labels: a row of words for each picture; empty where nothing is written.
+        labels: the columns of the labels; empty where nothing is written.
         names: of the label columns; None where there is no header.
         parts: for each picture ``train``, ``valid``, ``test`` or nothing; None where the table has no split.
         measured: whether the name of the label says that it is a measured value.
@@ -52,13 +53,13 @@ class Sheet:
         columns: every column by its name.
     """
 
-    paths: list[str]
-    labels: list[list[str]]
+    paths: Column
+    labels: list[Column]
     names: list[str] | None
-    parts: list[str] | None
+    parts: Column | None
     measured: bool = False
     notes: list[str] = field(default_factory=list)
-    columns: dict[str, list[str]] = field(default_factory=dict)
+    columns: dict[str, Column] = field(default_factory=dict)
 
 
 def plain_name(name: str) -> str:
@@ -73,7 +74,7 @@ def is_known(name: str) -> bool:
 
 def columns_of(
     header: list[str] | None,
-    body: list[list[str]],
+    body: Sequence[Column],
     request: SourceRequest,
     found: Callable[[str], str | None],
     shown: str,
@@ -82,7 +83,7 @@ def columns_of(
 
     Args:
         header: names of the columns, or None.
-        body: the rows.
+        body: the columns, without their names.
         request: the columns that the user names.
         found: the picture that a cell names; None where there is none.
         shown: the table's name, for errors.
@@ -90,7 +91,7 @@ def columns_of(
     Raises:
         DataError: no column, or none that is named, or several that could be the label.
     """
-    width = len(body[0])
+    width = len(body)
     names = [plain_name(name) for name in header] if header else [""] * width
     notes: list[str] = []
     path = _place(request.path, "path", header, width) if request.path else _path(names, body, found)
@@ -107,8 +108,8 @@ def columns_of(
             )
     else:
         labels = _label(names, header, body, others, notes)
-    cells = [["" if row[c].lower() in _HOLES else row[c] for c in labels] for row in body]
-    values = {row[0] for row in cells if row[0]}
+    cells = [body[c].map(lambda cell: "" if cell.lower() in _HOLES else cell) for c in labels]
+    values = set(cells[0].different()) - {""}
     measured = (
         len(labels) == 1
         and (names[labels[0]] in _MEASURED)
@@ -123,20 +124,20 @@ def columns_of(
         )
     parts = None
     if split is not None:
-        parts = _parts([row[split] for row in body], _name(header, split), names[split], request, notes)
+        parts = _parts(body[split], _name(header, split), names[split], request, notes)
     return Sheet(
-        [row[path] for row in body],
+        body[path],
         cells,
         [header[c] for c in labels] if header else None,
         parts,
         measured,
         notes,
-        {name: [row[c] for row in body] for c, name in enumerate(header or ())},
+        dict(zip(header or (), body, strict=False)),
     )
 
 
 def label_columns(
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Column],
     request: SourceRequest,
     taken: Collection[str],
     notes: list[str],
@@ -164,23 +165,19 @@ def label_columns(
     known = [c for c, name in enumerate(header) if name not in taken and names[c] not in (*_SPLITS, *_FLAGS)]
     if not known:
         raise DataError(f"{shown} holds no labels; a text and a label in each row are needed")
-    width = min(map(len, columns.values()))
-    body = [[_as_word(columns[name][row]) for name in header] for row in range(width)]
+    body = [column.map(_as_word) for column in columns.values()]
     return [header[c] for c in _label(names, header, body, known, notes)]
 
 
 def part_words(
-    columns: Mapping[str, Sequence[Any]], request: SourceRequest, taken: Collection[str], notes: list[str]
-) -> list[str] | None:
+    columns: Mapping[str, Column], request: SourceRequest, taken: Collection[str], notes: list[str]
+) -> Column | None:
     """For each row of a table of texts ``train``, ``valid``, ``test`` or nothing; None where it has no split."""
     header = list(columns)
     names = [plain_name(name) if name not in taken else "" for name in header]
-    width = min(map(len, columns.values()))
-    body = [[_as_word(columns[name][row]) for name in header] for row in range(width)]
+    body = [column if name in taken else column.map(_as_word) for name, column in columns.items()]
     split = _split(names, body, header, request, -1)
-    if split is None:
-        return None
-    return _parts([row[split] for row in body], header[split], names[split], request, notes)
+    return None if split is None else _parts(body[split], header[split], names[split], request, notes)
 
 
 def place_of(wanted: str, option: str, header: list[str]) -> str:
@@ -215,12 +212,12 @@ def _place(wanted: str, option: str, header: list[str] | None, width: int) -> in
     )
 
 
-def _path(names: Sequence[str], body: list[list[str]], found: Callable[[str], str | None]) -> int:
+def _path(names: Sequence[str], body: Sequence[Column], found: Callable[[str], str | None]) -> int:
     """The column of the pictures: one that is named so, else that with most pictures that are there."""
-    sample = body[:: max(len(body) // 40, 1)]
-    hits = [len({found(row[column]) for row in sample} - {None}) for column in range(len(names))]
+    samples = [column[:: max(len(column) // 40, 1)] for column in body]
+    hits = [len({found(cell) for cell in sample} - {None}) for sample in samples]
     named = [names.index(name) for name in PATHS if name in names]
-    good = [column for column in named if 2 * hits[column] >= len(sample)]
+    good = [column for column in named if 2 * hits[column] >= len(samples[column])]
     if good:
         return good[0]
     best = max(range(len(names)), key=lambda column: hits[column])
@@ -232,20 +229,24 @@ def _path(names: Sequence[str], body: list[list[str]], found: Callable[[str], st
 
 
 def _label(
-    names: Sequence[str], header: list[str] | None, body: list[list[str]], others: list[int], notes: list[str]
+    names: Sequence[str],
+    header: list[str] | None,
+    body: Sequence[Column],
+    others: list[int],
+    notes: list[str],
 ) -> list[int]:
     """The columns of the labels, by name, else all that can be labels together."""
     named = [names.index(name) for name in _LABELS if name in names and names.index(name) in others]
     if named:
         return _said([named[0]], others, header, notes)
-    usable = [c for c in others if not (header and _NO_LABEL.fullmatch(names[c])) and not _counts(body, c)]
+    usable = [c for c in others if not (header and _NO_LABEL.fullmatch(names[c])) and not _counts(body[c])]
     usable = [c for c in usable if names[c] not in (*PATHS, *_SPLITS, *_FLAGS)] or usable
     if not usable:
         if len(others) > 1:
             raise DataError(_which(others, header))
         return others
     if len(usable) > 1:
-        columns = [{row[c] for row in body if row[c].lower() not in _HOLES} for c in usable]
+        columns = [{cell for cell in body[c].different() if cell.lower() not in _HOLES} for c in usable]
         if not all(map(are_numbers, columns)):
             raise DataError(_which(usable, header))
         signs = [{float(word) for word in column} for column in columns]
@@ -269,20 +270,18 @@ def _which(columns: list[int], header: list[str] | None) -> str:
     return f"several columns could be the label: {few(tuple(names))}; name it, such as --label {names[0]}"
 
 
-def _counts(body: list[list[str]], column: int) -> bool:
+def _counts(column: Column) -> bool:
     """Whether a column numbers the rows."""
-    cells = [row[column] for row in body]
-    if len(cells) < 3 or not all(cell.isdecimal() for cell in cells):
+    if len(column) < 3 or column[0] not in ("0", "1"):
         return False
-    numbers = [int(cell) for cell in cells]
-    return numbers[0] in (0, 1) and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    return all(cell.isdecimal() and int(cell) == number for number, cell in enumerate(column, int(column[0])))
 
 
 # ---------------------------------------------------------------- the split
 
 
 def _split(
-    names: Sequence[str], body: list[list[str]], header: list[str] | None, request: SourceRequest, path: int
+    names: Sequence[str], body: Sequence[Column], header: list[str] | None, request: SourceRequest, path: int
 ) -> int | None:
     if request.split == NO_SPLIT:
         return None
@@ -292,11 +291,15 @@ def _split(
     if words is not None and words != path:
         return words
     for name in _FLAGS:
-        if name in names and {row[names.index(name)].lower() for row in body} <= _TRUE | _FALSE | {""}:
+        if name in names and _lower(body[names.index(name)]) <= _TRUE | _FALSE | {""}:
             return names.index(name)
     return next(
         (names.index(name) for name in _SPLITS[4:] if name in names and names.index(name) != path), None
     )
+
+
+def _lower(column: Column) -> set[str]:
+    return {cell.lower() for cell in column.different()}
 
 
 def _column_and_value(split: str, header: list[str] | None) -> tuple[str, str | None]:
@@ -306,32 +309,27 @@ def _column_and_value(split: str, header: list[str] | None) -> tuple[str, str | 
     return (name, value.strip()) if equals and name else (split, None)
 
 
-def _parts(
-    cells: list[str], shown: str, name: str, request: SourceRequest, notes: list[str]
-) -> list[str] | None:
+def _parts(cells: Column, shown: str, name: str, request: SourceRequest, notes: list[str]) -> Column | None:
     """For each row ``train``, ``valid``, ``test`` or nothing; None where the column holds no two parts."""
-    shown, words = printable(shown), [cell.lower() for cell in cells]
+    shown, different = printable(shown), _lower(cells) - {""}
     value = _column_and_value(request.split, [shown])[1] if request.split else None
-    different = set(words) - {""}
     if value is not None:
         if value.lower() not in different:
             raise DataError(
                 f"no row has {printable(value)!r} in the column {shown}; there are "
                 f"{few(tuple(map(printable, sorted(different))), 6)}"
             )
-        parts = ["valid" if word == value.lower() else "train" for word in words]
+        held = {value.lower()}
+        part_of = dict.fromkeys(different | {""}, "train") | dict.fromkeys(held, "valid")
     elif different <= set(EVERY):
-        parts = [
-            "train" if word in TRAIN else "valid" if word in VALID else "test" if word in TEST else ""
-            for word in words
-        ]
+        part_of = dict.fromkeys(TRAIN, "train") | dict.fromkeys(VALID, "valid") | dict.fromkeys(TEST, "test")
     elif different <= _TRUE | _FALSE and name not in _SPLITS[4:]:
         held = _FALSE if name in ("is_train", "train") else _TRUE
-        parts = ["valid" if word in held else "train" if word else "" for word in words]
+        part_of = dict.fromkeys(different, "train") | dict.fromkeys(held, "valid")
         notes.append(f"validated on the rows that {shown} says (--split none ignores it)")
     elif _are_folds(different) and (name in _SPLITS or request.split):
         first = min(different, key=float)
-        parts = ["valid" if word == first else "train" if word else "" for word in words]
+        part_of = dict.fromkeys(different, "train") | {first: "valid"}
         notes.append(
             f"validated on {shown} {first} of {len(different)} (--split "
             f"{shown}=VALUE takes another, --split none ignores it)"
@@ -342,6 +340,7 @@ def _parts(
             "train, valid and test are known; "
             f"--split {shown}=VALUE names the validation part, --split none ignores it"
         )
+    parts = cells.map(lambda cell: part_of.get(cell.lower(), ""))
     return _both(parts, shown, notes, own_test=request.test == OWN)
 
 
@@ -351,9 +350,10 @@ def _are_folds(words: set[str]) -> bool:
     )
 
 
-def _both(parts: list[str], shown: str, notes: list[str], *, own_test: bool) -> list[str] | None:
-    if own_test and {"train", "test"} <= set(parts):
-        return parts
+def _both(column: Column, shown: str, notes: list[str], *, own_test: bool) -> Column | None:
+    parts = set(column.different())
+    if own_test and {"train", "test"} <= parts:
+        return column
     held = "valid" if "valid" in parts else "test"
     if "train" not in parts or held not in parts:
         only = next((part for part in ("train", "valid", "test") if part in parts), "nothing")
@@ -364,5 +364,6 @@ def _both(parts: list[str], shown: str, notes: list[str], *, own_test: bool) -> 
     elif held == "test":
         notes.append(f"measured on the test rows, as {shown} names no validation rows")
     if "" in parts:
-        notes.append(f"{parts.count('')} rows with nothing in {shown} are not used")
-    return ["train" if part == "train" else "valid" if part == held else "" for part in parts]
+        empty = sum(1 for part in column if part == "")
+        notes.append(f"{empty} rows with nothing in {shown} are not used")
+    return column.map(lambda part: "train" if part == "train" else "valid" if part == held else "")

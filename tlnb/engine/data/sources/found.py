@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from tlnb.display.tables import printable
 from tlnb.engine.core.machine import pool
 from tlnb.engine.data.images.check import Problem, Verdict
 from tlnb.engine.data.images.decode import deep_values
@@ -76,6 +80,12 @@ class Found:
         return cls(made[0], held, everything=Several(made), own=own, **more)
 
 
+def shown_files(files: Sequence[Path]) -> str:
+    """The name of a table, or of the first of several, for people."""
+    name = repr(printable(files[0].name))
+    return name if len(files) == 1 else f"{name} and {len(files) - 1:,} more"
+
+
 TRAIN = ("train", "training", "trainval", "tr")
 VALID = ("val", "valid", "validation", "dev", "eval", "va")
 TEST = ("test", "testing", "te")
@@ -105,17 +115,30 @@ def roles_of(names: Container[str], request: SourceRequest) -> dict[str, int]:
 SAMPLE = 64  # pictures by whose values white is found
 
 
-def known_digests(reader: FileReader, verdicts: Sequence[Verdict]) -> list[bytes | None]:
-    """For each file a digest of its bytes, or None where no other file can be equal to it.
+def known_digests(
+    reader: FileReader, verdicts: Sequence[Verdict], rows: Tensor | None = None
+) -> list[bytes | None]:
+    """For each file a digest of its bytes, or None where no other sample can be equal to it.
 
     Small files were read whole when they were checked. Of large ones only those are read that share their
     size with another: files of different size are different.
+
+    Args:
+        reader: of the files.
+        verdicts: on them.
+        rows: number of the file of each sample; None where each file is one. A large file that several samples share
+            is known by its name.
     """
     sizes = Counter(verdict.size for verdict in verdicts if verdict.digest is None)
     digests = [verdict.digest for verdict in verdicts]
     twins = [i for i, v in enumerate(verdicts) if v.digest is None and sizes[v.size] > 1]
     for index, digest in zip(twins, pool().map(lambda i: _digest(reader, i), twins), strict=True):
         digests[index] = digest
+    if rows is not None:
+        for number in (torch.bincount(rows) > 1).nonzero().flatten().tolist():
+            if digests[number] is None:
+                name = os.fsencode(reader.name(number))
+                digests[number] = hashlib.blake2b(name, digest_size=16).digest()
     return digests
 
 

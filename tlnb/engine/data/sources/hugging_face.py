@@ -36,6 +36,14 @@ def _is_set(value: object) -> bool:
     return all(hasattr(value, name) for name in ("column_names", "features", "__getitem__", "__len__"))
 
 
+def is_stream(source: object) -> bool:
+    """Whether this is a data set of theirs that can only be gone through, or a dictionary of such."""
+    if isinstance(source, Mapping):
+        return bool(source) and all(map(is_stream, source.values()))
+    there = ("column_names", "features", "__iter__", "take")
+    return all(hasattr(source, name) for name in there) and not hasattr(source, "__len__")
+
+
 def read(source: Any, request: SourceRequest) -> Found:
     """Pictures and labels, by the types of the columns.
 

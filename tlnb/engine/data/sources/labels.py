@@ -6,14 +6,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
+from tlnb.engine.data.column import Column
 from tlnb.engine.data.request import CLASSES, LABELS, REGRESSION, USUAL, SourceRequest
 from tlnb.errors import DataError
 
@@ -56,19 +56,19 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
         DataError: targets that cannot be what they are said to be.
     """
     notes: list[str] = []
-    arrays = [_array(part, notes) for part in parts]
-    if len({array.shape[1:] for array in arrays}) > 1:
+    told = [_different(part, notes) for part in parts]
+    if len({each.values.shape[1:] for each in told}) > 1:
         raise DataError("the parts have targets of different forms; they must be alike")
-    joined = np.concatenate(arrays)
+    joined, counts = (np.concatenate([getattr(each, name) for each in told]) for name in ("values", "counts"))
     delimiter = _delimiter(joined, request, names, notes)
     kind = request.target or (LABELS if delimiter else _look(joined))
     kept = np.arange(len(joined))
     if kind == CLASSES:
         if request.target is None:
-            kept = _labelled(joined, names, notes)
+            kept = _labelled(joined, counts, names, notes)
         classes, codes = _classes(joined[kept], names)
         if request.target is None and names is None:
-            _say_many(joined[kept], classes, notes)
+            _say_many(int(counts[kept].sum()), classes, notes)
         notes += alike(classes)
     elif kind == LABELS:
         classes, codes = _labels(joined, names, delimiter, notes)
@@ -76,19 +76,48 @@ def encode(parts: Sequence[Any], request: SourceRequest = USUAL, names: Names | 
             notes.append("each sample has exactly one label; --target classes takes them as classes")
     else:
         classes, codes = _values(joined, names)
-        _say_signs(codes, notes)
+        _say_signs(codes, counts, notes)
         if request.target is None and codes.shape[1] > 1 and _are_shares(codes):
             notes.append(
                 "each target's values sum to 1, as shares of classes do: learned as values, by their squared error; "
                 "for the likeliest class of each: targets.argmax(1)"
             )
-    ends = np.cumsum([0, *map(len, arrays)])
-    tensors, rows = [], []
-    for start, end in pairwise(ends.tolist()):
-        inside = (kept >= start) & (kept < end)
-        tensors.append(torch.from_numpy(np.ascontiguousarray(codes[inside])))
-        rows.append(None if inside.sum() == end - start else torch.from_numpy(kept[inside] - start))
+    place_of = np.full(len(joined), -1)
+    place_of[kept] = np.arange(len(kept))
+    tensors, rows, start = [], [], 0
+    for each in told:
+        places = place_of[each.places + start]
+        inside = places >= 0
+        tensors.append(torch.from_numpy(np.ascontiguousarray(codes[places[inside]])))
+        rows.append(None if inside.all() else torch.from_numpy(np.flatnonzero(inside)))
+        start += len(each.values)
     return Encoded(kind, classes, tensors, rows, notes)
+
+
+class _Told(NamedTuple):
+    """Raw targets: what they are, and which each sample has.
+
+    Attributes:
+        values: the different targets, (V,); rows of several as they come, (N, outputs).
+        counts: how many samples have each.
+        places: of each sample among the values.
+    """
+
+    values: np.ndarray
+    counts: np.ndarray
+    places: np.ndarray
+
+
+def _different(part: Any, notes: list[str]) -> _Told:
+    if isinstance(part, Column):
+        used, places = part.used()
+        values = _array([part.values[number] for number in used.tolist()], notes)
+        return _Told(values, np.bincount(places, minlength=len(values)), places)
+    array = _array(part, notes)
+    if array.ndim == 2:
+        return _Told(array, np.ones(len(array), np.int64), np.arange(len(array)))
+    values, places, counts = np.unique(array, return_inverse=True, return_counts=True)
+    return _Told(values, counts, places)
 
 
 def are_one_hot(parts: Sequence[Any]) -> bool:
@@ -186,8 +215,8 @@ def _look(array: np.ndarray) -> str:
 # ---------------------------------------------------------------- classes
 
 
-def _labelled(array: np.ndarray, names: Names | None, notes: list[str]) -> np.ndarray:
-    """The rows that have a class; those under the sign for none are left out, and that is said."""
+def _labelled(array: np.ndarray, counts: np.ndarray, names: Names | None, notes: list[str]) -> np.ndarray:
+    """The targets that are a class; samples under the sign for none are left out, and that is said."""
     rows = np.arange(len(array))
     if array.ndim != 1:
         return rows
@@ -202,7 +231,7 @@ def _labelled(array: np.ndarray, names: Names | None, notes: list[str]) -> np.nd
         raw = [value for value, number in numbers.items() if number == sign]
         if not raw:
             continue
-        count = int(np.isin(array, raw).sum())
+        count = int(counts[np.isin(array, raw)].sum())
         have = f"{count} sample{' has' if count == 1 else 's have'} the target {sign}"
         if sign == -1 and names is None and len(others) < 3:
             # -1 and 1 are two classes; -1, 0 and 1 may well be three.
@@ -216,12 +245,12 @@ def _labelled(array: np.ndarray, names: Names | None, notes: list[str]) -> np.nd
     return rows
 
 
-def _say_many(array: np.ndarray, classes: Sequence[str], notes: list[str]) -> None:
+def _say_many(count: int, classes: Sequence[str], notes: list[str]) -> None:
     """Say it where classes may be measured values: many whole numbers, not counted from 0 or 1, or few of each."""
     if len(classes) <= MANY or not all(_is_whole(name) for name in classes):
         return
     low, high = int(float(classes[0])), int(float(classes[-1]))
-    if low not in (0, 1) or high - low + 1 > len(classes) or len(array) < 10 * len(classes):
+    if low not in (0, 1) or high - low + 1 > len(classes) or count < 10 * len(classes):
         notes.append(
             f"{len(classes)} different whole numbers from {low} to {high} are taken for classes; "
             "--target regression learns them as measured values"
@@ -401,10 +430,10 @@ def _are_shares(values: np.ndarray) -> bool:
     return bool((values >= 0).all() and (np.abs(values.sum(1) - 1) < 5e-3).all())
 
 
-def _say_signs(values: np.ndarray, notes: list[str]) -> None:
+def _say_signs(values: np.ndarray, counts: np.ndarray, notes: list[str]) -> None:
     """Say it where one negative number stands among others from 0 on, as where nothing was measured."""
     for sign in SIGNS:
-        count = int((values == sign).sum())
+        count = int(((values == sign) * counts[:, None]).sum())
         others = values[values != sign]
         if count > 1 and others.size and others.min() >= 0:
             notes.append(

@@ -28,6 +28,10 @@ from torch.utils.data import (
 from tlnb.engine.core.seeds import own_stream
 from tlnb.errors import DataError
 
+NO_STREAM = (
+    "an IterableDataset has no numbered samples; give a map-style Dataset or tensors (a stream of Hugging Face goes to "
+    "the disk, mapped into memory: datasets.Dataset.from_generator(lambda: iter(stream), features=stream.features))"
+)
 _DRAWN = 6  # items that are collated together and alone
 
 
@@ -57,7 +61,7 @@ def loading_of(source: Any) -> Loading:
     if not isinstance(source, DataLoader):
         return Loading(source)
     if isinstance(source.dataset, IterableDataset):
-        raise DataError("an IterableDataset has no numbered samples; give a map-style Dataset or tensors")
+        raise DataError(NO_STREAM)
     name = type(source).__name__
     if type(source).__iter__ is not DataLoader.__iter__:
         raise DataError(

@@ -85,7 +85,7 @@ def _pictures(
 ) -> Collected:  # fmt: skip
     scale, said = common_scale([root / name for name in names], verdicts, request)
     reader = FileReader(root, names, scale)
-    return Collected(ReadPictures(reader, targets, rows, known_digests(reader, verdicts)), said, scale)
+    return Collected(ReadPictures(reader, targets, rows, known_digests(reader, verdicts, rows)), said, scale)
 
 
 def _check_sounds(paths: Sequence[Path], request: SourceRequest) -> list[Verdict]:
@@ -102,7 +102,7 @@ def _clips(
         said.append(f"--augment {request.augment} mirrors pictures, so sounds run backwards; light does not")
     reader = FileReader(root, names)
     library = ClipLibrary(reader, [verdict.seconds for verdict in verdicts], front)
-    return Collected(Clips(library, targets, rows, known_digests(reader, verdicts)), said, sound=front)
+    return Collected(Clips(library, targets, rows, known_digests(reader, verdicts, rows)), said, sound=front)
 
 
 def front_end_for(verdicts: Sequence[Verdict], request: SourceRequest) -> tuple[LogMel, list[str]]:

@@ -23,7 +23,7 @@ from tlnb.engine.data.samples import Pipeline
 from tlnb.engine.data.sources.arrays import collection_of
 from tlnb.engine.data.sources.found import TRAIN, Found, roles_of
 from tlnb.engine.data.sources.labels import Names, are_one_hot, encode
-from tlnb.engine.data.sources.loader import Loading, check_collate, loading_of
+from tlnb.engine.data.sources.loader import NO_STREAM, Loading, check_collate, loading_of
 from tlnb.engine.data.sources.meaning import as_words, attribute, leaves_of, meaning_of
 from tlnb.engine.data.sources.text import as_texts, texts_part, without_held
 from tlnb.errors import DataError
@@ -70,7 +70,7 @@ def read(source: object, request: SourceRequest) -> Found:
     if _is_set(source):
         return _from_parts([_part(source, request)], request)
     if isinstance(source, IterableDataset):
-        raise DataError("an IterableDataset has no numbered samples; give a map-style Dataset or tensors")
+        raise DataError(NO_STREAM)
     what = f"a {type(source).__name__}" + (f" of {len(source)}" if isinstance(source, tuple | list) else "")
     raise DataError(f"data cannot be {what}; give {_KINDS}")
 

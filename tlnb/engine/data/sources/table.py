@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from tlnb.display.tables import printable
+from tlnb.engine.data.column import Column
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
 from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
-from tlnb.engine.data.sources.cells import rows_of, word_of
+from tlnb.engine.data.sources.cells import cells_of, word_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
 from tlnb.engine.data.sources.folder import remarks
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.found import Found, shown_files
 from tlnb.engine.data.sources.labels import are_numbers, encode
 from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
@@ -29,7 +30,7 @@ from tlnb.errors import DataError
 PARTS = ("train", "valid", "test")  # in the order of their numbers
 
 
-def read_table(file: Path, request: SourceRequest) -> Found:
+def read_table(files: Sequence[Path], request: SourceRequest) -> Found:
     """Pictures or sounds and labels from a table; paths are relative to the table's folder, or to ``request.folder``.
 
     Columns are known by their names (``columns``); ``request`` names others. One label column of words or whole
@@ -37,11 +38,20 @@ def read_table(file: Path, request: SourceRequest) -> Found:
     labels, of which a picture can have several; numbers give a regression if they are not whole, or if the column's
     name or ``request.target`` says so.
 
+    Args:
+        files: the table, or several of the same columns that are read as one.
+        request: how it is read.
+
     Raises:
         DataError: no such columns, or no usable file.
     """
-    rows, named = rows_of(file)
-    return _from_rows(rows, Resolver(file.parent, request), request, repr(printable(file.name)), header=named)
+    homes = {file.parent for file in files}
+    if len(homes) > 1 and request.folder is None:
+        raise DataError(
+            f"the tables lie in {len(homes)} folders; --folder says below which one the files are that they name"
+        )
+    columns, header = cells_of(files, request.progress)
+    return _from_columns(columns, header, Resolver(files[0].parent, request), request, shown_files(files))
 
 
 def is_frame(source: object) -> bool:
@@ -58,13 +68,12 @@ def read_frame(frame: Any, request: SourceRequest) -> Found:
         DataError: no such columns, or no usable picture.
     """
     names = [str(name) for name in frame.columns]
-    cells = [[word_of(cell) for cell in frame[name]] for name in frame.columns]
-    rows = [names, *(list(row) for row in zip(*cells, strict=True))]
+    cells = [Column.of(map(word_of, frame[name])) for name in frame.columns]
     shown = f"the {type(frame).__name__}"
     try:
-        return _from_rows(rows, Resolver(Path.cwd(), request), request, shown, header=True)
+        return _from_columns(cells, names, Resolver(Path.cwd(), request), request, shown)
     except DataError as error:
-        if request.path is not None or not all(map(are_numbers, cells)):
+        if request.path is not None or not all(are_numbers(column.different()) for column in cells):
             raise
         raise DataError(
             f"{shown} holds numbers and no pictures; give inputs and targets as (X, y): "
@@ -72,138 +81,180 @@ def read_frame(frame: Any, request: SourceRequest) -> Found:
         ) from error
 
 
-def _from_rows(
-    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, *, header: bool = False
+def _from_columns(
+    columns: list[Column], header: list[str] | None, resolver: Resolver, request: SourceRequest, shown: str
 ) -> Found:
-    """Pictures and labels from the cells of a table; ``header`` where the first row is known to name the columns."""
-    if len(rows) < 1 or len(rows[0]) < 2 or (header and len(rows) < 2):
+    """Pictures and labels from the cells of a table; without a ``header`` the first row may be one."""
+    if len(columns) < 2 or not len(columns[0]):
         raise DataError(f"{shown} needs two columns or more: path and label")
-    sheet = _sheet(rows, resolver, request, shown, header)
-    problems: list[Problem] = []
-    names: dict[int, str] = {}
-    joined = len(sheet.labels[0]) > 1 or request.target == LABELS
-    for index, path in enumerate(sheet.paths):
-        file_name, reason = resolver.find(path)
-        if file_name is not None and not joined and not sheet.labels[index][0]:
-            reason = "no label"
-        if file_name is None or reason:
-            problems.append(Problem(printable(path), reason))
-        elif sheet.parts is None or sheet.parts[index]:
-            names[index] = file_name
-    media = media_of(names.values())
-    verdicts = media.check([resolver.root / name for name in names.values()], request)
-    pairs = list(zip(names, verdicts, strict=True))
-    problems += [Problem(printable(sheet.paths[i]), v.reason) for i, v in pairs if v.reason]
-    good = [(i, verdict) for i, verdict in pairs if not verdict.reason]
-    if not good:
-        first = f"; the first: {problems[0].path}: {problems[0].reason}" if problems else ""
-        raise DataError(f"no usable {media.one} in {shown}{first}")
-    chosen = [i for i, _ in good]
+    sheet = _sheet(columns, header, resolver, request, shown)
+    files, reasons = _files(sheet.paths, resolver)
+    names, places = np.unique(files, return_inverse=True)
+    names, places = (
+        names.tolist(),
+        places[sheet.paths.codes],
+    )  # of each row: which file; names[0] may be that of none
+    rows = np.arange(len(places))
+    joined = len(sheet.labels) > 1 or request.target == LABELS
+    bad = {code for code, reason in enumerate(reasons) if reason}
+    usable = ~np.isin(sheet.paths.codes, np.array(sorted(bad), np.int64))
+    empty = np.zeros(len(rows), bool)
+    if not joined:
+        empty = usable & _is_empty(sheet.labels[0])
+        usable &= ~empty
+    problems = [
+        Problem(printable(sheet.paths[row]), "no label" if empty[row] else reasons[sheet.paths.codes[row]])
+        for row in np.flatnonzero(~usable).tolist()
+    ]
+    if sheet.parts is not None:
+        usable &= ~_is_empty(sheet.parts)
+    rows = rows[usable]
+    used, first = np.unique(places[rows], return_index=True)
+    used = used[first.argsort()]  # files in the order of the rows that name them
+    media = media_of(names[place] for place in used.tolist())
+    verdicts = media.check([resolver.root / names[place] for place in used.tolist()], request)
+    good = np.zeros(len(names), bool)
+    good[[place for place, verdict in zip(used.tolist(), verdicts, strict=True) if not verdict.reason]] = True
+    refused = {p: v.reason for p, v in zip(used.tolist(), verdicts, strict=True) if v.reason}
+    for row in rows[~good[places[rows]]].tolist() if refused else ():
+        problems.append(Problem(printable(sheet.paths[row]), refused[int(places[row])]))
+    rows = rows[good[places[rows]]]
+    if not len(rows):
+        told = f"; the first: {problems[0].path}: {problems[0].reason}" if problems else ""
+        raise DataError(f"no usable {media.one} in {shown}{told}")
     notes = [*sheet.notes, *resolver.notes()]
-    targets = _targets(sheet, chosen, request, notes)
+    targets = _targets(sheet, rows, request, notes)
     asked = replace(request, target=REGRESSION) if sheet.measured else request
     # A single column of classes or of joined labels is named by what stands in it.
-    encoded = encode([targets], asked, sheet.names if targets.dtype.kind == "f" else None)
-    used = [names[i] for i in chosen]
+    encoded = encode([targets], asked, sheet.names if _are_measured(targets) else None)
+    kept = rows if encoded.kept[0] is None else rows[encoded.kept[0].numpy()]
+    read = [place for place in used.tolist() if good[place]]
+    number_of = np.zeros(len(names), np.int64)
+    number_of[read] = np.arange(len(read))
+    file_of = number_of[places[kept]]
+    found_good = [verdict for verdict in verdicts if not verdict.reason]
     made = media.collect(
-        resolver.root, used, [v for _, v in good], encoded.parts[0], encoded.kept[0], request
-    )
+        resolver.root, [names[place] for place in read], found_good, encoded.parts[0],
+        torch.from_numpy(file_of), request,
+    )  # fmt: skip
     everything = made.samples
-    notes += [*encoded.notes, *made.notes, *remarks(v.remark for _, v in good)]
+    notes += [*encoded.notes, *made.notes, *remarks(v.remark for v in found_good)]
     found = Found(
         everything, None, encoded.classes, encoded.kind, problems, notes, scale=made.scale, sound=made.sound
     )
-    rest = chosen if encoded.kept[0] is None else [chosen[i] for i in encoded.kept[0].tolist()]
-    found.columns = {name: [cells[i] for i in rest] for name, cells in sheet.columns.items()}
-    found.paths = [names[i].replace(os.sep, "/") for i in rest]
+    found.columns = {name: cells.take(kept) for name, cells in sheet.columns.items()}
+    found.paths = Column([names[place].replace(os.sep, "/") for place in read], file_of)
     if sheet.parts is not None:
-        _split(found, everything, [sheet.parts[i] for i in rest])
+        _split(found, everything, sheet.parts.take(kept))
     return found
 
 
+def _files(paths: Column, resolver: Resolver) -> tuple[np.ndarray, list[str]]:
+    """For each of the column's cells the file that it means, and why it means none; empty where there is nothing."""
+    used = set(paths.used()[0].tolist())
+    files, reasons = [], []
+    for number, name in enumerate(paths.values):
+        found, reason = resolver.find(name) if number in used else (None, "")
+        files.append(found or "")
+        reasons.append(reason)
+    return np.array(files, dtype=object), reasons
+
+
+def _is_empty(column: Column) -> np.ndarray:
+    """Of each row whether nothing stands in it."""
+    return np.array([not cell for cell in column.values], bool)[column.codes]
+
+
 def _sheet(
-    rows: list[list[str]], resolver: Resolver, request: SourceRequest, shown: str, named: bool
+    columns: list[Column],
+    header: list[str] | None,
+    resolver: Resolver,
+    request: SourceRequest,
+    shown: str,
 ) -> Sheet:
-    width = len(rows[0])
-    for line, row in enumerate(rows, start=1):
-        if len(row) != width:
-            raise DataError(f"{shown}: row {line} has {len(row)} cells, not {width}")
-    _look(rows[1:], resolver)
+    _look([column if header else column[1:] for column in columns], resolver)
     bases = resolver.bases
-    header = rows[0] if named or _is_header(rows, resolver) else None
-    body = rows[1:] if header else rows
-    if not body:
+    body = columns
+    if header is None and _is_header(columns, resolver):
+        header, body = [column[0] for column in columns], [column[1:] for column in columns]
+    if not len(body[0]):
         raise DataError(f"{shown} holds no labels; a path and a label in each row are needed")
     sheet = columns_of(header, body, request, lambda cell: resolver.find(cell)[0], shown)
     resolver.settle(bases)
     return sheet
 
 
-def _look(body: list[list[str]], resolver: Resolver) -> None:
+def _look(body: list[Column], resolver: Resolver) -> None:
     """Choose where pictures are looked for: where the cells say, else where those of one column are found."""
-    columns = [[row[column] for row in body] for column in range(len(body[0]))] if body else []
-    if any(resolver.finds_most(cells) for cells in columns):
+    if not len(body[0]) or any(resolver.finds_most(cells) for cells in body):
         return
     best: tuple[int, list[str]] = (0, resolver.bases)
-    for cells in columns:
+    for cells in body:
         hits = resolver.guess(cells)
         best = max(best, (hits, resolver.bases), key=lambda pair: pair[0])
     resolver.settle(best[1])
 
 
-def _is_header(rows: list[list[str]], resolver: Resolver) -> bool:
+def _is_header(columns: list[Column], resolver: Resolver) -> bool:
     """Whether the first row names the columns: it names one that we know, or no file."""
-    if any(resolver.find(cell)[0] is not None for cell in rows[0]):
+    first = [column[0] for column in columns]
+    if any(resolver.find(cell)[0] is not None for cell in first):
         return False
-    if any(map(is_known, rows[0])):
+    if any(map(is_known, first)):
         return True
-    return len(rows) > 1 and not Path(rows[0][0]).suffix
+    return len(columns[0]) > 1 and not Path(first[0]).suffix
 
 
-def _targets(sheet: Sheet, rows: Sequence[int], request: SourceRequest, notes: list[str]) -> np.ndarray:
-    cells = np.array([sheet.labels[i] for i in rows])
-    if cells.shape[1] > 1 and (holes := int((cells == "").sum())):
+def _targets(sheet: Sheet, rows: np.ndarray, request: SourceRequest, notes: list[str]) -> Column | np.ndarray:
+    """Words or numbers of one column; numbers of several, (N, columns)."""
+    columns = [column.take(rows) for column in sheet.labels]
+    if len(columns) > 1 and (holes := sum(int(_is_empty(column).sum()) for column in columns)):
         notes.append(f"{holes} empty cells of the labels are taken as 0")
-        cells[cells == ""] = "0"
+        columns = [column.map(lambda cell: cell or "0") for column in columns]
     if request.target != LABELS and request.delimiter is None:
-        cells = _points(cells, notes, sure=sheet.measured or request.target == REGRESSION)
-    numeric = are_numbers(cells.ravel().tolist())
-    if cells.shape[1] == 1:
-        column = cells[:, 0]
+        columns = _points(columns, notes, sure=sheet.measured or request.target == REGRESSION)
+    different = [column.different() for column in columns]
+    numeric = all(map(are_numbers, different))
+    if len(columns) == 1:
         measured = numeric and (
-            sheet.measured or not all(float(word).is_integer() for word in set(column.tolist()))
+            sheet.measured or not all(float(word).is_integer() for word in set(different[0]))
         )
-        return column.astype(float) if measured or (numeric and request.target == REGRESSION) else column
+        return columns[0].map(float) if measured or (numeric and request.target == REGRESSION) else columns[0]
     if not numeric:
         raise DataError(
-            f"{cells.shape[1]} label columns must hold numbers: 0 and 1 for labels, or measured values; "
+            f"{len(columns)} label columns must hold numbers: 0 and 1 for labels, or measured values; "
             "for one class a picture name one column (--label)"
         )
-    return cells.astype(float)
+    return np.stack([np.array(list(column.map(float)), np.float64) for column in columns], 1)
+
+
+def _are_measured(targets: Column | np.ndarray) -> bool:
+    """Whether targets are numbers, not words."""
+    return isinstance(targets, np.ndarray) or isinstance(targets[0], float)
 
 
 _COMMA = re.compile(r"[-+]?\d*,\d+|[-+]?\d+")
 
 
-def _points(cells: np.ndarray, notes: list[str], *, sure: bool) -> np.ndarray:
+def _points(columns: list[Column], notes: list[str], *, sure: bool) -> list[Column]:
     """Numbers with decimal commas, as half of Europe writes them, with points.
 
     Pairs of numbered labels look the same, but recur. So most cells must differ, unless it is ``sure`` that values
     are measured.
     """
-    words = cells.ravel().tolist()
-    commas = [word for word in words if "," in word]
-    alike = all(map(_COMMA.fullmatch, words))
-    if not commas or not alike or not (sure or 2 * len(set(words)) > len(words)):
-        return cells
+    words = {word for column in columns for word in column.different()}
+    commas = any("," in word for word in words)
+    cells = sum(map(len, columns))
+    if not commas or not all(map(_COMMA.fullmatch, words)) or not (sure or 2 * len(words) > cells):
+        return columns
     notes.append(
         "commas in numbers are read as decimal points (--target labels, or --delimiter , for joined labels)"
     )
-    return np.array([word.replace(",", ".") for word in words]).reshape(cells.shape)
+    return [column.map(lambda word: word.replace(",", ".")) for column in columns]
 
 
-def _split(found: Found, everything: RawDataset, words: list[str]) -> None:
-    own = np.array([PARTS.index(word) for word in words])
+def _split(found: Found, everything: RawDataset, words: Column) -> None:
+    own = np.array([PARTS.index(word) if word else -1 for word in words.values])[words.codes]
     parts = [torch.from_numpy(np.flatnonzero(own == number)) for number in (TRAIN, VALID)]
     if all(map(len, parts)) or (len(parts[0]) and (own == TEST).any()):
         found.train = everything.subset(parts[0])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import few, printable
+from tlnb.engine.data.column import Column, Pairs, joined
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
@@ -21,8 +23,8 @@ from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources import found as parts_of
 from tlnb.engine.data.sources.cells import SHEETS, TABLES, Columns, columns_of, names_of
 from tlnb.engine.data.sources.columns import PATHS, label_columns, part_words, place_of, plain_name
-from tlnb.engine.data.sources.folder import files_below
-from tlnb.engine.data.sources.found import Found
+from tlnb.engine.data.sources.folder import files_below, is_hidden
+from tlnb.engine.data.sources.found import Found, shown_files
 from tlnb.engine.data.sources.labels import are_numbers, composed, encode
 from tlnb.engine.data.texts import Texts, plain
 from tlnb.engine.data.tokens import Text
@@ -40,10 +42,8 @@ _LARGEST = 1 << 22  # bytes of a .txt
 def is_text_table(path: Path, request: SourceRequest) -> bool:
     """Whether a table is to be read as texts: the user says so, only texts come so, or its columns are named so."""
     kind = path.suffix.lower()
-    if request.text is not None:
-        return kind in TABLES
-    if request.path is not None or kind not in TABLES:
-        return False
+    if request.text is not None or request.path is not None:
+        return request.text is not None
     names = names_of(path)
     plain_names = {plain_name(name) for name in names}
     return name_texts(names) or (kind not in SHEETS and not plain_names & {*PATHS})
@@ -55,16 +55,33 @@ def name_texts(names: Iterable[str]) -> bool:
     return bool(plain & {*_NAMED, *_SECOND}) and not plain & {*PATHS}
 
 
-def tables_in(folder: Path) -> dict[int, Path]:
-    """The tables of a folder that are called after the parts, ``train.csv`` and ``test.csv``, by the part."""
-    named: dict[int, Path] = {}
+def tables_in(folder: Path) -> dict[int, list[Path]]:
+    """The tables of a folder that are called after the parts, by part: ``train.csv``, ``test-00000-of-00002.csv``."""
+    every = files_in(folder, TABLES)
+    named: dict[int, list[Path]] = {}
     for part, words in ((TRAIN, parts_of.TRAIN), (VALID, parts_of.VALID), (TEST, parts_of.TEST)):
         for word in words:
-            there = [folder / f"{word}{suffix}" for suffix in TABLES]
-            found = next((path for path in there if path.is_file()), None)
-            if found is not None and part not in named:
-                named[part] = found
+            found = [path for path in every if re.fullmatch(rf"{word}([-_.]\d.*)?", path.stem.lower())]
+            if found and part not in named:
+                kind = min(found, key=lambda path: TABLES.index(path.suffix.lower())).suffix
+                named[part] = [path for path in found if path.suffix == kind]
     return named if TRAIN in named else {}
+
+
+def files_in(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    """The files of a folder whose names end so, in the order of their names."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(
+                entry.name
+                for entry in entries
+                if os.path.splitext(entry.name)[1].lower() in endings
+                and not is_hidden(entry.name)
+                and entry.is_file()
+            )
+    except OSError:
+        return []
+    return [folder / name for name in names]
 
 
 def holds_texts(folder: Path, request: SourceRequest) -> bool:
@@ -85,13 +102,13 @@ def _suffixes(folder: Path, links: bool) -> set[str]:
 # ---------------------------------------------------------------- tables
 
 
-def read_text_table(path: Path, request: SourceRequest) -> Found:
-    """Texts and labels of one table.
+def read_text_table(files: Sequence[Path], request: SourceRequest) -> Found:
+    """Texts and labels of one table, or of several of the same columns that are read as one.
 
     Raises:
         DataError: no such columns, or no usable row.
     """
-    return read_text_columns(_columns(path), request, repr(printable(path.name)))
+    return read_text_columns(_columns(files, request), request, shown_files(files))
 
 
 def read_text_columns(columns: Columns, request: SourceRequest, shown: str) -> Found:
@@ -114,62 +131,74 @@ def read_text_tables(folder: Path, request: SourceRequest) -> Found:
     tables, notes = tables_in(folder), list[str]()
     if request.test != OWN and VALID in tables:
         if TEST in tables:
-            notes.append(f"{printable(tables[TEST].name)} is left aside for the end")
+            notes.append(f"{printable(tables[TEST][0].name)} is left aside for the end")
             del tables[TEST]
     elif request.test != OWN and TEST in tables:
         tables = {TRAIN: tables[TRAIN], VALID: tables[TEST]}
-        notes.append(f"measured on {printable(tables[VALID].name)}, as there is no table for validation")
+        notes.append(f"measured on {printable(tables[VALID][0].name)}, as there is no table for validation")
     names = ("train", "valid", "test")
-    read = {part: _columns(path) for part, path in tables.items()}
-    words: list[list[str] | None] = [[names[part]] * _count(columns) for part, columns in read.items()]
+    read = {part: _columns(files, request) for part, files in tables.items()}
+    words: list[Column | None] = [_alike(names[part], columns) for part, columns in read.items()]
     return _of_columns(list(read.values()), words, request, notes, repr(printable(str(folder))))
 
 
 def _of_columns(
-    tables: Sequence[Columns], words: Sequence[list[str] | None], request: SourceRequest, notes: list[str], shown: str
+    tables: Sequence[Columns], words: Sequence[Column | None], request: SourceRequest, notes: list[str], shown: str
 ) -> Found:  # fmt: skip
     """Texts and labels of one or several tables of the same columns, as one set with parts."""
     columns: Columns = {
-        name: [cell for table in tables for cell in table.get(name, [""] * _count(table))]
+        name: joined([table[name] if name in table else _alike("", table) for table in tables])
         for name in tables[0]
     }
     text = _text_names(columns, request, notes)
     split = [] if request.split in (None, NO_SPLIT) else [request.split.partition("=")[0]]
     labels = label_columns(columns, request, {*text, *split, *_apart(request)}, notes, shown)
-    texts: list[Text] = [
-        cells[0] if len(cells) == 1 else (cells[0], cells[1])
-        for cells in zip(*([_word(cell) for cell in columns[name]] for name in text), strict=True)
+    sides = [columns[name].map(_word) for name in text]
+    texts: Column | Pairs = sides[0] if len(sides) == 1 else Pairs(sides[0], sides[1])
+    parts = [part for part in words if part is not None]
+    own = joined(parts) if len(parts) == len(words) else None
+    several = len(labels) > 1 or request.target == LABELS
+    empty = np.logical_and.reduce([_where(side, lambda cell: not plain(cell)) for side in sides])
+    lacking = ~empty & _where(columns[labels[0]], is_hole) if not several else np.zeros(len(empty), bool)
+    problems = [
+        Problem(f"row {row + 1}", "no text" if empty[row] else "no label")
+        for row in np.flatnonzero(empty | lacking).tolist()
     ]
-    own = None if any(part is None for part in words) else [word for part in words for word in part or ()]
-    problems: list[Problem] = []
-    kept = []
-    joined = len(labels) > 1 or request.target == LABELS
-    for row, one in enumerate(texts):
-        empty = not plain(one).strip("\0")
-        lacking = not joined and _is_hole(columns[labels[0]][row])
-        if empty or lacking:
-            problems.append(Problem(f"row {row + 1}", "no text" if empty else "no label"))
-        elif own is None or own[row]:
-            kept.append(row)
-    if not kept:
+    usable = ~empty & ~lacking
+    if own is not None:
+        usable &= ~_where(own, lambda part: not part)
+    kept = np.flatnonzero(usable)
+    if not len(kept):
         raise DataError(f"no usable text in {shown}")
-    targets = _targets([columns[name] for name in labels], kept, request, notes)
-    names = labels if isinstance(targets, np.ndarray) and targets.dtype.kind == "f" else None
+    targets = raw_targets([columns[name].take(kept) for name in labels], request)
+    names = labels if isinstance(targets, np.ndarray) or isinstance(targets[0], float) else None
     names = list(targets.labels) if isinstance(targets, _Named) else names
     encoded = encode([targets], request, names)
-    rest = kept if encoded.kept[0] is None else [kept[i] for i in encoded.kept[0].tolist()]
-    everything = Texts([texts[i] for i in rest], encoded.parts[0])
+    rest = kept if encoded.kept[0] is None else kept[encoded.kept[0].numpy()]
+    everything = Texts(texts, encoded.parts[0], torch.from_numpy(rest))
     found = Found(
         everything, None, encoded.classes, encoded.kind, problems, [*notes, *encoded.notes],
-        columns={name: [_word(cells[i]) for i in rest] for name, cells in columns.items()},
+        columns={name: cells.map(_word).take(rest) for name, cells in columns.items() if name not in text}
+        | {name: side.take(rest) for name, side in zip(text, sides, strict=True)},
     )  # fmt: skip
     if own is not None:
-        _parted(found, everything, [own[i] for i in rest])
+        _parted(found, everything, own.take(rest))
     return found
 
 
-def _parted(found: Found, everything: Texts, words: Sequence[str]) -> None:
-    own = np.array([("train", "valid", "test").index(word) for word in words])
+def _where(column: Column, told: Callable[[Any], bool]) -> np.ndarray:
+    """For each row what is told of its cell: bool of shape (N,)."""
+    return np.fromiter(map(told, column.values), bool, len(column.values))[column.codes]
+
+
+def _alike(cell: str, columns: Columns) -> Column:
+    """A column of one cell for all rows of these."""
+    return Column([cell], np.zeros(_count(columns), np.int32))
+
+
+def _parted(found: Found, everything: Texts, words: Column) -> None:
+    numbers = {"train": TRAIN, "valid": VALID, "test": TEST}
+    own = np.array([numbers.get(word, -1) for word in words.values])[words.codes]
     train, valid = (torch.from_numpy(np.flatnonzero(own == part)) for part in (TRAIN, VALID))
     if not len(train) or not (len(valid) or (own == TEST).any()):
         found.notes.append("one part holds no usable text: split by --valid")
@@ -229,27 +258,24 @@ def _text_names(columns: Columns, request: SourceRequest, notes: list[str]) -> l
     return chosen
 
 
-def _targets(
-    columns: Sequence[list[Any]], rows: Sequence[int], request: SourceRequest, notes: list[str]
-) -> Any:
-    """Labels as :func:`encode` takes them: words, numbers, rows of numbers, or lists of words."""
+def raw_targets(columns: Sequence[Column], request: SourceRequest) -> Any:
+    """Labels as :func:`encode` takes them: words, numbers, rows of numbers, or rows of 0 and 1 for lists of words."""
     if len(columns) == 1:
-        cells = [columns[0][row] for row in rows]
-        if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells):
-            return _listed(cells)
-        words = [_word(cell) for cell in cells]
-        numeric = are_numbers(words)
-        measured = numeric and not all(float(word).is_integer() for word in set(words))
-        return (
-            np.array(words).astype(float) if measured or (numeric and request.target == REGRESSION) else words
-        )
-    table = [["0" if _is_hole(column[row]) else _word(column[row]) for column in columns] for row in rows]
-    if not are_numbers([cell for row in table for cell in row]):
+        cells = columns[0]
+        if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells.different()):
+            return _listed(list(cells))
+        words = cells.map(_word)
+        different = words.different()
+        numeric = are_numbers(different)
+        measured = numeric and not all(float(word).is_integer() for word in different)
+        return words.map(float) if measured or (numeric and request.target == REGRESSION) else words
+    filled = [column.map(lambda cell: "0" if is_hole(cell) else _word(cell)) for column in columns]
+    if not all(are_numbers(column.different()) for column in filled):
         raise DataError(
             f"{len(columns)} label columns must hold numbers: 0 and 1 for labels, or measured values; "
             "for one class a text name one column (--label)"
         )
-    return np.array(table).astype(float)
+    return np.stack([np.array(list(column.map(float)), np.float64) for column in filled], 1)
 
 
 class _Named(np.ndarray):
@@ -273,7 +299,8 @@ def _word(cell: Any) -> str:
     return "" if cell is None else str(cell).strip()
 
 
-def _is_hole(cell: Any) -> bool:
+def is_hole(cell: Any) -> bool:
+    """Whether nothing stands in a cell."""
     return cell is None or (
         not isinstance(cell, list | tuple | np.ndarray) and _word(cell).lower() in ("", "nan")
     )
@@ -283,16 +310,16 @@ def _count(columns: Columns) -> int:
     return len(next(iter(columns.values()), []))
 
 
-def _columns(path: Path) -> Columns:
+def _columns(files: Sequence[Path], request: SourceRequest) -> Columns:
     """Every column of a table by its name.
 
     Raises:
         DataError: it cannot be read, or holds no texts and labels.
     """
-    columns = columns_of(path)
+    columns = columns_of(files, request.progress)
     if len(columns) < 2 or not _count(columns):
         raise DataError(
-            f"{printable(path.name)!r} needs two columns or more, with a text and a label in each row"
+            f"{shown_files(files)} needs two columns or more, with a text and a label in each row"
         )
     return columns
 
@@ -351,7 +378,7 @@ def read_text_folder(root: Path, request: SourceRequest) -> Found:
         if "valid" not in words and request.test != OWN:
             words = ["valid" if word == "test" else word for word in words]
             found.notes.append("measured on test, as there is no val folder")
-        _parted(found, everything, words)
+        _parted(found, everything, Column.of(words))
     return found
 
 
@@ -435,10 +462,10 @@ def read_text_set(source: Any, request: SourceRequest) -> Found:
     else:
         by_part = {"": source}
     tables: list[Columns] = []
-    words: list[list[str] | None] = []
+    words: list[Column | None] = []
     for word, part in by_part.items():
-        tables.append({name: _named(part, name) for name in part.column_names})
-        words.append([word] * len(part) if word else None)
+        tables.append({name: Column.of(_named(part, name)) for name in part.column_names})
+        words.append(_alike(word, tables[-1]) if word else None)
     return _of_columns(tables, words, request, notes, "the data set")
 
 
