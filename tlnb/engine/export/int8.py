@@ -156,10 +156,12 @@ def _onnx(source: Path, path: Path, inputs: Batch, about: dict[str, Any]) -> Non
         onnx.save(model, str(path))
 
 
-def _litert(source: Path, path: Path, inputs: Tensor) -> None:
+def _litert(source: Path, path: Path, inputs: Batch) -> None:
     from ai_edge_litert.interpreter import Interpreter
     from ai_edge_quantizer import qtyping, quantizer, recipe
 
+    if not isinstance(inputs, Tensor):
+        raise ExportError("LiteRT's integers are for networks of one input; write this one to .onnx")
     ((signature, names),) = Interpreter(str(source)).get_signature_list().items()
     own = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
     for kind in ("OUTPUT", "SOFTMAX", "LOGISTIC"):  # eight bits of a probability are too few

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.collections import ReadPictures
 from tlnb.engine.data.column import Builder
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.decode import decode_bytes
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
 from tlnb.engine.data.images.scale import PixelScale
 from tlnb.engine.data.preprocess import Preprocess
+from tlnb.engine.data.raw import ReadPictures
 from tlnb.engine.data.readers import Reader
 from tlnb.engine.data.request import REGRESSION, SourceRequest
 from tlnb.engine.data.sources.cells import Columns
