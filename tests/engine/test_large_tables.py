@@ -153,7 +153,7 @@ def test_frozen_layers_see_a_file_once_and_training_is_the_same(often, monkeypat
         tl.data(str(often))
         tl.run("freeze body epochs 1 lr 1e-3")
         weights.append([parameter.detach().clone() for parameter in tl.model.parameters()])
-        rows = sum(len(entry.rows) for entry in tl.view.routes.cache.entries.values())
+        rows = sum(len(entry.rows) for entry in tl.view.planner.cache.entries.values())
         assert rows == (12 if worth == 2 else 240)
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*weights, strict=True))
 
