@@ -85,7 +85,7 @@ def test_a_head_of_all_layers_tells_digits_apart_that_the_last_layer_does_not(cr
         session = Session([])
         session.load(copy.deepcopy(crepe), input="1024")
         session.data(
-            str(CLIPS), label="digit", path="path", rate=16000, window=0.064, per_class=20, valid=0.3
+            str(CLIPS), label="digit", path="path", rate=16000, window=0.064, per_class=10, valid=0.1
         )
         session.head(spec, init="fit")
         found[spec] = session.history.stages[-1].final.accuracy
