@@ -20,7 +20,7 @@ def run(module: str, count: int) -> dict[str, int]:
     """A campaign in an interpreter of its own: forks of a process that has trained lack its threads."""
     done = subprocess.run(
         [sys.executable, "-m", f"tests.faults.{module}", "--count", str(count), "--seed", "7"],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=3600, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
@@ -30,7 +30,7 @@ def injected(*options: str) -> dict[str, int]:
     """A few faults at random lines; the counts of what came of them."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.injections", "--seed", "7", *options],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=3600, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
@@ -49,7 +49,7 @@ def test_whatever_happens_at_a_line_of_a_call_it_is_done_or_nothing_has_changed(
 def test_odd_arguments_and_files_are_one_line_and_change_nothing() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.odd", "--seed", "3", "--count", "120"],
-        cwd=ROOT, capture_output=True, text=True, timeout=600, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT, capture_output=True, text=True, timeout=3600, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     counts = ast.literal_eval(done.stdout.strip().splitlines()[-1])
