@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 
+import device_features
 import device_jobs
 import pytest
 
@@ -27,8 +28,8 @@ def test_the_stand_in_refuses_what_an_accelerator_refuses(apart: ProcessPoolExec
     assert device == "sim:0"
 
 
-@pytest.mark.parametrize("job", device_jobs.JOBS)
+@pytest.mark.parametrize("job", device_features.JOBS)
 def test_a_job_ends_as_on_the_cpu(apart: ProcessPoolExecutor, job: str) -> None:
-    cpu, sim = (apart.submit(device_jobs.run, job, device).result() for device in ("cpu", "sim:0"))
+    cpu, sim = (apart.submit(device_features.run, job, device).result() for device in ("cpu", "sim:0"))
     assert cpu.keys() == sim.keys()
     assert [name for name, value in cpu.items() if sim[name] != value] == []

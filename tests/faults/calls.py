@@ -39,7 +39,7 @@ def ready() -> Session:
     tl.forgetting(pair(30, 3, 5))
     tl.train(1, 0.01, keep="ewc:1")
     tl.data(pair(60, 5, 1), batch=16)
-    tl.data(pair(), batch=16)
+    tl.data(pair(), batch=16, test=0.2)
     tl.train(1, 0.01)
     tl.save("saved")
     tl.train(1, 0.01)
@@ -58,6 +58,7 @@ CALLS: Calls = {
     "data, shown": lambda tl: tl.data((torch.rand(60, 1, 8, 8), torch.arange(60) % 3), show=True),
     "head": lambda tl: tl.head("mlp:6"),
     "head that is fitted": lambda tl: tl.head("linear", init="fit"),
+    "head of neighbours": lambda tl: tl.head("knn:3"),
     "head of another task": lambda tl: tl.head(task=next(name for name in tl.heads if name != tl.task)),
     "tasks": lambda tl: tl.tasks(),
     "freeze": lambda tl: tl.freeze("1"),
@@ -81,6 +82,9 @@ CALLS: Calls = {
     "results": lambda tl: tl.results(),
     "predict": lambda tl: tl.predict(pair(5)[0]),
     "script": lambda tl: tl.script(network="model = None"),
+    "predict, surely": lambda tl: tl.predict(pair(5)[0], sure=0.8),
+    "test": lambda tl: tl.test(),
+    "map": lambda tl: tl.map(0),
     "compare": lambda tl: tl.compare(),
     "status": lambda tl: tl.status(),
     "panel": lambda tl: tl.panel(),
@@ -97,9 +101,11 @@ MORE: Calls = CALLS | {
     "data, shown": lambda tl: tl.data((_seeded((60, 1, 8, 8), 3).sigmoid(), torch.arange(60) % 3), show=True),
     "data dropped": lambda tl: tl.data("none"),
     "save over": lambda tl: tl.save("saved"),
+    "cross-validation": lambda tl: tl.cross_validate(2, "freeze body epochs 1 lr 0.01"),
     "sweep": lambda tl: tl.sweep(epochs=1, seeds=1, images=20),
     "script, written": lambda tl: tl.script("job.py", network=NETWORK),
     "export": lambda tl: tl.export("net.safetensors"),
+    "marks, written": lambda tl: tl.clean(drop=[2], save="marks.csv"),
     "step": lambda tl: setattr(tl, "step", STEP),
 }
 NETWORK = "model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))"

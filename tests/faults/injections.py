@@ -230,6 +230,8 @@ def train_campaign(
         name = list(jobs)[number % len(jobs)]
         if name not in known:
             known[name] = in_fork(lambda job=jobs[name]: trained(job, Watcher()))
+            if "died" in known[name]:
+                raise AssertionError(f"{name}: {known[name]['died']}")
         one = known[name]
         for form in forms:
             fault = some_fault(rng, form, one["lines"], one["calls"])
@@ -380,7 +382,7 @@ def in_fork(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
             return work()
 
         try:
-            status = wait(fork(folder, apart), 300)
+            status = wait(fork(folder, apart, most=300))
         except AssertionError as error:
             return {"died": str(error)}
         if status:

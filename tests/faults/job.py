@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -197,12 +198,21 @@ def without_clock(record: EpochRecord) -> dict[str, object]:
     return {k: v for k, v in record.to_dict().items() if k != "seconds"}
 
 
-def fork(folder: Path, work: object, every: float = 1e-3) -> int:
-    """Run ``work()`` in a fork whose autosaves go into ``folder``; its process number."""
+def fork(folder: Path, work: object, every: float = 1e-3, most: int = 120) -> int:
+    """Run ``work()`` in a fork whose autosaves go into ``folder``; its process number.
+
+    Args:
+        folder: for autosaves, and the outcome.
+        work: answers what can be written as JSON.
+        every: seconds between autosaves.
+        most: seconds of the processor, which another job on the machine does not use up, before it is ended.
+    """
     pid = os.fork()
     if pid:
         return pid
     try:
+        spent = time.process_time()
+        resource.setrlimit(resource.RLIMIT_CPU, (int(spent) + most, int(spent) + most))
         os.environ["TLNB_HOME"], os.environ["TLNB_AUTOSAVE"] = str(folder), str(every)
         torch.set_num_threads(1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -217,8 +227,12 @@ def fork(folder: Path, work: object, every: float = 1e-3) -> int:
         os._exit(1)
 
 
-def wait(pid: int, seconds: float = 120.0) -> int:
-    """The exit status of a process; negative for the signal that ended it."""
+def wait(pid: int, seconds: float = 3600.0) -> int:
+    """The exit status of a process; negative for the signal that ended it.
+
+    Raises:
+        AssertionError: it waits for something that does not come.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(pid, os.WNOHANG)

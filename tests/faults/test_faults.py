@@ -30,7 +30,7 @@ def injected(*options: str) -> dict[str, int]:
 def counts_of(module: str, *options: str) -> dict[str, int]:
     """What a campaign counts."""
     command = [sys.executable, "-m", f"tests.faults.{module}", *options]
-    done = forked.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600)
+    done = forked.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=3600)
     assert done.returncode == 0, done.stderr[-2000:]
     return ast.literal_eval(done.stdout.strip().splitlines()[-1])
 
