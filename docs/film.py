@@ -24,8 +24,8 @@ from browser.lab import ARGUMENTS, CHROMIUM, Lab, Notebook  # noqa: E402
 FILM = ROOT / "docs" / "pictures" / "session.webp"
 MOST_BYTES = 700_000
 WIDTH, HEIGHT = 880, 640
-CELLS = ("%load_ext tlnb\n%tl_load convnet5\n%tl_data digits", "%tl_layers", "%tl_lr")
-EPOCHS = 4
+CELLS = ("%load_ext tlnb\n%tl_load convnet5\n%tl_data digits --per-class 40", "%tl_layers", "%tl_lr")
+EPOCHS = 5
 MOST_FRAMES = 36  # of the training, evenly spread
 # A mouse pointer, which screenshots lack; it goes where the real one is.
 POINTER = """() => {
@@ -124,7 +124,7 @@ def play(notebook: Notebook) -> Film:
     film.click(view.get_by_role("button", name="minimum"), after=1200)
     view.get_by_role("spinbutton", name="epochs").fill(str(EPOCHS))
     view.get_by_role("spinbutton", name="epochs").press("Tab")
-    page.wait_for_timeout(300)
+    view.locator(".tlnb-magic", has_text=f"epochs {EPOCHS}").wait_for()
     film.take(700)
     film.click(view.get_by_role("button", name="Train", exact=True), after=200)
     train(page, film)

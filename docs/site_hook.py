@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the hook is loaded by a test where there may be no MkDocs
 
 ROOT = Path(__file__).parents[1]
 ELSEWHERE = (
-    "CHANGELOG.md", "COMING_FROM.md", "CONTRIBUTING.md", "REFERENCE.md", "notebooks/*.ipynb", "notebooks/pictures/*",
+    "CHANGELOG.md", "COMING_FROM.md", "CONTRIBUTING.md", "REFERENCE.md", "notebooks/*.ipynb",
     "tests/benchmarks/*/RESULTS.md", "tlnb/assets/MODEL_CARD.md",
 )  # fmt: skip
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s#]+)(#[^)\s]*)?\)")

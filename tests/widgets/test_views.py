@@ -89,7 +89,7 @@ def test_the_picker_trains_with_what_it_shows(session: Session) -> None:
     picker = LRPicker(session, session.find_lr(steps=12, decay=2.0))
     picker.act("pick", rate=0.0123)
     picker.act("set_epochs", epochs=2)
-    assert picker.line == "%tl_train epochs 2 lr 0.0123 decay 2"
+    assert picker.magic == picker.line == "%tl_train epochs 2 lr 0.0123 decay 2"
     picker.act("train")
     assert picker.error == ""
     (stage,) = session.history.stages

@@ -62,8 +62,8 @@ class CurvePart(TrainingPart):
             raise traitlets.TraitError(f"a learning rate is a number above 0, not {rate!r}")
         return rate
 
-    @traitlets.observe("rate")
-    def _rate_has_changed(self, change: Any) -> None:
+    @traitlets.observe("rate", "epochs")
+    def _line_has_changed(self, change: Any) -> None:
         if self.curve:
             self.magic = self.line
 
