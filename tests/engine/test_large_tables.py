@@ -273,7 +273,7 @@ def test_addresses_that_cannot_be_fetched_are_refused(tmp_path, monkeypatch) -> 
 
 def test_a_stream_is_refused_with_the_way_to_the_disk() -> None:
     datasets = pytest.importorskip("datasets")
-    made = datasets.Dataset.from_dict({"text": ["a", "b"] * 20, "label": [0, 1] * 20})
+    made = datasets.Dataset.from_dict({"text": [row[0] for row in ROWS[:40]], "label": [0, 1] * 20})
     stream = made.to_iterable_dataset()
     for source in (stream, {"train": stream}):
         said = refusal(source)
