@@ -25,7 +25,7 @@ from texts import network_folder, rows, table
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "COMING_FROM.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NEEDS = {"sound.md": "soundfile", "text.md": "transformers"}
+NEEDS = {"large.md": "transformers", "sound.md": "soundfile", "text.md": "transformers"}
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LANGUAGES = {"python", "ipython", "sh", "text", "toml", ""}
 

@@ -142,8 +142,9 @@ DATA = Command(
                 source="data",
                 files=True,
             ),
-            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a table (CSV, TSV; of texts "
-            "also JSONL, Parquet), torchvision/NAME or $name; nothing for the data that is named",
+            "digits (1,797 real handwritten digits), glyphs (drawn letters), a folder, a table (CSV, TSV, JSONL, "
+            "Parquet) or a tar, a pattern of such (shards/*.tar) or their address (s3://…), torchvision/NAME or $name; "
+            "nothing for the data that is named",
             required=False,
         ),
     ),
@@ -287,6 +288,10 @@ or a pair (train, valid) of such.
 Folders and tables may hold sounds in place of pictures, as WAV or FLAC (pip install "tlnb[sound]"): each is drawn as a
 log-mel picture, so that any network of pictures learns from it; a $net that takes (B, samples) gets raw frames. Clips
 longer than the window are cut into pieces that stay together, and the answers of a clip's pieces are averaged.
+
+Many tables of the same columns are one: name a pattern, or a folder that holds nothing else. Tars as WebDataset lays
+them out (1.jpg beside 1.cls, or beside 1.json and --label KEY) are read in place. Tables of texts and tars at an
+address that fsspec opens are fetched once, into at most half of the free disk.
 
 Every file is looked at; what cannot be used is listed with the reason and left out. A network that knows other classes
 than the data's gets a new linear head. none drops the data; the network stays.

@@ -378,7 +378,7 @@ class Session(traitlets.HasTraits):
         """Name the data; a loaded network gets a new head where the classes are not those it knows.
 
         Args:
-            source: ``digits``, ``glyphs``, a folder of class folders, a CSV of path and label,
+            source: ``digits``, ``glyphs``, a folder of class folders, a table of path and label, a tar of pictures,
                 a table of texts (CSV, TSV, JSONL, Parquet), a folder of .txt files, ``torchvision/NAME``, or an object:
                 (X, y) of tensors, arrays or strings, a Dataset, a DataLoader, a DataFrame of path and label, a
                 Hugging Face data set.
