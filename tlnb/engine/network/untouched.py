@@ -15,10 +15,13 @@ import torch
 from torch import Tensor, nn
 
 _DEPTH = 4  # containers inside containers that are looked into
+_CONTAINERS = (dict, list, set, deque)
 _LEFT_ALONE = ("training",)  # modes are put back by whoever sets them
 
 PutBack = Callable[[], bool]
 """Puts one thing back as it was; True where it had changed."""
+PutAllBack = Callable[[], list[str]]
+"""Puts things of a module back as they were; the attributes that had changed, "" for one that was not there."""
 
 
 class Attributes:
@@ -34,18 +37,18 @@ class Attributes:
 
     def __init__(self, model: nn.Module, *, buffers: bool = False):
         self._kept = [
-            (name, type(module).__name__, attribute, put_back)
+            (name, type(module).__name__, put_back)
             for name, module in model.named_modules()
-            for attribute, put_back in (*_attributes(module), *(_buffers(module) if buffers else ()))
+            for put_back in (*_attributes(module), *(_buffers(module) if buffers else ()))
         ]
 
     def put_back(self) -> list[tuple[str, str]]:
         """Put all back; the qualified name of each module that had changed, and the attribute in words."""
-        changed = []
-        for name, kind, attribute, put_back in self._kept:
-            if put_back():
-                changed.append((name, f"{kind}.{attribute}" if attribute else kind))
-        return changed
+        return [
+            (name, f"{kind}.{attribute}" if attribute else kind)
+            for name, kind, put_back in self._kept
+            for attribute in put_back()
+        ]
 
 
 @contextmanager
@@ -58,49 +61,58 @@ def untouched(model: nn.Module) -> Iterator[None]:
         attributes.put_back()
 
 
-def _attributes(module: nn.Module) -> Iterator[tuple[str, PutBack]]:
-    own = vars(module)
-    for name, value in list(own.items()):
+def _attributes(module: nn.Module) -> Iterator[PutAllBack]:
+    own, contents, empty = vars(module), [], {}
+    for name, value in own.items():
         if name in ("_parameters", "_modules", "_buffers"):
             if isinstance(value, dict):  # those of a scripted module are views of what torch keeps itself
-                yield from _bindings(value)
-        elif name not in _LEFT_ALONE:
-            yield name, _content(value, _DEPTH)
-    yield from _bindings(own)
+                yield _bindings(value)
+        elif (
+            isinstance(value, _CONTAINERS) and not value
+        ):  # as the dozen dicts of hooks of each module mostly are
+            empty[name] = value
+        elif name not in _LEFT_ALONE and isinstance(value, (Tensor, *_CONTAINERS)):
+            contents.append((name, _content(value, _DEPTH)))
+
+    def put_back() -> list[str]:
+        filled = [name for name, container in empty.items() if container]
+        for name in filled:
+            empty[name].clear()
+        return filled + [name for name, content in contents if content()]
+
+    yield put_back
+    yield _bindings(own)
 
 
-def _buffers(module: nn.Module) -> Iterator[tuple[str, PutBack]]:
-    for name, buffer in module.named_buffers(recurse=False):
-        yield name, _numbers(buffer)
+def _buffers(module: nn.Module) -> Iterator[PutAllBack]:
+    contents = [(name, _numbers(buffer)) for name, buffer in module.named_buffers(recurse=False)]
+    yield lambda: [name for name, content in contents if content()]
 
 
-def _bindings(own: dict[str, Any]) -> Iterator[tuple[str, PutBack]]:
+def _bindings(own: dict[str, Any]) -> PutAllBack:
     before = dict(own)
 
-    def one(name: str) -> PutBack:
-        def put_back() -> bool:
-            if own.get(name) is before[name] and name in own:
-                return False
+    def put_back() -> list[str]:
+        changed = [
+            name
+            for name, value in before.items()
+            if (own.get(name) is not value or name not in own) and name not in _LEFT_ALONE
+        ]
+        for name in changed:
             own[name] = before[name]
-            return True
-
-        return put_back
-
-    def new_ones() -> bool:
         new = [name for name in own if name not in before]
         for name in new:
             del own[name]
-        return bool(new)
+        return changed + [""] * bool(new)
 
-    yield from ((name, one(name)) for name in before if name not in _LEFT_ALONE)
-    yield "", new_ones
+    return put_back
 
 
 def _content(value: Any, depth: int) -> PutBack:
     """Puts back what stands in a value, not the value itself."""
     if isinstance(value, Tensor):
         return _numbers(value)
-    if not depth or not isinstance(value, dict | list | set | deque):
+    if not depth or not isinstance(value, _CONTAINERS):
         return _nothing
     inner = value.values() if isinstance(value, dict) else value
     parts = [_content(item, depth - 1) for item in inner]
@@ -109,7 +121,7 @@ def _content(value: Any, depth: int) -> PutBack:
 
 
 def _shallow(value: Any) -> PutBack:
-    if not isinstance(value, dict | list | set | deque):
+    if not isinstance(value, _CONTAINERS):
         return _nothing
     before = list(value.items()) if isinstance(value, dict) else list(value)
 
