@@ -1,4 +1,4 @@
-"""The route of a stage: the shortest way from samples to scores, past all that is frozen and known."""
+"""The forward plan of a stage: the shortest way from samples to scores, past all that is frozen and known."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ForwardPlan:
 
 
 PlanMaker = Callable[[Callable[[str], None], Callable[[int, int], None]], ForwardPlan]
-"""Makes the route: told what it computes in one line, and how far it has come."""
+"""Makes the forward plan: told what it computes in one line, and how far it has come."""
 
 Log = Callable[[str], None]
 OTHERWISE = (
@@ -77,7 +77,7 @@ class CacheRequest:
 
 
 class FeaturePlanner:
-    """Makes the route of each stage of one session.
+    """Makes the forward plan of each stage of one session.
 
     Args:
         cache: where features are kept.
@@ -99,7 +99,7 @@ class FeaturePlanner:
         samples: tuple[Samples, Samples],
         device: torch.device,
     ) -> PlanMaker:
-        """What makes the route of a stage when it begins; the arguments are those of :meth:`forward_plan`."""
+        """What makes the forward plan of a stage when it begins; the arguments are those of :meth:`forward_plan`."""
 
         def make(log: Log, on_progress: prefix.OnProgress) -> ForwardPlan:
             return self.forward_plan(
@@ -122,7 +122,7 @@ class FeaturePlanner:
         """Where features are wanted that are not known yet, they are computed now.
 
         Args:
-            model: in which ``wish.frozen`` has been applied.
+            model: in which ``cache_request.frozen`` has been applied.
             layers: its layers.
             cache_request: what the stage and those after it leave fixed.
             samples: to learn from, and to measure on.
@@ -160,7 +160,7 @@ class FeaturePlanner:
         *,
         on_progress: prefix.OnProgress = lambda done, total: None,
     ) -> ForwardPlan:
-        """The route on which samples are measured alone: past the frozen layers, whose features are kept.
+        """The forward plan by which samples are measured alone: past the frozen layers, whose features are kept.
 
         Args:
             model, layers, device, on_progress: as for :meth:`forward_plan`.
@@ -175,7 +175,7 @@ class FeaturePlanner:
         self, model: nn.Module, layers: LayerMap, cache_request: CacheRequest, samples: tuple[Samples, Samples],
         device: torch.device, log: Log, on_progress: prefix.OnProgress,
     ) -> tuple[ForwardPlan, _FeatureBuilder]:  # fmt: skip
-        """The route from the last clean cut on."""
+        """The forward plan from the last clean cut on."""
         cuts, cut = (
             prefix.cuts_ahead(layers, cache_request.frozen, cache_request.coming),
             prefix.cut_for(layers, cache_request.frozen),
@@ -196,7 +196,7 @@ class FeaturePlanner:
 
 
 class _FeatureBuilder:
-    """Finds or computes features for one route."""
+    """Finds or computes features for one forward plan."""
 
     def __init__(
         self, planner: FeaturePlanner, graph: Graph | Replay, cuts: Sequence[int], cut: int, device: torch.device,
@@ -228,7 +228,7 @@ class _FeatureBuilder:
         return self._kept(samples)
 
     def trusted(self, model: nn.Module, forward_plan: ForwardPlan, samples: tuple[Samples, Samples]) -> bool:
-        """Whether the route leads where the whole network does; if not, nothing of it is kept any more."""
+        """Whether the forward plan leads where the whole network does; if not, nothing of it is kept any more."""
         for source, kept in zip(samples, (forward_plan.train, forward_plan.valid), strict=True):
             if source.random and not isinstance(kept, ViewSamples):
                 continue  # each batch is another one
@@ -408,7 +408,7 @@ def _parts_of(samples: Samples) -> list[Samples]:
 def _whole(
     model: nn.Module, samples: tuple[Samples, Samples], device: torch.device, note: str = ""
 ) -> ForwardPlan:
-    """The route through the whole network."""
+    """The forward plan through the whole network."""
     x = samples[0].batch(torch.arange(min(FEW, len(samples[0])))).to(device)
     if not convolves(model, x, model):
         return ForwardPlan(*samples, model, device, note)

@@ -96,7 +96,7 @@ class StageTrainer:
         step: the user's own training step, in place of the task's loss on the network's scores.
         bn: ``frozen`` leaves the statistics of every BatchNorm layer alone.
         head: qualified name of the head; empty where the network has none.
-        shortcut: makes a shorter route with the same answers, see :meth:`take_shortcut`.
+        shortcut: makes a shorter forward plan with the same answers, see :meth:`take_shortcut`.
 
     Raises:
         TrainingError: trainable parameters and the optimizer's are not the same set.
@@ -166,7 +166,7 @@ class StageTrainer:
         return {self.layers[i].name: r for i, r in optim.ratios(self.layers, self.stage).items()}
 
     def take_shortcut(self, log: Callable[[str], None], on_progress: Callable[[int, int], None]) -> None:
-        """Go over to the shorter route, if there is one; what it needs is computed now.
+        """Go over to the shorter forward plan, if there is one; what it needs is computed now.
 
         Args:
             log: told in one line what is computed.
