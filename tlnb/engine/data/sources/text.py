@@ -155,7 +155,10 @@ def _of_columns(
         raise DataError(f"no usable text in {shown}")
     targets = _targets([columns[name] for name in labels], kept, request, notes)
     names = labels if isinstance(targets, np.ndarray) and targets.dtype.kind == "f" else None
-    names = list(targets.labels) if isinstance(targets, _Named) else names
+    if isinstance(targets, _Named):
+        names = list(targets.labels)
+        if len(names) == 1 and request.target is None:  # a label that a text has or lacks
+            request = replace(request, target=LABELS)
     encoded = encode([targets], request, names)
     rest = kept if encoded.kept[0] is None else [kept[i] for i in encoded.kept[0].tolist()]
     everything = Texts([texts[i] for i in rest], encoded.parts[0])
