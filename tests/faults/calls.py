@@ -83,7 +83,6 @@ CALLS: Calls = {
     "predict": lambda tl: tl.predict(pair(5)[0]),
     "script": lambda tl: tl.script(network="model = None"),
     "predict, surely": lambda tl: tl.predict(pair(5)[0], sure=0.8),
-    "test": lambda tl: tl.test(),
     "map": lambda tl: tl.map(0),
     "compare": lambda tl: tl.compare(),
     "status": lambda tl: tl.status(),

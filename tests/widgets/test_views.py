@@ -30,6 +30,37 @@ def test_views_are_named_where_the_package_says_and_no_others() -> None:
         widgets.LayerToggle  # noqa: B018
 
 
+@pytest.mark.parametrize(
+    ("kind", "action", "values"),
+    [
+        (LayerToggles, "set", {"low": 0, "high": 1, "frozen": False}),
+        (LayerToggles, "preset", {"name": "all frozen"}),
+        (LRPicker, "train", {}),
+        (LRPicker, "find", {}),
+        (TrainingView, "stop", {}),
+        (Panel, "load", {"name": "convnet5"}),
+        (Panel, "set", {"low": 0, "high": 0, "frozen": False}),
+        (Panel, "undo", {}),
+        (widgets.Suspects, "clean", {}),
+        (widgets.Map, "draw", {"layer": 0}),
+    ],
+)
+def test_a_view_that_is_disabled_does_nothing(
+    session: Session, kind: type, action: str, values: dict
+) -> None:
+    view = kind(session)
+    before = session.frozen, session.revision, len(session.history), session.model
+    view.disabled = True
+    view.act(action, **values)
+    assert view.error == "this view is disabled"
+    assert (session.frozen, session.revision, len(session.history), session.model) == before
+    if action == "set":
+        view.disabled = False
+        view.act(action, **values)
+        assert view.error == ""
+        assert session.frozen != before[0]
+
+
 def test_toggles_and_session_stay_in_step(session: Session) -> None:
     one, two = LayerToggles(session), LayerToggles(session)
     one.act("set", low=0, high=1, frozen=False)

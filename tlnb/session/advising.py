@@ -149,14 +149,15 @@ def plan_for_budget(
             )
     if known is not None:
         tools.log(f"advised: {known.procedure}")
-    traits, left = traits_of(state), budget - (time.perf_counter() - began)
+    spent = time.perf_counter() - began
+    traits, left = traits_of(state), budget - spent
     usual = known.plan if known is not None else default_plan(layers, (), images, traits, fit=True)
     found = plan_within(usual, layers, images, traits, left, lambda text: plan_seconds(state, pace, text))
     if found is None:
         asked = f", of which {show_seconds(max(left, 0))} is left," if known is not None else ""
         raise BadArguments(
             f"a budget of {show_seconds(budget)}{asked} is too small: the quickest plan, {QUICKEST}, takes about "
-            f"{show_seconds(needed)} here; --budget {max(math.ceil(needed), 1)}s is enough"
+            f"{show_seconds(needed)} here; --budget {max(math.ceil(spent + needed), 1)}s is enough"
         )
     text, seconds = found
     kind = "it" if text == usual else "the best plan that fits"

@@ -17,7 +17,7 @@ from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.checkpoint.file import SUFFIX, Checkpoint, reason_of
 from tlnb.engine.checkpoint.network import check_fit, fill, filled_head, head_to, tensors_of
 from tlnb.engine.checkpoint.schema import BROKEN, AdapterRecord
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import file_to_write, path_of
 from tlnb.engine.core.structure import plain, structure
 from tlnb.engine.data.load import SOURCES
 from tlnb.engine.data.mending import mended
@@ -36,8 +36,6 @@ from tlnb.session.state import SessionState, Task
 from tlnb.session.testing import all_looks, looked_before
 from tlnb.session.tools import Tools
 from tlnb.version import __version__
-
-ADAPTER = "adapter"  # the kind of a file that holds adapters alone
 
 
 class Checkpoints:
@@ -91,6 +89,7 @@ class Checkpoints:
         target = _target(path)
         plan = state.plan
         left = plan.result.left if plan is not None and plan.result is not None else None
+        _keeps_kind(target, None, "a whole session")
         taken = self.snapshot(state, left)
         self._tools.interrupts.settle()
         size = checkpoint.write(target, taken)
@@ -111,6 +110,7 @@ class Checkpoints:
                 "nothing is adapted, so there is no adapter to save; such as: %tl_adapt 3: --rank 8"
             )
         target = _target(path)
+        _keeps_kind(target, checkpoint.ADAPTER, "adapters alone")
         task, tensors = state.tasks[state.task], tensors_of(loaded.model)
         form = head_to(task.head)
         body = adapters.body_digest(loaded.model, loaded.places)
@@ -140,7 +140,7 @@ class Checkpoints:
         place = path_of(path, CheckpointError)
         place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
         found, shown = checkpoint.read(place), printable(str(place))
-        if found.about.get("kind") != ADAPTER:
+        if found.about.get("kind") != checkpoint.ADAPTER:
             raise CheckpointError(f"{shown} is no adapter but a whole session; %tl_resume reads it")
         try:
             return self._take_adapter(change, found, shown)
@@ -202,7 +202,7 @@ class Checkpoints:
             place = path_of(path, CheckpointError)
             place = place if place.suffix or place.exists() else place.with_name(place.name + SUFFIX)
             found = checkpoint.read(place)
-            if found.about.get("kind") == ADAPTER:
+            if found.about.get("kind") == checkpoint.ADAPTER:
                 raise CheckpointError(
                     f"{printable(str(place))} holds adapters alone; %tl_adapt --file puts them on"
                 )
@@ -375,15 +375,32 @@ def _check_plan(plan: PlanProgress | None, layers: int) -> None:
             raise CheckpointError("the checkpoint's plan names layers that the network does not have")
 
 
+def _keeps_kind(place: Path, kind: str | None, what: str) -> None:
+    """Adapters never take the place of a whole session, nor the other way round.
+
+    Raises:
+        CheckpointError: a file of the other kind stands there.
+    """
+    if not place.exists():
+        return
+    try:
+        there = checkpoint.read(place).about.get("kind")
+    except CheckpointError:  # damaged, or of a version that is not known: nothing to lose
+        return
+    if there != kind:
+        other = "a whole session" if there is None else "adapters alone"
+        raise CheckpointError(
+            f"{printable(str(place))} holds {other}, and this would be {what}; take another name"
+        )
+
+
 def _target(path: object) -> Path:
     """The file to write to.
 
     Raises:
         CheckpointError: something else than a checkpoint stands there.
     """
-    place = path_of(path, CheckpointError)
-    if place.name in ("", ".."):
-        raise CheckpointError("a file needs a name, such as: %tl_save birds")
+    place = file_to_write(path, "%tl_save birds", CheckpointError)
     if not place.suffix:
         place = place.with_name(place.name + SUFFIX)
     if place.exists() and not (place.is_file() and checkpoint.is_checkpoint(place)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tlnb.engine.cleaning.copies import normal
 from tlnb.engine.cleaning.gallery import Gallery
 from tlnb.engine.cleaning.looks import Looks, looks_of
 from tlnb.engine.cleaning.suspects import Evidence, find
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import file_to_write
 from tlnb.engine.core.machine import home, pool
 from tlnb.engine.data.augmented import augmented
 from tlnb.engine.data.dataset import Data
@@ -311,8 +312,12 @@ def mark(change: Change, asked: Iterable[tuple[int, str, str]], suspects: Mappin
     data = state.need_data()
     original = data.mending.original if data.mending is not None else data
     numbers = data.mending.numbers if data.mending is not None else Numbers(original)
-    log, words = list(_log(data)), []
+    log, words, said = list(_log(data)), [], dict[int, tuple[str, str]]()
     for sample, act, label in asked:
+        first = said.setdefault(sample, (act, label))
+        if first != (act, label):
+            both = " and ".join(printable(f"{word} {name}".strip()) for word, name in (first, (act, label)))
+            raise BadArguments(f"sample {sample} is named twice, {both}; say which one it is")
         if act not in ACTS:
             raise BadArguments(f"a mark is {', '.join(ACTS)}, not {act!r}")
         part, index = numbers.place(sample)
@@ -385,21 +390,28 @@ def held(data: Data) -> tuple[Mark, ...]:
     return (*(replace(fits[sample], sample=sample) for sample in sorted(fits)), *lost)
 
 
-def save(data: Data, path: object) -> Lines:
-    """Write the marks of the data to a CSV.
+def save(change: Change, path: object) -> Lines:
+    """Write the marks of the data to a CSV; where the call still fails, what stood there is back.
 
     Raises:
         DataError: it cannot be written, or another file stands there.
     """
-    target = path_of(path, DataError)
+    data, target = change.state.need_data(), file_to_write(path, "%tl_clean --save marks.csv", DataError)
     target = target if target.suffix else target.with_name(target.name + ".csv")
     shown, marks = printable(str(target)), held(data)
     if target.exists() and not _is_ours(target):
         raise DataError(f"{shown} is there and is no file of marks; take another name")
+    before = target.read_bytes() if target.exists() else None
+    change.journal.note(lambda: _put_back(target, before))
     _write(target, marks_text(marks))
     return Lines(
         f"{len(marks)} mark{'s' * (len(marks) != 1)} written to {shown}; %tl_data … --marks {shown} takes them"
     )
+
+
+def _put_back(target: Path, before: bytes | None) -> None:
+    with suppress(OSError):
+        target.unlink(missing_ok=True) if before is None else target.write_bytes(before)
 
 
 def _is_ours(path: Path) -> bool:

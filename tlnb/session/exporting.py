@@ -14,7 +14,7 @@ from torch import Tensor
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import whole_files
 from tlnb.engine.checkpoint.network import tensors_of
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import file_to_write
 from tlnb.engine.core.metrics import SCORES, VALUES
 from tlnb.engine.core.tree import Batch, call
 from tlnb.engine.data.dataset import Data
@@ -351,9 +351,7 @@ def _takes(facts: dict[str, Any], samples: Samples) -> str:
 
 
 def _python_file(path: str) -> Path:
-    target = path_of(path, ExportError)
-    if not target.name:
-        raise ExportError("a script needs a name, such as: %tl_script train.py")
+    target = file_to_write(path, "%tl_script train.py", ExportError)
     if target.suffix not in ("", ".py"):
         raise ExportError(f"a script is written to a .py file, not {target.suffix}")
     return target if target.suffix else target.with_suffix(".py")

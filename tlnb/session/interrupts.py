@@ -76,10 +76,13 @@ class Interrupts:
         try:
             yield
         finally:
+            try:
+                signal.signal(signal.SIGINT, before)
+            finally:  # also where another thread's exception arrives at that very line
+                signal.signal(signal.SIGINT, before)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            signal.signal(signal.SIGINT, before)
             if self._late:
                 self._late = False
                 self._raise(None)

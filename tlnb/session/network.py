@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+from tlnb.display.tables import printable
+from tlnb.engine.checkpoint import file as checkpoint
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.models import catalogue as models
 from tlnb.engine.models import own_model
@@ -17,7 +20,7 @@ from tlnb.engine.network import freeze as freezing
 from tlnb.engine.network.layers import LayerMap, find_layers
 from tlnb.engine.training.plan import adapter_words, check_body
 from tlnb.engine.training.stage import Stage
-from tlnb.errors import ModelError, NotReady, PlanError
+from tlnb.errors import CheckpointError, ModelError, NotReady, PlanError
 from tlnb.session.answers import Change as ChangeAnswer
 from tlnb.session.answers import Lines
 from tlnb.session.change import Change
@@ -63,6 +66,7 @@ class Network:
                 raise ModelError(
                     "--tokenizer is for a module of your own ($net); a named network has its own"
                 )
+            _no_adapter(model)
             return models.load_model(
                 model, weights=weights, arch=arch, revision=revision, log=self._tools.log
             )
@@ -332,3 +336,22 @@ def _shape(text: str | Iterable[int] | None) -> tuple[int, ...] | None:
     if not shape or min(shape) < 1:
         raise ModelError(f"--input takes the shape of one sample, such as 1,28,28; not {text!r}")
     return shape
+
+
+def _no_adapter(name: str) -> None:
+    """Say what a file of adapters is, and what to do with it.
+
+    Raises:
+        ModelError: this is one.
+    """
+    try:
+        place = Path(name)
+        adapter = place.is_file() and checkpoint.is_checkpoint(place)
+        adapter = adapter and checkpoint.read(place).about.get("kind") == checkpoint.ADAPTER
+    except (OSError, ValueError, CheckpointError):  # no path, or damaged: said where it is read
+        return
+    if adapter:
+        shown = printable(name)
+        raise ModelError(
+            f"{shown} holds adapters alone; load the network that they are for, then: %tl_adapt --file {shown}"
+        )

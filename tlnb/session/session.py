@@ -479,7 +479,7 @@ class Session(traitlets.HasTraits):
                 if asked:
                     lines += cleaning.mark(change, asked, _known.by_sample() if _known else {}).lines
                 if save is not None:
-                    lines += cleaning.save(change.state.need_data(), save).lines
+                    lines += cleaning.save(change, save).lines
                 # Whatever fails from here on, the marks beside the autosave are those that were asked for.
                 cleaning.keep_safe(change.state, self._tools)
                 return Lines(*lines)
@@ -1030,7 +1030,7 @@ class Session(traitlets.HasTraits):
         with self._call():
             walk = self._tools.walk("measuring the test part")
             with walk as on_progress, self._store.change() as change:
-                found = testing.test(change, self._tools.device, on_progress)
+                found = testing.test(change, self._tools.device, on_progress, self._interrupts.settle)
                 self._autosave.save(change.state, lambda: None)
             self._tools.emit("on_test_part", found)
             return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -26,8 +26,10 @@ USUAL = {"classes": "accuracy", "labels": "ap", "values": "r2"}
 """The score of each kind of data, where none is named."""
 
 
-def test(change: Change, device: torch.device, on_progress: OnProgress) -> TestResult:
-    """Measure the test part; see ``Session.test``."""
+def test(
+    change: Change, device: torch.device, on_progress: OnProgress, settle: Callable[[], None]
+) -> TestResult:
+    """Measure the test part; see ``Session.test``. ``settle`` is called before the look is counted."""
     state = change.state
     state.need_ready()
     loaded, data, valid = state.need_model(), state.need_data(), state.need_samples()[1]
@@ -43,7 +45,9 @@ def test(change: Change, device: torch.device, on_progress: OnProgress) -> TestR
         found = gather(loaded.model, replace(data, valid=part), prepared, device, worst=0, scores=scores)
         score = data.task.score or score_named(USUAL[found.kind], found.kind)
         value = score(found.targets, found.answers)
-        opened.note(Look(score.name, value, tensors_digest(sorted(tensors_of(loaded.model).items()))))
+        look = Look(score.name, value, tensors_digest(sorted(tensors_of(loaded.model).items())))
+        settle()
+        opened.note(look)
     # Whatever fails from here on, somebody may have seen the number.
     looks = data.test.looks
     change.set(looks={**state.looks, data.test.digest: looks})

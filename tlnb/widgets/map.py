@@ -41,7 +41,6 @@ class Map(View):
     _esm = script("map.js", "map.view.js")
     selected: Any = traitlets.List(traitlets.Int(), help="places that are chosen").tag(sync=True)
     colour = traitlets.Enum(COLOURS, "class", help="what colour stands for").tag(sync=True)
-    disabled = traitlets.Bool(help="nothing can be chosen or drawn anew").tag(sync=True)
     sample: Any = traitlets.Dict(help="what is looked at").tag(sync=True)
     points = traitlets.Bytes(help="x and y of each sample, float32").tag(sync=True)
     targets = traitlets.Bytes(help="what each is, float32: a number of groups, or a value").tag(sync=True)

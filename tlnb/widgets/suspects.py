@@ -43,7 +43,6 @@ class Suspects(View):
     show = traitlets.Enum(SHOWN, ALL, help="which suspects are shown").tag(sync=True)
     page = traitlets.Int(0, min=0, help="number of the page, from 0").tag(sync=True)
     marks: Any = traitlets.Dict(help="words of each mark, by the number of the sample").tag(sync=True)
-    disabled = traitlets.Bool(help="nothing can be decided").tag(sync=True)
     rows: Any = traitlets.List(help="the suspects of the page").tag(sync=True)
     pages = traitlets.Int(help="how many pages there are").tag(sync=True)
     counts: Any = traitlets.Dict(help="how many suspects there are to show, by what is shown").tag(sync=True)

@@ -15,7 +15,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from tlnb.errors import TlnbError
+from tlnb.errors import NotReady, TlnbError
 from tlnb.session import Session
 from tlnb.widgets.channel import follow_front_end
 
@@ -31,6 +31,8 @@ LONG = {
     "export": "exporting", "resume": "resuming",
     "clean": "looking for suspects", "draw": "drawing the map", "script": "writing the script", "frame": "",
 }  # fmt: skip
+LOOKING = {"look", "look_away", "turn", "choose", "thumbs", "listen"}
+"""Actions that change nothing; a view that is disabled does them too."""
 
 
 def script(*names: str) -> str:
@@ -50,6 +52,7 @@ class View(anywidget.AnyWidget):
         doing: which long action of this view is under way or waits for its turn, in words; else empty.
         magic: the last action as the magics that do the same.
         key: marks the static fallbacks that rest while the view is on a page.
+        disabled: it shows what there is, and nothing can be done on the page; setting it is the user's.
         retired: it shows no more, and its fallbacks do in its place.
         failure: the exception of the last action, or None.
     """
@@ -61,6 +64,7 @@ class View(anywidget.AnyWidget):
     magic = traitlets.Unicode().tag(sync=True)
     key = traitlets.Unicode().tag(sync=True)
     retired = traitlets.Bool().tag(sync=True)
+    disabled = traitlets.Bool(help="nothing can be done on the page").tag(sync=True)
 
     def __init__(self, session: Session, **traits: Any):
         super().__init__(busy=session.busy, key=secrets.token_hex(6), **traits)
@@ -111,6 +115,10 @@ class View(anywidget.AnyWidget):
 
     def act(self, action: str, /, **values: Any) -> None:
         """Do an action; whatever goes wrong is shown, and kept in ``failure``."""
+        if self.disabled and action not in LOOKING:
+            self.failure = NotReady("this view is disabled")
+            self.error = in_words(self.failure)
+            return
         long = self.long_actions()
         if action not in long:
             self._do(self.actions()[action], values)

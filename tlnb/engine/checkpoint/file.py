@@ -121,6 +121,7 @@ def flush(path: Path) -> None:
 FORMAT = 2
 """Version of the format; a file of a later one is refused, those of earlier ones are read."""
 SUFFIX = ".safetensors"
+ADAPTER = "adapter"  # the kind of a file that holds adapters alone
 LONGEST = 64 << 20  # bytes of JSON; a history of 100,000 epochs is 40 MB
 _KEY, _SUM = "tlnb", "tlnb.crc32"
 

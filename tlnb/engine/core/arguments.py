@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
@@ -93,6 +94,24 @@ def path_of(value: object, error: type[TlnbError] = BadArguments) -> Path:
     except (OSError, RuntimeError) as trouble:  # a name that is too long; a user who is not there
         short = text if len(text) < LONG else f"{text[:LONG]}…"
         raise error(f"{printable(short)!r} is no path here: {_reason(trouble)}") from None
+    return path
+
+
+def file_to_write(value: object, example: str, error: type[TlnbError] = BadArguments) -> Path:
+    """The path of a file that will be written; what names a folder, such as ``..`` or ``~``, is refused.
+
+    Args:
+        value: as the user writes it.
+        example: a command that is right.
+        error: class of what is raised.
+
+    Raises:
+        TlnbError: of the class ``error``: no path, or one without a name.
+    """
+    path, text = path_of(value, error), str(os.fspath(value))  # type: ignore[call-overload]
+    last = re.split(r"[/\\]" if os.name == "nt" else "/", text)[-1]
+    if not path.name or last in ("", ".", "..") or (last == text and text.startswith("~")):
+        raise error(f"{printable(text)!r} names a folder; a file needs a name, such as: {example}")
     return path
 
 

@@ -99,6 +99,10 @@ def load_data(
     notes = [*found.notes, *said]
     task = _task(found, train, held, balance)
     task = scored(task, request.score) if request.score is not None else task
+    if request.score == "top5" and len(found.classes) <= 5:
+        notes.append(
+            f"top5 is 100 % for {len(found.classes)} classes whatever the answers are: --score takes another one"
+        )
     batch = request.batch or found.batch or usual_batch(len(train.targets))
     data = Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,

@@ -119,8 +119,14 @@ class TextPreprocess:
         """The same for texts of another length.
 
         Raises:
-            DataError: the network has no places for so many tokens.
+            DataError: the network has no places for so many tokens, or no word of a text would be left.
         """
+        special = int(self.lengths([""])[0])
+        if length <= special:
+            raise DataError(
+                f"--length {length}: {special} of the tokens of each text are special ones, so {special + 1} "
+                "is the least"
+            )
         if length > self.most:
             raise DataError(f"--length {length}: the network has places for {self.most} tokens")
         return replace(self, length=length)

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from tlnb.display.tables import printable
 from tlnb.engine.checkpoint.file import reason_of
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import file_to_write
 from tlnb.engine.core.tree import Batch
 from tlnb.engine.export.deployed import KEY, Deployed, example, program_of
 from tlnb.engine.export.edge import to_litert, to_openvino
@@ -91,9 +91,7 @@ def target(path: str, to: str | None = None) -> Path:
     Raises:
         ExportError: no such form, an ending of another form, or a name that would hide a module of Python.
     """
-    place = path_of(path, ExportError)
-    if not place.name:
-        raise ExportError("an export needs a name, such as: %tl_export birds.safetensors")
+    place = file_to_write(path, "%tl_export birds.safetensors", ExportError)
     if to is not None and to not in FORMS:
         raise ExportError(
             f"no export to {printable(to)}{did_you_mean(to, FORMS)}; there are {', '.join(FORMS)}"

@@ -14,7 +14,7 @@ from tlnb.engine.data.images.check import Problem, readable
 from tlnb.engine.data.images.headers import BadPicture
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import fit_tensor
-from tlnb.engine.data.sound.files import SUFFIXES, check_sound, opened, soundfile
+from tlnb.engine.data.sound.files import RATES, SUFFIXES, check_sound, opened, soundfile
 from tlnb.engine.data.sound.front_end import LogMel, RawFrames, piece_starts
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.errors import DataError
@@ -124,6 +124,9 @@ def of_waves(
     several = [source] if _is_wave(source) else source
     if not isinstance(several, list | tuple) or not several or not all(map(_is_wave, several)):
         raise DataError("sounds are files, folders, or $name for (samples, rate) or a list of such")
+    for _, rate in several:
+        if not RATES[0] <= rate <= RATES[1]:
+            raise DataError(f"a rate of {rate:,} Hz; {RATES[0]:,} to {RATES[1]:,} are heard")
     clips = [ear.of_wave(_samples(wave), int(rate)) for wave, rate in several]
     return [f"sample {number}" for number in range(len(clips))], _answers(predictor, clips, views, check)
 

@@ -27,7 +27,7 @@ from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.data.readers import as_image_tensor, fit_tensor
 from tlnb.engine.data.sound.front_end import RawFrames
 from tlnb.engine.data.sources.text import as_texts, read_text
-from tlnb.engine.data.texts import shown
+from tlnb.engine.data.texts import plain, shown
 from tlnb.engine.data.tokens import Text, TextPreprocess
 from tlnb.engine.results.hearing import is_sound, of_sound_files, of_waves
 from tlnb.engine.results.novelty import FALSE_ALARMS
@@ -93,9 +93,6 @@ def predict(
         problems = []
     elif paths is not None:
         names, answers, problems = _of_files(predictor, paths, views, on_progress)
-        if problems and not names:
-            more = f"; and {len(problems) - 1} others" if problems[1:] else ""
-            raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
     else:
         with nullcontext() if isinstance(source, _KNOWN) else others_code(source, DataError):
             names, answers = _of_arrays(predictor, source, views, on_progress)
@@ -107,6 +104,9 @@ def _made(
     predictor: Predictor, names: Sequence[str], answers: Sequence[Tensor], problems: Sequence[Problem], began: float,
     views: int, sure: float, false_alarms: float,
 ) -> Predictions:  # fmt: skip
+    if problems and not names:
+        more = f"; and {len(problems) - 1} others" if problems[1:] else ""
+        raise DataError(f"{problems[0].path} cannot be predicted on: {problems[0].reason}{more}")
     task = predictor.data.task
     kind = kind_of(task)
     classes = tuple(map(printable, predictor.data.classes))
@@ -160,7 +160,7 @@ def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None
         lines = [line.strip() for line in source.splitlines() if line.strip()]
         if lines and all(map(_is_place, lines)):
             return _text_files([Path(line) for line in lines])
-        return [_title(source)], [source], []
+        return _written([source])
     found = as_texts(source)
     if found is None:
         if (
@@ -172,12 +172,19 @@ def _texts(source: object) -> tuple[list[str], list[Text], list[Problem]] | None
         return None
     if all(isinstance(one, str) and _is_place(one) for one in found):
         return _text_files([Path(str(one)) for one in found])
-    return [_title(one) for one in found], found, []
+    return _written(found)
+
+
+def _written(texts: Sequence[Text]) -> tuple[list[str], list[Text], list[Problem]]:
+    """Names and texts without those in which nothing is written, as in data that is learned from."""
+    empty = [number for number, text in enumerate(texts) if not plain(text).strip("\0 \t\r\n")]
+    kept = [text for number, text in enumerate(texts) if number not in set(empty)]
+    return [_title(text) for text in kept], kept, [Problem(f"text {number}", "no text") for number in empty]
 
 
 def _is_place(word: str) -> bool:
     """Whether this is a .txt file, a folder, or what would be called so."""
-    if len(word) > _LONGEST_PATH or "\n" in word or "\0" in word:
+    if not word.strip() or len(word) > _LONGEST_PATH or "\n" in word or "\0" in word:
         return False
     path = Path(word).expanduser() if not word.startswith("~") else Path(word)
     return path.is_dir() or path.suffix.lower() == ".txt"
@@ -304,6 +311,8 @@ def _of_trees(
     predictor: Predictor, source: object, like: Tree | None, on_progress: Callable[[int, int], None]
 ) -> tuple[list[str], list[Tensor]]:
     """Answers for inputs of several tensors, given by name."""
+    if isinstance(predictor.preprocess, TextPreprocess) and not isinstance(source, Mapping):
+        raise DataError("the network reads texts; give words, several in a list, or a .txt file")
     known = ", ".join(like) if like is not None else ", ".join(getattr(predictor.preprocess, "names", ()))
     if not isinstance(source, Mapping) or (like is not None and set(source) != set(like)):
         raise DataError(f"the network takes several inputs; give them by name, a dict with {known}")

@@ -139,7 +139,7 @@ function fresh(prefix) {
 }
 
 /** Whether a click could not be taken up now. */
-const engaged = (model) => Boolean((model.get("busy") && !(model.filming && model.get("busy") === "predicting")) || model.get("doing"));
+const engaged = (model) => Boolean(model.get("disabled") || (model.get("busy") && !(model.filming && model.get("busy") === "predicting")) || model.get("doing"));
 
 const number = new Intl.NumberFormat("en-GB");
 const rate = (value) => Number(value).toExponential(1).replace("e+", "e").replace(/e(-?)(\d)$/, "e$10$2");

@@ -25,7 +25,7 @@ class Strip {
     this.element = make("div", { class: "tlnb-toggles" }, this.bar, this.detail, this.presets, this.summary, this.magic);
     this.size = new ResizeObserver(() => this.widths());
     this.size.observe(this.bar);
-    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["states", "summary", "magic", "busy", "doing"], () => this.update())];
+    const stops = [follow(model, ["layers"], () => this.build()), follow(model, ["states", "summary", "magic", "busy", "doing", "disabled"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     wire.onsettle = () => this.settled();
     this.build();

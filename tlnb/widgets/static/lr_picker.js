@@ -36,7 +36,7 @@ class Picker {
     this.element = make("div", { class: "tlnb-picker" }, this.chooser, this.bar, this.hint);
     this.size = new ResizeObserver(() => { if (this.plot.clientWidth !== this.width) this.update(); });
     this.size.observe(this.plot);
-    const stop = follow(model, ["curve", "rate", "epochs", "stale", "busy", "doing"], () => this.update());
+    const stop = follow(model, ["curve", "rate", "epochs", "stale", "busy", "doing", "disabled"], () => this.update());
     this.stop = () => { stop(); this.size.disconnect(); };
     this.update();
   }

@@ -48,7 +48,7 @@ class OwnPictures {
     this.element = make("div", { class: "tlnb-folder tlnb-own", hidden: "" },
       make("div", { class: "tlnb-row" }, make("span", { class: "tlnb-detail" }, "pictures go into"), this.folder, this.newClass, this.addButton),
       this.grid, all, this.progress, this.refused, make("div", { class: "tlnb-row" }, this.use, this.hint));
-    const stops = [follow(model, ["own"], () => this.draw()), follow(model, ["busy", "doing"], () => this.update())];
+    const stops = [follow(model, ["own"], () => this.draw()), follow(model, ["busy", "doing", "disabled"], () => this.update())];
     this.stop = () => { stops.forEach((stop) => stop()); this.webcam.stop(); clearInterval(this.timer); };
     this.draw();
   }

@@ -45,7 +45,7 @@ class Panel {
     };
     this.enter(this.network, () => wire.send("load", { model: this.value(this.network) }));
     this.enter(this.data, () => wire.send("data", { source: this.value(this.data), augment: this.augment.value }));
-    const stops = [follow(model, ["network", "source", "magics", "layers", "busy", "doing", "can"], () => this.update()),
+    const stops = [follow(model, ["network", "source", "magics", "layers", "busy", "doing", "can", "disabled"], () => this.update()),
       follow(model, ["folder"], () => this.drawFolder()), follow(model, ["own"], () => this.mine.setAttribute("aria-expanded", String(Boolean(model.get("own").folder)))), follow(model, ["none_of_these"], () => { this.none_of.checked = model.get("none_of_these"); }), follow(model, ["gallery"], () => this.drawGallery()), follow(model, ["shown"], () => this.drawShown())];
     this.stop = () => { stops.forEach((stop) => stop()); this.strip.stop(); this.picker.stop(); this.training.stop(); this.own.stop(); this.live.stop(); };
     this.update();

@@ -25,7 +25,7 @@ class Training {
       this.bar, this.live, this.late, this.stages, this.charts, this.table, this.message, this.next);
     this.size = new ResizeObserver(() => { if (this.charts.clientWidth !== this.width) this.drawCharts(); });
     this.size.observe(this.charts);
-    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["points", "progress", "state"], () => this.drawLive()), follow(model, ["progress", "state", "message", "notes", "at_once"], () => this.move())];
+    const stops = [follow(model, ["stages", "metric", "count"], () => this.update()), follow(model, ["points", "progress", "state"], () => this.drawLive()), follow(model, ["progress", "state", "message", "notes", "at_once", "disabled"], () => this.move())];
     this.stop = () => { stops.forEach((stop) => stop()); this.size.disconnect(); };
     this.update();
     this.move();
@@ -64,7 +64,7 @@ class Training {
     this.bar.setAttribute("aria-valuenow", progress.done || 0);
     this.bar.hidden = !this.running;
     this.pause.hidden = this.stopper.hidden = !this.running;
-    this.stopper.disabled = this.pause.disabled = state === "stopping";
+    this.stopper.disabled = this.pause.disabled = state === "stopping" || Boolean(this.model.get("disabled"));
     say(this.pause, state === "paused" ? "Go on" : "Pause");
     this.late.hidden = !this.running || this.model.get("at_once");
     say(this.message, words.includes(message) ? "" : message);

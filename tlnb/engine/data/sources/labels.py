@@ -380,6 +380,8 @@ def _shared(cells: Mapping[str, int]) -> tuple[str, ...]:
 def _labels(
     array: np.ndarray, names: Names | None, delimiter: str | None, notes: list[str]
 ) -> tuple[tuple[str, ...], np.ndarray]:
+    if array.ndim == 1 and array.dtype.kind in "biuf" and names is not None and len(names) == 1:
+        array = array[:, None]
     if array.ndim == 2:
         try:
             numbers = array.astype(np.float32)

@@ -172,7 +172,10 @@ def _of_columns(
         raise DataError(f"no usable text in {shown}")
     targets = raw_targets([columns[name].take(kept) for name in labels], request)
     names = labels if isinstance(targets, np.ndarray) or isinstance(targets[0], float) else None
-    names = list(targets.labels) if isinstance(targets, _Named) else names
+    if isinstance(targets, _Named):
+        names = list(targets.labels)
+        if len(names) == 1 and request.target is None:  # a label that a text has or lacks
+            request = replace(request, target=LABELS)
     encoded = encode([targets], request, names)
     rest = kept if encoded.kept[0] is None else kept[encoded.kept[0].numpy()]
     everything = Texts(texts, encoded.parts[0], torch.from_numpy(rest))
