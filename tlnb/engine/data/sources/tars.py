@@ -213,7 +213,7 @@ def _samples(file: Path) -> Iterator[dict[str, Any]]:
     try:
         with tarfile.open(file, "r:") as tar:
             for member in tar:
-                tar.members = []  # else it keeps them all
+                tar.members = []  # type: ignore[attr-defined]  # else it keeps them all
                 if not member.isreg():
                     continue
                 folder, _, last = member.name.rpartition("/")
