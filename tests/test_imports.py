@@ -35,6 +35,7 @@ DEPENDENCIES = {
     "PIL": "pillow",
     "anywidget": "anywidget",
     "fastprogress": "fastprogress",
+    "fsspec": "fsspec",
     "matplotlib": "matplotlib",
     "numpy": "numpy",
     "safetensors": "safetensors",

@@ -22,8 +22,8 @@ TRIES = 4  # a machine that is busy may need longer than Ray gives a node to sta
 
 
 @contextmanager
-def two_nodes() -> Iterator[Any]:
-    """Ray's ``Cluster``: its ``address``, and :func:`lose` for a node of it."""
+def two_nodes() -> Iterator[str]:
+    """The address of the head."""
     with own_settings(local=True):
         from ray.cluster_utils import Cluster
 
@@ -36,22 +36,11 @@ def two_nodes() -> Iterator[Any]:
                 cluster = _tried(
                     lambda: Cluster(initialize_head=True, head_node_args=_NODE | {"include_dashboard": False})
                 )
-                add(cluster)
-            yield cluster
+                _tried(lambda: cluster.add_node(**_NODE))
+            yield cluster.address
         finally:
             if cluster is not None:
                 cluster.shutdown()
-
-
-def add(cluster: Any) -> None:
-    """Another node, as those before it."""
-    _tried(lambda: cluster.add_node(**_NODE))
-
-
-def lose(cluster: Any, *, head: bool = False) -> None:
-    """Kill every process of a node at once, as a machine that loses its power."""
-    node = cluster.head_node if head else next(iter(cluster.worker_nodes))
-    cluster.remove_node(node, allow_graceful=False)
 
 
 def small_session(*listeners: object) -> Session:

@@ -43,7 +43,7 @@ def session_in(folder, monkeypatch, *listeners: object) -> Session:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with nodes.two_nodes() as found:
-        yield found.address
+        yield found
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Kill a worker, or a node, of a two-node cluster at random moments of training; compare with a run in one process.
+"""Kill a worker of a two-node cluster at random moments of training, and compare with a run in one process.
 
-``PYTHONPATH=tests:tests/cluster python -m tests.faults.cluster_kills --count 20``, and ``--what node --count 5``
+``PYTHONPATH=tests:tests/cluster python -m tests.faults.cluster_kills --count 20``
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from typing import Any
 
 import nodes
 
@@ -24,15 +23,15 @@ NEAR = 1e-5
 
 
 class Killer(threading.Thread):
-    """Kills a worker, or a node, so many seconds after there is a worker, unless the run is over.
+    """Kills a worker so many seconds after there is one, unless the run is over.
 
     Attributes:
-        done: what was killed; empty for nothing.
+        done: whether one was killed.
     """
 
-    def __init__(self, what: str, after: float, over: threading.Event, cluster: Any):
+    def __init__(self, after: float, over: threading.Event):
         super().__init__()
-        self.what, self.after, self.over, self.cluster, self.done = what, after, over, cluster, ""
+        self.after, self.over, self.done = after, over, False
 
     def run(self) -> None:
         while not nodes.processes("ray::RayTrainWorker"):
@@ -40,14 +39,10 @@ class Killer(threading.Thread):
                 return
         if self.over.wait(self.after):
             return
-        if self.what == "node":
-            nodes.lose(self.cluster)
-            self.done = "a node"
-            nodes.add(self.cluster)
-        elif found := nodes.processes("ray::RayTrainWorker"):
+        if found := nodes.processes("ray::RayTrainWorker"):
             with suppress(ProcessLookupError):
                 os.kill(random.choice(found), signal.SIGKILL)
-                self.done = "a worker"
+                self.done = True
 
 
 def main() -> None:
@@ -55,19 +50,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--what", choices=("worker", "node"), default="worker")
     asked = parser.parse_args()
     random.seed(asked.seed)
     os.environ["TLNB_HOME"] = tempfile.mkdtemp(prefix="tlnb-kills-")
     spread.REPORT = 0.5
     wrong, killed, alone = 0, 0, nodes.small_session()
     alone.run(PLAN)
-    with nodes.two_nodes() as cluster:
+    with nodes.two_nodes() as address:
         for number in range(asked.count):
             over = threading.Event()
-            killer = Killer(asked.what, random.uniform(0, 8), over, cluster)
+            killer = Killer(random.uniform(0, 8), over)
             there = nodes.small_session()
-            there.cluster(cluster.address, workers=2)
+            there.cluster(address, workers=2)
             began = time.perf_counter()
             killer.start()
             run = there.run(PLAN)
@@ -77,8 +71,8 @@ def main() -> None:
             apart = nodes.distance(alone, there)
             good = not run.stopped and apart < NEAR
             wrong += not good
-            killed += bool(killer.done)
-            took, what = time.perf_counter() - began, killer.done or "nothing"
+            killed += killer.done
+            took, what = time.perf_counter() - began, "a worker" if killer.done else "nothing"
             print(
                 f"{number + 1}: {what} was killed, after {killer.after:.1f} s; {took:.1f} s in all, apart by "
                 f"{apart:.1e}: {good}",

@@ -7,8 +7,13 @@ import os
 import sys
 
 import forked
+import networks
 import pytest
+import torch
+from listening import Ear
 
+import tlnb.session.clustering as clustering
+from tlnb.cluster.connection import Connection
 from tlnb.errors import BadArguments, NotReady
 from tlnb.session import Session
 
@@ -75,3 +80,24 @@ def test_nothing_else_imports_ray() -> None:
     )
     done = forked.run([sys.executable, "-W", "ignore", "-c", code])
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_what_runs_here_although_a_cluster_is_named_is_said(monkeypatch) -> None:
+    there = Connection("127.0.0.1:1", 2, 1, 0.0, torch.get_num_threads(), True, 1)
+    monkeypatch.setattr(clustering, "connect", lambda *arguments: there)
+    ear, samples = Ear(), networks.blobs(90)
+    session = Session([ear])
+    session.load(networks.small(), input="1,8,8")
+    session.data((samples.inputs, samples.targets))
+    session.find_lr(steps=12)
+    assert not [line for line in ear.said if "notebook" in line]
+    assert "%tl_lr and %tl_choose in this notebook" in repr(session.cluster("local"))
+    session.find_lr(steps=12)
+    session.choose(networks.small(seed=1), images=60, folds=2)
+    said = [
+        line.partition(" runs in this notebook, not on the cluster")[0]
+        for line in ear.said
+        if "cluster" in line
+    ]
+    assert said == ["the range test", "the choice"]
+    session.cluster("off")
