@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -103,9 +105,13 @@ def test_the_strength_is_the_one_that_folds_choose(noise: float, width: int) -> 
     assert folds is not None
     assert found["folds"] == FOLDS
     z = StandardScaler().fit_transform(x.double().numpy())
+    named = inspect.signature(
+        LogisticRegressionCV
+    ).parameters  # scikit-learn 1.8 asks which attributes are meant
+    more = {"use_legacy_attributes": True, "l1_ratios": (0.0,)} if "use_legacy_attributes" in named else {}
     theirs = LogisticRegressionCV(
         Cs=list(STRENGTHS), cv=PredefinedSplit(folds.numpy()), scoring="neg_log_loss", max_iter=10_000, tol=1e-8,
-        use_legacy_attributes=True, l1_ratios=(0.0,),
+        **more,
     ).fit(z, y)  # fmt: skip
     losses = -np.mean(next(iter(theirs.scores_.values())), axis=0).reshape(-1)
     # Of strengths that are as good as each other either may be taken.
