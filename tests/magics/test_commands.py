@@ -84,7 +84,7 @@ def test_an_example_is_a_right_line(command: Command, code: str) -> None:
 @ALL
 def test_the_help_holds_usage_options_and_examples(command: Command) -> None:
     text = help_text(command)
-    assert text.startswith(command.summary)
+    assert " ".join(text.split()).startswith(command.summary)
     assert command.usage in text
     assert all(option.name in text for option in command.options)
     assert all(code.splitlines()[0] in text for code, _ in command.examples)
@@ -98,3 +98,11 @@ def test_freeze_help_as_a_user_sees_it(shell: object, tl: object, capsys: pytest
     assert "%tl_freeze LAYERS" in shown
     assert "%tl_freeze 0:5                            layers 0 to 4" in shown
     assert "In Python: tl.freeze(layers)" in shown
+
+
+@ALL
+def test_the_help_fits_a_narrow_page(command: Command) -> None:
+    """But for code, and for the names of options, which are not broken."""
+    code = {line for example, _ in command.examples for line in example.splitlines()}
+    long = [line.strip() for line in help_text(command).splitlines() if len(line) > 72]
+    assert [line for line in long if line not in code and not line.startswith("--")] == []

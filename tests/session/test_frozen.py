@@ -67,7 +67,7 @@ def step_that_sets_modes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("function", [True, False])
 @pytest.mark.parametrize("frozen", ["first", "second"])
-@pytest.mark.parametrize("route", ["cached", "whole", "step", "step that sets modes"])
+@pytest.mark.parametrize("forward_plan", ["cached", "whole", "step", "step that sets modes"])
 def test_dropout_acts_where_layers_train_and_nowhere_else(
     dropped: list[bool], function: bool, frozen: str, forward_plan: str
 ) -> None:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from functools import partial
 
 from tlnb.magics.command import Command, Option
 
-_WIDTH = 88
+_wrapped = partial(textwrap.fill, break_on_hyphens=False)  # so that --per-class stays whole
+_WIDTH = 72  # a page of 700 pixels holds so many letters beside the prompt
 
 
 def help_text(command: Command) -> str:
     """Summary, usage, arguments, options, details and examples, as plain text."""
-    parts = [command.summary, _usage(command)]
+    parts = [_wrapped(command.summary, _WIDTH), _usage(command)]
     if command.arguments:
         parts.append(_entries((a.name.upper(), a.help) for a in command.arguments))
     if command.options:
         head = "Keys (--key value and key=value mean the same):\n" if command.bare else "Options:\n"
         parts.append(head + _entries((_written(o, command.bare), _meaning(o)) for o in command.options))
     if command.details:
-        parts.extend(textwrap.fill(" ".join(p.split()), _WIDTH) for p in command.details.split("\n\n"))
+        parts.extend(_wrapped(" ".join(p.split()), _WIDTH) for p in command.details.split("\n\n"))
     parts.append("Examples:\n" + "\n".join(_example(code, says) for code, says in command.examples))
     parts.append(f"In Python: {python_call(command)}")
     return "\n\n".join(parts)
@@ -42,7 +44,7 @@ def _usage(command: Command) -> str:
     lines = [f"    {command.usage}"]
     if command.cell:
         text = f"%%{command.name}: the cell body is {command.body}"
-        lines.append(textwrap.fill(text, _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8))
+        lines.append(_wrapped(text, _WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 8))
     return "\n".join(lines)
 
 
@@ -60,13 +62,20 @@ def _entries(pairs: Iterable[tuple[str, str]]) -> str:
     width = min(max(len(name) for name, _ in rows), 24)
     lines = []
     for name, meaning in rows:
-        lead = f"    {name:<{width}}  "
-        rest = " " * (width + 6)
-        lines.append(textwrap.fill(meaning, _WIDTH, initial_indent=lead, subsequent_indent=rest))
+        if len(name) > width:
+            lines.append(f"    {name}\n{_fill(meaning, width + 6)}")
+        else:
+            lead = f"    {name:<{width}}  "
+            lines.append(_wrapped(meaning, _WIDTH, initial_indent=lead, subsequent_indent=" " * (width + 6)))
     return "\n".join(lines)
+
+
+def _fill(text: str, indent: int) -> str:
+    return _wrapped(text, _WIDTH, initial_indent=" " * indent, subsequent_indent=" " * indent)
 
 
 def _example(code: str, says: str) -> str:
     if "\n" in code:
-        return textwrap.indent(f"{code}\n", "    ") + f"        {says}"
-    return f"    {code:<40}  {says}"
+        return textwrap.indent(f"{code}\n", "    ") + _fill(says, 8)
+    beside = f"    {code:<40}  {says}"
+    return beside if len(beside) <= _WIDTH else f"    {code}\n{_fill(says, 8)}"

@@ -72,8 +72,8 @@ class Interrupts:
         before = signal.getsignal(signal.SIGINT)
         self.stop, self.pressed, self._edges, self._late, self._before = stop, 0, edges, False, before
         self._settled = False
-        signal.signal(signal.SIGINT, self._press)
         try:
+            signal.signal(signal.SIGINT, self._press)
             yield
         finally:
             try:

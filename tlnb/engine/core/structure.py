@@ -12,13 +12,14 @@ from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
-
-import torch
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.arguments import shown
 from tlnb.errors import TlnbError, did_you_mean
+
+if TYPE_CHECKING:  # the keys of a stage are described before anything needs torch
+    import torch
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
@@ -26,10 +27,7 @@ Plain = dict[str, Any]
 ASIDE = {"aside": True}
 """Metadata of a field that is no part of the plain values: a tensor, or what is known in memory alone."""
 _LARGEST = (1 << 63) - 1
-_TYPES = {
-    str(kind): kind
-    for kind in (*(torch.float32, torch.float64, torch.float16, torch.bfloat16), torch.int64, torch.int32, torch.uint8)
-}  # fmt: skip
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8")
 
 
 class Unfit(ValueError):
@@ -78,6 +76,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
+    import torch
+
     return str(value) if isinstance(value, torch.dtype) else value
 
 
@@ -141,7 +141,11 @@ def _flag(value: Any) -> bool:
 
 
 def _dtype(value: Any) -> torch.dtype:
-    return _TYPES[one_of(*_TYPES)(value)]
+    import torch
+
+    name = one_of(*(f"torch.{name}" for name in _DTYPES))(value)
+    found: torch.dtype = getattr(torch, name.removeprefix("torch."))
+    return found
 
 
 Exact = Annotated[str, _exact]
@@ -170,10 +174,16 @@ def reader_of(kind: Any) -> Reader:
     if is_dataclass(kind):
         return partial(_dataclass, kind)
     simple: dict[Any, Reader] = {
-        int: whole(), float: _number, bool: _flag, torch.dtype: _dtype, Any: lambda value: value,
+        int: whole(), float: _number, bool: _flag, Any: lambda value: value,
         str: lambda value: printable(_exact(value)),
     }  # fmt: skip
-    return simple[kind]
+    return simple[kind] if kind in simple else {_torch_dtype(): _dtype}[kind]
+
+
+def _torch_dtype() -> type:
+    import torch
+
+    return torch.dtype
 
 
 def _either(kinds: tuple[Any, ...]) -> Reader:

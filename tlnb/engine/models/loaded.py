@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import torch
@@ -184,3 +185,6 @@ class LoadedModel:
         classes = ", ".join(filter(None, (classes, "" if self.head else "no head that could be replaced")))
         lines = [f"{self.name}: {count:,} parameters, weights {self.weights}, {classes}"]
         return "\n".join([*lines, f"input {self.describe_input()}", *self.notes])
+
+    def _repr_html_(self) -> str:
+        return "<div>" + "<br>".join(map(escape, repr(self).splitlines())) + "</div>"

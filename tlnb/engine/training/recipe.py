@@ -18,24 +18,10 @@ from torch import nn
 from tlnb.display.tables import printable
 from tlnb.engine.core.structure import ASIDE, Exact, Plain, Positive, Unfit, one_of, structure
 from tlnb.engine.data.request import HIDDEN, SourceRequest
-from tlnb.engine.network.adapters import rank_of
+from tlnb.engine.training.stage import adapter_words
 
 _DEVICE = re.compile(r"[a-z]+(:\d{1,3})?")
 _DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - set(HIDDEN)
-
-
-def adapter_words(value: Any) -> str:
-    """The words of an adapter in a file: ``rank 8``, ``bias`` or ``norm``.
-
-    Raises:
-        Unfit: other words.
-    """
-    words = structure(str, value)
-    try:
-        rank_of(words)
-    except ValueError as error:
-        raise Unfit(f"is no adapter: {error}") from None
-    return words
 
 
 def _arguments(value: Any) -> Plain:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from tlnb.engine.core.arguments import MOST, shown
-from tlnb.engine.core.structure import one_of
-from tlnb.engine.training.recipe import adapter_words
+from tlnb.engine.core.structure import Unfit, one_of, structure
 from tlnb.errors import PlanError, did_you_mean
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -104,6 +103,22 @@ KEYS: dict[str, Key] = {
         "whole", "keep so many augmented views of each image and take them in turn; 0 for new ones each epoch"
     ),
 }
+
+
+def adapter_words(value: Any) -> str:
+    """The words of an adapter in a file: ``rank 8``, ``bias`` or ``norm``.
+
+    Raises:
+        Unfit: other words.
+    """
+    from tlnb.engine.network.adapters import rank_of  # brings torch, which the keys above do without
+
+    words = structure(str, value)
+    try:
+        rank_of(words)
+    except ValueError as error:
+        raise Unfit(f"is no adapter: {error}") from None
+    return words
 
 
 @dataclass(frozen=True)

@@ -408,11 +408,11 @@ def read_text(path: Path) -> str | Problem:
 
 
 def as_texts(values: Any) -> list[Text] | None:
-    """Texts, or pairs of sentences, of a list, an array or a column of pandas; None where they are something else."""
+    """Texts, or pairs of sentences, of a sequence, an array or a column of pandas; None for anything else."""
     values = values.to_numpy() if hasattr(values, "to_numpy") else values
     if isinstance(values, np.ndarray):
         values = values.tolist() if values.dtype.kind in "OUT" and values.ndim == 1 else None
-    if not isinstance(values, list | tuple) or not values:
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes | bytearray) or not len(values):
         return None
     if all(isinstance(value, str) for value in values):
         return list(values)
