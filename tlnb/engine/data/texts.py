@@ -63,8 +63,12 @@ class Texts(RawDataset):
         """These texts only."""
         return Texts(self.texts, self.targets[indices], self.rows[indices], self.names)
 
-    def all(self) -> Sequence[Text]:
-        """The texts in order."""
+    def all(self) -> list[Text]:
+        """The texts in order, in memory."""
+        return list(self._chosen())
+
+    def _chosen(self) -> Sequence[Text]:
+        """The same where they lie."""
         return chosen(self.texts, self.rows.numpy())
 
     def prepare(
@@ -77,11 +81,11 @@ class Texts(RawDataset):
         """
         if not isinstance(preprocess, TextPreprocess):
             raise DataError(NO_TEXTS)
-        return TextSamples(self.all(), self.targets, preprocess)
+        return TextSamples(self._chosen(), self.targets, preprocess)
 
     def digests(self) -> list[bytes | None]:
         """Of each text without regard to case and space."""
-        return [hashlib.blake2b(plain(text).encode(), digest_size=16).digest() for text in self.all()]
+        return [hashlib.blake2b(plain(text).encode(), digest_size=16).digest() for text in self._chosen()]
 
     def content(self, index: int) -> bytes | None:
         """Of the text without regard to case and space."""
