@@ -191,7 +191,7 @@ def draw(curve: LRCurve, ax: Axes | None = None) -> Figure:
         _mark_suggestion(curve, ax)
         _mark_others(curve, ax)
     ax.set_title(_title(curve), loc="left", fontsize=11, color=INK, pad=10)
-    return ax.figure.figure  # type: ignore[return-value]  # of a figure in a figure, the outer one
+    return ax.figure.figure  # of a figure in a figure, the outer one
 
 
 def _axes(ax: Axes) -> None:
