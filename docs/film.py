@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, ImageDraw
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
@@ -67,6 +67,7 @@ class Film:
     def take(self, milliseconds: int) -> None:
         """Take a frame; one that is like the last only lengthens it."""
         picture = Image.open(io.BytesIO(self.page.screenshot(clip=self.area))).convert("RGB")
+        ImageDraw.Draw(picture).rectangle((0, 0, picture.width - 1, picture.height - 1), outline="#CCCCCC")
         if self.frames and picture.tobytes() == self.frames[-1].tobytes():
             self.times[-1] += milliseconds
         else:
@@ -90,7 +91,7 @@ class Film:
     def write(self, file: Path) -> None:
         """All frames as one picture that begins again at its end."""
         first, *others = self.frames
-        first.save(file, save_all=True, append_images=others, duration=self.times, loop=0, quality=70, method=6,
+        first.save(file, save_all=True, append_images=others, duration=self.times, loop=0, quality=70, method=4,
                    minimize_size=True)  # fmt: skip
 
 

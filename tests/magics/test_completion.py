@@ -148,8 +148,8 @@ def test_a_file_can_be_completed_as_weights(shell: Any, folder: Path) -> None:
 
 
 def test_tl_is_completed_before_its_first_use(shell: Any) -> None:
-    words = {word for _, word in offered(shell, "tl.")}
-    assert {".find_lr", ".freeze", ".train"} <= words or {"find_lr", "freeze", "train"} <= words
+    names = {word.rpartition(".")[2] for _, word in offered(shell, "tl.")}  # IPython 8 offers tl.train
+    assert {"find_lr", "freeze", "train"} <= names
 
 
 def test_layers_are_offered_by_name_once_there_is_a_network(shell: Any) -> None:
