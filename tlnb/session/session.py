@@ -861,6 +861,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- folds
 
+    @takes(cache=bool, keep_best=bool)
     def cross_validate(
         self,
         folds: int = 5,
@@ -944,6 +945,7 @@ class Session(traitlets.HasTraits):
 
     # ---------------------------------------------------------------- saving
 
+    @takes(adapter=bool)
     def save(self, path: str, *, adapter: bool = False) -> Lines:
         """Write the whole state of the session to a file: nothing that training needs is left out.
 
