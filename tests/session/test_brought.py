@@ -276,3 +276,49 @@ def test_sounds_that_cannot_be_heard_are_one_line() -> None:
 def test_a_score_that_says_nothing_is_said() -> None:
     data = session().data(pair(60, 3), score="top5")
     assert "top5 is 100 % for 3 classes" in repr(data)
+
+
+# ---------------------------------------------------------------- objects of one's own where a word is meant
+
+
+class Sly:
+    """Whatever is asked of it fails."""
+
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError("mine")
+
+    __str__ = __getitem__ = __iter__ = __len__ = __eq__ = __bool__  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda tl, value: tl.cross_validate(2, cache=value),
+        lambda tl, value: tl.cross_validate(2, keep_best=value),
+        lambda tl, value: tl.save("birds", adapter=value),
+        lambda tl, value: tl.export(value),
+        lambda tl, value: tl.blend(between=value),
+        lambda tl, value: tl.train_advised(budget=value),
+    ],
+)
+@pytest.mark.parametrize("value", [Sly(), np.ones((2, 2)), torch.ones(3), np.ma.masked_array([1, 2], [0, 1])])
+def test_objects_that_are_no_word_and_no_flag_are_one_line(call: object, value: object) -> None:
+    tl = session()
+    with pytest.raises(TlnbError):
+        call(tl, value)  # type: ignore[operator]
+    assert len(tl.history.stages) == 1
+    assert not list(Path.cwd().iterdir())
+
+
+def test_parts_of_other_shapes_are_refused() -> None:
+    x, y = torch.randn(12, 1, 8, 8), torch.arange(12) % 3
+    tl = session()
+    for other in (torch.randn(12, 3), torch.randn(12, 1, 9, 9)):
+        with pytest.raises(
+            DataError, match=r"a training sample has shape \(1, 8, 8\) and a validation sample"
+        ):
+            tl.data(((x, y), (other, y)))
+        with pytest.raises(DataError, match="a validation sample"):
+            tl.forgetting(((x, y), (other, y)))
+    assert tl.train(1, 0.01).stages

@@ -6,6 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable
+from numbers import Real
 
 from tlnb.engine.advice.advice import Advice, decide, write_plan
 from tlnb.engine.advice.figures import SCORED, SEEN, chance_of, measure
@@ -107,7 +108,8 @@ def read_budget(budget: object) -> float:
     Raises:
         BadArguments: something else, or no time at all.
     """
-    told = _BUDGET.fullmatch(str(budget).strip().lower()) if not isinstance(budget, bool) else None
+    known = isinstance(budget, str | Real) and not isinstance(budget, bool)
+    told = _BUDGET.fullmatch(str(budget).strip().lower()) if known else None
     seconds = float(told[1]) * _UNITS[(told[2] or "s")[0]] if told else 0.0
     if not 0 < seconds < math.inf:
         raise BadArguments(f"budget takes a time such as 90s, 5min or 1.5h, not {shown(budget)}")

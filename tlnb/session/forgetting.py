@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from tlnb.engine.core.arguments import shown
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.forgetting.blend import GRID, Blend, BlendPoint, blended
 from tlnb.engine.forgetting.measure import Forgetting, StageMark, drift
@@ -132,14 +133,16 @@ ELSEWHERE = -1.0
 
 def _two_points(between: object, stages: int) -> tuple[int, int]:
     """Two points of the history: 0 is before training, k after stage k."""
-    parts = between.split(",") if isinstance(between, str) else between
+    words = between.split(",") if isinstance(between, str) else between
+    parts = words if isinstance(words, list | tuple) else ()
     try:
-        first, second = (int(str(part).strip()) for part in parts)  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
+        first, second = (int(part) if isinstance(part, int | str) else -1 for part in parts)
+    except ValueError:
         first = second = -1
     if not (0 <= first <= stages and 0 <= second <= stages) or first == second:
         raise BadArguments(
-            f"--between takes two of the points 0 (before training) to {stages}, such as 0,{stages}; not {between!r}"
+            f"--between takes two of the points 0 (before training) to {stages}, such as 0,{stages}; "
+            f"not {shown(between)}"
         )
     return first, second
 

@@ -1143,7 +1143,7 @@ class Session(traitlets.HasTraits):
                 failed, or int8 that loses more than a point.
         """
         with self._call(), self._tools.walk("exporting"), self._store.change() as change:
-            page = path == APP
+            page = isinstance(path, str) and path == APP
             if page != (folder is not None):
                 raise ExportError(
                     "a page needs a folder, such as: %tl_export app birds-page" if page else

@@ -95,6 +95,7 @@ def load_data(
             parts = replace(parts, places=replace(parts.places, train=parts.places.train[kept]))
     if len(train) < 2 or not len(held):
         raise DataError(f"{len(train)} training and {len(held)} validation samples are too few")
+    _check_alike(train, held)
     said = parts.notes if request.parted else _missing(found, train, held, request)
     notes = [*found.notes, *said]
     task = _task(found, train, held, balance)
@@ -110,6 +111,15 @@ def load_data(
         parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
     return data if request.marks is None else mended(data, read_marks(request.marks))
+
+
+def _check_alike(train: RawDataset, held: RawDataset) -> None:
+    """Rows of numbers have one shape in all parts; token numbers may be padded to another length."""
+    one, other = (getattr(part, "inputs", None) for part in (train, held))
+    if isinstance(one, Tensor) and isinstance(other, Tensor) and one.is_floating_point():
+        shapes = [tuple(part.shape[1:]) for part in (one, other)]
+        if shapes[0] != shapes[1]:
+            raise DataError(f"a training sample has shape {shapes[0]} and a validation sample {shapes[1]}")
 
 
 def _settled(request: SourceRequest, found: Found) -> SourceRequest:
