@@ -34,6 +34,16 @@ def session(**options: object) -> Session:
     return tl
 
 
+class Sly:
+    """Whatever is asked of it fails."""
+
+    def __bool__(self) -> bool:
+        raise ZeroDivisionError("mine")
+
+    __str__ = __getitem__ = __iter__ = __len__ = __eq__ = __bool__  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
 # ---------------------------------------------------------------- a folder where a file is meant
 
 WRITERS = {
@@ -278,17 +288,23 @@ def test_a_score_that_says_nothing_is_said() -> None:
     assert "top5 is 100 % for 3 classes" in repr(data)
 
 
+@pytest.mark.parametrize("call", WRITERS)
+@pytest.mark.parametrize("name", ["half \ud800", "bytes \udc80"])
+def test_what_is_no_letter_is_in_no_name(call: str, name: str) -> None:
+    tl = session()
+    with pytest.raises(TlnbError, match="has what is no letter; take another one"):
+        WRITERS[call](tl, name)
+    with pytest.raises(TlnbError, match="has what is no letter"):
+        tl.export("app", name)
+    assert not list(Path.cwd().iterdir())
+
+
+def test_a_device_of_ones_own_is_one_line() -> None:
+    with pytest.raises(BadArguments, match="no device a Sly here; cpu is always one"):
+        Session([]).device = Sly()
+
+
 # ---------------------------------------------------------------- objects of one's own where a word is meant
-
-
-class Sly:
-    """Whatever is asked of it fails."""
-
-    def __bool__(self) -> bool:
-        raise ZeroDivisionError("mine")
-
-    __str__ = __getitem__ = __iter__ = __len__ = __eq__ = __bool__  # type: ignore[assignment]
-    __hash__ = object.__hash__
 
 
 @pytest.mark.parametrize(

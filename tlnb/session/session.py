@@ -39,7 +39,7 @@ from tlnb.display.progress import LineProgress
 from tlnb.display.tables import Table, printable
 from tlnb.engine.advice.advice import Advice
 from tlnb.engine.advice.sweep import Sweep
-from tlnb.engine.core.arguments import others_code, path_of, shown, takes
+from tlnb.engine.core.arguments import in_letters, others_code, path_of, shown, takes
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.machine import home
 from tlnb.engine.core.switches import usual_switches
@@ -190,7 +190,8 @@ class Session(traitlets.HasTraits):
             wanted = torch.device(device)
             torch.zeros((), device=wanted).item()  # a name may be known and the device not here
         except (RuntimeError, TypeError, AssertionError):
-            raise BadArguments(f"no device {printable(str(device))} here; cpu is always one") from None
+            word = printable(str(device)) if isinstance(device, str | torch.device) else shown(device)
+            raise BadArguments(f"no device {word} here; cpu is always one") from None
         with self._call("the device can be set"), self._store.change() as change:
             self._network.move(change, wanted)
             self._tools.device = wanted
@@ -1158,7 +1159,7 @@ class Session(traitlets.HasTraits):
                 raise ExportError("--push sends a folder of the Hub: hf/OWNER/NAME")
             if page and (to is not None or int8):
                 raise ExportError("a page holds the weights as they are; --to and --int8 are for files")
-            file = str(path_of(folder, ExportError) / NETWORK) if page else path
+            file = str(in_letters(path_of(folder, ExportError), ExportError) / NETWORK) if page else path
             return exporting.export(
                 self._view_of(change.state), self._tools, file, self._forgotten,
                 lambda: judging.known(change, self._tools), to=to, small=int8, page=page,

@@ -112,6 +112,20 @@ def file_to_write(value: object, example: str, error: type[TlnbError] = BadArgum
     last = re.split(r"[/\\]" if os.name == "nt" else "/", text)[-1]
     if not path.name or last in ("", ".", "..") or (last == text and text.startswith("~")):
         raise error(f"{printable(text)!r} names a folder; a file needs a name, such as: {example}")
+    return in_letters(path, error)
+
+
+def in_letters(path: Path, error: type[TlnbError] = BadArguments) -> Path:
+    """A path whose last part can stand in a text, as it will in what is written beside a file.
+
+    Raises:
+        TlnbError: of the class ``error``: it has half a letter (a lone surrogate), or bytes that are none.
+    """
+    try:
+        path.name.encode()
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        raise error(f"the name {path.name!a} has what is no letter; take another one") from None
     return path
 
 
