@@ -91,7 +91,7 @@ def test_a_click_toggles_one_in_both_views(notebook: Notebook) -> None:
         )
     assert "features.8" in boxes(notebook).nth(2).get_attribute("aria-label")
     assert notebook.ask("tl.model.features[8].weight.requires_grad")
-    assert notebook.view(5).locator(".tlnb-magic").inner_text() == "%tl_unfreeze 2"
+    notebook.view(5).locator(".tlnb-magic", has_text="%tl_unfreeze 2").wait_for()
 
 
 def test_a_drag_and_a_shift_click_set_a_range(notebook: Notebook) -> None:
