@@ -145,8 +145,12 @@ def test_keys(notebook: Notebook) -> None:
     for key in ("ArrowRight", "ArrowRight", "Space"):
         notebook.page.keyboard.press(key)
     notebook.until(FLAGS, [1, 1, 0, 1, 1, 0, 0, 0])
+    notebook.page.wait_for_function(
+        "(box) => box.ariaChecked === 'true'", arg=boxes(notebook).nth(2).element_handle()
+    )
     assert notebook.page.evaluate("() => document.activeElement.dataset.index") == "2"
     notebook.page.keyboard.press("End")
+    notebook.page.wait_for_function("() => document.activeElement.dataset.index === '7'")
     notebook.page.keyboard.press("Enter")
     notebook.until(FLAGS, [1, 1, 0, 1, 1, 0, 0, 1])
 
