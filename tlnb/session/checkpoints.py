@@ -381,11 +381,9 @@ def _keeps_kind(place: Path, kind: str | None, what: str) -> None:
     Raises:
         CheckpointError: a file of the other kind stands there.
     """
-    if not place.exists():
-        return
     try:
-        there = checkpoint.read(place).about.get("kind")
-    except CheckpointError:  # damaged, or of a version that is not known: nothing to lose
+        there = checkpoint.read_about(place).get("kind")
+    except CheckpointError:  # none there, damaged, or of a version that is not known: nothing to lose
         return
     if there != kind:
         other = "a whole session" if there is None else "adapters alone"

@@ -13,7 +13,6 @@ from torch import nn
 from tlnb.display.tables import Table
 from tlnb.engine.core.objectives import Classification
 from tlnb.engine.core.seeds import seed_for
-from tlnb.engine.data.column import chosen
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.load import load_data
 from tlnb.engine.data.marks import Log
@@ -419,9 +418,7 @@ def preprocess_at(
         if length is not None:
             return loaded.preprocess.at_length(length)
         if isinstance(samples, Texts):
-            return loaded.preprocess.at_length(
-                loaded.preprocess.usual_length(chosen(samples.texts, samples.rows.numpy()))
-            )
+            return loaded.preprocess.at_length(loaded.preprocess.usual_length(samples.in_place()))
         return loaded.preprocess
     if size is not None:
         return loaded.preprocess.at(size)

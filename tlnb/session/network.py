@@ -345,12 +345,10 @@ def _no_adapter(name: str) -> None:
         ModelError: this is one.
     """
     try:
-        place = Path(name)
-        adapter = place.is_file() and checkpoint.is_checkpoint(place)
-        adapter = adapter and checkpoint.read(place).about.get("kind") == checkpoint.ADAPTER
-    except (OSError, ValueError, CheckpointError):  # no path, or damaged: said where it is read
+        kind = checkpoint.read_about(Path(name)).get("kind")
+    except CheckpointError:  # no file, plain weights, or damaged: said where it is read
         return
-    if adapter:
+    if kind == checkpoint.ADAPTER:
         shown = printable(name)
         raise ModelError(
             f"{shown} holds adapters alone; load the network that they are for, then: %tl_adapt --file {shown}"

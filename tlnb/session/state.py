@@ -265,9 +265,9 @@ class SessionState:
         Raises:
             NotReady: no model yet, or its input is not known.
         """
-        layers, loaded = self.need_layers(), self.loaded
-        weights = loaded.model.named_parameters() if loaded is not None and loaded.fixed else ()
-        still = {name: w.numel() for name, w in weights if loaded is not None and name in loaded.fixed}
+        layers, loaded = self.need_layers(), self.need_model()
+        weights = loaded.model.named_parameters() if loaded.fixed else ()
+        still = {name: weight.numel() for name, weight in weights if name in loaded.fixed}
         return LayerTable(layers, self.frozen, still)
 
     @property

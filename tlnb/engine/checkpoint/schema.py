@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor
 
-from tlnb.engine.checkpoint.file import FORMAT, Checkpoint
+from tlnb.engine.checkpoint.file import ADAPTER, FORMAT, Checkpoint
 from tlnb.engine.core.metrics import CLASSES, SCORES
 from tlnb.engine.core.structure import Plain, Unfit, structure, whole
 from tlnb.engine.data.marks import Mark
@@ -21,9 +21,8 @@ from tlnb.engine.data.request import asked_from
 from tlnb.engine.data.sealed import Look
 from tlnb.engine.data.tokens import AnyPreprocess
 from tlnb.engine.models.loaded import Input
-from tlnb.engine.training.recipe import adapter_words
 from tlnb.engine.training.records import Measured, PlanProgress, ResumePoint, StageResult
-from tlnb.engine.training.stage import KEYS, Stage
+from tlnb.engine.training.stage import KEYS, Stage, read_adapter
 
 LARGEST = 4096  # pixels of a side
 BROKEN = (
@@ -39,7 +38,7 @@ BROKEN = (
 """What may be raised where a network or a head is built from what a file says of it."""
 
 Asked = Annotated[dict[str, Any], asked_from]
-Adapter = Annotated[str, adapter_words]
+Adapter = Annotated[str, read_adapter]
 
 
 @dataclass(frozen=True)
@@ -178,7 +177,7 @@ class AdapterRecord:
     task: str
     classes: tuple[str, ...] | None
     head: Any
-    kind: str = "adapter"
+    kind: str = ADAPTER
     format: int = FORMAT
 
 

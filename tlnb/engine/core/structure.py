@@ -177,13 +177,11 @@ def reader_of(kind: Any) -> Reader:
         int: whole(), float: _number, bool: _flag, Any: lambda value: value,
         str: lambda value: printable(_exact(value)),
     }  # fmt: skip
-    return simple[kind] if kind in simple else {_torch_dtype(): _dtype}[kind]
-
-
-def _torch_dtype() -> type:
+    if kind in simple:
+        return simple[kind]
     import torch
 
-    return torch.dtype
+    return {torch.dtype: _dtype}[kind]
 
 
 def _either(kinds: tuple[Any, ...]) -> Reader:

@@ -65,10 +65,10 @@ class Texts(RawDataset):
 
     def all(self) -> list[Text]:
         """The texts in order, in memory."""
-        return list(self._chosen())
+        return list(self.in_place())
 
-    def _chosen(self) -> Sequence[Text]:
-        """The same where they lie."""
+    def in_place(self) -> Sequence[Text]:
+        """The same where they lie, in memory or in a file."""
         return chosen(self.texts, self.rows.numpy())
 
     def prepare(
@@ -81,11 +81,11 @@ class Texts(RawDataset):
         """
         if not isinstance(preprocess, TextPreprocess):
             raise DataError(NO_TEXTS)
-        return TextSamples(self._chosen(), self.targets, preprocess)
+        return TextSamples(self.in_place(), self.targets, preprocess)
 
     def digests(self) -> list[bytes | None]:
         """Of each text without regard to case and space."""
-        return [hashlib.blake2b(plain(text).encode(), digest_size=16).digest() for text in self._chosen()]
+        return [hashlib.blake2b(plain(text).encode(), digest_size=16).digest() for text in self.in_place()]
 
     def content(self, index: int) -> bytes | None:
         """Of the text without regard to case and space."""

@@ -18,7 +18,7 @@ from torch import nn
 from tlnb.display.tables import printable
 from tlnb.engine.core.structure import ASIDE, Exact, Plain, Positive, Unfit, one_of, structure
 from tlnb.engine.data.request import HIDDEN, SourceRequest
-from tlnb.engine.training.stage import adapter_words
+from tlnb.engine.training.stage import read_adapter
 
 _DEVICE = re.compile(r"[a-z]+(:\d{1,3})?")
 _DATA_KEYS = frozenset(("source", "name", *(f.name for f in fields(SourceRequest)))) - set(HIDDEN)
@@ -205,7 +205,7 @@ class StageRecipe:
     threads: Positive
     data: tuple[DataUsed, ...]
     kind: Annotated[str, one_of("train", "fit")] = "train"
-    adapters: Mapping[str, Annotated[str, adapter_words]] = field(default_factory=dict)
+    adapters: Mapping[str, Annotated[str, read_adapter]] = field(default_factory=dict)
     merged: bool = False
     cache: bool = True
     keep_best: bool = False

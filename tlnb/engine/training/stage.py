@@ -105,7 +105,7 @@ KEYS: dict[str, Key] = {
 }
 
 
-def adapter_words(value: Any) -> str:
+def read_adapter(value: Any) -> str:
     """The words of an adapter in a file: ``rank 8``, ``bias`` or ``norm``.
 
     Raises:
@@ -179,7 +179,7 @@ class Stage:
     average: str | None = None
     kind: Annotated[str, one_of(TRAIN, FIT)] = TRAIN
     by: Annotated[str, one_of("", *FITS)] = ""
-    adapted: tuple[tuple[int, Annotated[str, adapter_words]], ...] = ()
+    adapted: tuple[tuple[int, Annotated[str, read_adapter]], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def check(self) -> None:
