@@ -67,17 +67,17 @@ def step_that_sets_modes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("function", [True, False])
 @pytest.mark.parametrize("frozen", ["first", "second"])
-@pytest.mark.parametrize("forward_plan", ["cached", "whole", "step", "step that sets modes"])
+@pytest.mark.parametrize("route", ["cached", "whole", "step", "step that sets modes"])
 def test_dropout_acts_where_layers_train_and_nowhere_else(
-    dropped: list[bool], function: bool, frozen: str, forward_plan: str
+    dropped: list[bool], function: bool, frozen: str, route: str
 ) -> None:
     tl = session(ByHand(function))
     tl.freeze(frozen)
     steps = {"step": usual_step, "step that sets modes": step_that_sets_modes}
-    tl.step = steps.get(forward_plan)
+    tl.step = steps.get(route)
     dropped.clear()
     statistics = tl.model.norm.running_mean.clone()
-    stage = tl.train(lr=1e-2, cache=forward_plan == "cached").stages[0]
+    stage = tl.train(lr=1e-2, cache=route == "cached").stages[0]
     assert sum(dropped) == 1, "one batch, one layer that trains and has a dropout"
     assert stage.digest_before == stage.digest_after != ""
     assert torch.equal(tl.model.norm.running_mean, statistics) == (frozen == "first")

@@ -41,7 +41,7 @@ class Board:
         self._clear()
 
     def _clear(self) -> None:
-        self.done, self.reports, self.cache_request = 0, 0, GO
+        self.done, self.reports, self.wish = 0, 0, GO
         self.ended: bytes | None = None
         self.failed: bytes | None = None
 
@@ -56,9 +56,9 @@ class Board:
         """No epoch follows."""
         self.over = True
 
-    def news(self, reports: int, cache_request: str) -> News:
+    def news(self, reports: int, wish: str) -> News:
         """What happened, for one who knows so many reports and wishes so."""
-        self.cache_request = cache_request
+        self.wish = wish
         state = self.start if self.reports > reports else None
         return News(self.groups, self.done, self.reports, state, self.ended, self.failed)
 
@@ -78,7 +78,7 @@ class Board:
         """So many batches are done; what the notebook wishes."""
         if number == self.number and self.ended is None:
             self.done = done
-        return self.cache_request
+        return self.wish
 
     def report(self, number: int, state: bytes) -> None:
         """Where the epoch stands: whoever begins anew, begins here."""

@@ -59,13 +59,8 @@ class SpreadStage:
         log: Callable[[str], None],
         report: float | None = None,
     ):
-        self._connection, self._cache_request, self._dtype_policy, self._step, self._log = (
-            connection,
-            cache_request,
-            dtype_policy,
-            step,
-            log,
-        )
+        self._connection, self._cache_request, self._dtype_policy = connection, cache_request, dtype_policy
+        self._step, self._log = step, log
         self._report = REPORT if report is None else report
         self._raw: ForwardPlan | None = None
         self._board: Any = None
@@ -138,8 +133,8 @@ class SpreadStage:
         heard = time.monotonic()
         while True:
             over = self._over.is_set()
-            cache_request = STOP if stop.asked else PAUSE if stop.paused else GO
-            news: News = ray.get(self._board.news.remote(reports, cache_request))
+            wish = STOP if stop.asked else PAUSE if stop.paused else GO
+            news: News = ray.get(self._board.news.remote(reports, wish))
             if news.state is not None:
                 unpack(news.state).load(trainer)
             if news.groups > max(self._groups, 1):

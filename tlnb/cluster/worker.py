@@ -288,18 +288,18 @@ class _First:
     def __init__(self, board: Any, every: float):
         self.done, self._number = 0, 0
         self._board, self._every, self._last = board, every, time.monotonic()
-        self._cache_request, self._over = "", threading.Event()
+        self._wish, self._over = "", threading.Event()
         threading.Thread(target=self._beat, daemon=True).start()
 
     def begin(self, number: int, done: int) -> None:
         """An epoch begins."""
-        self._number, self.done, self._cache_request, self._last = number, done, "", time.monotonic()
+        self._number, self.done, self._wish, self._last = number, done, "", time.monotonic()
 
     def asked(self) -> tuple[bool, bool]:
         """Whether to stop, and whether to report; waits during a pause."""
-        while self._cache_request == PAUSE:
+        while self._wish == PAUSE:
             time.sleep(LOOK)
-        return self._cache_request == STOP, time.monotonic() - self._last >= self._every
+        return self._wish == STOP, time.monotonic() - self._last >= self._every
 
     def report(self, state: EpochState) -> None:
         """Tell where the epoch stands, and wait until that is noted."""
@@ -318,8 +318,8 @@ class _First:
         while not self._over.wait(BEAT):
             number = self._number
             try:
-                cache_request = ray.get(self._board.beat.remote(number, self.done))
+                wish = ray.get(self._board.beat.remote(number, self.done))
             except Exception:  # the board is gone, and with it the notebook: Ray ends this process soon
                 return
             if number == self._number:
-                self._cache_request = cache_request
+                self._wish = wish
