@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, overload
 
 import numpy as np
@@ -103,6 +103,10 @@ class Column(Sequence[Any]):
         found = made.column()
         return Column(found.values, found.codes[codes])
 
+    def where(self, told: Callable[[Any], object]) -> np.ndarray:
+        """For each row whether ``told`` is true of its cell: bool of shape (N,); asked once for each different cell."""
+        return np.fromiter((bool(told(cell)) for cell in self.values), bool, len(self.values))[self.codes]
+
     def different(self) -> list[Any]:
         """The cells that stand in a row, as good as once each."""
         return [self.values[number] for number in self.used()[0]]
@@ -192,6 +196,22 @@ class Builder:
         """The cells so far."""
         values = self._values if self._texts is None else self._texts.packed()
         return Column(values, np.array(self._codes, np.int32))
+
+
+def add_row(made: dict[str, Builder], row: Mapping[str, Any], count: int) -> None:
+    """Add a row to columns, of which it may lack some and bring new ones: nothing stands where nothing is said.
+
+    Args:
+        made: a column by its name.
+        row: cells by the names of their columns.
+        count: rows that there are already.
+    """
+    for name in row.keys() - made.keys():
+        made[name] = Builder()
+        for _ in range(count):
+            made[name].append(None)
+    for name, builder in made.items():
+        builder.append(row.get(name))
 
 
 class _Texts:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tlnb.display.tables import few, printable
-from tlnb.engine.data.column import Builder, Column
+from tlnb.engine.data.column import Builder, Column, add_row
 from tlnb.engine.data.sources.labels import is_missing
 from tlnb.errors import DataError, first_line
 
@@ -223,13 +223,7 @@ def _add_json_lines(file: Path, made: dict[str, Builder]) -> None:
                     row = None
                 if not isinstance(row, dict):
                     raise DataError(f"{_shown(file)}: line {number} is no object of JSON")
-                count = len(next(iter(made.values()), ()))
-                for name in row.keys() - made.keys():
-                    made[name] = Builder()
-                    for _ in range(count):
-                        made[name].append(None)
-                for name, builder in made.items():
-                    builder.append(row.get(name))
+                add_row(made, row, len(next(iter(made.values()), ())))
     except UnicodeDecodeError:
         raise _not_text(file) from None
     except OSError as error:

@@ -100,14 +100,14 @@ def _from_columns(
     usable = ~np.isin(sheet.paths.codes, np.array(sorted(bad), np.int64))
     empty = np.zeros(len(rows), bool)
     if not joined:
-        empty = usable & _is_empty(sheet.labels[0])
+        empty = usable & ~sheet.labels[0].where(bool)
         usable &= ~empty
     problems = [
         Problem(printable(sheet.paths[row]), "no label" if empty[row] else reasons[sheet.paths.codes[row]])
         for row in np.flatnonzero(~usable).tolist()
     ]
     if sheet.parts is not None:
-        usable &= ~_is_empty(sheet.parts)
+        usable &= sheet.parts.where(bool)
     rows = rows[usable]
     used, first = np.unique(places[rows], return_index=True)
     used = used[first.argsort()]  # files in the order of the rows that name them
@@ -160,11 +160,6 @@ def _files(paths: Column, resolver: Resolver) -> tuple[np.ndarray, list[str]]:
     return np.array(files, dtype=object), reasons
 
 
-def _is_empty(column: Column) -> np.ndarray:
-    """Of each row whether nothing stands in it."""
-    return np.array([not cell for cell in column.values], bool)[column.codes]
-
-
 def _sheet(
     columns: list[Column],
     header: list[str] | None,
@@ -208,7 +203,7 @@ def _is_header(columns: list[Column], resolver: Resolver) -> bool:
 def _targets(sheet: Sheet, rows: np.ndarray, request: SourceRequest, notes: list[str]) -> Column | np.ndarray:
     """Words or numbers of one column; numbers of several, (N, columns)."""
     columns = [column.take(rows) for column in sheet.labels]
-    if len(columns) > 1 and (holes := sum(int(_is_empty(column).sum()) for column in columns)):
+    if len(columns) > 1 and (holes := sum(int((~column.where(bool)).sum()) for column in columns)):
         notes.append(f"{holes} empty cells of the labels are taken as 0")
         columns = [column.map(lambda cell: cell or "0") for column in columns]
     if request.target != LABELS and request.delimiter is None:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tlnb.display.tables import printable
-from tlnb.engine.data.column import Builder
+from tlnb.engine.data.column import Builder, add_row
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.decode import decode_bytes
 from tlnb.engine.data.images.headers import SUFFIXES, BadPicture
@@ -75,8 +75,7 @@ def read_tars(files: Sequence[Path], request: SourceRequest) -> Found:
     )  # fmt: skip
     holes = np.zeros(len(index), bool)
     if len(labels) == 1:
-        cells = columns[labels[0]]
-        holes = np.array([is_hole(cell) for cell in cells.values], bool)[cells.codes]
+        holes = columns[labels[0]].where(is_hole)
     kept = np.flatnonzero(~holes)
     names = index.names.column()
     problems = [Problem(printable(names[row]), "no label") for row in np.flatnonzero(holes).tolist()]
@@ -181,17 +180,11 @@ class _Index:
     def add(self, shard: int, sample: dict[str, Any]) -> None:
         """A picture more, with what is said of it."""
         name, start, size = sample.pop("")
-        count = len(self)
+        add_row(self._said, sample, len(self))
         self.names.append(name)
         self._shards.append(shard)
         self._starts.append(start)
         self._sizes.append(size)
-        for key in sample.keys() - self._said.keys():
-            made = self._said[key] = Builder()
-            for _ in range(count):
-                made.append(None)
-        for key, builder in self._said.items():
-            builder.append(sample.get(key))
 
     def columns(self) -> Columns:
         """What is said of the pictures."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -158,15 +158,15 @@ def _of_columns(
     parts = [part for part in words if part is not None]
     own = joined(parts) if len(parts) == len(words) else None
     several = len(labels) > 1 or request.target == LABELS
-    empty = np.logical_and.reduce([_where(side, lambda cell: not plain(cell)) for side in sides])
-    lacking = ~empty & _where(columns[labels[0]], is_hole) if not several else np.zeros(len(empty), bool)
+    empty = np.logical_and.reduce([side.where(lambda cell: not plain(cell)) for side in sides])
+    lacking = ~empty & columns[labels[0]].where(is_hole) if not several else np.zeros(len(empty), bool)
     problems = [
         Problem(f"row {row + 1}", "no text" if empty[row] else "no label")
         for row in np.flatnonzero(empty | lacking).tolist()
     ]
     usable = ~empty & ~lacking
     if own is not None:
-        usable &= ~_where(own, lambda part: not part)
+        usable &= own.where(bool)
     kept = np.flatnonzero(usable)
     if not len(kept):
         raise DataError(f"no usable text in {shown}")
@@ -187,11 +187,6 @@ def _of_columns(
     if own is not None:
         _parted(found, everything, own.take(rest))
     return found
-
-
-def _where(column: Column, told: Callable[[Any], bool]) -> np.ndarray:
-    """For each row what is told of its cell: bool of shape (N,)."""
-    return np.fromiter(map(told, column.values), bool, len(column.values))[column.codes]
 
 
 def _alike(cell: str, columns: Columns) -> Column:
