@@ -186,6 +186,15 @@ class Notebook:
         """Run every cell, to its end."""
         self._command("notebook:run-all-cells")
 
+    def greet(self) -> None:
+        """Run the first cell, which loads tlnb, and wait until the kernel has heard that a page is there.
+
+        What is run before that shows itself without views, and how long it takes a page to speak differs.
+        """
+        self.run(0)
+        widgets = "__import__('ipywidgets').widgets.widget._instances.values()"
+        self.until(f"any(getattr(widget, 'answered', False) for widget in list({widgets}))")
+
     def run(self, number: int) -> None:
         """Run a cell, to its end."""
         self._select(number)

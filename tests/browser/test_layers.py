@@ -37,7 +37,8 @@ def notebook(open_notebook: Callable[..., Notebook]) -> Notebook:
     opened = open_notebook(
         *first_cells("01_quickstart.ipynb", "%tl_freeze"), "%tl_layers", "%tl_layers", "%tl_freeze 0:5", OWN
     )
-    for cell in range(6):
+    opened.greet()
+    for cell in range(1, 6):
         opened.run(cell)
     opened.ask("tl.frozen")
     return opened

@@ -233,6 +233,7 @@ def test_names_made_of_html_show_as_text(open_notebook: Callable[..., Notebook])
         "%tl_layers", "%%tl_train\nfreeze body epochs 2 lr 1e-3\nunfreeze all epochs 1 lr 1e-3", "%tl_panel",
         "%tl_history", "%tl_status", "%tl_lr --decay 2", "%tl_results", "%tl_predict pictures",
     )  # fmt: skip
+    notebook.greet()
     notebook.run_all()
     assert HOSTILE in notebook.view(3).locator(".tlnb-layer").first.get_attribute("aria-label")
     assert notebook.ask("len(tl.history)") == 3

@@ -25,6 +25,7 @@ def cells_of(name: str, wanted: Iterable[int] | None = None) -> list[str]:
 
 def run_and_save(notebook: Notebook) -> list[NotebookNode]:
     """The cells as they are saved after a run."""
+    notebook.greet()
     notebook.run_all()
     notebook.ask("1")
     notebook.save()
