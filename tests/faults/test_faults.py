@@ -5,14 +5,19 @@ from __future__ import annotations
 import ast
 import json
 import os
+import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import forked
 
+from faults.calls import plain_net
+from faults.injections import Fault, Watcher
 from tlnb.engine.checkpoint import autosave
 from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.session import Session
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,6 +48,34 @@ def test_whatever_happens_at_a_line_of_training_it_comes_to_the_same() -> None:
 def test_whatever_happens_at_a_line_of_a_call_it_is_done_or_nothing_has_changed() -> None:
     counts = injected("--calls", "--count", "12", "--job", "data")
     assert counts.get("unchanged", 0) + counts.get("complete", 0) + counts.get("not reached", 0) == 12
+
+
+def test_an_interrupt_at_each_line_that_holds_a_call_together_leaves_it_whole() -> None:
+    """At every line of the transaction and of the button's handler: flags, views and handler agree afterwards."""
+    tl = Session()
+    tl.load(plain_net(), input="1,8,8")
+    with Watcher() as watcher:
+        tl.freeze("0")
+    tl.unfreeze("0")
+    files = ("session/change.py", "session/interrupts.py")
+    faults = [
+        Fault("interrupt", place, nth + 1)
+        for place, times in watcher.lines.items()
+        for nth in range(times)
+        if place.startswith(files)
+    ]
+    assert len(faults) > 60
+    handler = signal.getsignal(signal.SIGINT)
+    for fault in faults:
+        with suppress(KeyboardInterrupt), fault:
+            tl.freeze("0")
+        assert fault.fired, fault
+        assert signal.getsignal(signal.SIGINT) is handler, fault
+        tl.unfreeze("-1")  # a call, which takes back, or tells, what was torn out of its block
+        moves = [p.requires_grad for p in next(tl.model.children()).parameters()]
+        assert moves == [not tl.frozen[0]] * len(moves), fault
+        tl.unfreeze("0")
+        assert not any(tl.frozen), fault
 
 
 def test_odd_arguments_and_files_are_one_line_and_change_nothing() -> None:

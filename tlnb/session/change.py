@@ -176,7 +176,9 @@ class Store:
                 self._open[outer - 1].state = change.state
                 del self._open[outer:]
             else:
-                # By one assignment: what breaks off before it is taken back, and what breaks off after it stands.
+                # By one assignment: what breaks off before it is taken back, and what breaks off after it stands,
+                # and is told then by the next call.
+                self._untold = True
                 self._whole = change.state, Journal()
                 self._open.clear()
             self._tell(outer)

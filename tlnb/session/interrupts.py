@@ -73,13 +73,13 @@ class Interrupts:
         self.stop, self.pressed, self._edges, self._late, self._before = stop, 0, edges, False, before
         self._settled = False
         try:
-            signal.signal(signal.SIGINT, self._press)
-            yield
-        finally:
             try:
+                signal.signal(signal.SIGINT, self._press)
+                yield
+            finally:
                 signal.signal(signal.SIGINT, before)
-            finally:  # also where another thread's exception arrives at that very line
-                signal.signal(signal.SIGINT, before)
+        finally:  # also where another thread's exception arrives at that very line
+            signal.signal(signal.SIGINT, before)
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
