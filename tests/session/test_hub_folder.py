@@ -121,6 +121,8 @@ def test_timm_reads_its_folder(photos: Path) -> None:
     tl = trained("timm/resnet10t", str(photos), weights="none")
     tl.export("hf/me/colours")
     reads_back(tl, "hf/me/colours", str(photos))
+    if tuple(map(int, timm.__version__.split(".")[:3])) < (1, 0, 26):
+        pytest.skip("timm reads folders of this machine since 1.0.26")
     model = timm.create_model("local-dir:hf/me/colours", pretrained=True).eval()
     samples = tl.view.need_samples()[1]
     batch = samples.batch(torch.arange(4))
