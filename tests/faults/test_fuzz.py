@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from networks import small
 from pictures import GIF, JPEG, PNG, TIFF, odd_but_right
@@ -65,6 +65,8 @@ def test_any_magic_line_is_a_call_or_one_line(name: str, line: str, cell: bool) 
 
 @FEWER
 @given(st.binary(max_size=400), st.sampled_from([".pth", ".safetensors", ".pt", ".bin"]))
+@example(b"\x80", ".pth")
+@example(b"P", ".bin")
 def test_any_file_of_weights_is_refused_in_one_line(tmp_path: Path, content: bytes, suffix: str) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)

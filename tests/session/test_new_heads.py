@@ -174,3 +174,19 @@ def test_a_module_as_code_is_the_same_module(module: nn.Module) -> None:
 
 def test_what_code_cannot_say_is_left_out() -> None:
     assert layer_code(nn.LSTM(3, 4)) is None
+
+
+@pytest.mark.parametrize("spec", ["linear", "mlp:6", "knn:3", "nearest", "linear --init fit"])
+def test_a_new_head_is_in_the_mode_of_the_one_before(spec: str, tmp_path: Path) -> None:
+    """So that the user's own ``tl.model(x)`` answers as one network, also after a resume."""
+    tl, other = Session([]), Session([])
+    for session in (tl, other):
+        session.load(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)), input="6")
+        session.data((ROWS, torch.arange(24) % 3), batch=8)
+        assert not any(module.training for module in session.model.modules())
+    name, _, init = spec.partition(" --init ")
+    tl.head(name, **({"init": init} if init else {}))
+    tl.save(str(tmp_path / "one"))
+    other.resume(str(tmp_path / "one"))
+    for session in (tl, other):
+        assert not any(module.training for module in session.model.modules())

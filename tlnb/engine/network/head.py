@@ -156,7 +156,7 @@ def new_head(
     keeps its kernel, stride, padding and dilation.
 
     Args:
-        old: the module that it replaces; gives the number of features and the device.
+        old: the module that it replaces; gives the number of features, the device, and train or test mode.
         spec: ``linear``, ``nearest`` (a linear one that is to be fitted to class means), ``mlp:512,256`` for hidden
             layers of those widths with ReLU between, ``knn:5`` for neighbours among the samples, or ``all-layers``.
         outputs: number of class scores.
@@ -193,7 +193,7 @@ def new_head(
         raise ModelError(f"cannot tell how many features reach the head {type(old).__name__}")
     start(head, generator, init)
     like = next(old.parameters())
-    return head.to(device=like.device, dtype=like.dtype)
+    return head.to(device=like.device, dtype=like.dtype).train(old.training)
 
 
 @torch.no_grad()
