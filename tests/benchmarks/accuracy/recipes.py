@@ -230,12 +230,12 @@ def fastai_found(job: Job) -> Outcome:
 # ---------------------------------------------------------------- tlnb
 
 
-def _session(job: Job) -> Any:
+def _session(job: Job, seed: int | None = None) -> Any:
     from tlnb.session import Session
 
     tl = Session([])
     tl.load(job.cell.network, weights=weights_of(job.cell.network, job.root))
-    tl.data(os.fspath(job.files.folder), size=SIDE, seed=job.cell.seed)
+    tl.data(os.fspath(job.files.folder), size=SIDE, seed=job.cell.seed if seed is None else seed)
     return tl
 
 
@@ -273,6 +273,120 @@ def planned(text: str) -> Callable[[Job], Outcome]:
     return recipe
 
 
+def stepped(step: Callable[..., Callable[..., Tensor]]) -> Callable[[Job], Outcome]:
+    """The default plan, whose last stage trains by a step of one's own."""
+
+    def recipe(job: Job) -> Outcome:
+        tl = _session(job)
+        tl.run("fit head")
+        tl.step = step(torch.Generator().manual_seed(job.cell.seed))
+        return _judged(job, tl, tl.run(f"train all epochs {job.epochs} lr 3e-4 init soft blend auto"))
+
+    return recipe
+
+
+def mixup(draw: torch.Generator) -> Callable[..., Tensor]:
+    """Two photos are laid over each other (Zhang et al. 2018), with shares from Beta(0.2, 0.2)."""
+
+    def step(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        share, order = _share(draw, 0.2), torch.randperm(len(x), generator=draw)
+        scores = model(share * x + (1 - share) * x[order])
+        return share * functional.cross_entropy(scores, y) + (1 - share) * functional.cross_entropy(
+            scores, y[order]
+        )
+
+    return step
+
+
+def cutmix(draw: torch.Generator) -> Callable[..., Tensor]:
+    """A box of one photo comes into another (Yun et al. 2019), its side from Beta(1, 1)."""
+
+    def step(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        order, (height, width) = torch.randperm(len(x), generator=draw), x.shape[-2:]
+        side = (1 - _share(draw, 1.0)) ** 0.5
+        down, right = (int(torch.randint(n, (1,), generator=draw)) for n in (height, width))
+        rows = slice(max(0, down - int(height * side / 2)), down + int(height * side / 2))
+        columns = slice(max(0, right - int(width * side / 2)), right + int(width * side / 2))
+        mixed = x.clone()
+        mixed[..., rows, columns] = x[order][..., rows, columns]
+        share = 1 - mixed[0, 0, rows, columns].numel() / (height * width)
+        scores = model(mixed)
+        return share * functional.cross_entropy(scores, y) + (1 - share) * functional.cross_entropy(
+            scores, y[order]
+        )
+
+    return step
+
+
+def _share(draw: torch.Generator, strength: float) -> float:
+    """From Beta(strength, strength), by two gamma draws of the generator."""
+    import numpy as np
+
+    seed = int(torch.randint(2**31, (1,), generator=draw))
+    return float(np.random.default_rng(seed).beta(strength, strength))
+
+
+def features_mixed(job: Job) -> Outcome:
+    """A linear head on frozen features whose brightness varies by channel (FroFA, Bär et al. 2024)."""
+    tl = _session(job)
+    draw = torch.Generator().manual_seed(job.cell.seed)
+    head = tl.model.get_submodule(tl.view.need_model().head)
+
+    def vary(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if not module.training:
+            return inputs
+        x = inputs[0]
+        size = (*x.shape[:2], *[1] * (x.dim() - 2))
+        shift = torch.rand(size, generator=draw).mul(2).sub(1).mul(0.5)
+        return (x + shift * (x.amax(0, keepdim=True) - x.amin(0, keepdim=True)),)
+
+    handle = head.register_forward_pre_hook(vary)
+    run = tl.run("freeze body epochs 60 lr 1e-2 guard off")
+    handle.remove()
+    return _judged(job, tl, run)
+
+
+def soup(job: Job) -> Outcome:
+    """A greedy soup (Wortsman et al. 2022): three orders of batches, averaged while validation does not fall."""
+    runs = []
+    for seed in range(3):
+        tl = _session(job, job.cell.seed + 100 * seed)
+        tl.run("fit head")
+        run = tl.run(f"train all epochs {job.epochs} lr 3e-4 init soft blend auto")
+        runs.append((run.accuracy or 0.0, tl, {k: v.clone() for k, v in tl.model.state_dict().items()}))
+    runs.sort(key=lambda each: -each[0])
+    best, tl, kept = runs[0][0], runs[0][1], [runs[0][2]]
+    for _, _, weights in runs[1:]:
+        tl.model.load_state_dict(_mean([*kept, weights]))
+        now = float(tl.results().accuracy)
+        if now >= best:
+            best, kept = now, [*kept, weights]
+    tl.model.load_state_dict(_mean(kept))
+    answers = tl.predict("\n".join(map(str, job.files.test[0]))).answers
+    return Outcome(answers.argmax(1).tolist(), f"{len(kept)} of 3", best)
+
+
+def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {
+        name: torch.stack([s[name].double() for s in states]).mean(0).to(states[0][name].dtype)
+        for name in states[0]
+    }
+
+
+LAST = "epochs E lr 3e-4 init soft blend auto"
+MORE: dict[str, Callable[[Job], Outcome]] = {
+    "LoRA, rank 8": planned("fit head\nadapt all rank 8 epochs E lr 1e-3 init soft blend auto"),
+    "biases": planned("fit head\nadapt all bias epochs E lr 1e-3 init soft blend auto"),
+    "norms": planned("fit head\nadapt all norm epochs E lr 1e-3 init soft blend auto"),
+    "average ema": planned(f"fit head\ntrain all {LAST} average ema"),
+    "average last:3": planned(f"fit head\ntrain all {LAST} average last:3"),
+    "mixup": stepped(mixup),
+    "cutmix": stepped(cutmix),
+    "features varied": features_mixed,
+    "greedy soup of three": soup,
+}
+"""What changes one thing about the default plan."""
+
 RECIPES: dict[str, Callable[[Job], Outcome]] = {
     "logistic regression": logistic,
     "fastai fine_tune": fastai,
@@ -285,4 +399,5 @@ RECIPES: dict[str, Callable[[Job], Outcome]] = {
     "tlnb, augmented": planned("fit head\ntrain all epochs E lr 3e-4 blend auto augment standard"),
     "tlnb, norms train": planned("fit head\ntrain all epochs E lr 3e-4 bn train blend auto"),
     "tlnb, 1e-3": planned("fit head\ntrain all epochs E lr 1e-3 blend auto"),
+    **MORE,
 }
