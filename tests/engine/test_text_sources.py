@@ -167,3 +167,19 @@ def test_data_sets_of_hugging_face():
     data = load_data(datasets.DatasetDict({"train": part, "test": other}))
     assert len(data.valid) == 2
     assert any("measured on test" in note for note in data.notes)
+
+
+def test_decimal_commas_of_a_measured_column_are_points_and_holes_of_several_labels_are_said(tmp_path):
+    rows = [(f"text number {i}", f"{i},5") for i in range(20)]
+    data = load_data(str(write(tmp_path / "a.csv", rows, ("text", "score"), ";")))
+    values = (
+        torch.cat([data.train.targets, data.valid.targets]).flatten().sort().values
+    )  # to mean 0 and deviation 1
+    assert len(values) == 20
+    assert torch.allclose(values.diff(), values.diff()[0])
+    assert any("decimal points" in note for note in data.notes)
+    rows = [(f"text number {i}", i % 2, "" if i % 4 else 1) for i in range(20)]
+    data = load_data(str(write(tmp_path / "b.csv", rows, ("text", "a", "b"))))
+    assert data.classes == ("a", "b")
+    assert sum(data.train.targets[:, 1].tolist()) + sum(data.valid.targets[:, 1].tolist()) == 5
+    assert any("15 empty cells of the labels are taken as 0" in note for note in data.notes)

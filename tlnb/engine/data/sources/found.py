@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.core.machine import pool
+from tlnb.engine.data.column import Column
 from tlnb.engine.data.images.check import Problem, Verdict
 from tlnb.engine.data.images.decode import deep_values
 from tlnb.engine.data.images.scale import PLAIN, PixelScale, common_white, scale_note, white_above
@@ -78,6 +79,23 @@ class Found:
             return cls(made[0], None, **more)
         own = np.concatenate([np.full(len(part), role) for part, role in zip(made, roles, strict=True)])
         return cls(made[0], held, everything=Several(made), own=own, **more)
+
+    def part_by(self, words: Column, thing: str) -> None:
+        """Split by a column; where a part that is needed has no sample, a note says that ``--valid`` splits.
+
+        Args:
+            words: ``train``, ``valid`` or ``test`` for each sample, or nothing.
+            thing: what a sample is, in a word.
+        """
+        numbers = {"train": TRAINS, "valid": VALIDATES, "test": TESTS}
+        own = np.array([numbers.get(word, -1) for word in words.values])[words.codes]
+        train, valid = (torch.from_numpy(np.flatnonzero(own == part)) for part in (TRAINS, VALIDATES))
+        if not len(train) or not (len(valid) or (own == TESTS).any()):
+            self.notes.append(f"one part of the split has no usable {thing}: split by --valid")
+            return
+        self.everything, self.own = self.train, own
+        self.train = self.everything.subset(train)
+        self.valid = self.everything.subset(valid) if len(valid) else None
 
 
 def shown_files(files: Sequence[Path]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,6 @@ import torch
 from tlnb.display.tables import printable
 from tlnb.engine.data.column import Column
 from tlnb.engine.data.images.check import Problem
-from tlnb.engine.data.partition import TEST, TRAIN, VALID
-from tlnb.engine.data.raw import RawDataset
 from tlnb.engine.data.request import LABELS, REGRESSION, SourceRequest
 from tlnb.engine.data.sources.cells import cells_of, word_of
 from tlnb.engine.data.sources.columns import Sheet, columns_of, is_known
@@ -25,6 +22,7 @@ from tlnb.engine.data.sources.found import Found, shown_files
 from tlnb.engine.data.sources.labels import are_numbers, encode
 from tlnb.engine.data.sources.media import media_of
 from tlnb.engine.data.sources.resolve import Resolver
+from tlnb.engine.data.sources.targets import are_measured, targets_of
 from tlnb.errors import DataError
 
 PARTS = ("train", "valid", "test")  # in the order of their numbers
@@ -123,10 +121,11 @@ def _from_columns(
         told = f"; the first: {problems[0].path}: {problems[0].reason}" if problems else ""
         raise DataError(f"no usable {media.one} in {shown}{told}")
     notes = [*sheet.notes, *resolver.notes()]
-    targets = _targets(sheet, rows, request, notes)
+    labels = [column.take(rows) for column in sheet.labels]
+    targets = targets_of(labels, request, notes, media.one, sheet.measured)
     asked = replace(request, target=REGRESSION) if sheet.measured else request
     # A single column of classes or of joined labels is named by what stands in it.
-    encoded = encode([targets], asked, sheet.names if _are_measured(targets) else None)
+    encoded = encode([targets], asked, sheet.names if are_measured(targets) else None)
     kept = rows if encoded.kept[0] is None else rows[encoded.kept[0].numpy()]
     read = [place for place in used.tolist() if good[place]]
     number_of = np.zeros(len(names), np.int64)
@@ -145,7 +144,7 @@ def _from_columns(
     found.columns = {name: cells.take(kept) for name, cells in sheet.columns.items()}
     found.paths = Column([names[place].replace(os.sep, "/") for place in read], file_of)
     if sheet.parts is not None:
-        _split(found, everything, sheet.parts.take(kept))
+        found.part_by(sheet.parts.take(kept), media.one)
     return found
 
 
@@ -198,62 +197,3 @@ def _is_header(columns: list[Column], resolver: Resolver) -> bool:
     if any(map(is_known, first)):
         return True
     return len(columns[0]) > 1 and not Path(first[0]).suffix
-
-
-def _targets(sheet: Sheet, rows: np.ndarray, request: SourceRequest, notes: list[str]) -> Column | np.ndarray:
-    """Words or numbers of one column; numbers of several, (N, columns)."""
-    columns = [column.take(rows) for column in sheet.labels]
-    if len(columns) > 1 and (holes := sum(int((~column.where(bool)).sum()) for column in columns)):
-        notes.append(f"{holes} empty cells of the labels are taken as 0")
-        columns = [column.map(lambda cell: cell or "0") for column in columns]
-    if request.target != LABELS and request.delimiter is None:
-        columns = _points(columns, notes, sure=sheet.measured or request.target == REGRESSION)
-    different = [column.different() for column in columns]
-    numeric = all(map(are_numbers, different))
-    if len(columns) == 1:
-        measured = numeric and (
-            sheet.measured or not all(float(word).is_integer() for word in set(different[0]))
-        )
-        return columns[0].map(float) if measured or (numeric and request.target == REGRESSION) else columns[0]
-    if not numeric:
-        raise DataError(
-            f"{len(columns)} label columns must hold numbers: 0 and 1 for labels, or measured values; "
-            "for one class a picture name one column (--label)"
-        )
-    return np.stack([np.array(list(column.map(float)), np.float64) for column in columns], 1)
-
-
-def _are_measured(targets: Column | np.ndarray) -> bool:
-    """Whether targets are numbers, not words."""
-    return isinstance(targets, np.ndarray) or isinstance(targets[0], float)
-
-
-_COMMA = re.compile(r"[-+]?\d*,\d+|[-+]?\d+")
-
-
-def _points(columns: list[Column], notes: list[str], *, sure: bool) -> list[Column]:
-    """Numbers with decimal commas, as half of Europe writes them, with points.
-
-    Pairs of numbered labels look the same, but recur. So most cells must differ, unless it is ``sure`` that values
-    are measured.
-    """
-    words = {word for column in columns for word in column.different()}
-    commas = any("," in word for word in words)
-    cells = sum(map(len, columns))
-    if not commas or not all(map(_COMMA.fullmatch, words)) or not (sure or 2 * len(words) > cells):
-        return columns
-    notes.append(
-        "commas in numbers are read as decimal points (--target labels, or --delimiter , for joined labels)"
-    )
-    return [column.map(lambda word: word.replace(",", ".")) for column in columns]
-
-
-def _split(found: Found, everything: RawDataset, words: Column) -> None:
-    own = np.array([PARTS.index(word) if word else -1 for word in words.values])[words.codes]
-    parts = [torch.from_numpy(np.flatnonzero(own == number)) for number in (TRAIN, VALID)]
-    if all(map(len, parts)) or (len(parts[0]) and (own == TEST).any()):
-        found.train = everything.subset(parts[0])
-        found.valid = everything.subset(parts[1]) if len(parts[1]) else None
-        found.everything, found.own = everything, own
-    else:
-        found.notes.append("one part of the table's split has no usable picture: split by --valid")

@@ -32,7 +32,7 @@ from tlnb.engine.data.sources.cells import Columns
 from tlnb.engine.data.sources.columns import label_columns
 from tlnb.engine.data.sources.found import Found, shown_files
 from tlnb.engine.data.sources.labels import encode
-from tlnb.engine.data.sources.text import is_hole, raw_targets
+from tlnb.engine.data.sources.targets import is_hole, targets_of
 from tlnb.errors import DataError
 
 TAR = ".tar"
@@ -81,7 +81,7 @@ def read_tars(files: Sequence[Path], request: SourceRequest) -> Found:
     problems = [Problem(printable(names[row]), "no label") for row in np.flatnonzero(holes).tolist()]
     if not len(kept):
         raise DataError(f"no picture in {shown} has a label")
-    targets = raw_targets([columns[name].take(kept) for name in labels], request)
+    targets = targets_of([columns[name].take(kept) for name in labels], request, notes, "picture")
     encoded = encode([targets], request, labels if request.target == REGRESSION else None)
     rows = kept if encoded.kept[0] is None else kept[encoded.kept[0].numpy()]
     reader = MemberReader(files, *index.places(), names, request.scale)

@@ -18,14 +18,15 @@ from tlnb.engine.data.column import Column, Pairs, joined
 from tlnb.engine.data.images.check import Problem
 from tlnb.engine.data.images.headers import SUFFIXES
 from tlnb.engine.data.partition import TEST, TRAIN, VALID
-from tlnb.engine.data.request import CLASSES, LABELS, NO_SPLIT, OWN, REGRESSION, SourceRequest
+from tlnb.engine.data.request import CLASSES, LABELS, NO_SPLIT, OWN, SourceRequest
 from tlnb.engine.data.sound.files import SUFFIXES as SOUNDS
 from tlnb.engine.data.sources import found as parts_of
 from tlnb.engine.data.sources.cells import SHEETS, TABLES, Columns, columns_of, names_of
 from tlnb.engine.data.sources.columns import PATHS, label_columns, part_words, place_of, plain_name
 from tlnb.engine.data.sources.folder import files_below, is_hidden
 from tlnb.engine.data.sources.found import Found, shown_files
-from tlnb.engine.data.sources.labels import are_numbers, composed, encode
+from tlnb.engine.data.sources.labels import composed, encode
+from tlnb.engine.data.sources.targets import NamedLabels, are_measured, is_hole, targets_of, word_in
 from tlnb.engine.data.texts import Texts, plain
 from tlnb.engine.data.tokens import Text
 from tlnb.errors import DataError
@@ -153,7 +154,7 @@ def _of_columns(
     text = _text_names(columns, request, notes)
     split = [] if request.split in (None, NO_SPLIT) else [request.split.partition("=")[0]]
     labels = label_columns(columns, request, {*text, *split, *_apart(request)}, notes, shown)
-    sides = [columns[name].map(_word) for name in text]
+    sides = [columns[name].map(word_in) for name in text]
     texts: Column | Pairs = sides[0] if len(sides) == 1 else Pairs(sides[0], sides[1])
     parts = [part for part in words if part is not None]
     own = joined(parts) if len(parts) == len(words) else None
@@ -170,9 +171,9 @@ def _of_columns(
     kept = np.flatnonzero(usable)
     if not len(kept):
         raise DataError(f"no usable text in {shown}")
-    targets = raw_targets([columns[name].take(kept) for name in labels], request)
-    names = labels if isinstance(targets, np.ndarray) or isinstance(targets[0], float) else None
-    if isinstance(targets, _Named):
+    targets = targets_of([columns[name].take(kept) for name in labels], request, notes, "text")
+    names = labels if are_measured(targets) else None
+    if isinstance(targets, NamedLabels):
         names = list(targets.labels)
         if len(names) == 1 and request.target is None:  # a label that a text has or lacks
             request = replace(request, target=LABELS)
@@ -181,30 +182,18 @@ def _of_columns(
     everything = Texts(texts, encoded.parts[0], torch.from_numpy(rest))
     found = Found(
         everything, None, encoded.classes, encoded.kind, problems, [*notes, *encoded.notes],
-        columns={name: cells.map(_word).take(rest) for name, cells in columns.items() if name not in text}
+        columns={name: cells.map(word_in).take(rest) for name, cells in columns.items() if name not in text}
         | {name: side.take(rest) for name, side in zip(text, sides, strict=True)},
     )  # fmt: skip
     if own is not None:
-        _parted(found, everything, own.take(rest))
+        found.part_by(own.take(rest), "text")
+        _apart_from(found)
     return found
 
 
 def _alike(cell: str, columns: Columns) -> Column:
     """A column of one cell for all rows of these."""
     return Column([cell], np.zeros(_count(columns), np.int32))
-
-
-def _parted(found: Found, everything: Texts, words: Column) -> None:
-    numbers = {"train": TRAIN, "valid": VALID, "test": TEST}
-    own = np.array([numbers.get(word, -1) for word in words.values])[words.codes]
-    train, valid = (torch.from_numpy(np.flatnonzero(own == part)) for part in (TRAIN, VALID))
-    if not len(train) or not (len(valid) or (own == TEST).any()):
-        found.notes.append("one part holds no usable text: split by --valid")
-        return
-    found.everything, found.own = everything, own
-    found.train = everything.subset(train)
-    found.valid = everything.subset(valid) if len(valid) else None
-    _apart_from(found)
 
 
 def _apart_from(found: Found) -> None:
@@ -254,54 +243,6 @@ def _text_names(columns: Columns, request: SourceRequest, notes: list[str]) -> l
         f"the texts are the column {' and '.join(map(printable, chosen))} (--text COLUMN[,COLUMN] changes it)"
     )
     return chosen
-
-
-def raw_targets(columns: Sequence[Column], request: SourceRequest) -> Any:
-    """Labels as :func:`encode` takes them: words, numbers, rows of numbers, or rows of 0 and 1 for lists of words."""
-    if len(columns) == 1:
-        cells = columns[0]
-        if any(isinstance(cell, list | tuple | np.ndarray) for cell in cells.different()):
-            return _listed(list(cells))
-        words = cells.map(_word)
-        different = words.different()
-        numeric = are_numbers(different)
-        measured = numeric and not all(float(word).is_integer() for word in different)
-        return words.map(float) if measured or (numeric and request.target == REGRESSION) else words
-    filled = [column.map(lambda cell: "0" if is_hole(cell) else _word(cell)) for column in columns]
-    if not all(are_numbers(column.different()) for column in filled):
-        raise DataError(
-            f"{len(columns)} label columns must hold numbers: 0 and 1 for labels, or measured values; "
-            "for one class a text name one column (--label)"
-        )
-    return np.stack([np.array(list(column.map(float)), np.float64) for column in filled], 1)
-
-
-class _Named(np.ndarray):
-    """Rows of 0 and 1 with the names of the labels."""
-
-    labels: tuple[str, ...]
-
-
-def _listed(cells: Sequence[Any]) -> np.ndarray:
-    """Lists of labels as rows of 0 and 1: (N, labels)."""
-    rows = [[] if cell is None else list(map(str, cell)) for cell in cells]
-    labels = tuple(sorted({label for row in rows for label in row}))
-    made = np.array([[float(label in row) for label in labels] for row in rows]).view(_Named)
-    made.labels = labels
-    return made
-
-
-def _word(cell: Any) -> str:
-    if isinstance(cell, bool):
-        return str(int(cell))
-    return "" if cell is None else str(cell).strip()
-
-
-def is_hole(cell: Any) -> bool:
-    """Whether nothing stands in a cell."""
-    return cell is None or (
-        not isinstance(cell, list | tuple | np.ndarray) and _word(cell).lower() in ("", "nan")
-    )
 
 
 def _count(columns: Columns) -> int:
@@ -376,7 +317,8 @@ def read_text_folder(root: Path, request: SourceRequest) -> Found:
         if "valid" not in words and request.test != OWN:
             words = ["valid" if word == "test" else word for word in words]
             found.notes.append("measured on test, as there is no val folder")
-        _parted(found, everything, Column.of(words))
+        found.part_by(Column.of(words), "text")
+        _apart_from(found)
     return found
 
 
