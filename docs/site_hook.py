@@ -65,7 +65,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links from one notebook to another into those of their pages, and begin with one to Colab."""
+    """Turn links from a notebook to other pages into those of the site, and begin with one to Colab."""
     own = page.file.src_uri
     if not own.endswith(".ipynb"):
         return html
@@ -76,7 +76,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
             match[0] if found is None or found is page.file else f'href="{found.url_relative_to(page.file)}"'
         )
 
-    html = re.sub(r'href="([^":#]+\.ipynb)"', link, html)
+    html = re.sub(r'href="([^":#]+\.(?:ipynb|md))"', link, html)
     head, end, rest = html.partition("</h1>")
     return head + end + colab(own, config["extra"].get("repository")) + rest
 
