@@ -111,6 +111,8 @@ class Connection:
         if ray is not None and ray.is_initialized():
             with _own_sigterm():
                 ray.shutdown()
+        if ray is not None:
+            _let_it_speak(True)
         _restore(self._before)
 
     def watch(self) -> None:
@@ -270,6 +272,7 @@ def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
     if where == LOCAL:
         options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
     context = _initialised(where, options)
+    _let_it_speak(False)
     found = str(context.address_info["gcs_address"])
     return Connection(found, 0, 1, 0.0, 1, where == LOCAL, 0, _before=before)
 
@@ -283,7 +286,7 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
     import ray
 
     for left in reversed(range(TRIES if where == LOCAL else 1)):
-        with _own_sigterm(), _quiet(), quick_start():
+        with _own_sigterm(), _own_breakpoint(), _quiet(), quick_start():
             try:
                 return ray.init(address=where, **options)
             except Exception as error:  # by whatever class: the sentence says what to do
@@ -293,6 +296,11 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
                     hint = _HINTS.get(where, _HINT)
                     raise NotReady(f"no connection to the cluster {where}: {first[:160]}{hint}") from None
     raise AssertionError("the last try returns or raises")
+
+
+def _let_it_speak(whether: bool) -> None:
+    """Let Ray print what dies where; it prints pages of a process's inside, whatever level of its log is asked for."""
+    sys.modules["ray._private.worker"]._worker_logs_enabled = whether  # type: ignore[attr-defined]
 
 
 _HINTS = {LOCAL: "", AUTO: "; no cluster runs on this machine; %tl_cluster local starts one"}
@@ -402,6 +410,16 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _own_breakpoint() -> Iterator[None]:
+    """Keep what ``breakpoint()`` does, which Ray sets to a debugger of its own, as it was."""
+    before = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 @contextmanager

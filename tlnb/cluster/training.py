@@ -165,8 +165,8 @@ class SpreadStage:
         if over:
             why = _first_line(self._trouble) if self._trouble is not None else "they ended"
             raise TrainingError(f"the workers are gone in epoch {trainer.epoch + 1}: {why}")
-        if not self._groups and stop.asked:
-            raise Stopped
+        if stop.asked and not (self._groups and _all_there(self._connection.count)):
+            raise Stopped  # nobody is there who could end the step
         if silent > GATHER and not stop.paused and not _all_there(self._connection.count):
             raise TrainingError(
                 f"no room for {self._connection.count} workers any more, in epoch {trainer.epoch + 1}; "
@@ -183,8 +183,6 @@ class SpreadStage:
         except NotReady as error:
             self._log(f"this stage trains in this notebook: {error}")
             return False
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._tell(trainer)
@@ -192,25 +190,14 @@ class SpreadStage:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._folder = tempfile.mkdtemp(prefix="tlnb-cluster-")
-        found, gpu = self._connection, self._connection.gpus > 0
-        fit = TorchTrainer(
-            work,
-            train_loop_config={
-                "board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer), "gpu": gpu,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=found.count, use_gpu=gpu, placement_strategy="SPREAD",
-                resources_per_worker={"CPU": found.cpus} | ({"GPU": found.gpus} if gpu else {}),
-            ),
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            run_config=RunConfig(
-                name="stage", storage_path=self._folder, failure_config=FailureConfig(max_failures=DEATHS),
-            ),
-        )  # fmt: skip
+        config = {
+            "board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer),
+            "gpu": self._connection.gpus > 0,
+        }  # fmt: skip
 
         def run() -> None:
             try:
-                fit.fit()
+                self._kept_up(config)
             except BaseException as error:
                 self._trouble = error
             finally:
@@ -219,6 +206,42 @@ class SpreadStage:
         # In a thread: in the main one Ray Train would take the stop button for itself.
         threading.Thread(target=run, name="tlnb-stage", daemon=True).start()
         return True
+
+    def _kept_up(self, config: dict[str, Any]) -> None:
+        """Have processes at work until the board says that nothing follows.
+
+        Ray Train replaces one that dies in training. Where one dies while they are coming together, it may give up, or
+        try again beside the room that it still holds and wait for more; so it is told to give up, the room is freed,
+        and all begin anew from what the board holds, as they do after the other deaths.
+        """
+        from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        found, gpu = self._connection, bool(config["gpu"])
+        for left in reversed(range(DEATHS)):
+            fit = TorchTrainer(
+                work,
+                train_loop_config=config,
+                scaling_config=ScalingConfig(
+                    num_workers=found.count, use_gpu=gpu, placement_strategy="SPREAD",
+                    resources_per_worker={"CPU": found.cpus} | ({"GPU": found.gpus} if gpu else {}),
+                ),
+                torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+                run_config=RunConfig(
+                    name=f"stage-{left}", storage_path=self._folder,
+                    failure_config=FailureConfig(max_failures=DEATHS, controller_failure_limit=0),
+                ),
+            )  # fmt: skip
+            before = _rooms()
+            try:
+                fit.fit()
+                return
+            except ControllerError:
+                if not left or self._board is None:
+                    raise
+            finally:
+                with contextlib.suppress(Exception):  # the cluster may be gone
+                    _free(_rooms() - before)
 
     def _parcel(self, trainer: StageTrainer) -> StageParcel:
         forward_plan, raw = trainer.forward_plan, self._raw
@@ -270,6 +293,22 @@ def _sent(forward_plan: ForwardPlan) -> bool:
 def _digest(trainer: StageTrainer) -> str:
     layers, frozen = trainer.layers, trainer.stage.frozen
     return freeze.fixed_digest(trainer.model, layers, frozen) if layers.held(frozen) else ""
+
+
+def _rooms() -> set[str]:
+    """Ids of the room that this notebook holds for processes, on machines of the cluster (placement groups)."""
+    ray = _ray()
+    job = str(ray.get_runtime_context().get_job_id())  # with which an id ends
+    states: dict[str, dict[str, Any]] = ray.util.placement_group_table()
+    return {name for name, found in states.items() if name.endswith(job) and found["state"] != "REMOVED"}
+
+
+def _free(rooms: set[str]) -> None:
+    """Let go of room that Ray Train left behind where a start failed."""
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    for name in rooms:
+        remove_placement_group(PlacementGroup(_ray().PlacementGroupID(bytes.fromhex(name))))
 
 
 def _all_there(count: int) -> bool:
