@@ -94,7 +94,7 @@ def free_cpus(patience: float = 120.0) -> int:
 
     end = time.monotonic() + patience
     while True:
-        have, free = (int(f().get("CPU", 0)) for f in (ray.cluster_resources, ray.available_resources))
+        have, free = (int(ask().get("CPU", 0)) for ask in (ray.cluster_resources, ray.available_resources))
         if have == free or time.monotonic() > end:
             return free
         time.sleep(0.1)

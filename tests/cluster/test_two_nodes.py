@@ -20,6 +20,7 @@ from tlnb.session import Session
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
 
+import tlnb.cluster.keeper as keeper
 import tlnb.cluster.training as spread
 
 NEAR = 1e-5
@@ -82,28 +83,29 @@ def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
     assert nodes.distance(here, there) == 0
 
 
-def a_start_that_fails(monkeypatch) -> None:
-    """As Ray Train ends where a worker dies while it gets its work: with an error, and all the room is left behind."""
+def test_room_that_a_failed_start_left_behind_is_free_for_the_next(pair, monkeypatch, tmp_path) -> None:
+    """As Ray Train ends where a worker dies while it gets its work: with an error, and all the room is still held."""
     import ray
     from ray.train import ControllerError
     from ray.train.torch import TorchTrainer
 
-    fit = TorchTrainer.fit
+    free: list[int] = []
 
-    def fails(trainer: object) -> None:
-        monkeypatch.setattr(TorchTrainer, "fit", fit)
-        ray.get(ray.util.placement_group([{"CPU": 1}] * 2, strategy="SPREAD").ready())
-        raise ControllerError(RuntimeError("a worker died"))
+    def fit(trainer: TorchTrainer) -> None:
+        free.append(nodes.free_cpus())
+        if len(free) == 1:
+            ray.get(ray.util.placement_group([{"CPU": 1}] * 2, strategy="SPREAD").ready())
+            raise ControllerError(RuntimeError("a worker died"))
 
-    monkeypatch.setattr(TorchTrainer, "fit", fails)
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    keeper.keep_up(keeper.Group(2, 1, 0.0, str(tmp_path), {}), {}, lambda: False)
+    assert free == [2, 2]
 
 
-def test_training_outlives_workers_and_ends_as_here(pair, monkeypatch) -> None:
-    """One that dies in a start, and one in an epoch."""
+def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
     here, there, ear = pair
     plan = "freeze 0:2 epochs 3 lr 1e-2 batch 8 bn frozen"
     monkeypatch.setattr(spread, "REPORT", 0.2)
-    a_start_that_fails(monkeypatch)
 
     def kill_in_the_middle() -> None:
         while not ear.steps:

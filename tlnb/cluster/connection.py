@@ -37,6 +37,8 @@ WATCH = 3.0  # seconds between two looks whether the head is still there
 GONE = (
     4  # looks in a row without an answer, from which on it is not; Ray itself would end the kernel after 60 s
 )
+LET_GO = 20.0  # seconds that are waited for a question which Ray has not answered
+POLL = 0.2  # seconds of waiting for an answer, after which it is seen whether Ray is still there
 LOOPBACK = "127.0.0.1"
 GET_RAY = 'a cluster needs Ray: pip install "tlnb[ray]" here and on each of its machines'
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
@@ -47,6 +49,7 @@ _SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; a machine that is taken away is one that dies
     "RAY_worker_niceness": "0",  # of a cluster that is started here: as urgent as the notebook would be itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -77,6 +80,7 @@ class Connection:
     lost: str = ""
     _before: dict[str, str | None] = field(default_factory=dict, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _busy: Any = field(default_factory=threading.RLock, repr=False)
 
     def __str__(self) -> str:
         each = (
@@ -104,12 +108,37 @@ class Connection:
                 f"the cluster is gone ({self.lost}); %tl_cluster off, and the same line runs in this notebook"
             )
 
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Inside, Ray is asked something that takes a moment; nobody ends it meanwhile, which would end the kernel.
+
+        Raises:
+            NotReady: it is gone.
+        """
+        with self._busy:
+            self.check()
+            yield
+
+    def get(self, ref: Any) -> Any:
+        """What a reference of Ray stands for, as soon as it is there.
+
+        Raises:
+            NotReady: the cluster is gone.
+            RayError: what it stands for was lost, or failed.
+        """
+        import ray
+
+        while True:
+            with self.asking():
+                if ray.wait([ref], timeout=POLL)[0]:
+                    return ray.get(ref)
+
     def close(self) -> None:
         """Leave it, and end it where it was started here. A second time does nothing."""
         self._over.set()
         ray = sys.modules.get("ray")
         if ray is not None and ray.is_initialized():
-            with _own_sigterm():
+            with _own_sigterm(), self._busy:
                 ray.shutdown()
         if ray is not None:
             _let_it_speak(True)
@@ -128,8 +157,11 @@ class Connection:
                 if silent >= GONE:
                     self.lost = f"its head at {self.address} does not answer"
                     self._over.set()
+                    held = self._busy.acquire(timeout=LET_GO)
                     with contextlib.suppress(Exception):
                         sys.modules["ray"].shutdown()
+                    if held:
+                        self._busy.release()
 
         threading.Thread(target=look, name="tlnb-cluster", daemon=True).start()
 
@@ -251,6 +283,11 @@ def _restore(before: dict[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
+
+
+def train_settings() -> dict[str, str]:
+    """The settings for Ray Train, for a process that another machine's environment may have started."""
+    return {name: value for name, value in _SETTINGS.items() if name.startswith("RAY_TRAIN_")}
 
 
 @contextmanager
