@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ def two_nodes() -> Iterator[Any]:
 
 def add(cluster: Any) -> None:
     """Another node, as those before it."""
+    # What ends a node with this process sets handlers of signals, and only the main thread may; two_nodes() ends all.
+    cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
     with own_settings(local=True), first_on_the_path(Path(__file__).parents[1]), quick_start():
         _tried(lambda: cluster.add_node(**_NODE))
 

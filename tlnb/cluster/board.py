@@ -7,6 +7,7 @@ processes goes on from there; and it has them kept together, so that all of them
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,10 @@ class Board:
 
     # ---------------------------------------------------------------- the notebook
 
-    def keep(self, group: Any, config: dict[str, Any]) -> None:
+    def keep(self, keep_up: Callable[..., None], group: Any, config: dict[str, Any]) -> None:
         """Start the processes, and keep them together; see :func:`tlnb.cluster.keeper.keep_up`."""
 
         def run() -> None:
-            from tlnb.cluster.keeper import keep_up
-
             try:
                 keep_up(group, config, lambda: self.over)
                 self.left = "they ended"

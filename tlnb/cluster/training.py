@@ -18,7 +18,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.cluster.board import GO, PAUSE, STOP, Board, News
 from tlnb.cluster.connection import Connection, train_settings
-from tlnb.cluster.keeper import Group, free, rooms
+from tlnb.cluster.keeper import Group, free, keep_up, rooms
 from tlnb.cluster.parcel import pack, unpack
 from tlnb.cluster.worker import EpochEnd, EpochState, StageParcel
 from tlnb.engine.core.interrupts import Stopped, StopRequest
@@ -102,11 +102,11 @@ class SpreadStage:
     ) -> float:
         """See ``StageTrainer.train_epoch``."""
         self._connection.check()
-        if self._board is None and not self._begin(trainer):
-            trainer.elsewhere = None
-            return trainer.train_epoch(rate, stop, on_batch)
         self._number += 1
         try:
+            if self._board is None and not self._begin(trainer):
+                trainer.elsewhere = None
+                return trainer.train_epoch(rate, stop, on_batch)
             with self._connection.asking():
                 ordered = self._board.order.remote(self._number, pack(EpochState.of(trainer, rate)))
             self._connection.get(ordered)
@@ -204,7 +204,7 @@ class SpreadStage:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
             told = {"board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer)}
-            kept = self._board.keep.remote(group, told)
+            kept = self._board.keep.remote(keep_up, group, told)
         found.get(kept)
         return True
 
