@@ -91,6 +91,16 @@ def _tried(start: Any) -> Any:
     raise AssertionError
 
 
+def wait_for(count: int, patience: float = 120.0) -> None:
+    """Wait until Ray knows of so many nodes: it notices after some seconds that one is lost."""
+    import ray
+
+    end = time.monotonic() + patience
+    while sum(node["Alive"] for node in ray.nodes()) != count:
+        assert time.monotonic() < end, "the nodes are others"
+        time.sleep(0.2)
+
+
 def free_cpus(patience: float = 120.0) -> int:
     """How many CPUs of the cluster nobody holds, as soon as that is all of them, or the patience is over."""
     import ray

@@ -65,6 +65,7 @@ def run_with(killer: Killer, address: str) -> tuple[Any, str]:
     finally:
         killer.over.set()
         killer.join()
+        nodes.wait_for(2)
         there.cluster("off")
     return there, trouble
 

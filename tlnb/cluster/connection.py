@@ -418,6 +418,10 @@ def _greet(found: Connection, check: Callable[[], None]) -> None:
             name = asked.pop(ref)
             try:
                 there = ray.get(ref)
+            except _lost():
+                raise NotReady(
+                    f"the machine {name} was lost just now; the same line goes without it"
+                ) from None
             except Exception:  # the function cannot even be unpickled where tlnb is missing
                 raise NotReady(f'tlnb is not there on the machine {name}: pip install "tlnb[ray]"') from None
             if there != here:
@@ -425,6 +429,12 @@ def _greet(found: Connection, check: Callable[[], None]) -> None:
                     f"{what} {there[what]} (here {here[what]})" for what in here if there[what] != here[what]
                 ]
                 raise NotReady(f"the machine {name} has other versions: {', '.join(other)}")
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    from ray import exceptions as of
+
+    return of.WorkerCrashedError, of.NodeDiedError, of.LocalRayletDiedError, of.TaskUnschedulableError
 
 
 def _hello() -> dict[str, str]:
