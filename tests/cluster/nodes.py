@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,8 @@ TRIES = 4  # a machine that is busy may need longer than Ray gives a node to sta
 
 
 @contextmanager
-def two_nodes() -> Iterator[str]:
-    """The address of the head."""
+def two_nodes() -> Iterator[Any]:
+    """Ray's ``Cluster``: its ``address``, and :func:`lose` for a node of it."""
     with own_settings(local=True):
         from ray.cluster_utils import Cluster
 
@@ -36,11 +37,29 @@ def two_nodes() -> Iterator[str]:
                 cluster = _tried(
                     lambda: Cluster(initialize_head=True, head_node_args=_NODE | {"include_dashboard": False})
                 )
-                _tried(lambda: cluster.add_node(**_NODE))
-            yield cluster.address
+                add(cluster)
+            yield cluster
         finally:
             if cluster is not None:
                 cluster.shutdown()
+
+
+def add(cluster: Any) -> None:
+    """Another node, as those before it."""
+    # What ends a node with this process sets handlers of signals, and only the main thread may; two_nodes() ends all.
+    cluster._shutdown_at_exit = threading.current_thread() is threading.main_thread()
+    with own_settings(local=True), first_on_the_path(Path(__file__).parents[1]), quick_start():
+        _tried(lambda: cluster.add_node(**_NODE))
+
+
+def lose(cluster: Any, *, head: bool = False) -> None:
+    """Kill every process of a node at once, as a machine that loses its power."""
+    if not head:
+        cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
+        return
+    # Ray's own way refuses, as this process is connected to that node.
+    node, cluster.head_node = cluster.head_node, None
+    node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
 
 
 def small_session(*listeners: object) -> Session:
@@ -70,6 +89,28 @@ def _tried(start: Any) -> Any:
                 raise
             time.sleep(2)
     raise AssertionError
+
+
+def wait_for(count: int, patience: float = 120.0) -> None:
+    """Wait until Ray knows of so many nodes: it notices after some seconds that one is lost."""
+    import ray
+
+    end = time.monotonic() + patience
+    while sum(node["Alive"] for node in ray.nodes()) != count:
+        assert time.monotonic() < end, "the nodes are others"
+        time.sleep(0.2)
+
+
+def free_cpus(patience: float = 120.0) -> int:
+    """How many CPUs of the cluster nobody holds, as soon as that is all of them, or the patience is over."""
+    import ray
+
+    end = time.monotonic() + patience
+    while True:
+        have, free = (int(ask().get("CPU", 0)) for ask in (ray.cluster_resources, ray.available_resources))
+        if have == free or time.monotonic() > end:
+            return free
+        time.sleep(0.1)
 
 
 def processes(title: str) -> list[int]:

@@ -1,8 +1,10 @@
-"""A session on two nodes of a cluster: the numbers of a run here, a worker that is killed, and the stop button."""
+"""A session on two nodes of a cluster: the numbers of a run here, workers that die, and the stop button."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from tlnb.session import Session
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed", allow_module_level=True)
 
+import tlnb.cluster.keeper as keeper
 import tlnb.cluster.training as spread
 
 NEAR = 1e-5
@@ -43,7 +46,7 @@ def session_in(folder, monkeypatch, *listeners: object) -> Session:
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     with nodes.two_nodes() as found:
-        yield found
+        yield found.address
 
 
 @pytest.fixture
@@ -80,6 +83,25 @@ def test_sweep_folds_and_pass_give_the_same_bits(pair, monkeypatch) -> None:
     assert nodes.distance(here, there) == 0
 
 
+def test_room_that_a_failed_start_left_behind_is_free_for_the_next(pair, monkeypatch, tmp_path) -> None:
+    """As Ray Train ends where a worker dies while it gets its work: with an error, and all the room is still held."""
+    import ray
+    from ray.train import ControllerError
+    from ray.train.torch import TorchTrainer
+
+    free: list[int] = []
+
+    def fit(trainer: TorchTrainer) -> None:
+        free.append(nodes.free_cpus())
+        if len(free) == 1:
+            ray.get(ray.util.placement_group([{"CPU": 1}] * 2, strategy="SPREAD").ready())
+            raise ControllerError(RuntimeError("a worker died"))
+
+    monkeypatch.setattr(TorchTrainer, "fit", fit)
+    keeper.keep_up(keeper.Group(2, 1, 0.0, str(tmp_path), {}), {}, lambda: False)
+    assert free == [2, 2]
+
+
 def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
     here, there, ear = pair
     plan = "freeze 0:2 epochs 3 lr 1e-2 batch 8 bn frozen"
@@ -105,21 +127,24 @@ def test_training_outlives_a_worker_and_ends_as_here(pair, monkeypatch) -> None:
     assert nodes.processes("ray::RayTrainWorker") == []
 
 
-def test_a_stop_frees_the_workers_and_the_rest_is_trained_here(pair) -> None:
+def test_an_interrupt_frees_the_workers_and_the_rest_is_trained_here(pair) -> None:
     _, there, ear = pair
     plan = "freeze 0:2 epochs 300 lr 1e-3 batch 8 bn frozen"
+    before = signal.getsignal(signal.SIGINT)
 
-    def stop() -> None:
+    def interrupt() -> None:
         while not ear.steps:
             time.sleep(0.01)
-        there.stop_request.ask()
+        os.kill(os.getpid(), signal.SIGINT)
 
-    asker = threading.Thread(target=stop)
+    asker = threading.Thread(target=interrupt)
     asker.start()
     run = there.run(plan)
     asker.join()
     assert run.stopped
+    assert signal.getsignal(signal.SIGINT) is before
     assert nodes.processes("ray::RayTrainWorker") == []
+    assert nodes.free_cpus() == 2
     left = there.view.plan.result.left
     assert 0 < left.steps_done < 300 * 9
     there.cluster("off")

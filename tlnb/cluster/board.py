@@ -1,12 +1,15 @@
 """Where the notebook and the processes that train leave word for each other: what to train, how far it is, and where.
 
 An actor on the machine of the notebook. It keeps the last state that the first process reported, so that a new set of
-processes goes on from there.
+processes goes on from there; and it has them kept together, so that all of them end with it.
 """
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 GO, PAUSE, STOP = "go", "pause", "stop"
 
@@ -22,6 +25,7 @@ class News:
         state: the last of them, where it is new; else None.
         ended: what the first process told at the end of the epoch; None while it runs.
         failed: an error in a process, as bytes; None for none.
+        left: why no process is there any more, and none will come, in words; None while they are kept together.
     """
 
     groups: int
@@ -30,6 +34,7 @@ class News:
     state: bytes | None
     ended: bytes | None
     failed: bytes | None
+    left: str | None
 
 
 class Board:
@@ -38,6 +43,7 @@ class Board:
     def __init__(self) -> None:
         self.number, self.groups, self.over = 0, 0, False
         self.start: bytes = b""
+        self.left: str | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -46,6 +52,20 @@ class Board:
         self.failed: bytes | None = None
 
     # ---------------------------------------------------------------- the notebook
+
+    def keep(self, keep_up: Callable[..., None], group: Any, config: dict[str, Any]) -> None:
+        """Start the processes, and keep them together; see :func:`tlnb.cluster.keeper.keep_up`."""
+
+        def run() -> None:
+            try:
+                keep_up(group, config, lambda: self.over)
+                self.left = "they ended"
+            except BaseException as error:
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                self.left = (lines[-1] if lines else type(error).__name__)[:300]
+
+        # In a thread, as the notebook and the processes ask meanwhile.
+        threading.Thread(target=run, name="tlnb-keeper", daemon=True).start()
 
     def order(self, number: int, start: bytes) -> None:
         """Train an epoch from this state."""
@@ -56,11 +76,15 @@ class Board:
         """No epoch follows."""
         self.over = True
 
+    def gone(self) -> str | None:
+        """Why no process is there any more, in words; None while they are kept together."""
+        return self.left
+
     def news(self, reports: int, wish: str) -> News:
         """What happened, for one who knows so many reports and wishes so."""
         self.wish = wish
         state = self.start if self.reports > reports else None
-        return News(self.groups, self.done, self.reports, state, self.ended, self.failed)
+        return News(self.groups, self.done, self.reports, state, self.ended, self.failed, self.left)
 
     # ---------------------------------------------------------------- the processes
 

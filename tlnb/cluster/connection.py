@@ -37,6 +37,8 @@ WATCH = 3.0  # seconds between two looks whether the head is still there
 GONE = (
     4  # looks in a row without an answer, from which on it is not; Ray itself would end the kernel after 60 s
 )
+LET_GO = 20.0  # seconds that are waited for a question which Ray has not answered
+POLL = 0.2  # seconds of waiting for an answer, after which it is seen whether Ray is still there
 LOOPBACK = "127.0.0.1"
 GET_RAY = 'a cluster needs Ray: pip install "tlnb[ray]" here and on each of its machines'
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[\w.-]+):(?P<port>\d{1,5})")
@@ -47,6 +49,7 @@ _SETTINGS = {
     "RAY_AUTH_MODE": "token",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "180",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more; a machine that is taken away is one that dies
     "RAY_worker_niceness": "0",  # of a cluster that is started here: as urgent as the notebook would be itself
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -77,6 +80,7 @@ class Connection:
     lost: str = ""
     _before: dict[str, str | None] = field(default_factory=dict, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
+    _busy: Any = field(default_factory=threading.RLock, repr=False)
 
     def __str__(self) -> str:
         each = (
@@ -104,13 +108,40 @@ class Connection:
                 f"the cluster is gone ({self.lost}); %tl_cluster off, and the same line runs in this notebook"
             )
 
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Inside, Ray is asked something that takes a moment; nobody ends it meanwhile, which would end the kernel.
+
+        Raises:
+            NotReady: it is gone.
+        """
+        with self._busy:
+            self.check()
+            yield
+
+    def get(self, ref: Any) -> Any:
+        """What a reference of Ray stands for, as soon as it is there.
+
+        Raises:
+            NotReady: the cluster is gone.
+            RayError: what it stands for was lost, or failed.
+        """
+        import ray
+
+        while True:
+            with self.asking():
+                if ray.wait([ref], timeout=POLL)[0]:
+                    return ray.get(ref)
+
     def close(self) -> None:
         """Leave it, and end it where it was started here. A second time does nothing."""
         self._over.set()
         ray = sys.modules.get("ray")
         if ray is not None and ray.is_initialized():
-            with _own_sigterm():
+            with _own_sigterm(), self._busy:
                 ray.shutdown()
+        if ray is not None:
+            _let_it_speak(True)
         _restore(self._before)
 
     def watch(self) -> None:
@@ -126,8 +157,11 @@ class Connection:
                 if silent >= GONE:
                     self.lost = f"its head at {self.address} does not answer"
                     self._over.set()
+                    held = self._busy.acquire(timeout=LET_GO)
                     with contextlib.suppress(Exception):
                         sys.modules["ray"].shutdown()
+                    if held:
+                        self._busy.release()
 
         threading.Thread(target=look, name="tlnb-cluster", daemon=True).start()
 
@@ -251,6 +285,11 @@ def _restore(before: dict[str, str | None]) -> None:
             os.environ[name] = value
 
 
+def train_settings() -> dict[str, str]:
+    """The settings for Ray Train, for a process that another machine's environment may have started."""
+    return {name: value for name, value in _SETTINGS.items() if name.startswith("RAY_TRAIN_")}
+
+
 @contextmanager
 def own_settings(*, local: bool) -> Iterator[None]:
     """Inside, Ray has the settings that tlnb gives it, for a cluster that is started by hand.
@@ -270,6 +309,7 @@ def _begun(where: str, cpus: int, before: dict[str, str | None]) -> Connection:
     if where == LOCAL:
         options |= {"num_cpus": cpus, "include_dashboard": False, "_node_ip_address": LOOPBACK}
     context = _initialised(where, options)
+    _let_it_speak(False)
     found = str(context.address_info["gcs_address"])
     return Connection(found, 0, 1, 0.0, 1, where == LOCAL, 0, _before=before)
 
@@ -283,7 +323,7 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
     import ray
 
     for left in reversed(range(TRIES if where == LOCAL else 1)):
-        with _own_sigterm(), _quiet(), quick_start():
+        with _own_sigterm(), _own_breakpoint(), _quiet(), quick_start():
             try:
                 return ray.init(address=where, **options)
             except Exception as error:  # by whatever class: the sentence says what to do
@@ -293,6 +333,11 @@ def _initialised(where: str, options: dict[str, Any]) -> Any:
                     hint = _HINTS.get(where, _HINT)
                     raise NotReady(f"no connection to the cluster {where}: {first[:160]}{hint}") from None
     raise AssertionError("the last try returns or raises")
+
+
+def _let_it_speak(whether: bool) -> None:
+    """Let Ray print what dies where; it prints pages of a process's inside, whatever level of its log is asked for."""
+    sys.modules["ray._private.worker"]._worker_logs_enabled = whether  # type: ignore[attr-defined]
 
 
 _HINTS = {LOCAL: "", AUTO: "; no cluster runs on this machine; %tl_cluster local starts one"}
@@ -373,6 +418,10 @@ def _greet(found: Connection, check: Callable[[], None]) -> None:
             name = asked.pop(ref)
             try:
                 there = ray.get(ref)
+            except _lost():
+                raise NotReady(
+                    f"the machine {name} was lost just now; the same line goes without it"
+                ) from None
             except Exception:  # the function cannot even be unpickled where tlnb is missing
                 raise NotReady(f'tlnb is not there on the machine {name}: pip install "tlnb[ray]"') from None
             if there != here:
@@ -380,6 +429,12 @@ def _greet(found: Connection, check: Callable[[], None]) -> None:
                     f"{what} {there[what]} (here {here[what]})" for what in here if there[what] != here[what]
                 ]
                 raise NotReady(f"the machine {name} has other versions: {', '.join(other)}")
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    from ray import exceptions as of
+
+    return of.WorkerCrashedError, of.NodeDiedError, of.LocalRayletDiedError, of.TaskUnschedulableError
 
 
 def _hello() -> dict[str, str]:
@@ -402,6 +457,16 @@ def _own_sigterm() -> Iterator[None]:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _own_breakpoint() -> Iterator[None]:
+    """Keep what ``breakpoint()`` does, which Ray sets to a debugger of its own, as it was."""
+    before = {"PYTHONBREAKPOINT": os.environ.get("PYTHONBREAKPOINT")}
+    try:
+        yield
+    finally:
+        _restore(before)
 
 
 @contextmanager

@@ -44,7 +44,8 @@ class TaskWorkers:
         import ray
 
         parcel = pack(job)
-        held = [ray.put(parcel)]  # in a list, so that a process takes it once and not for each piece
+        with self.connection.asking():
+            held = [ray.put(parcel)]  # in a list, so that a process takes it once and not for each piece
         key, folder = uuid4().hex, str(self.folder) if self.folder is not None else ""
         how = {"num_cpus": self.connection.cpus, "num_gpus": self.connection.gpus, "max_retries": RETRIES}
         task = ray.remote(_piece).options(**how)
@@ -53,26 +54,29 @@ class TaskWorkers:
         try:
             while left or under_way:
                 check()
-                self.connection.check()
-                while left and len(under_way) < AHEAD * self.count:
-                    number, item = left.popleft()
-                    ref = task.remote(
-                        key, held, pack(item), self.connection.threads, bool(how["num_gpus"]), folder
-                    )
-                    under_way[ref] = number
-                ready, _ = ray.wait(list(under_way), timeout=POLL)
+                with self.connection.asking():
+                    while left and len(under_way) < AHEAD * self.count:
+                        number, item = left.popleft()
+                        ref = task.remote(
+                            key, held, pack(item), self.connection.threads, bool(how["num_gpus"]), folder
+                        )
+                        under_way[ref] = number
+                    ready, _ = ray.wait(list(under_way), timeout=POLL)
                 for ref in ready:
                     yield under_way.pop(ref), self._taken(ref)
         finally:
             for ref in under_way:
-                with contextlib.suppress(Exception):  # it may have ended, or the cluster may be gone
+                # It may have ended, or the cluster may be gone.
+                with contextlib.suppress(Exception), self.connection.asking():
                     ray.cancel(ref, force=True)
 
     def _taken(self, ref: Any) -> Any:
         import ray
 
         try:
-            return unpack(ray.get(ref))
+            with self.connection.asking():
+                made = ray.get(ref)
+            return unpack(made)
         except ray.exceptions.RayTaskError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, TlnbError):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +17,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from tlnb.cluster.board import GO, PAUSE, STOP, Board, News
-from tlnb.cluster.connection import Connection
+from tlnb.cluster.connection import Connection, train_settings
+from tlnb.cluster.keeper import Group, free, keep_up, rooms
 from tlnb.cluster.parcel import pack, unpack
-from tlnb.cluster.worker import EpochEnd, EpochState, StageParcel, work
+from tlnb.cluster.worker import EpochEnd, EpochState, StageParcel
 from tlnb.engine.core.interrupts import Stopped, StopRequest
 from tlnb.engine.features.planner import CacheRequest, ForwardPlan
 from tlnb.engine.features.prefix import cut_for
@@ -35,7 +35,6 @@ REPORT = (
 )
 GATHER = 180.0  # seconds in which the processes have to come together, also again after one of them died
 LEAVE = 10.0  # seconds that are waited for the processes to end
-DEATHS = 10  # that a stage outlives
 
 
 class SpreadStage:
@@ -66,8 +65,7 @@ class SpreadStage:
         self._board: Any = None
         self._number = 0
         self._groups = 0
-        self._over = threading.Event()
-        self._trouble: BaseException | None = None
+        self._rooms: set[str] = set()
         self._folder = ""
 
     def take(self, trainer: StageTrainer) -> None:
@@ -85,12 +83,17 @@ class SpreadStage:
         board, self._board = self._board, None
         if board is None:
             return
-        ray = _ray()
-        with contextlib.suppress(Exception):  # the cluster may be gone
-            ray.get(board.end.remote(), timeout=LEAVE)
-            self._over.wait(LEAVE)
-            ray.kill(board)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                self._connection.get(board.end.remote())
+                end = time.monotonic() + LEAVE
+                while self._connection.get(board.gone.remote()) is None and time.monotonic() < end:
+                    time.sleep(LOOK)
+        finally:
+            with contextlib.suppress(Exception), self._connection.asking():
+                _ray().kill(board)  # and with it all that it has kept together
+                free(rooms() - self._rooms)
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     # ---------------------------------------------------------------- an epoch
 
@@ -99,15 +102,16 @@ class SpreadStage:
     ) -> float:
         """See ``StageTrainer.train_epoch``."""
         self._connection.check()
-        if self._board is None and not self._begin(trainer):
-            trainer.elsewhere = None
-            return trainer.train_epoch(rate, stop, on_batch)
-        ray = _ray()
         self._number += 1
         try:
-            ray.get(self._board.order.remote(self._number, pack(EpochState.of(trainer, rate))))
+            if self._board is None and not self._begin(trainer):
+                trainer.elsewhere = None
+                return trainer.train_epoch(rate, stop, on_batch)
+            with self._connection.asking():
+                ordered = self._board.order.remote(self._number, pack(EpochState.of(trainer, rate)))
+            self._connection.get(ordered)
             end = self._watched(trainer, stop, on_batch)
-        except ray.exceptions.RayError as error:
+        except _ray().exceptions.RayError as error:
             self._connection.check()
             raise TrainingError(
                 f"the cluster was lost in epoch {trainer.epoch + 1}: {_first_line(error)}"
@@ -129,12 +133,13 @@ class SpreadStage:
         self, trainer: StageTrainer, stop: StopRequest, on_batch: Callable[[int, int], None]
     ) -> EpochEnd:
         """Follow the epoch to its end."""
-        ray, steps, done, reports = _ray(), trainer.steps_per_epoch, trainer.done, 0
+        steps, done, reports = trainer.steps_per_epoch, trainer.done, 0
         heard = time.monotonic()
         while True:
-            over = self._over.is_set()
             wish = STOP if stop.asked else PAUSE if stop.paused else GO
-            news: News = ray.get(self._board.news.remote(reports, wish))
+            with self._connection.asking():
+                asked = self._board.news.remote(reports, wish)
+            news: News = self._connection.get(asked)
             if news.state is not None:
                 unpack(news.state).load(trainer)
             if news.groups > max(self._groups, 1):
@@ -157,21 +162,25 @@ class SpreadStage:
                 for step in range(done + 1, last + 1):
                     on_batch(step, steps)
                 return end
-            self._still_there(over, time.monotonic() - heard, trainer, stop)
+            self._still_there(news.left, time.monotonic() - heard, trainer, stop)
             time.sleep(LOOK)
 
-    def _still_there(self, over: bool, silent: float, trainer: StageTrainer, stop: StopRequest) -> None:
-        self._connection.check()
-        if over:
-            why = _first_line(self._trouble) if self._trouble is not None else "they ended"
-            raise TrainingError(f"the workers are gone in epoch {trainer.epoch + 1}: {why}")
-        if not self._groups and stop.asked:
-            raise Stopped
-        if silent > GATHER and not stop.paused and not _all_there(self._connection.count):
+    def _still_there(self, left: str | None, silent: float, trainer: StageTrainer, stop: StopRequest) -> None:
+        if left is not None:
+            raise TrainingError(f"the workers are gone in epoch {trainer.epoch + 1}: {left}")
+        if stop.asked and not (self._groups and self._all_there()):
+            raise Stopped  # nobody is there who could end the step
+        if silent > GATHER and not stop.paused and not self._all_there():
             raise TrainingError(
                 f"no room for {self._connection.count} workers any more, in epoch {trainer.epoch + 1}; "
                 "%tl_cluster off, and %tl_train --continue goes on in this notebook"
             )
+
+    def _all_there(self) -> bool:
+        """Whether the cluster has CPUs for all processes still."""
+        with self._connection.asking():
+            have = int(_ray().cluster_resources().get("CPU", 0))
+        return have >= self._connection.count * self._connection.cpus
 
     # ---------------------------------------------------------------- the processes
 
@@ -183,41 +192,20 @@ class SpreadStage:
         except NotReady as error:
             self._log(f"this stage trains in this notebook: {error}")
             return False
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._tell(trainer)
-        self._log(f"starting {self._connection.count} workers for this stage")
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+        found = self._connection
+        self._log(f"starting {found.count} workers for this stage")
         self._folder = tempfile.mkdtemp(prefix="tlnb-cluster-")
-        found, gpu = self._connection, self._connection.gpus > 0
-        fit = TorchTrainer(
-            work,
-            train_loop_config={
-                "board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer), "gpu": gpu,
-            },
-            scaling_config=ScalingConfig(
-                num_workers=found.count, use_gpu=gpu, placement_strategy="SPREAD",
-                resources_per_worker={"CPU": found.cpus} | ({"GPU": found.gpus} if gpu else {}),
-            ),
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            run_config=RunConfig(
-                name="stage", storage_path=self._folder, failure_config=FailureConfig(max_failures=DEATHS),
-            ),
-        )  # fmt: skip
-
-        def run() -> None:
-            try:
-                fit.fit()
-            except BaseException as error:
-                self._trouble = error
-            finally:
-                self._over.set()
-
-        # In a thread: in the main one Ray Train would take the stop button for itself.
-        threading.Thread(target=run, name="tlnb-stage", daemon=True).start()
+        group = Group(found.count, found.cpus, found.gpus, self._folder, train_settings())
+        with found.asking():
+            self._rooms = rooms()
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+            told = {"board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer)}
+            kept = self._board.keep.remote(keep_up, group, told)
+        found.get(kept)
         return True
 
     def _parcel(self, trainer: StageTrainer) -> StageParcel:
@@ -270,11 +258,6 @@ def _sent(forward_plan: ForwardPlan) -> bool:
 def _digest(trainer: StageTrainer) -> str:
     layers, frozen = trainer.layers, trainer.stage.frozen
     return freeze.fixed_digest(trainer.model, layers, frozen) if layers.held(frozen) else ""
-
-
-def _all_there(count: int) -> bool:
-    """Whether the cluster has CPUs for so many still."""
-    return int(_ray().cluster_resources().get("CPU", 0)) >= count
 
 
 def _first_line(error: BaseException | None) -> str:

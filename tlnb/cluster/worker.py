@@ -177,9 +177,9 @@ def work(config: dict[str, Any]) -> None:
         features = _own_features(shares, crew, len(parcel.targets)) if shares else None
         trainer = parcel.trainer(crew, features, device)
         proof = FrozenDigest(trainer.model, trainer.layers, trainer.stage.frozen)
-        if rank == 0:
-            ray.get(board.joined.remote())
         try:
+            if rank == 0:
+                ray.get(board.joined.remote())
             _take_orders(board, trainer, crew, proof, first)
         except ray.exceptions.RayActorError:
             return  # the board is gone: the notebook does not wait for this stage any more
