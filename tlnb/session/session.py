@@ -218,17 +218,18 @@ class Session(traitlets.HasTraits):
 
     @property
     def split(self) -> Places:
-        """Places of the samples of each part in the source.
+        """Places of the samples of each part in the source, counted with those that are left out for want of a label.
 
         Raises:
             NotReady: no data, or data whose parts are apart.
         """
-        places = self._store.committed.need_data().split
+        data = self._store.committed.need_data()
+        places = data.split
         if places is None:
             raise NotReady(
                 "the training and validation samples came apart; they have no places in one source"
             )
-        return places
+        return places if data.used is None else places.among(data.used)
 
     @property
     def old_head(self) -> nn.Module | None:

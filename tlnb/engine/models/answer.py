@@ -83,6 +83,9 @@ def answer_to(model: nn.Module, names: Collection[str], x: Batch) -> Answer:
         for handle in handles:
             handle.remove()
     scores = scores_of(output)
+    if scores.layout != torch.strided or not scores.dtype.is_floating_point:
+        kind = str(scores.dtype if scores.layout == torch.strided else scores.layout).removeprefix("torch.")
+        raise ModelError(f"the network answers scores of the kind {kind}; return a dense tensor in float32")
     others = tuple(tuple(t.shape) for t in tensors_in(output) if t is not scores)
     return Answer(tuple(scores.shape), len(x), _maker(scores, made), _closing(scores), others)
 
@@ -119,6 +122,9 @@ def _maker(scores: Tensor, made: list[tuple[str, Tensor, Any]]) -> str:
     by_step = {step: (name, output) for name, output, step in made if step is not None}
     found: dict[str, Tensor] = {}
     for step in _steps_back(scores.grad_fn, by_step):
+        weight = getattr(step, "variable", None)
+        if isinstance(weight, nn.Parameter) and weight.dim() > 1:
+            return ""  # a weight behind every such layer makes the scores, as in a cosine head
         if step in by_step:
             name, output = by_step[step]
             found[name] = output

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from tlnb.display.tables import printable
-from tlnb.engine.core.arguments import path_of
+from tlnb.engine.core.arguments import path_of, shown
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.data.preprocess import Preprocess
 from tlnb.engine.models import from_file, hub, timm_models
@@ -103,6 +103,11 @@ def load_model(
     """
     # Random weights come from a stream of their own, so that loading neither depends on the user's random
     # state nor moves it.
+    if weights is not None and not isinstance(weights, str | os.PathLike):
+        raise WeightsError(
+            f"weights takes a name or a file, not {shown(weights)}; weights in memory go into a network of your own: "
+            "net.load_state_dict(...), then tl.load(net)"
+        )
     name, weights = os.fspath(name), None if weights is None else os.fspath(weights)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

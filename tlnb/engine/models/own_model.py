@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from tlnb.engine.core.tree import IDS, call
@@ -98,12 +98,28 @@ def _check_weights(module: nn.Module) -> None:
                 f"{weight} of {name} was made under torch.inference_mode, so it can never train; make the network "
                 "outside of it"
             )
+        if _overlaps(tensor):
+            raise ModelError(
+                f"{weight} of {name} has entries that share one memory (as after expand), so it can neither be trained "
+                f"nor put back; give it memory of its own: clone() it where the network is made"
+            )
     kinds = {p.dtype for p in module.parameters() if p.is_floating_point()}
     if kinds and torch.float32 not in kinds:
         kind = str(next(iter(kinds))).removeprefix("torch.")
         raise ModelError(
             f"the weights of {name} are {kind}, and its samples come in float32; make them float32 first: net.float()"
         )
+
+
+def _overlaps(tensor: Tensor) -> bool:
+    """Whether several entries are certain to lie in one place: there are more of them than places that they span.
+
+    A fused step of an optimizer would write beyond that memory.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or not tensor.numel():
+        return False
+    span = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return tensor.numel() > span
 
 
 def find_own_head(loaded: LoadedModel) -> None:
@@ -219,11 +235,15 @@ def _first(module: nn.Module) -> nn.Module | None:
 def _trouble(module: nn.Module, guess: Input) -> str | None:
     """Why it does not run on a batch of such samples, in one line; None where it does."""
     device = next(module.parameters()).device
+    shapes = [(name, buffer, buffer.shape) for name, buffer in module.named_buffers()]
     try:
         with quiet(module):
             call(module, guess.example(device))
+            moved = [name for name, buffer, shape in shapes if buffer.shape != shape]
     except Exception as error:
         return first_line(error)
+    if moved:
+        return f"its buffer {moved[0]} gets another size in its forward; make it a plain attribute: self.x = tensor"
     return None
 
 

@@ -307,7 +307,7 @@ def check_numbers(name: str, tensor: Tensor, fraction: bool) -> None:
         fraction: whether the network's own has numbers with a fraction.
 
     Raises:
-        WeightsError: it is complex, whole numbers for a weight that has a fraction, or not finite.
+        WeightsError: it is complex, whole numbers for a weight that has a fraction, of eight bits, or not finite.
     """
     if tensor.is_complex():
         raise WeightsError(f"{name} holds complex numbers, which are no weights of this network")
@@ -316,6 +316,12 @@ def check_numbers(name: str, tensor: Tensor, fraction: bool) -> None:
         raise WeightsError(
             f"{name} holds whole numbers ({kind}): weights of a quantised network, or no weights; "
             "save those of the network before it was quantised"
+        )
+    if tensor.is_floating_point() and tensor.element_size() == 1:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise WeightsError(
+            f"{name} holds numbers of eight bits ({kind}), which stand for weights only with their scales; save those of "
+            "the network before it was quantised, or in bfloat16"
         )
     if tensor.is_floating_point() and not tensor.isfinite().all():
         count = int((~tensor.isfinite()).sum())

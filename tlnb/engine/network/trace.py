@@ -264,6 +264,8 @@ def quiet(model: nn.Module) -> Iterator[None]:
             yield
         finally:
             for buffer, before in buffers:
+                if buffer.shape != before.shape:
+                    buffer.resize_(before.shape)
                 if not _equal(buffer, before):
                     buffer.copy_(before)
 

@@ -44,10 +44,16 @@ def heat_maps(model: nn.Module, x: Tensor, classes: Tensor) -> tuple[Tensor, str
         layer = _last_spatial(model, x[:1])
         with _kept(layer) as outputs:
             scores = scores_of(model(x)).gather(1, classes[:, None]).sum()
-        wanted = outputs[-1:] or [x]
-        (gradient,) = torch.autograd.grad(scores, wanted)
+        # A layer may run several times, for another answer too: the last output that the score depends on.
+        wanted = outputs or [x]
+        gradients = torch.autograd.grad(scores, wanted, allow_unused=True)
+        used = [(output, g) for output, g in zip(wanted, gradients, strict=True) if g is not None]
+        if not used:
+            outputs.clear()
+            used = [(x, torch.zeros_like(x))]
+        output, gradient = used[-1]
     if outputs:
-        maps = F.relu((gradient * outputs[-1].detach()).sum(1, keepdim=True))
+        maps = F.relu((gradient * output.detach()).sum(1, keepdim=True))
         method = "Grad-CAM by place"
     else:
         maps = _blurred((gradient * x.detach()).abs().sum(1, keepdim=True))

@@ -47,8 +47,8 @@ def trainable_layers(layers: LayerMap, frozen: Collection[int]) -> list[int]:
 
 
 def _can_fuse(model: nn.Module) -> bool:
-    # One kernel for all parameters of a group; torch has it for these devices.
-    return all(p.device.type in ("cpu", "cuda") for p in model.parameters())
+    # One kernel for all parameters of a group; torch has it for these devices, and for no complex numbers.
+    return all(p.device.type in ("cpu", "cuda") and not p.is_complex() for p in model.parameters())
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

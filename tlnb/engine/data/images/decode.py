@@ -227,7 +227,7 @@ def in_colour(
                             if image.mode in ("P", "1", "CMYK", "YCbCr", "LAB", "HSV") else image)  # fmt: skip
         values = scale.chosen(values if values.ndim == 3 else values[..., None])
         return _picture_of(scale.to_bytes(values) if scale.given else values, scale)
-    if image.mode == wanted and not scale.given:
+    if image.mode == wanted and not scale.given and "transparency" not in image.info:
         return image
     if not_opaque(image):
         image = Image.fromarray(np.ascontiguousarray(np.asarray(image)[..., :3]))

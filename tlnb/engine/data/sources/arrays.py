@@ -76,6 +76,8 @@ def _tensor(inputs: Any) -> Tensor:
         if str(tensor.dtype).startswith(("torch.uint1", "torch.uint3", "torch.uint6")):
             tensor = tensor.to(torch.int64)
     else:
+        if isinstance(inputs, np.ma.MaskedArray) and np.ma.is_masked(inputs):
+            raise DataError("X holds masked values; fill them first: X.filled(value)")
         array = np.asarray(inputs)
         if array.dtype.kind not in "biuf":
             raise DataError(f"X of type {array.dtype} cannot be learned from; numbers are needed")

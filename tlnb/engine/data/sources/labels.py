@@ -154,7 +154,10 @@ def _array(part: Any, notes: list[str] | None = None) -> np.ndarray:
     if isinstance(part, Tensor):
         array = part.detach().cpu().numpy()
     elif isinstance(part, np.ndarray):
-        array = part
+        masked = int(np.ma.count_masked(part)) if isinstance(part, np.ma.MaskedArray) else 0
+        if masked:
+            raise DataError(f"{masked} targets are missing; leave those samples out")
+        array = np.asarray(part)
     else:
         part = [p.item() if isinstance(p, Tensor) and p.dim() == 0 else p for p in part]
         try:

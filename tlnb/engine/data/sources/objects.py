@@ -263,6 +263,8 @@ def _arrays(inputs: Any, targets: Any, request: SourceRequest) -> _Part:
     targets = targets.to_numpy() if hasattr(targets, "to_numpy") else targets
     if isinstance(inputs, Mapping):
         return _tree(inputs, targets)
+    if isinstance(inputs, Tensor) and inputs.is_nested:
+        raise DataError("X is a nested tensor; give samples of one shape: X.to_padded_tensor(0.0)")
     _as_many(inputs, targets)
     make, scale, notes = collection_of(inputs, request)
     return _Part(targets, make, notes=notes, scale=scale)
