@@ -1,4 +1,4 @@
-"""The strip of layers by itself, on a page whose kernel answers when the test says so: no key depends on who is faster."""
+"""The strip of layers by itself, on a page whose kernel answers when the test says so: it matters not who is faster."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from tlnb.widgets import LayerToggles
 
-# A model as anywidget hands it over; what the kernel sends is set with `from_kernel`, what goes there is kept in `sent`.
+# A model as anywidget hands it over: what the kernel sends comes by `from_kernel`, what goes there is kept in `sent`.
 PAGE = """async ([module, layers]) => {
     const url = URL.createObjectURL(new Blob([module], { type: "text/javascript" }));
     const { default: widget } = await import(url);
@@ -17,7 +18,10 @@ PAGE = """async ([module, layers]) => {
     const heard = {};
     const tell = (name, ...words) => [...(heard[name] || [])].forEach((hear) => hear(...words));
     window.sent = [];
-    window.from_kernel = (changed) => { Object.assign(values, changed); Object.keys(changed).forEach((key) => tell(`change:${key}`)); };
+    window.from_kernel = (changed) => {
+        Object.assign(values, changed);
+        Object.keys(changed).forEach((key) => tell(`change:${key}`));
+    };
     window.answer = () => tell("msg:custom", { done: sent[sent.length - 1].id });
     const model = { get: (name) => values[name], set: (name, value) => { values[name] = value; }, save_changes() {},
         on: (name, hear) => { (heard[name] ??= new Set()).add(hear); }, off: (name, hear) => heard[name]?.delete(hear),
@@ -54,12 +58,16 @@ def shown(page: Any) -> str:
 def test_a_key_goes_from_what_the_kernel_said_while_another_was_awaited(page: Any) -> None:
     page.keyboard.press("Enter")
     assert shown(page) == "fftfff"
-    page.evaluate("() => from_kernel({ states: ['frozen', 'frozen', 'frozen', 'frozen', 'frozen', 'trains'] })")
+    page.evaluate(
+        "() => from_kernel({ states: ['frozen', 'frozen', 'frozen', 'frozen', 'frozen', 'trains'] })"
+    )
     assert shown(page) == "fftfft"
     page.keyboard.press("End")
     page.keyboard.press("Enter")
     assert asked(page) == [(2, 2, "trains"), (5, 5, "frozen")]
-    page.evaluate("() => { from_kernel({ states: [...'fftfff'].map((s) => s === 't' ? 'trains' : 'frozen') }); answer(); }")
+    page.evaluate(
+        "() => { from_kernel({ states: [...'fftfff'].map((s) => s === 't' ? 'trains' : 'frozen') }); answer(); }"
+    )
     assert shown(page) == "fftfff"
 
 
