@@ -154,6 +154,55 @@ def test_three_classes_of_own_pictures(lab: Lab, filmed: Any, tmp_path: Path) ->
     notebook.close()
 
 
+def drop(notebook: Notebook, place: Any, *paths: Path) -> None:
+    """Drop files or folders of the machine onto a place of the page, as a person does it with a mouse."""
+    place.scroll_into_view_if_needed()
+    box = place.bounding_box()
+    line = notebook.page.context.new_cdp_session(notebook.page)
+    for kind in ("dragEnter", "dragOver", "drop"):
+        line.send(
+            "Input.dispatchDragEvent",
+            {
+                "type": kind, "x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2,
+                "data": {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1},
+            },
+        )  # fmt: skip
+    line.detach()
+
+
+def test_a_folder_with_a_folder_for_each_class_is_dropped(
+    open_notebook: Callable[..., Notebook], tmp_path: Path
+) -> None:
+    for kind, name in enumerate(("discs", "bars")):
+        for i in range(3):
+            saved(drawing(kind, 10 * kind + i), tmp_path / "all" / "shapes" / name / f"{i}.png")
+    saved(drawing(2, 1), tmp_path / "all" / ".hidden" / "0.png")
+    saved(drawing(0, 50), tmp_path / "all" / "shapes" / "discs" / "deep" / "50.png")
+    for i in range(120):  # more than a browser tells of a folder at once
+        saved(drawing(2, 100 + i), tmp_path / "all" / "shapes" / HOSTILE.replace("/", "") / f"{i}.png")
+    (tmp_path / "all" / "shapes" / "read me.txt").write_text("no picture")
+    notebook = open_notebook("%load_ext tlnb\n%tl_panel")
+    notebook.run_all()
+    panel = notebook.view(0)
+    panel.get_by_role("button", name="Own pictures …").click()
+    panel.get_by_label("folder for your pictures").fill("dropped")
+    panel.get_by_label("folder for your pictures").press("Enter")
+    drop(notebook, panel.locator(".tlnb-own-drop", has_text="Drop a folder"), tmp_path / "all")
+    head = panel.locator(".tlnb-own-head", has_text="onerror")
+    head.get_by_text("120").wait_for()
+    for name in ("discs", "bars"):
+        panel.locator(".tlnb-own-head", has_text=name).get_by_text("3").wait_for()
+    panel.locator(".tlnb-own-head", has_text="deep").get_by_text("1").wait_for()
+    counts = "sorted(len(list(p.iterdir())) for p in __import__('pathlib').Path('dropped').iterdir())"
+    notebook.until(counts, [1, 3, 3, 120])
+    # Onto a class: all that is in the folder belongs to it.
+    bars = panel.locator(".tlnb-own-card", has_text="bars").locator(".tlnb-own-drop")
+    drop(notebook, bars, tmp_path / "all" / "shapes" / "discs")
+    panel.locator(".tlnb-own-head", has_text="bars").get_by_text("7").wait_for()
+    assert notebook.page.evaluate("() => window.hacked") is None
+    assert notebook.page.locator("img[src=x]").count() == 0
+
+
 def test_without_a_webcam_the_page_says_so(open_notebook: Callable[..., Notebook]) -> None:
     notebook = open_notebook("%load_ext tlnb\n%tl_load convnet5\n%tl_panel")
     notebook.run_all()

@@ -65,6 +65,26 @@ def test_flipped_labels_come_first_and_the_test_part_is_not_read(flipped) -> Non
     assert set(suspects.frame().columns) >= {"sample", "part", "given", "likely", "why", "mark"}
 
 
+def test_classes_that_are_taken_for_each_other_are_found_out(flipped) -> None:
+    images, labels, wrong = flipped
+    true = labels.clone()
+    true[wrong] = (true[wrong] - 3) % 10
+    # Threes are called eights and nothing else is wrong: a third of one class by one other name.
+    threes = (true == 3).nonzero().flatten()
+    given, hidden = true.clone(), set(threes[::3].tolist())
+    given[threes[::3]] = 8
+    tl = Session([])
+    tl.load("convnet5")
+    tl.data((images, given))
+    suspects = tl.clean()
+    first = [row.sample for row in suspects if "label" in row.kinds][: 2 * len(hidden)]
+    assert len(hidden & set(first)) >= 0.75 * len(hidden)
+    sure = [row for row in suspects if row.why.startswith("likely")]
+    right = [row for row in sure if row.sample in hidden]
+    assert len(right) >= max(0.7 * len(sure), 1)
+    assert {row.likely for row in right} == {"3"}
+
+
 def test_a_relabel_and_a_drop_are_trained_on_and_kept_features_stay(session, flipped) -> None:
     before = session.view.samples[0]
     session.train(1, lr=1e-3)
@@ -251,11 +271,29 @@ def test_values_have_no_labels_to_doubt_but_can_be_dropped() -> None:
     tl.data((pictures, torch.rand(60, 1, generator=generator)))
     suspects = tl.clean()
     assert suspects.rate is None
+    assert any("samples have values, not one class each" in note for note in suspects.notes)
     assert {row.sample for row in suspects if "copy" in row.kinds} & {4, 9}
     with pytest.raises(DataError, match="one class each"):
         tl.clean(relabel={4: "1"})
     tl.clean(drop=[4])
     assert 4 not in tl.split.train.tolist() + tl.split.valid.tolist()
+
+
+def test_of_several_labels_none_is_doubted_and_the_answer_says_so() -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.rand(60, 1, 8, 8, generator=generator)
+    pictures[9] = pictures[4]
+    tl = Session([])
+    tl.load("convnet5")
+    tl.data((pictures, (torch.rand(60, 3, generator=generator) > 0.5).to(torch.uint8)))
+    suspects = tl.clean()
+    assert suspects.count("label") == 0
+    assert suspects.count("copy") >= 1
+    assert "samples have several labels, not one class each, so no label is doubted" in repr(suspects)
+    with pytest.raises(DataError, match="drop this one, or mend its table"):
+        suspects.relabel(0, "1")
+    suspects.drop(0)
+    assert suspects[0].sample not in tl.split.train.tolist() + tl.split.valid.tolist()
 
 
 def test_balanced_and_augmented_data_is_mended_too(flipped) -> None:

@@ -350,8 +350,9 @@ CLEAN = Command(
             "write the marks to a CSV, which %tl_data SOURCE --marks FILE takes",
         ),
     ),
-    details="""Wrong labels are found by confident learning (Northcutt et al. 2021): a linear classifier on kept
-features answers for each sample that it has not seen, twice, the second time without what the first one doubts.
+    details="""Wrong labels are told by a linear classifier on kept features that answers for each sample that
+it has not seen, twice, the second time without what the first one doubts, and by which classes are mistaken for each
+other (Dawid and Skene 1979). This takes one class a sample; of several labels a sample, or of values, none is doubted.
 Copies are told by features and hashes, also where they are re-encoded, resized, cropped a little or mirrored; of texts
 by their letters. Training and validation samples take part, the test part is never read.
 

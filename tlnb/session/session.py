@@ -441,9 +441,10 @@ class Session(traitlets.HasTraits):
     ) -> Suspects | Lines:
         """Look for what is suspicious in training and validation samples; or decide about samples.
 
-        Labels that are likely wrong, by confident learning (Northcutt et al. 2021) on the answers of a linear
-        classifier on kept features that had not seen the sample; copies, also re-encoded, resized, cropped or
-        mirrored; odd, dark, blurred and empty samples. The test part is never read.
+        Labels that are likely wrong, where samples have one class each, by the answers of a linear classifier on kept
+        features that had not seen the sample, and by which classes are mistaken for each other (Dawid and Skene 1979);
+        copies, also re-encoded, resized, cropped or mirrored; odd, dark, blurred and empty samples. The test part is
+        never read.
 
         Marks (kept, relabelled, dropped) belong to the samples: they are saved with the session, and hold again where
         the same data is named again. Files stay as they are; training goes on with the mended data.

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from tlnb.display.tables import printable
 from tlnb.engine.cleaning.copies import TINY, Copies, picture_copies, same_content, text_copies
-from tlnb.engine.cleaning.labels import LabelDoubts, doubts
+from tlnb.engine.cleaning.labels import LabelDoubts, chance_wrong, doubts
 from tlnb.engine.cleaning.looks import Looks, odd, oddness
 from tlnb.engine.cleaning.out_of_fold import out_of_fold, standard_axes
-from tlnb.engine.core.objectives import Classification
+from tlnb.engine.core.objectives import Classification, Regression
 from tlnb.engine.data.dataset import Data
 from tlnb.engine.data.folds import make_folds
 from tlnb.engine.data.groups import Groups, components, joined
@@ -27,7 +27,7 @@ KINDS = (LABEL, COPY, ODD, DARK, BLURRED, EMPTY)
 FOLDS = 5
 TRUSTED = 0.5  # share of the labels that may be left out of the second look
 TWICE = 200_000  # scores up to which the folds of the second look are dealt twice
-# How suspicious is what is no doubt about a label; those are as suspicious as their label is bad, from 0.5 to 1.
+# How suspicious is what is no doubt about a label; those are from 0.5 to 1, by the chance that it is wrong.
 _TWO_LABELS, _EMPTY, _BOTH_SIDES, _ODD, _DARK, _BLURRED, _INSIDE = 0.98, 0.95, 0.7, 0.5, 0.45, 0.4, 0.3
 PARTS = ("train", "valid")
 
@@ -135,8 +135,13 @@ def find(data: Data, evidence: Evidence, on_progress: Callable[[str], None] = la
             [not any(c.isalnum() for c in text) for text in evidence.texts], dtype=torch.bool
         )
         book.plain(blank, EMPTY, _EMPTY, "holds no word", blank.float())
-    notes = (evidence.source,) if evidence.source else ()
-    return Findings(book.rows(), len(samples), rate, notes)
+    notes = [evidence.source] if evidence.source else []
+    if rate is None:
+        what = "values" if isinstance(data.task, Regression) else "several labels"
+        notes.append(
+            f"samples have {what}, not one class each, so no label is doubted; what else is suspicious is told"
+        )
+    return Findings(book.rows(), len(samples), rate, tuple(notes))
 
 
 class _Samples:
@@ -190,7 +195,10 @@ class _Book:
             words = "likely" if doubt.wrong[at] else "perhaps"
             given = f"{100 * float(doubt.given[at]):.0f} % for {self._samples.label(at)}"
             self._add(
-                at, LABEL, 1 - float(doubt.quality[at]), f"{words} {likely}: {100 * sure:.0f} %, {given}"
+                at,
+                LABEL,
+                0.5 + 0.5 * float(doubt.chance[at]),
+                f"{words} {likely}: {100 * sure:.0f} %, {given}",
             )
 
     def copies(self, copies: Copies, near: bool) -> None:
@@ -279,11 +287,12 @@ def _doubts(
     tables = _folds(data, labels, copies, deals)
     first = out_of_fold(axes, labels, classes, tables[0], None, on_progress)
     agrees = first.argmax(1) == labels
-    teach = agrees if float(agrees.float().mean()) >= TRUSTED else ~doubts(first, labels).wrong
+    teach = agrees if float(agrees.float().mean()) >= TRUSTED else chance_wrong(first, labels) <= 0.5
     again = torch.stack(
         [out_of_fold(axes, labels, classes, table, teach, on_progress) for table in tables]
     ).mean(0)
-    return doubts(_where_learned(again, labels, tables, teach), labels)
+    first, again = (_where_learned(told, labels, tables, teach) for told in (first, again))
+    return doubts(first, again, labels)
 
 
 def _where_learned(probabilities: Tensor, labels: Tensor, tables: Sequence[Tensor], teach: Tensor) -> Tensor:

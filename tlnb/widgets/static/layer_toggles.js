@@ -12,7 +12,7 @@ class Strip {
     this.anchor = null; // where a shift-click's range starts
     this.drag = null;
     this.boxes = [];
-    this.wish = null; // the flags as they are asked for, while an answer is awaited: the next key goes from there
+    this.wish = new Map(); // states that were asked for, by box, until they are answered: the next key goes from there
     this.bar = make("div", { class: "tlnb-strip", role: "group", "aria-label": "Layers of the network, in the order in which data flows",
       onkeydown: (event) => this.key(event), onpointerdown: (event) => this.press(event), onpointermove: (event) => this.move(event),
       onpointerup: (event) => this.release(event), onpointercancel: () => this.cancel() });
@@ -32,13 +32,13 @@ class Strip {
   }
 
   get states() {
-    return this.wish || this.model.get("states");
+    return this.model.get("states").map((state, i) => this.wish.get(i) ?? state);
   }
 
   /** All that was asked for is answered. */
   settled() {
-    if (!this.wish) return;
-    this.wish = null;
+    if (!this.wish.size) return;
+    this.wish.clear();
     // A front end with values of its own (marimo) learns them when a view sets them; elsewhere nothing is sent.
     this.model.set("states", this.model.get("states"));
     this.model.save_changes();
@@ -46,17 +46,28 @@ class Strip {
   }
 
   build() {
+    const before = this.layers || [];
     this.layers = this.model.get("layers");
-    this.active = Math.min(this.active, Math.max(this.layers.length - 1, 0));
-    this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "checkbox", "data-index": i,
-      onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
-    make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
-    const focused = this.bar.contains(this.bar.getRootNode().activeElement);
-    this.bar.replaceChildren(...this.boxes);
-    if (focused && this.boxes.length) this.boxes[this.active].focus({ preventScroll: true });
-    this.room = this.wish = null;
+    this.room = null;
+    // The same layers keep their boxes: a key, a drag and what was asked for last go on.
+    const same = this.layers.length > 0 && before.length === this.layers.length && before.every((layer, i) => layer.name === this.layers[i].name);
+    if (!same) this.fill();
     this.widths();
     this.update();
+  }
+
+  /** New boxes; where one had the focus, one has it again. */
+  fill() {
+    const focused = this.bar.contains(this.bar.getRootNode().activeElement);
+    this.active = Math.min(this.active, Math.max(this.layers.length - 1, 0));
+    this.drag = this.anchor = null;
+    this.wish.clear();
+    // Without a tabindex no box could take the focus.
+    this.boxes = this.layers.map((layer, i) => make("div", { class: "tlnb-layer", role: "checkbox", tabindex: i === this.active ? 0 : -1, "data-index": i,
+      onfocus: () => { this.reach(i); this.describe(i); }, onpointerenter: () => this.describe(i), onpointerleave: () => this.describe(this.active, true) },
+    make("span", { class: "tlnb-state" }), make("span", { class: "tlnb-name" }, layer.name), make("span", { class: "tlnb-number" }, String(i))));
+    this.bar.replaceChildren(...this.boxes);
+    if (focused && this.boxes.length) this.boxes[this.active].focus({ preventScroll: true });
   }
 
   widths() {
@@ -136,7 +147,7 @@ class Strip {
   set(from, to, state) {
     const [low, high] = from < to ? [from, to] : [to, from];
     if (!engaged(this.model)) {
-      this.wish = this.states.map((before, i) => (i >= low && i <= high && (state !== "adapted" || this.layers[i].adaptable) ? state : before));
+      for (let i = low; i <= high; i += 1) if (state !== "adapted" || this.layers[i].adaptable) this.wish.set(i, state);
       this.update();
     }
     this.wire.send("set", { low, high, state });
