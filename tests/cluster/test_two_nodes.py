@@ -38,7 +38,7 @@ QUICKSTART = (
 )  # fmt: skip
 RESNET = (
     "import torch\ntorch.manual_seed(3)", "%tl_load resnet18 --weights none", "%tl_data {photos} --size 64 --batch 8",
-    "%%tl_train\nfit head\nunfreeze layer4   epochs 1   lr 1e-3   bn frozen",
+    "%%tl_train\nfit head\nunfreeze 8   epochs 1   lr 1e-3   bn frozen",
 )  # fmt: skip
 
 
