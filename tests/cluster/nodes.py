@@ -131,6 +131,14 @@ def processes(title: str) -> list[int]:
     )
 
 
+def all_gone(title: str, patience: float = 120.0) -> bool:
+    """Whether no such process is there any more, at the latest when the patience is over."""
+    end = time.monotonic() + patience
+    while processes(title) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not processes(title)
+
+
 def _above(number: int, parents: dict[int, int]) -> list[int]:
     """The processes that a process descends from."""
     found = []
