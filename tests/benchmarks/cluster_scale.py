@@ -224,13 +224,10 @@ def table(parts: Parts) -> Table:
     for photos in (10**6, 10**8):
         for workers in (1, 16, 128, 1024):
             found = simulate(far, photos, workers)
-            hours = found.seconds / 3600
-            told = (
-                f"{hours:.0f} h"
-                if hours >= 10
-                else f"{hours:.1f} h"
-                if hours >= 1
-                else f"{hours * 60:.0f} min"
+            told = next(
+                f"{found.seconds / unit:.{found.seconds < 10 * unit:d}f} {name}"
+                for unit, name in ((3600, "h"), (60, "min"), (1, "s"))
+                if found.seconds >= unit
             )
             lines.append(
                 (f"{photos:,}", f"{workers:,}", told, f"{found.working:.0%}", f"{found.taking:.0%}",

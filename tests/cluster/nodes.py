@@ -19,6 +19,10 @@ from tlnb.cluster.connection import LOOPBACK, first_on_the_path, own_settings, q
 from tlnb.session import Session
 
 _NODE = {"num_cpus": 1, "node_ip_address": LOOPBACK, "object_store_memory": 200 << 20}
+_HEAD = {
+    "include_dashboard": False,
+    "_system_config": {"health_check_period_ms": 500},
+}  # a lost node shows sooner
 TRIES = 4  # a machine that is busy may need longer than Ray gives a node to start
 
 
@@ -34,9 +38,7 @@ def two_nodes() -> Iterator[Any]:
                 first_on_the_path(Path(__file__).parents[1]),
                 quick_start(),
             ):  # where the networks of the tests are
-                cluster = _tried(
-                    lambda: Cluster(initialize_head=True, head_node_args=_NODE | {"include_dashboard": False})
-                )
+                cluster = _tried(lambda: Cluster(initialize_head=True, head_node_args=_NODE | _HEAD))
                 add(cluster)
             yield cluster
         finally:
@@ -127,6 +129,14 @@ def processes(title: str) -> list[int]:
         for number, found in titles.items()
         if found.startswith(title.encode()) and os.getpid() in _above(number, parents)
     )
+
+
+def all_gone(title: str, patience: float = 120.0) -> bool:
+    """Whether no such process is there any more, at the latest when the patience is over."""
+    end = time.monotonic() + patience
+    while processes(title) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not processes(title)
 
 
 def _above(number: int, parents: dict[int, int]) -> list[int]:

@@ -38,9 +38,12 @@ class News:
 
 
 class Board:
-    """Holds one order at a time."""
+    """Holds one order at a time, of one stage at a time."""
 
     def __init__(self) -> None:
+        self._new()
+
+    def _new(self) -> None:
         self.number, self.groups, self.over = 0, 0, False
         self.start: bytes = b""
         self.left: str | None = None
@@ -54,7 +57,11 @@ class Board:
     # ---------------------------------------------------------------- the notebook
 
     def keep(self, keep_up: Callable[..., None], group: Any, config: dict[str, Any]) -> None:
-        """Start the processes, and keep them together; see :func:`tlnb.cluster.keeper.keep_up`."""
+        """Start the processes of a stage, and keep them together; see :func:`tlnb.cluster.keeper.keep_up`.
+
+        Those of an earlier stage are gone.
+        """
+        self._new()
 
         def run() -> None:
             try:

@@ -68,6 +68,7 @@ class Connection:
         own: whether it was started here, and ends with the connection.
         nodes: how many machines it has.
         lost: why it is gone, in words; empty while it is there.
+        board: of a stage that has ended, for the next one, as a process takes seconds to start; None for none.
     """
 
     address: str
@@ -78,6 +79,7 @@ class Connection:
     own: bool
     nodes: int
     lost: str = ""
+    board: Any = field(default=None, repr=False)
     _before: dict[str, str | None] = field(default_factory=dict, repr=False)
     _over: threading.Event = field(default_factory=threading.Event, repr=False)
     _busy: Any = field(default_factory=threading.RLock, repr=False)

@@ -83,15 +83,19 @@ class SpreadStage:
         board, self._board = self._board, None
         if board is None:
             return
+        gone = None
         try:
             with contextlib.suppress(Exception):  # the cluster may be gone
                 self._connection.get(board.end.remote())
                 end = time.monotonic() + LEAVE
-                while self._connection.get(board.gone.remote()) is None and time.monotonic() < end:
+                while (gone := self._connection.get(board.gone.remote())) is None and time.monotonic() < end:
                     time.sleep(LOOK)
         finally:
             with contextlib.suppress(Exception), self._connection.asking():
-                _ray().kill(board)  # and with it all that it has kept together
+                if gone is None:
+                    _ray().kill(board)  # and with it all that it has kept together
+                else:
+                    self._connection.board = board
                 free(rooms() - self._rooms)
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -201,8 +205,10 @@ class SpreadStage:
         group = Group(found.count, found.cpus, found.gpus, self._folder, train_settings())
         with found.asking():
             self._rooms = rooms()
-            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
+            self._board, found.board = found.board, None
+            if self._board is None:
+                here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+                self._board = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
             told = {"board": self._board, "parcel": [ray.put(parcel)], "shares": self._shares(trainer)}
             kept = self._board.keep.remote(keep_up, group, told)
         found.get(kept)
