@@ -273,7 +273,8 @@ class DecodedSamples(PictureSamples):
             if candidates.any():
                 order = torch.arange(index, index + len(self)) % len(self)
                 return int(order[candidates[order]][0])
-        raise RuntimeError("every picture is broken")
+        first = next(iter(store.broken.values()), "")
+        raise DataError(f"no sample can be read any more; the first: {first}")
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Batches decoded ahead of the one who trains on them."""

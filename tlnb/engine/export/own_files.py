@@ -42,7 +42,11 @@ def check_module_name(path: Path) -> None:
     Raises:
         ExportError: it has the name of a module.
     """
-    name, here = path.stem, Path.cwd()
+    name = path.stem
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise ExportError("the working folder is gone; go to another, such as: %cd ~") from None
     elsewhere = [place for place in sys.path if place and Path(place).resolve() != here]
     known = name in sys.builtin_module_names or name in sys.stdlib_module_names
     if known or (
