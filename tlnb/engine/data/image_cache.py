@@ -145,6 +145,7 @@ class ImageCache:
             self.broken[number], self._stamps[number] = str(trouble), stamp
             self.on_broken(self.reader.name(number), str(trouble))
             return None
+        self.preprocess.check_bands(picture)
         if self.keeps:
             self._stamps[number] = stamp
             if self._block is not None:
