@@ -121,5 +121,10 @@ def _can_be_copied(item: Any) -> bool:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The tensor in float64: on its own device where that is known to have it; Apple's GPUs have none."""
+    """The tensor in float64: on its own device where that is known to have it; Apple's GPUs have none.
+
+    A complex one has one dimension more, of 2: its real and imaginary parts.
+    """
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     return (tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()).double()

@@ -30,7 +30,7 @@ def seed_for(*numbers: int | str) -> int:
 
 
 def draws() -> tuple[object, ...]:
-    """Where the random streams of torch, Python and NumPy stand: two answers differ where something drew between them."""
+    """Where the random streams of torch, Python and NumPy stand: two answers differ if something drew between."""
     numpy = np.random.get_state(legacy=False)
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(numpy)
 

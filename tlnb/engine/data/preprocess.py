@@ -98,8 +98,9 @@ class Preprocess:
             DataError: another number.
         """
         if images.shape[-3] != self.channels:
+            have = images.shape[-3]
             raise DataError(
-                f"the pictures have {images.shape[-3]} bands and the network takes {self.channels}; --bands chooses them"
+                f"the pictures have {have} bands and the network takes {self.channels}; --bands chooses them"
             )
 
     def normalise(self, images: Tensor) -> Tensor:
