@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from tests.networks import small
 from tlnb.engine.models import timm_models
-from tlnb.errors import AddressError, ModelError, NotReady, WeightsError
+from tlnb.errors import AddressError, ModelError, NotReady, TlnbError, WeightsError
 from tlnb.session import Session
 
 
@@ -265,3 +266,113 @@ def test_weights_that_cannot_train_are_one_line_and_stay_as_they_are(
         tl.load(net, input="1,8,8")
     assert [(name, id(p), p.requires_grad) for name, p in net.named_parameters()] == before
     assert not any(module._forward_hooks for module in net.modules())
+
+
+# -------------------------------------------------------------------- weights and modules of other kinds
+
+PIXELS = torch.rand(24, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+KINDS = torch.arange(24) % 2
+
+
+class Odd(nn.Module):
+    """A weight and a buffer of any kind in the middle."""
+
+    def __init__(self, middle: torch.Tensor, buffer: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.conv, self.middle, self.fc = nn.Conv2d(3, 4, 3), nn.Parameter(middle), nn.Linear(4, 2)
+        self.register_buffer("kept", buffer)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.conv(x).relu().mean((2, 3))
+        if self.kept is not None:
+            features = features @ self.kept
+        return self.fc((features.to(self.middle.dtype) @ self.middle).abs())
+
+
+def test_entries_that_share_one_memory_are_refused(tl: Session) -> None:
+    with pytest.raises(ModelError, match="middle of Odd has entries that share one memory"):
+        tl.load(Odd(torch.rand(4, 1).expand(4, 4)), input="3,8,8")
+    with pytest.raises(ModelError, match="kept of Odd has entries that share one memory"):
+        tl.load(Odd(torch.eye(4), torch.rand(4, 1).expand(4, 4)), input="3,8,8")
+    tl.load(Odd(torch.rand(4, 4).t(), torch.rand(1, 4).expand(1, 4).t() @ torch.ones(1, 4)), input="3,8,8")
+
+
+def test_complex_weights_train_as_in_a_plain_loop(tl: Session) -> None:
+    torch.manual_seed(0)
+    net, twin = (Odd(torch.ones(4, 4, dtype=torch.complex64) * (1 + 0.5j)) for _ in range(2))
+    twin.load_state_dict(net.state_dict())
+    tl.load(net, input="3,8,8")
+    tl.data((PIXELS, KINDS), batch=24)
+    tl.train(2, 0.05, optimizer="sgd", schedule="constant")
+    rows = tl.split.train
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.05, momentum=0.9)
+    for _ in range(2):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(twin(PIXELS[rows]), KINDS[rows]).backward()
+        optimizer.step()
+    assert not torch.equal(net.middle, torch.ones(4, 4, dtype=torch.complex64) * (1 + 0.5j))
+    for ours, theirs in zip(net.parameters(), twin.parameters(), strict=True):
+        assert (ours - theirs).abs().max() < 1e-5
+
+
+def test_a_buffer_that_gets_another_size_is_one_line_and_as_it_was(tl: Session) -> None:
+    class Grows(Odd):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.kept.resize_(len(x), 4)
+            return self.fc(self.conv(x).relu().mean((2, 3)))
+
+    net = Grows(torch.eye(4), torch.zeros(0))
+    with pytest.raises(ModelError, match="its buffer kept gets another size in its forward"):
+        tl.load(net, input="3,8,8")
+    assert net.kept.shape == (0,)
+
+
+def test_a_graph_of_export_has_no_modes(tl: Session) -> None:
+    any_batch = ({0: torch.export.Dim("batch", min=1, max=1000)},)
+    made = torch.export.export(
+        Odd(torch.eye(4)), (torch.rand(2, 3, 8, 8),), dynamic_shapes=any_batch
+    ).module()
+    with pytest.raises(ModelError, match=r"takes no train and test mode .*load the module that it was made"):
+        tl.load(made, input="3,8,8")
+
+
+def test_a_network_that_cannot_be_copied_trains_and_says_so_in_predictions(tl: Session) -> None:
+    class Single(Odd):
+        def __deepcopy__(self, memo: object) -> Any:
+            raise RuntimeError("there is one alone")
+
+    tl.load(Single(torch.eye(4)), input="3,8,8")
+    tl.data((PIXELS, KINDS), batch=8)
+    assert tl.train(1, 0.01).stages[0].records
+    with pytest.raises(ModelError, match=r"Single cannot be copied, .*there is one alone"):
+        tl.predict(PIXELS[:2])
+
+
+def test_a_network_that_was_changed_since_is_one_line(tl: Session) -> None:
+    def plain() -> nn.Sequential:
+        return nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)
+        )
+
+    def shorter(net: nn.Sequential) -> None:
+        del net[1]
+
+    for change, words in (
+        (shorter, "4.weight is not in the network any more"),
+        (nn.Module.half, "the weights of Sequential are float16"),
+        (nn.Module.double, "the weights of Sequential are float64"),
+    ):
+        tl.load(plain(), input="3,8,8")
+        tl.data((PIXELS, KINDS), batch=8)
+        change(tl.model)
+        with pytest.raises(ModelError, match=words):
+            tl.train(1, 0.01)
+    tl.model.float()
+    assert tl.train(1, 0.01).stages[0].records
+
+
+@pytest.mark.parametrize("weights", [{"a": torch.ones(1)}, nn.Linear(1, 1), io.BytesIO(b"x"), 3])
+def test_weights_in_memory_are_no_name(tl: Session, weights: object) -> None:
+    with pytest.raises(TlnbError) as caught:
+        tl.load("convnet5", weights=weights)
+    assert len(str(caught.value).splitlines()) == 1

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -129,3 +130,14 @@ def test_a_bar_for_many_files_and_none_for_few(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert "checking" in out
     assert as_seen(out).strip() == ""
+
+
+def test_lines_go_to_any_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(plain, encoding="ascii", write_through=True))
+    LineProgress().on_message("layers 0–4: 漢")
+    assert plain.getvalue() == b"layers 0?4: ?\n"
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", closed)
+    LineProgress().on_message("nobody reads this")

@@ -210,3 +210,51 @@ def test_scores_by_name() -> None:
     assert scores_of((a, b)) is a
     with pytest.raises(ModelError, match="returned dict with the keys 'x', 'y', not class scores"):
         scores_of({"x": a, "y": b})
+
+
+class Cosine(nn.Module):
+    """Its scores are made by a weight of its own, behind a convolution."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv, self.weight = nn.Conv2d(3, 4, 3), nn.Parameter(torch.randn(outputs, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 10 * F.normalize(self.conv(x).mean((2, 3)), dim=1) @ F.normalize(self.weight, dim=1).t()
+
+
+def test_a_weight_that_makes_the_scores_is_no_convolution() -> None:
+    tl, _ = session(Cosine(2))
+    assert tl.view.need_model().head == ""
+    assert tl.train(1, 0.01).stages[0].records
+    with pytest.raises(ModelError, match="give it one output for each class itself: 2, not 7"):
+        session(Cosine(7))
+
+
+def test_an_auxiliary_answer_of_the_right_width_stays() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.aux, self.fc = nn.Conv2d(3, 4, 3), nn.Linear(4, 2), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Any:
+            features = self.conv(x).mean((2, 3))
+            return self.aux(features), self.fc(features)
+
+    tl, _ = session(First())
+    with torch.no_grad():
+        scores = tl.model.eval()(X[:4])[0]
+    assert torch.allclose(torch.as_tensor(tl.predict(X[:4]).probabilities), scores.softmax(1), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("end", "kind"),
+    [
+        (lambda s, f, d: s.to_sparse(), "sparse_coo"),
+        (lambda s, f, d: s.to(torch.complex64), "complex64"),
+        (lambda s, f, d: s.round().long(), "int64"),
+    ],
+)
+def test_scores_that_are_no_dense_fractions_are_one_line(end: Callable[..., Any], kind: str) -> None:
+    with pytest.raises(ModelError, match=f"scores of the kind {kind}; return a dense tensor in float32"):
+        session(Net(end, outputs=2))

@@ -98,6 +98,8 @@ def test_transparent_is_white_whatever_colour_lies_below(tmp_path):
     palette = Image.new("P", (64, 64), 3)
     palette.putpalette([10, 20, 30] * 256)
     assert (decoded(tmp_path, palette, "PNG", transparency=3) == 255).all()
+    for mode, colour in (("RGB", (1, 2, 3)), ("L", 7)):
+        assert (decoded(tmp_path, Image.new(mode, (64, 64), colour), "PNG", transparency=colour) == 255).all()
 
 
 def test_cmyk_and_grey_have_the_right_colours(tmp_path):

@@ -11,6 +11,7 @@ from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 
 from tlnb.engine.data.load import load_data
 from tlnb.errors import DataError
+from tlnb.session import Session
 
 COLOURS = {"ant": 40, "bee": 120, "cat": 200}
 
@@ -373,3 +374,32 @@ def test_shares_of_classes_are_said(label):
     assert (type(data.task).__name__, shares) == (
         ("Classification", False) if label == 1 else ("Regression", True)
     )
+
+
+def test_places_are_counted_with_the_samples_that_have_no_label():
+    targets = np.tile([0, 1, -100], 20)
+    session = Session([])
+    session.data((torch.rand(60, 3, 8, 8), targets), test=0.2)
+    places = session.split
+    parts = [places.train, places.valid, places.test]
+    assert sorted(torch.cat(parts).tolist()) == np.flatnonzero(targets >= 0).tolist()
+    assert targets[places.train].tolist() == session.view.data.train.targets.tolist()
+    assert targets[places.valid].tolist() == session.view.data.valid.targets.tolist()
+
+
+def test_masked_values_are_missing():
+    mask = [index == 3 for index in range(20)]
+    with pytest.raises(DataError, match="1 targets are missing"):
+        load_data((torch.rand(20, 4), np.ma.masked_array([0, 1] * 10, mask)))
+    with pytest.raises(DataError, match="X holds masked values"):
+        load_data(
+            (np.ma.masked_array(np.random.default_rng(0).random((20, 4)), np.ones((20, 4))), [0, 1] * 10)
+        )
+    data = load_data((torch.rand(20, 4), np.ma.masked_array([0, 1] * 10, False)))
+    assert len(data.train) + len(data.valid) == 20
+
+
+def test_nested_tensors_are_one_line():
+    nested = torch.nested.nested_tensor([torch.rand(3, 4), torch.rand(5, 4)])
+    with pytest.raises(DataError, match="X is a nested tensor"):
+        load_data((nested, torch.tensor([0, 1])))

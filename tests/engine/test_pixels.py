@@ -322,3 +322,18 @@ def test_sides_that_no_memory_holds_are_refused():
 def test_one_value_spread_over_gigabytes_is_refused():
     with pytest.raises(DataError, match="GB are free"):
         load_data((torch.zeros(1).expand(10**7, 3, 224, 224), torch.zeros(10**7)))
+
+
+def test_a_network_of_other_bands_than_the_pictures_is_one_line(tmp_path):
+    def picture(n):
+        stream = io.BytesIO()
+        Image.fromarray(np.full((8, 8, 3), 10 * n, np.uint8)).save(stream, "PNG")
+        return stream.getvalue()
+
+    root = folder(tmp_path / "x", picture, suffix=".png")
+    for bands in (2, 4):
+        other = Preprocess(bands, (8, 8), None, (0.0,) * bands, (1.0,) * bands)
+        with pytest.raises(
+            DataError, match=f"the pictures have 3 bands and the network takes {bands}; --bands"
+        ):
+            pixels(load_data(root, valid=0.5), other)

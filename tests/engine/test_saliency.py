@@ -62,3 +62,13 @@ def test_networks_of_each_kind(name: str, side: int, method: str) -> None:
     assert how == method
     assert maps.shape == (1, side, side)
     assert 0 <= maps.min() <= maps.max() <= 1
+
+
+def test_a_layer_that_runs_for_another_answer_too_is_seen_where_it_makes_the_score() -> None:
+    class Twice(TopLeft):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return super().forward(x), super().forward(x.flip(-1))
+
+    x = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
+    classes = torch.ones(3, dtype=torch.long)
+    assert torch.equal(heat_maps(Twice(), x, classes)[0], heat_maps(TopLeft(), x, classes)[0])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import torch
 from pictures import JPEG, drawing, encoded
+from PIL import Image
 
 from tlnb.engine.core.objectives import MultiLabel, Regression
 from tlnb.engine.data.load import load_data
@@ -220,3 +223,19 @@ def test_classes_that_differ_by_case_alone_are_said(folder):
     data = load_data(table(folder, rows(lambda i: ("Ant", "ant", "bee")[i % 3])))
     assert data.classes == ("Ant", "ant", "bee")
     assert any("classes that differ by case and space alone: Ant and ant" in note for note in data.notes)
+
+
+def test_frames_with_a_name_twice_or_the_pictures_themselves_are_one_line(folder, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    monkeypatch.chdir(folder)
+    twice = pandas.DataFrame([(*row, "x") for row in rows(word)], columns=["path", "label", "label"])
+    with pytest.raises(DataError, match="several columns called 'label'"):
+        load_data(twice)
+    contents = [(folder / path).read_bytes() for path, _ in rows(word)]
+    for cells in (contents, [Image.open(io.BytesIO(content)) for content in contents]):
+        frame = pandas.DataFrame({"image": cells, "label": [label for _, label in rows(word)]})
+        with pytest.raises(
+            DataError, match="the column 'image' of the DataFrame holds pictures themselves"
+        ) as caught:
+            load_data(frame)
+        assert len(str(caught.value)) < 300

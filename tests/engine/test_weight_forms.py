@@ -136,6 +136,7 @@ ODD: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
         r"whole numbers \(int8\): weights of a quantised network",
     ),
     "truth values": (lambda t: t > 0, r"whole numbers \(bool\)"),
+    "eight bits": (lambda t: t.to(torch.float8_e4m3fn), r"numbers of eight bits \(float8_e4m3fn\)"),
     "complex": (lambda t: t.to(torch.complex64), "complex numbers"),
     "no storage behind": (
         lambda t: torch.zeros(1).as_strided((64, 3, 7, 200_000), (0, 0, 0, 0)),

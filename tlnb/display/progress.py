@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 WIDTH = 67  # of an epoch's line
@@ -62,6 +63,16 @@ class Listener:
         """Something the user should know, in one line."""
 
 
+def _say(write: Callable[[str], Any], line: str) -> None:
+    """Write a line, in the letters that the stream has; where that is closed there is nobody to tell."""
+    try:
+        write(line)
+    except UnicodeEncodeError as error:
+        write(line.encode(error.encoding, "replace").decode(error.encoding))
+    except (ValueError, OSError):  # a closed stream, or a pipe that nobody reads any more
+        return
+
+
 class LineProgress(Listener):
     """A heading for each stage and a line for each epoch, as plain text.
 
@@ -74,7 +85,7 @@ class LineProgress(Listener):
     def __init__(
         self, write: Callable[[str], Any] | None = None, show: Callable[[Any], Any] | None = None
     ) -> None:
-        self._usual = print  # that of this moment: Ray puts a function of its own in its place
+        self._usual = partial(_say, print)  # that of this moment: Ray puts a function of its own in its place
         self.write = self._usual if write is None else write
         self.show = show
         self._headed = False

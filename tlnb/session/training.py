@@ -11,6 +11,7 @@ from tlnb.engine.core.arguments import whole_number
 from tlnb.engine.core.interrupts import Stopped
 from tlnb.engine.core.seeds import own_random_state
 from tlnb.engine.features.planner import ForwardPlan, PlanMaker
+from tlnb.engine.models.own_model import check_weights
 from tlnb.engine.training import lr_finder
 from tlnb.engine.training import plan as plans
 from tlnb.engine.training.history import Run
@@ -256,6 +257,7 @@ class Training:
             take_plan(change, plan)
             before = change.state
             layers, adapted = before.need_layers(), dict(stage.adapted)
+            check_weights(before.need_model().model)
             self._network.attach(change, adapted)
             self._network.set_frozen(change, (i in stage.frozen for i in range(len(layers))), adapted)
             trainer = self._trainer(change, stage, plan.stages if plan.cache else None)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tlnb.errors import ModelError, first_line
+
 
 def set_training(model: nn.Module, training: bool) -> None:
     """Set the mode of a model, by its own ``train(mode)`` where it has one.
@@ -20,10 +22,19 @@ def set_training(model: nn.Module, training: bool) -> None:
     Args:
         model: any module.
         training: True for train mode.
+
+    Raises:
+        ModelError: its own ``train`` raised something.
     """
     modules = list(model.modules())
     if all(sets_mode(module) for module in modules):
-        model.train(training)
+        try:
+            model.train(training)
+        except Exception as error:  # a graph of torch.export has no modes
+            raise ModelError(
+                f"{type(model).__name__} takes no train and test mode ({type(error).__name__}: {first_line(error)}); "
+                "load the module that it was made from"
+            ) from error
         return
     for module in modules:
         module.training = training
@@ -60,7 +71,7 @@ def duplicate(module: nn.Module) -> Any:
         module: any module; its modes are those of the copy.
 
     Raises:
-        Exception: whatever a ``__deepcopy__`` of the module's own raises.
+        ModelError: it has a ``__deepcopy__`` of its own that raises something.
     """
     memo: dict[int, Any] = {}
     for part in module.modules():
@@ -70,8 +81,16 @@ def duplicate(module: nn.Module) -> Any:
                     memo[id(item)] = item.detach().clone()
                 elif not isinstance(item, Tensor) and not _can_be_copied(item):
                     memo[id(item)] = item
-    with torch.no_grad():  # the copy of a scripted weight would else be one that follows from it
-        other = copy.deepcopy(module, memo)
+    try:
+        with torch.no_grad():  # the copy of a scripted weight would else be one that follows from it
+            other = copy.deepcopy(module, memo)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"{type(module).__name__} cannot be copied, which is needed here: {type(error).__name__}: "
+            f"{first_line(error)}"
+        ) from error
     for old, new in zip(module.parameters(), other.parameters(), strict=True):
         if new.is_floating_point() and new.requires_grad != old.requires_grad:
             new.requires_grad_(old.requires_grad)
@@ -102,5 +121,10 @@ def _can_be_copied(item: Any) -> bool:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The tensor in float64: on its own device where that is known to have it; Apple's GPUs have none."""
+    """The tensor in float64: on its own device where that is known to have it; Apple's GPUs have none.
+
+    A complex one has one dimension more, of 2: its real and imaginary parts.
+    """
+    if tensor.is_complex():
+        tensor = torch.view_as_real(tensor.resolve_conj())
     return (tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()).double()

@@ -29,6 +29,12 @@ def seed_for(*numbers: int | str) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
+def draws() -> tuple[object, ...]:
+    """Where the random streams of torch, Python and NumPy stand: two answers differ if something drew between."""
+    numpy = np.random.get_state(legacy=False)
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(numpy)
+
+
 def count_batches(samples: int, size: int) -> int:
     """How many batches ``batches`` makes."""
     parts = -(-samples // size)

@@ -145,6 +145,7 @@ class ImageCache:
             self.broken[number], self._stamps[number] = str(trouble), stamp
             self.on_broken(self.reader.name(number), str(trouble))
             return None
+        self.preprocess.check_bands(picture)
         if self.keeps:
             self._stamps[number] = stamp
             if self._block is not None:
@@ -273,7 +274,8 @@ class DecodedSamples(PictureSamples):
             if candidates.any():
                 order = torch.arange(index, index + len(self)) % len(self)
                 return int(order[candidates[order]][0])
-        raise RuntimeError("every picture is broken")
+        first = next(iter(store.broken.values()), "")
+        raise DataError(f"no sample can be read any more; the first: {first}")
 
     def stream(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """Batches decoded ahead of the one who trains on them."""

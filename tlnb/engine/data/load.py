@@ -162,6 +162,11 @@ def _find(source: object, request: SourceRequest) -> Found:
 
 def _of_frame(frame: Any, request: SourceRequest) -> Found:
     names = [str(name) for name in frame.columns]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(
+            f"the {type(frame).__name__} has several columns called {printable(twice)!r}; give each a name of its own"
+        )
     if request.text is None and (request.path is not None or not text.name_texts(names)):
         return read_frame(frame, request)
     columns = {name: Column.of(frame[column]) for name, column in zip(names, frame.columns, strict=True)}

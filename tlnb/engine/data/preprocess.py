@@ -88,10 +88,20 @@ class Preprocess:
         if have == 1:
             return images.expand(*images.shape[:-3], self.channels, *images.shape[-2:])
         if have not in (3, 4) or self.channels != 1:
+            self.check_bands(images)
+        return F.rgb_to_grayscale(images[..., :3, :, :], num_output_channels=self.channels)
+
+    def check_bands(self, images: Tensor) -> None:
+        """See that pictures (..., C, H, W) have as many bands as the network takes.
+
+        Raises:
+            DataError: another number.
+        """
+        if images.shape[-3] != self.channels:
+            have = images.shape[-3]
             raise DataError(
                 f"the pictures have {have} bands and the network takes {self.channels}; --bands chooses them"
             )
-        return F.rgb_to_grayscale(images[..., :3, :, :], num_output_channels=self.channels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Model input from pixels.
@@ -101,7 +111,11 @@ class Preprocess:
 
         Returns:
             float32 of the same shape, ``(x - mean) / std`` a channel.
+
+        Raises:
+            DataError: another number of bands.
         """
+        self.check_bands(images)
         top = 1.0 if images.is_floating_point() else 255.0
         std = torch.tensor(self.std).view(-1, 1, 1).to(images.device)
         mean = torch.tensor(self.mean).view(-1, 1, 1).to(images.device)

@@ -12,6 +12,12 @@ from tlnb.errors import ExportError
 
 CARD = "transferred with tlnb."
 SCRIPT = "what a tlnb session did"
+_RUN_UNASKED = (
+    "sitecustomize",
+    "usercustomize",
+    "__init__",
+    "__main__",
+)  # Python runs these by their name alone
 _HEAD = 4000  # characters in which such a line stands
 
 
@@ -42,9 +48,13 @@ def check_module_name(path: Path) -> None:
     Raises:
         ExportError: it has the name of a module.
     """
-    name, here = path.stem, Path.cwd()
+    name = path.stem
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise ExportError("the working folder is gone; go to another, such as: %cd ~") from None
     elsewhere = [place for place in sys.path if place and Path(place).resolve() != here]
-    known = name in sys.builtin_module_names or name in sys.stdlib_module_names
+    known = name in sys.builtin_module_names or name in sys.stdlib_module_names or name in _RUN_UNASKED
     if known or (
         name.isidentifier() and importlib.machinery.PathFinder.find_spec(name, elsewhere) is not None
     ):

@@ -46,7 +46,7 @@ def adopt(
     inner = _unwrapped(module)
     if inner is not module:
         notes.append(f"taken out of its {type(module).__name__}")
-    _check_weights(inner)
+    check_weights(inner)
     if not any(True for _ in inner.parameters()):
         raise ModelError(f"{type(inner).__name__} has no weights, so there is nothing to train or freeze")
     content = hub.tokenizer_of(inner) if tokenizer is None else hub.tokenizer_content(tokenizer)
@@ -75,8 +75,11 @@ def adopt(
     return loaded
 
 
-def _check_weights(module: nn.Module) -> None:
+def check_weights(module: nn.Module) -> None:
     """Refuse weights that cannot be trained as they are, before anything runs on them.
+
+    Args:
+        module: the network, when it is loaded and when a stage of it begins: it is the user's to change meanwhile.
 
     Raises:
         ModelError: they are not there yet, hold no numbers, cannot train or are of another precision.

@@ -320,8 +320,8 @@ def check_numbers(name: str, tensor: Tensor, fraction: bool) -> None:
     if tensor.is_floating_point() and tensor.element_size() == 1:
         kind = str(tensor.dtype).removeprefix("torch.")
         raise WeightsError(
-            f"{name} holds numbers of eight bits ({kind}), which stand for weights only with their scales; save those of "
-            "the network before it was quantised, or in bfloat16"
+            f"{name} holds numbers of eight bits ({kind}), which stand for weights only with their scales; save those "
+            "of the network before it was quantised, or in bfloat16"
         )
     if tensor.is_floating_point() and not tensor.isfinite().all():
         count = int((~tensor.isfinite()).sum())

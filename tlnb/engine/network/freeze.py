@@ -22,7 +22,7 @@ from tlnb.engine.network import adapters
 from tlnb.engine.network.graph import Graph
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.trace import flags, quiet
-from tlnb.errors import TrainingError
+from tlnb.errors import ModelError, TrainingError
 
 
 def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
@@ -30,8 +30,18 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
 
     A gradient that stays behind would still move the weight: by momentum in an optimizer made earlier.
     Integer parameters (quantised weights) cannot have gradients and are left alone.
+
+    Raises:
+        ModelError: a weight of the layers is not in the model any more.
     """
     named = dict(model.named_parameters(remove_duplicate=False))
+    for layer in layers:
+        for name in (*layer.parameter_names, *layers.added(layer.index)):
+            if name not in named:
+                raise ModelError(
+                    f"{name} is not in the network any more: its modules were changed since it was loaded; load it "
+                    "again: %tl_load $net"
+                )
     still = layers.frozen_parameter_names(frozen)
     for layer in layers:
         for name in (*layer.parameter_names, *layers.added(layer.index)):
@@ -157,29 +167,44 @@ def check_same_parameters(model: nn.Module, optimizer: torch.optim.Optimizer) ->
     raise TrainingError("the optimizer and the trainable layers differ; " + "; ".join(parts))
 
 
-def check_gradients(model: nn.Module, layers: LayerMap) -> None:
+def check_gradients(
+    model: nn.Module, layers: LayerMap, reached: Collection[int] = (), *, wait: bool = False
+) -> set[int]:
     """After a backward pass: each trainable layer has gradients, and no frozen weight has.
 
     A weight that the network never uses gets none; it stays as it is while the rest of its layer trains.
 
+    Args:
+        model: the network.
+        layers: its layers.
+        reached: indexes of layers that had gradients in an earlier pass.
+        wait: another pass may reach what this one did not, as where a forward skips layers at random.
+
+    Returns:
+        Indexes of the layers that had gradients in this pass or before.
+
     Raises:
         TrainingError: names up to three parameters that break this.
     """
+    done = set(reached)
     named = dict(model.named_parameters())
     missing: list[str] = []
     for layer in layers:
         names = (*layer.parameter_names, *layers.added(layer.index))
         trained = [name for name in names if named[name].requires_grad]
-        if all(named[name].grad is None for name in trained):
+        if any(named[name].grad is not None for name in trained) or not trained:
+            done.add(layer.index)
+        elif layer.index not in done:
             missing += trained
     stray = [name for name, p in named.items() if not p.requires_grad and p.grad is not None]
-    if missing:
+    if missing and not wait:
         raise TrainingError(
             f"no gradient reached {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}: "
             "the loss does not depend on it; freeze that layer"
         )
     if stray:
         raise TrainingError(f"frozen, yet with a gradient: {', '.join(stray[:3])}")
+    return done
 
 
 _MISSING = object()

@@ -131,9 +131,15 @@ def _encoder_loop(
 
 
 def _switches() -> tuple[bool, ...]:
-    """Gradients, inference mode and automatic precision as a forward may switch them for a while."""
+    """What a forward may switch for a while: gradients, inference mode, automatic precision, what backward keeps.
+
+    The last is how a checkpointed block runs (``torch.utils.checkpoint``): again in the backward pass, in which its
+    BatchNorm counts the batch a second time.
+    """
     precision = (torch.is_autocast_enabled(device) for device in ("cpu", "cuda"))
-    return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *precision)
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+    kept = hooks is not None and hooks(False) is not None
+    return (torch.is_grad_enabled(), torch.is_inference_mode_enabled(), kept, *precision)
 
 
 @contextmanager

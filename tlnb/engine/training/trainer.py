@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Objective, scores_of
-from tlnb.engine.core.seeds import batches_of, count_batches
+from tlnb.engine.core.seeds import batches_of, count_batches, draws
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
@@ -50,6 +50,7 @@ EVALUATION_BATCH = 32  # more is no faster on a CPU, and would need more memory 
 GROWTH = (
     2000  # steps without overflow, after which the loss is scaled twice as much (Micikevicius et al. 2018)
 )
+PROBES = 30  # steps in which a layer that a forward leaves out half the time is as good as sure to be reached
 LEAST_SCALE = 2.0**-10  # far below any that a network that learns settles at
 
 
@@ -136,6 +137,8 @@ class StageTrainer:
         self.total: Tensor | None = None  # sum of their losses
         self.unmeasured: float | None = None  # training loss of an epoch that ended but was not measured
         self.steps_done = 0
+        self._reached: set[int] = set()  # layers that had gradients, as far as that is asked
+        self._waiting = False  # for the gradients of layers that the forward skipped at random
         self.micro = stage.micro  # samples that pass the network at a time; None for the whole batch
         self._evaluation_batch = EVALUATION_BATCH * (1 if forward_plan.device.type == "cpu" else 8)
         self.targets = forward_plan.train.targets.to(forward_plan.device)
@@ -269,7 +272,7 @@ class StageTrainer:
             stop.check()
             now = rate * SHAPES[self.stage.schedule](self.steps_done, len(order) * self.stage.epochs)
             optim.set_rate(self.optimizer, now)
-            loss = self.train_step(indices, inputs, probe=self.steps_done == 0)
+            loss = self.train_step(indices, inputs, probe=self.steps_done == 0 or self._waiting)
             # Reading the loss makes an accelerator wait, so there it is read once an epoch.
             if loss.device.type == "cpu" and not math.isfinite(loss.item()):
                 raise Diverged(self._where(loss, now, self.done + 1))
@@ -353,9 +356,13 @@ class StageTrainer:
             inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
+        drawn = draws() if probe else ()
         loss = self._batch_gradient(indices, inputs)
         if probe:
-            freeze.check_gradients(self.model, self.layers)
+            # A forward that draws may skip layers at random (LayerDrop, Fan et al. 2020): later steps reach them.
+            wait = self.steps_done < PROBES and draws() != drawn
+            self._reached = freeze.check_gradients(self.model, self.layers, self._reached, wait=wait)
+            self._waiting = wait and len(self._reached) < len(self.layers)
         if self.scaler is None:
             self.optimizer.step()
         else:  # a step whose gradients overflow is left out, and the scale is halved

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from tlnb.display.tables import printable
 from tlnb.engine.data.column import Column
@@ -66,8 +67,15 @@ def read_frame(frame: Any, request: SourceRequest) -> Found:
         DataError: no such columns, or no usable picture.
     """
     names = [str(name) for name in frame.columns]
-    cells = [Column.of(map(word_of, frame[name])) for name in frame.columns]
     shown = f"the {type(frame).__name__}"
+    for name, column in zip(names, frame.columns, strict=True):
+        first = next(iter(frame[column]), None)
+        if isinstance(first, bytes | bytearray | Image.Image):
+            raise DataError(
+                f"the column {printable(name)!r} of {shown} holds pictures themselves; give them as (X, y), such as "
+                "([Image.open(io.BytesIO(b)) for b in df['image']], df['label']), or write them to files"
+            )
+    cells = [Column.of(map(word_of, frame[name])) for name in frame.columns]
     try:
         return _from_columns(cells, names, Resolver(Path.cwd(), request), request, shown)
     except DataError as error:
