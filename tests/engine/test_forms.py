@@ -188,6 +188,235 @@ class Precise(Base):
 
 
 class Checkpointed(Base):
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(checkpoint(self.maps, x, use_reentrant=False).mean((2, 3)))
+
+
+class Reversed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+class Reverses(Base):
+    """A backward pass of its own, which a graph would lose."""
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(Reversed.apply(self.maps(x)).mean((2, 3)))  # type: ignore[no-untyped-call]
+
+
+class Watched(Base):
+    """A hook collects what passes; it must never see a stand-in for a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(self.c1, nn.ReLU(), self.c2)
+        self.seen: list[Any] = []
+        self.body.register_forward_hook(lambda module, args, answer: self.seen.append(answer))
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(self.body(x).mean((2, 3)))
+
+
+class Energies(Base):
+    """Takes a gradient inside its forward, as networks of forces do."""
+
+    def forward(self, x: Tensor) -> Any:
+        with torch.enable_grad():
+            y = x.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(self.maps(y).sum(), y, create_graph=True)
+        return self.fc(self.maps(slope).mean((2, 3)))
+
+
+class Scripted(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c1 = torch.jit.script(self.c1)
+
+
+class StillNorm(Base):
+    def train(self, mode: bool = True) -> None:  # type: ignore[override]
+        super().train(mode)
+        self.bn.eval()
+
+
+class OwnLoop(Base):
+    """``train`` and ``eval`` are loops over batches."""
+
+    def train(self, loader, epochs=1):  # type: ignore[no-untyped-def, override]
+        for _ in loader:
+            raise AssertionError
+
+    def eval(self, loader):  # type: ignore[no-untyped-def, override]
+        raise AssertionError
+
+
+ALL = [
+    Views, InsideBlocks, Strides, ViewsInTraining, Normed, Answers, AnswersRecords, Keeps, KeepsInTraining,
+    KeepsInPlace, KeepsInside, Locked, Precise, Checkpointed, Reverses, Watched, Energies, Scripted, StillNorm, OwnLoop,
+]  # fmt: skip
+
+
+def loaded(kind: type[Base]) -> tuple[Session, Base]:
+    torch.manual_seed(0)
+    net, tl = kind(), Session([])
+    tl.load(net, input="3,8,8")
+    tl.data((X, Y), batch=8, augment="none")
+    return tl, net
+
+
+def stand_ins(value: object, depth: int = 4) -> bool:
+    if isinstance(value, fx.Proxy):
+        return True
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return depth > 0 and isinstance(inner, list | tuple) and any(stand_ins(item, depth - 1) for item in inner)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_it_trains_whole_and_behind_a_frozen_part_as_without_a_short_way(kind: type[Base]) -> None:
+    weights = []
+    for cache in (True, False):
+        tl, net = loaded(kind)
+        tl.train(epochs=1, lr=1e-3, cache=cache)
+        tl.freeze("body")
+        tl.train(epochs=2, lr=1e-2, cache=cache)
+        weights.append(net.fc.weight.detach().clone())
+        tl.predict(X[:2])
+        assert not any(stand_ins(vars(m)) for m in net.modules())
+        torch.save(net.state_dict(), io.BytesIO())
+    assert torch.allclose(*weights, rtol=2e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", [Keeps, KeepsInTraining, KeepsInPlace, KeepsInside, Watched, Locked])
+def test_loading_leaves_nothing_in_the_module(kind: type[Base]) -> None:
+    tl, net = loaded(kind)
+    assert all(not module._forward_hooks for name, module in net.named_modules() if name != "body")
+    if isinstance(net, Keeps):
+        assert not net.ema.any()
+        assert (net.calls, net.log, net.last) == (0, [], {})
+    if isinstance(net, KeepsInside):
+        assert net.blocks[0].map is None  # type: ignore[union-attr]
+        assert tl.view.need_layers().graph is not None
+    if isinstance(net, Watched):
+        assert net.seen == [] or all(type(seen) is Tensor for seen in net.seen)
+
+
+def test_a_buffer_that_the_forward_writes_stays_where_its_layer_is_frozen() -> None:
+    for kind in (Keeps, KeepsInPlace, KeepsInTraining):
+        tl, net = loaded(kind)
+        tl.train(epochs=1, lr=1e-3)
+        before = net.ema.clone()
+        assert before.any()
+        tl.freeze("body")
+        stage = tl.train(epochs=1, lr=1e-3).stages[0]
+        assert torch.equal(net.ema, before)
+        assert stage.digest_before == stage.digest_after
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (Keeps, r"keeps something in itself \(Keeps.ema\)"),
+        (Precise, "a part of its forward runs under switches"),
+        (Reverses, "a backward pass of its own"),
+    ],
+)
+def test_one_line_says_that_the_plain_form_is_used(kind: type[Base], reason: str) -> None:
+    tl, _ = loaded(kind)
+    lines = [note for note in tl.view.need_model().notes if "no cut" in note]
+    assert len(lines) == 1
+    assert "trains the ordinary way" in lines[0]
+
+    assert re.search(reason, lines[0])
+
+
+def test_what_no_gradient_reaches_does_not_depend_on_what_is_frozen() -> None:
+    class Without(Base):
+        def forward(self, x: Tensor) -> Any:
+            with torch.no_grad():
+                maps = self.maps(x)
+            return self.fc(maps.mean((2, 3)))
+
+    for frozen, names in (("none", "c1.weight"), ("c1", "c2.weight")):
+        tl, net = loaded(Without)
+        if frozen != "none":
+            tl.freeze(frozen)
+        before = net.c2.weight.clone()
+        with pytest.raises(TrainingError, match=f"no gradient reached {names}"):
+            tl.train(epochs=1, lr=1e-2)
+        assert torch.equal(net.c2.weight, before)
+
+
+def test_gradients_are_those_of_the_modules_own_backward_pass() -> None:
+    tl, net = loaded(Reverses)
+    twin = duplicate(net)
+    tl.train(epochs=1, lr=1e-2, optimizer="sgd", schedule="constant", batch=24)
+    plain, _ = loaded(Base)
+    # Downhill is uphill for what lies before the reversal.
+    plain.model.load_state_dict(twin.state_dict())
+    plain.train(epochs=1, lr=1e-2, optimizer="sgd", schedule="constant", batch=24)
+    ours, theirs = net.c2.weight - twin.c2.weight, plain.model.get_parameter("c2.weight") - twin.c2.weight
+    assert F.cosine_similarity(ours.flatten(), theirs.flatten(), dim=0) < -0.9
+
+
+def test_volumes_train_behind_a_frozen_part() -> None:
+    net = nn.Sequential(
+        nn.Conv3d(1, 4, 3, padding=1), nn.BatchNorm3d(4), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten(),
+        nn.Linear(4, 2),
+    )  # fmt: skip
+    tl = Session([])
+    tl.load(net)
+    tl.data((torch.rand(20, 1, 4, 8, 8), torch.arange(20) % 2), batch=8)
+    tl.freeze("body")
+    assert "ran once" in tl.train(epochs=1, lr=1e-2).stages[0].shortcut
+
+
+def test_weights_made_in_the_first_forward_are_asked_for() -> None:
+    class Late(Base):
+        def forward(self, x: Tensor) -> Any:
+            if not hasattr(self, "late"):
+                self.late = nn.Linear(8, 2)
+            return self.late(self.maps(x).mean((2, 3)))
+
+    net = Late()
+    with pytest.raises(
+        ModelError, match=r"makes the weight 'late.weight' in its first forward; run one batch"
+    ):
+        Session([]).load(net, input="3,8,8")
+    assert not hasattr(net, "late")
+    net(X)
+    tl = Session([])
+    tl.load(net, input="3,8,8")
+    tl.data((X, Y), batch=8)
+    assert tl.train(epochs=1, lr=1e-3).stages[0].records
+
+
+def test_modes_are_set_past_a_train_that_is_something_else() -> None:
+    net = nn.Sequential(OwnLoop(), StillNorm())
+    for training in (True, False):
+        set_training(net, training)
+        flags = {name: module.training for name, module in net.named_modules()}
+        assert flags.pop("1.bn") is False
+        assert set(flags.values()) == {training}
+
+
+def test_a_copy_shares_no_weight_and_only_what_cannot_be_copied() -> None:
+    for kind in (Locked, Normed, Scripted):
+        net = kind()
+        net(X[:2])
+        twin = duplicate(net)
+        ours = {t.data_ptr() for t in (*net.parameters(), *net.buffers())}
+        assert not ours & {t.data_ptr() for t in (*twin.parameters(), *twin.buffers())}
+        assert [p.requires_grad for p in net.parameters()] == [p.requires_grad for p in twin.parameters()]
+        assert torch.allclose(net.eval()(X[:2]), twin.eval()(X[:2]), atol=1e-6)
+    assert duplicate(locked := Locked()).lock is locked.lock
+
+
+class CountsTwice(Base):
     """A block that runs again in the backward pass, where its BatchNorm counts the batch a second time."""
 
     def __init__(self) -> None:
@@ -202,7 +431,7 @@ class Checkpointed(Base):
 
 
 def test_a_checkpointed_block_counts_as_in_the_modules_own_passes() -> None:
-    tl, net = loaded(Checkpointed)
+    tl, net = loaded(CountsTwice)
     tl.freeze("c1")
     norm = duplicate(net.norm)
     tl.train(epochs=1, lr=1e-9, batch=24, optimizer="sgd", schedule="constant", bn="train")

@@ -87,7 +87,10 @@ def test_weights_of_stride_zero_make_no_head(tmp_path: Path) -> None:
             load_model(str(tmp_path / "w.pth"), arch="convnet5")
 
 
-@pytest.mark.parametrize("name", ["random", "torch", "json", "types", "tokenize", "numpy", "_thread", "PIL"])
+@pytest.mark.parametrize(
+    "name",
+    ["random", "torch", "json", "types", "tokenize", "numpy", "_thread", "PIL", "sitecustomize", "__init__"],
+)
 def test_no_file_takes_the_name_of_a_module(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

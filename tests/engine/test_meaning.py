@@ -376,15 +376,15 @@ def test_shares_of_classes_are_said(label):
     )
 
 
-def test_places_are_counted_with_the_samples_that_have_no_label():
+def test_places_are_counted_without_the_samples_that_have_no_label_and_that_is_said():
     targets = np.tile([0, 1, -100], 20)
     session = Session([])
     session.data((torch.rand(60, 3, 8, 8), targets), test=0.2)
-    places = session.split
-    parts = [places.train, places.valid, places.test]
-    assert sorted(torch.cat(parts).tolist()) == np.flatnonzero(targets >= 0).tolist()
-    assert targets[places.train].tolist() == session.view.data.train.targets.tolist()
-    assert targets[places.valid].tolist() == session.view.data.valid.targets.tolist()
+    places, labelled = session.split, targets[targets >= 0]
+    assert sorted(torch.cat([places.train, places.valid, places.test]).tolist()) == list(range(40))
+    assert labelled[places.train].tolist() == session.view.data.train.targets.tolist()
+    assert labelled[places.valid].tolist() == session.view.data.valid.targets.tolist()
+    assert any("left out, and tl.split counts without them" in note for note in session.view.data.notes)
 
 
 def test_masked_values_are_missing():

@@ -218,18 +218,17 @@ class Session(traitlets.HasTraits):
 
     @property
     def split(self) -> Places:
-        """Places of the samples of each part in the source, counted with those that are left out for want of a label.
+        """Places of the samples of each part in the source.
 
         Raises:
             NotReady: no data, or data whose parts are apart.
         """
-        data = self._store.committed.need_data()
-        places = data.split
+        places = self._store.committed.need_data().split
         if places is None:
             raise NotReady(
                 "the training and validation samples came apart; they have no places in one source"
             )
-        return places if data.used is None else places.among(data.used)
+        return places
 
     @property
     def old_head(self) -> nn.Module | None:

@@ -58,8 +58,6 @@ class Data:
         groups: of the samples of the source that stay together, for folds; None for none.
         times: of the samples of the source, for folds; None where they are in no order.
         mending: a ``Mending`` (:mod:`tlnb.engine.data.mending`) where samples were relabelled or dropped by marks.
-        used: for each sample of the source that has a label, its number among all that were given; None where all are
-            used.
     """
 
     name: str
@@ -84,7 +82,6 @@ class Data:
     groups: Groups | None = field(default=None, repr=False)
     times: Times | None = field(default=None, repr=False)
     mending: Any = field(default=None, repr=False)
-    used: np.ndarray | None = field(default=None, repr=False)
 
     def samples(
         self, preprocess: AnyPreprocess | RawFrames, log: Callable[[str], None] = lambda text: None

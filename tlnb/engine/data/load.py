@@ -108,7 +108,7 @@ def load_data(
     data = Data(
         _name(source), found.classes, train, held, batch, request.seed, request.size, notes, task, request.augment,
         balance, found.problems, _plain(source, _settled(request, found)), found.scale, parts.test, parts.places,
-        parts.units, found.sound, request.length, parts.groups, parts.times, used=found.used,
+        parts.units, found.sound, request.length, parts.groups, parts.times,
     )  # fmt: skip
     return data if request.marks is None else mended(data, read_marks(request.marks))
 

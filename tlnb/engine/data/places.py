@@ -38,11 +38,6 @@ class Places:
             *(torch.from_numpy(np.flatnonzero(own == part)) for part in (TRAIN, VALID, TEST, LEFT_OUT))
         )
 
-    def among(self, used: np.ndarray) -> Places:
-        """The same places, counted in a source of which only the samples ``used``, (N,), are in any part."""
-        numbers = torch.from_numpy(np.asarray(used, np.int64))
-        return Places(*(numbers[part] for part in (self.train, self.valid, self.test, self.left_out)))
-
     def __repr__(self) -> str:
         return (
             f"{len(self.train):,} training, {len(self.valid):,} validation, {len(self.test):,} test samples"

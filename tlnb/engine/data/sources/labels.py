@@ -244,7 +244,10 @@ def _labelled(array: np.ndarray, counts: np.ndarray, names: Names | None, notes:
                 )
             continue
         rows = rows[~np.isin(array[rows], raw)]
-        notes.append(f"{have}, the sign for no label: left out (--target classes makes it a class)")
+        notes.append(
+            f"{have}, the sign for no label: left out, and tl.split counts without them "
+            "(--target classes makes it a class)"
+        )
     return rows
 
 
