@@ -81,6 +81,10 @@ ERRORS = [
     ("%tl_freeze 0:5 --bn", "%tl_freeze: there is no option '--bn'; usage: %tl_freeze LAYERS"),
     ("%tl_lr --steps ten", "%tl_lr: --steps takes a whole number from 12 up, not 'ten'"),
     ("%tl_train epochs two", "%tl_train: epochs takes a whole number from 1 up, not 'two'"),
+    (
+        "%tl_train unfreeze head",
+        "%tl_train: there is no key 'unfreeze'; did you mean %tl_unfreeze, on a line of its own?",
+    ),
     ("%tl_train epcohs 2", "%tl_train: there is no key 'epcohs'; did you mean 'epochs'?"),
     ("%tl_train --epcohs 2", "%tl_train: there is no option '--epcohs'; did you mean '--epochs'?"),
     ("%tl_train epochs", "%tl_train: epochs needs a value: a whole number from 1 up"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,3 +161,13 @@ def test_layers_are_offered_by_name_once_there_is_a_network(shell: Any) -> None:
     start = names[0][:2]
     expected = [name for name in names if name.startswith(start)]
     assert [word for _, word in offered(shell, f"%%tl_train\ntrain {start}")] == expected
+
+
+def test_networks_are_offered_before_torch_is_imported() -> None:
+    code = (
+        "import sys; from tlnb.engine.models.listed import listed_names; said = listed_names(); "
+        "assert 'torch' not in sys.modules; from tlnb.engine.models.catalogue import names; "
+        "known = names(); assert said[:len(known)] == known == listed_names.__wrapped__()[:len(known)], said"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr

@@ -115,6 +115,8 @@ def _unknown(command: Command, label: str) -> str:
     dashes = label.startswith("-") or not command.bare
     if command.bare and label.isdigit() and command.option("epochs") is not None:
         return f"there is no key {label!r}; did you mean 'epochs {label}'?"
+    if command.bare and label in ("freeze", "unfreeze", "adapt"):
+        return f"there is no key {label!r}; did you mean %tl_{label}, on a line of its own?"
     meant = command.option(_USUAL_WORDS.get(label.lstrip("-").replace("-", "_").lower(), ""))
     if meant is not None:
         return f"there is no {'option' if label.startswith('-') else 'key'} {label!r}; did you mean {meant.name!r}?"

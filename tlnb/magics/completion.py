@@ -181,10 +181,9 @@ def _by_place(command: Command, words: Iterable[Word]) -> list[Word]:
 
 
 def _models() -> Iterable[str]:
-    from tlnb.engine.models.catalogue import names
-    from tlnb.engine.models.timm_models import PREFIX, installed
+    from tlnb.engine.models.listed import listed_names
 
-    return (*names(), *((PREFIX,) if installed() else ()))
+    return listed_names()
 
 
 def _timm_models() -> tuple[str, ...]:

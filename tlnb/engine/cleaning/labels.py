@@ -9,7 +9,7 @@ from torch import Tensor
 
 STEPS = 20  # of the estimate; it hardly moves after ten
 BELIEVED = 0.9  # how often a label is right, before any is seen
-WORTH = 20.0  # samples of a class that this belief is worth
+WORTH = 5.0  # samples of a class that this belief is worth
 LEAST = 1e-6  # probability that is left to a class that a classifier rules out
 
 

@@ -13,6 +13,7 @@ PAIRS = 6  # confusions that are told in words
 _STYLE = (
     "<style>"
     ".tlnb-two{display:flex;flex-wrap:wrap;gap:12px 32px;align-items:flex-start}.tlnb-two>*{min-width:0;max-width:100%}"
+    ".tlnb-two img{max-width:100%;height:auto}"
     ".tlnb-matrix{overflow:auto;max-width:100%}"
     ".tlnb-matrix table{border-collapse:separate;border-spacing:1px;margin:0;table-layout:auto;font:12px/1 sans-serif}"
     ".tlnb-matrix tr,.tlnb-matrix tr:nth-child(odd){background:none!important}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -243,16 +243,6 @@ class Results:
             return self.pictures.figure if self.pictures else None
         raise ValueError(f"plot takes confusion, calibration, risk or mistakes, not {what!r}")
 
-    def _how_sure(self) -> Figure | None:
-        """Calibration beside risk and coverage."""
-        if self.calibration is None or self.risk is None:
-            return self.plot("calibration")
-        figure = new_figure(8.8, 4.6)
-        left, right = figure.subfigures(1, 2, squeeze=False).flat
-        self.calibration.draw(left)
-        self.risk.draw(right)
-        return figure
-
     # ---------------------------------------------------------------- data
 
     @property
@@ -343,12 +333,12 @@ class Results:
             return matrix_html(self.confusion, self.classes)
         return as_html(draw_confusion(self.confusion, self.classes), f"confusion of {self.name}", 85)
 
-    def _how_sure_html(self) -> str:
-        figure, what = (
-            self._how_sure(),
-            "calibration" if self.risk is None else "calibration, risk and coverage",
-        )
-        return "" if figure is None else as_html(figure, f"{what} of {self.name}", 85)
+    def _how_sure_html(self) -> Iterator[str]:
+        """Pictures apart, so that a narrow page has them below each other and none is small print."""
+        for what, words in (("calibration", "calibration"), ("risk", "risk and coverage")):
+            figure = self.plot(what)
+            if figure is not None:
+                yield as_html(figure, f"{words} of {self.name}", 85)
 
     def __repr__(self) -> str:
         first = [self.note] if self.note else []
@@ -371,7 +361,7 @@ class Results:
             parts.append(self.mistake_table._repr_html_())
         told = confusions(self.confusion, self.classes) if self.kind == "classes" else ""
         parts += [f"<p>{escape(told)}</p>"] if told else []
-        parts.append(side_by_side(self._matrix_html(), self._how_sure_html()))
+        parts.append(side_by_side(self._matrix_html(), *self._how_sure_html()))
         parts.append(f"<details><summary>each class</summary>{self.table._repr_html_()}</details>")
         if self.coverage is not None and self.sureness is not None:
             sets = self.sureness.table._repr_html_()

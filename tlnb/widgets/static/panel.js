@@ -28,13 +28,13 @@ class Panel {
     this.magics = make("pre", { class: "tlnb-magics", "aria-label": "what was done, as magics" });
     this.copy = button("Copy", () => this.copied(), { class: "tlnb-button tlnb-copy" });
     this.none = make("span", { class: "tlnb-detail" }, "what you do here is written down as magics");
-    this.networkPart = this.part("1", "Network", this.network.row, this.about, this.network.says);
-    this.dataPart = this.part("2", "Data", this.data.row, this.own.element, this.folder, this.data.says, this.look, this.gallery, this.training.notes);
-    this.layersPart = this.part("3", "Layers", this.strip.element);
-    this.ratePart = this.part("4", "Rate and training", this.picker.element, this.training.element);
-    this.afterPart = this.part("5", "What came of it", ...this.after());
+    this.networkPart = this.part("Network", this.network.row, this.about, this.network.says);
+    this.dataPart = this.part("Data", this.data.row, this.own.element, this.folder, this.data.says, this.look, this.gallery, this.training.notes);
+    this.layersPart = this.part("Layers", this.strip.element);
+    this.ratePart = this.part("Rate and training", this.picker.element, this.training.element);
+    this.afterPart = this.part("What came of it", ...this.after());
     this.element = make("div", { class: "tlnb-panel" }, ...this.lists, this.networkPart, this.dataPart, this.layersPart, this.ratePart, this.afterPart,
-      this.part("6", "The same as magics", this.none, this.magics, this.copy));
+      this.part("The same as magics", this.none, this.magics, this.copy));
     // What is said about an action stands where it was clicked.
     const places = { load: this.networkPart, data: this.dataPart, look: this.dataPart, pictures: this.dataPart, own: this.dataPart, begin: this.dataPart, piece: this.dataPart, take_back: this.dataPart, set: this.layersPart, preset: this.layersPart };
     const after = new Set(["results", "advise", "further", "undo", "resume", "save", "export", "script", "picture"]);
@@ -76,8 +76,9 @@ class Panel {
     field.name = name;
   }
 
-  part(sign, title, ...children) {
-    return make("section", { class: "tlnb-part" }, make("h4", {}, make("span", { class: "tlnb-sign", "aria-hidden": "true" }, sign), title), ...children);
+  /** A step; the style numbers those that are there. */
+  part(title, ...children) {
+    return make("section", { class: "tlnb-part" }, make("h4", {}, make("span", { class: "tlnb-sign", "aria-hidden": "true" }), title), ...children);
   }
 
   /** Buttons for what comes after training, a place for a picture, and a file to write. */
