@@ -48,7 +48,7 @@ def test_the_answer_shows_itself_and_leaves_the_network_alone(trained: Session) 
     before = {name: tensor.clone() for name, tensor in trained.model.state_dict().items()}
     found = trained.results(worst=2)
     assert "accuracy" in repr(found).splitlines()[0]
-    assert found._repr_html_().count("<img ") == 3
+    assert found._repr_html_().count("<img ") == 2 + 2  # mistakes; calibration, and risk and coverage
     assert all(torch.equal(t, before[n]) for n, t in trained.model.state_dict().items())
     frame = found.frame()
     assert list(frame["true"][:3]) == [found.classes[i] for i in found.targets[:3]]
