@@ -101,6 +101,7 @@ def test_three_classes_of_own_pictures(lab: Lab, filmed: Any, tmp_path: Path) ->
     assert notebook.page.locator("img[src=x]").count() == 0
     panel.get_by_role("button", name="Use these pictures").click()
     panel.get_by_text("in 4 classes").first.wait_for(timeout=60_000)
+    panel.locator(".tlnb-gallery .tlnb-class").nth(3).wait_for()
     assert panel.locator(".tlnb-gallery .tlnb-class").count() == 4
     panel.get_by_role("button", name="All train").click()
     panel.get_by_role("button", name="Skip the test").click()
