@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import signal
@@ -12,11 +13,16 @@ from contextlib import suppress
 from pathlib import Path
 
 import forked
+import torch
+from torch import nn
 
-from faults.calls import plain_net
+from faults.calls import STEP, plain_net
 from faults.injections import Fault, Watcher
+from faults.job import finish, outcome
 from tlnb.engine.checkpoint import autosave
 from tlnb.engine.checkpoint import file as checkpoint
+from tlnb.engine.network.freeze import FrozenEvalMode
+from tlnb.engine.training.loop import _StageRun
 from tlnb.session import Session
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +82,44 @@ def test_an_interrupt_at_each_line_that_holds_a_call_together_leaves_it_whole() 
         assert moves == [not tl.frozen[0]] * len(moves), fault
         tl.unfreeze("0")
         assert not any(tl.frozen), fault
+
+
+def test_an_interrupt_at_each_line_around_an_epoch_and_a_step_comes_to_the_same() -> None:
+    """Where an epoch is closed, and where frozen layers are held in test mode for a step of one's own."""
+    plan = "freeze 0:2 epochs 1 lr 0.05\nfreeze 0 epochs 2 lr 0.02"
+
+    def ended(fault: Fault | Watcher) -> dict[str, object]:
+        tl = Session([])
+        torch.manual_seed(5)
+        first, second = (nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU()) for _ in range(2))
+        tl.load(nn.Sequential(first, second, nn.Linear(6, 3)), input="6")
+        tl.data((torch.arange(240.0).sin().reshape(40, 6), torch.arange(40) % 3), batch=16)
+        tl.step = STEP
+        with suppress(KeyboardInterrupt), fault:
+            tl.run(plan)
+        if tl.view.plan is None and not tl.history.stages:
+            tl.run(plan)
+        finish(tl)
+        return outcome(tl)
+
+    with_watch = Watcher()
+    wanted = ended(with_watch)
+    held = inspect.getsourcelines(FrozenEvalMode)
+    closed = inspect.getsourcelines(_StageRun._epoch)
+    faults = [
+        Fault("interrupt", place, nth)
+        for place, times in with_watch.lines.items()
+        for file, (lines, start) in (
+            ("engine/network/freeze.py:", held),
+            ("engine/training/loop.py:", closed),
+        )
+        if place.startswith(file) and start <= int(place.removeprefix(file)) < start + len(lines)
+        for nth in {1, times // 2 + 1, times}
+    ]
+    assert len(faults) > 60
+    for fault in faults:
+        assert ended(fault) == wanted, fault
+        assert fault.fired
 
 
 def test_odd_arguments_and_files_are_one_line_and_change_nothing() -> None:

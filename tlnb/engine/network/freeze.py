@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from tlnb.engine.core.fingerprint import tensors_digest
+from tlnb.engine.core.interrupts import to_the_end
 from tlnb.engine.core.modules import set_training
 from tlnb.engine.network import adapters
 from tlnb.engine.network.graph import Graph
@@ -272,19 +273,29 @@ class FrozenEvalMode:
         return self._tail.train(self._model.training)(args[0])
 
     def __enter__(self) -> None:
-        for module, own in self._own.items():
-            for name, function in own.items():
-                self._before.append((module, name, vars(module).get(name, _MISSING)))
-                vars(module)[name] = function
+        try:
+            for module, own in self._own.items():
+                for name, function in own.items():
+                    self._before.append((module, name, vars(module).get(name, _MISSING)))
+                    vars(module)[name] = function
+        except BaseException:  # what breaks off here is not followed by an exit
+            to_the_end(self._put_back)
+            raise
 
     def __exit__(self, *error: object) -> None:
+        interrupted = to_the_end(self._put_back)
+        if interrupted is not None:
+            raise interrupted
+
+    def _put_back(self) -> None:
         self.buffers.put_back()
         while self._before:
-            module, name, function = self._before.pop()
+            module, name, function = self._before[-1]
             if function is _MISSING:
                 vars(module).pop(name, None)
             else:
                 vars(module)[name] = function
+            self._before.pop()
 
 
 def _keep_mode(module: nn.Module, mode: bool = True) -> nn.Module:

@@ -317,6 +317,11 @@ class _StageRun:
                     self.best.take(self._worth(record), record.epoch)
                 self.patience.take(self._worth(record))
                 place = self._place()
+                kept = self.best.epoch if self.best is not None else 0
+                earlier = [r if r.epoch == kept else replace(r, answers=None) for r in result.records]
+                vars(result).update(
+                    records=[*earlier, record], left=place
+                )  # what breaks off later comes after it
             except Stopped:
                 result.left = self._capture()
                 raise
@@ -333,9 +338,6 @@ class _StageRun:
                 trainer.average.kept, trainer.average.count = before
             trainer.optimizer.zero_grad(set_to_none=True)
             raise
-        kept = self.best.epoch if self.best is not None else 0
-        earlier = [r if r.epoch == kept else replace(r, answers=None) for r in result.records]
-        vars(result).update(records=[*earlier, record], left=place)
         return record
 
     def _averaged(self) -> tuple[dict[str, Tensor], int]:
