@@ -240,9 +240,13 @@ def _session(job: Job, seed: int | None = None) -> Any:
 
 
 def _judged(job: Job, tl: Any, run: Any) -> Outcome:
-    answers = tl.predict("\n".join(map(str, job.files.test[0]))).answers
     note = "; ".join(f"{s.stage.text}: {s.share:g} kept" for s in run.stages)
-    return Outcome(answers.argmax(1).tolist(), note, run.accuracy)
+    return Outcome(_guessed(job, tl), note, run.accuracy)
+
+
+def _guessed(job: Job, tl: Any) -> list[int]:
+    answers = tl.predict("\n".join(map(str, job.files.test[0]))).answers
+    return answers.argmax(1).tolist()
 
 
 def default(job: Job) -> Outcome:
@@ -280,7 +284,7 @@ def stepped(step: Callable[..., Callable[..., Tensor]]) -> Callable[[Job], Outco
         tl = _session(job)
         tl.run("fit head")
         tl.step = step(torch.Generator().manual_seed(job.cell.seed))
-        return _judged(job, tl, tl.run(f"train all epochs {job.epochs} lr 3e-4 init soft blend auto"))
+        return _judged(job, tl, tl.run(_last(job)))
 
     return recipe
 
@@ -290,10 +294,7 @@ def mixup(draw: torch.Generator) -> Callable[..., Tensor]:
 
     def step(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         share, order = _share(draw, 0.2), torch.randperm(len(x), generator=draw)
-        scores = model(share * x + (1 - share) * x[order])
-        return share * functional.cross_entropy(scores, y) + (1 - share) * functional.cross_entropy(
-            scores, y[order]
-        )
+        return _mixed_loss(model(share * x + (1 - share) * x[order]), y, y[order], share)
 
     return step
 
@@ -310,16 +311,18 @@ def cutmix(draw: torch.Generator) -> Callable[..., Tensor]:
         mixed = x.clone()
         mixed[..., rows, columns] = x[order][..., rows, columns]
         share = 1 - mixed[0, 0, rows, columns].numel() / (height * width)
-        scores = model(mixed)
-        return share * functional.cross_entropy(scores, y) + (1 - share) * functional.cross_entropy(
-            scores, y[order]
-        )
+        return _mixed_loss(model(mixed), y, y[order], share)
 
     return step
 
 
+def _mixed_loss(scores: Tensor, y: Tensor, other: Tensor, share: float) -> Tensor:
+    """The loss on both labels of mixed photos, by their shares."""
+    return share * functional.cross_entropy(scores, y) + (1 - share) * functional.cross_entropy(scores, other)
+
+
 def _share(draw: torch.Generator, strength: float) -> float:
-    """From Beta(strength, strength), by two gamma draws of the generator."""
+    """From Beta(strength, strength), seeded by the generator."""
     import numpy as np
 
     seed = int(torch.randint(2**31, (1,), generator=draw))
@@ -352,7 +355,7 @@ def soup(job: Job) -> Outcome:
     for seed in range(3):
         tl = _session(job, job.cell.seed + 100 * seed)
         tl.run("fit head")
-        run = tl.run(f"train all epochs {job.epochs} lr 3e-4 init soft blend auto")
+        run = tl.run(_last(job))
         runs.append((run.accuracy or 0.0, tl, {k: v.clone() for k, v in tl.model.state_dict().items()}))
     runs.sort(key=lambda each: -each[0])
     best, tl, kept = runs[0][0], runs[0][1], [runs[0][2]]
@@ -362,8 +365,7 @@ def soup(job: Job) -> Outcome:
         if now >= best:
             best, kept = now, [*kept, weights]
     tl.model.load_state_dict(_mean(kept))
-    answers = tl.predict("\n".join(map(str, job.files.test[0]))).answers
-    return Outcome(answers.argmax(1).tolist(), f"{len(kept)} of 3", best)
+    return Outcome(_guessed(job, tl), f"{len(kept)} of 3", best)
 
 
 def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -373,13 +375,20 @@ def _mean(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
-LAST = "epochs E lr 3e-4 init soft blend auto"
+LAST = "train all epochs E lr 3e-4 init soft blend auto"
+
+
+def _last(job: Job) -> str:
+    """The last stage of the default plan."""
+    return LAST.replace("epochs E", f"epochs {job.epochs}")
+
+
 MORE: dict[str, Callable[[Job], Outcome]] = {
     "LoRA, rank 8": planned("fit head\nadapt all rank 8 epochs E lr 1e-3 init soft blend auto"),
     "biases": planned("fit head\nadapt all bias epochs E lr 1e-3 init soft blend auto"),
     "norms": planned("fit head\nadapt all norm epochs E lr 1e-3 init soft blend auto"),
-    "average ema": planned(f"fit head\ntrain all {LAST} average ema"),
-    "average last:3": planned(f"fit head\ntrain all {LAST} average last:3"),
+    "average ema": planned(f"fit head\n{LAST} average ema"),
+    "average last:3": planned(f"fit head\n{LAST} average last:3"),
     "mixup": stepped(mixup),
     "cutmix": stepped(cutmix),
     "features varied": features_mixed,

@@ -29,12 +29,6 @@ def seed_for(*numbers: int | str) -> int:
     return int.from_bytes(digest[:6], "big")
 
 
-def draws() -> tuple[object, ...]:
-    """Where the random streams of torch, Python and NumPy stand: two answers differ if something drew between."""
-    numpy = np.random.get_state(legacy=False)
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), repr(numpy)
-
-
 def count_batches(samples: int, size: int) -> int:
     """How many batches ``batches`` makes."""
     parts = -(-samples // size)
@@ -119,6 +113,12 @@ def random_states() -> dict[str, Tensor]:
     states["python"] = torch.tensor([*words, drawn is not None])
     states["python.gauss"] = torch.tensor([drawn or 0.0], dtype=torch.float64)
     return states
+
+
+def drawn_since(states: Mapping[str, Tensor]) -> bool:
+    """Whether something drew random numbers since ``random_states`` gave these."""
+    now = random_states()
+    return any(not torch.equal(state, now[name]) for name, state in states.items())
 
 
 def set_random_states(states: Mapping[str, Tensor]) -> None:

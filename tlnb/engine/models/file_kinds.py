@@ -57,7 +57,7 @@ def kind_of(path: Path) -> str:
         return "an ONNX file"
     if head[257:262] == b"ustar":
         return TORCH if b"storages" in head or b"pickle" in head else "an archive; unpack it first"
-    if head[:1] == b"\x80" and head[1:2] and head[1] in range(2, 6):
+    if len(head) > 1 and head[0] == 0x80 and head[1] in range(2, 6):
         return PICKLE
     if head.lstrip()[:1] in (b"{", b"[") and head.isascii():
         return "a text in JSON"

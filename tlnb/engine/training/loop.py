@@ -319,9 +319,8 @@ class _StageRun:
                 place = self._place()
                 kept = self.best.epoch if self.best is not None else 0
                 earlier = [r if r.epoch == kept else replace(r, answers=None) for r in result.records]
-                vars(result).update(
-                    records=[*earlier, record], left=place
-                )  # what breaks off later comes after it
+                # What breaks off later comes after the epoch.
+                vars(result).update(records=[*earlier, record], left=place)
             except Stopped:
                 result.left = self._capture()
                 raise

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from tlnb.engine.core.interrupts import StopRequest
 from tlnb.engine.core.objectives import Objective, scores_of
-from tlnb.engine.core.seeds import batches_of, count_batches, draws
+from tlnb.engine.core.seeds import batches_of, count_batches, drawn_since, random_states
 from tlnb.engine.core.tree import call
 from tlnb.engine.data.samples import Samples
 from tlnb.engine.features import precision
@@ -356,11 +356,11 @@ class StageTrainer:
             inputs: the samples, where they are at hand already.
             probe: check that each trainable parameter got a gradient, and no other.
         """
-        drawn = draws() if probe else ()
+        states = random_states() if probe else {}
         loss = self._batch_gradient(indices, inputs)
         if probe:
             # A forward that draws may skip layers at random (LayerDrop, Fan et al. 2020): later steps reach them.
-            wait = self.steps_done < PROBES and draws() != drawn
+            wait = self.steps_done < PROBES and drawn_since(states)
             self._reached = freeze.check_gradients(self.model, self.layers, self._reached, wait=wait)
             self._waiting = wait and len(self._reached) < len(self.layers)
         if self.scaler is None:
