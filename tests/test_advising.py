@@ -62,7 +62,7 @@ def test_the_cell_follows_from_the_figures(changes: dict, cell: tuple[str, str],
     assert (found.amount, found.likeness) == cell
     assert found.kept == kept
     assert found.procedure == CELLS[cell]
-    first, then = parse_plan(write_plan(found, 500, CONVNET5), layers, ())
+    first, then = parse_plan(write_plan(found, layers, 500, CONVNET5), layers, ())
     assert (first.kind, first.frozen) == ("fit", tuple(range(7)))
     assert (then.frozen, then.init, then.lr, then.blend) == (tuple(range(kept)), "soft", NORMED, "auto")
 
@@ -110,7 +110,7 @@ def test_a_large_network_moves_as_a_whole_unless_there_is_a_handful_of_images(
     found = decide(figures(images=images, per_class=6, similarity=similarity), layers, MOBILENET)
     assert found.kept == kept
     assert found.reasons[0].endswith("more than the whole of it") == (images <= 60)
-    stage = parse_plan(write_plan(found, images, MOBILENET), layers, ())[1]
+    stage = parse_plan(write_plan(found, layers, images, MOBILENET), layers, ())[1]
     assert (stage.frozen, stage.lr) == (tuple(range(kept)), LOW)
 
 

@@ -71,12 +71,13 @@ class SpreadStage:
     def take(self, trainer: StageTrainer) -> None:
         """Let the epochs of this trainer run on the cluster, as far as they can."""
         self._raw = trainer.forward_plan
-        if trainer.guard is None:
-            trainer.elsewhere = self._epoch
+        whole = f"keep {trainer.stage.keep}" if trainer.guard is not None else ""
+        if trainer.stage.contrast is not None:
+            whole = "contrast"
+        if whole:
+            self._log(f"{whole} looks at the whole batch: this stage trains in this notebook")
         else:
-            self._log(
-                f"keep {trainer.stage.keep} looks at the whole batch: this stage trains in this notebook"
-            )
+            trainer.elsewhere = self._epoch
 
     def close(self) -> None:
         """Free the processes; a second time does nothing."""

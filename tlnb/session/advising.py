@@ -64,7 +64,7 @@ def advise(change: Change, tools: Tools, images: int) -> Advice:
     traits = traits_of(state)
     decision = decide(found, layers, traits)
     note = "" if looked is samples else f"scores are from {len(looked):,} of {len(samples):,} images"
-    plan = write_plan(decision, len(samples), traits)
+    plan = write_plan(decision, layers, len(samples), traits)
     advice = Advice(
         found,
         decision,

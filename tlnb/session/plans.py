@@ -39,7 +39,7 @@ def samples_for(state: SessionState, stage: Stage) -> Split:
 def traits_of(state: SessionState) -> Traits:
     """What the default settings go by."""
     loaded = state.need_model()
-    return Traits.of(loaded.model, trained=loaded.trained)
+    return Traits.of(loaded.model, state.layers, trained=loaded.trained)
 
 
 def is_complete(result: StageResult | None) -> bool:

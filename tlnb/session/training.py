@@ -171,6 +171,10 @@ class Training:
     def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
         """Check all of a plan, then carry it out."""
         state, stages = self._store.now, self.check(stages)
+        if keep_best and any(stage.contrast for stage in stages):
+            raise PlanError(
+                "the best epoch goes by scores, and contrast leaves the head behind; leave out one of them"
+            )
         if keep_best and any(stage.average for stage in stages):
             raise PlanError(
                 "an average of weights and the best epoch are two ends of a stage; leave out one of them"

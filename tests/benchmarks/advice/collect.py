@@ -65,8 +65,8 @@ def seen(ground: TrialGround, task: TaskSet) -> dict:
         ground.model, layers, ground.samples[0], FeaturePlanner(FeatureCache(None)), ground.device
     )
     counts = torch.bincount(task.test[1]).double()
-    traits = Traits.of(ground.model, trained=True)
-    plan = write_plan(decide(figures, layers, traits), figures.images, traits)
+    traits = Traits.of(ground.model, layers, trained=True)
+    plan = write_plan(decide(figures, layers, traits), layers, figures.images, traits)
     chance = round(float(counts.max() / counts.sum()), 4)
     return {"figures": asdict(figures), "plan": plan, "chance": chance}
 

@@ -113,8 +113,8 @@ class Place:
             ground.model, self.layers, ground.samples[0], FeaturePlanner(FeatureCache(None)), ground.device
         )
         counts = torch.bincount(self.test[1]).double()
-        traits = Traits.of(ground.model, trained=True)
-        plan = write_plan(decide(figures, self.layers, traits), figures.images, traits)
+        traits = Traits.of(ground.model, self.layers, trained=True)
+        plan = write_plan(decide(figures, self.layers, traits), self.layers, figures.images, traits)
         return {
             "figures": asdict(figures),
             "plan": plan,

@@ -14,7 +14,7 @@ from tlnb.display.tables import Table
 from tlnb.engine.advice.figures import Figures, LayerScore
 from tlnb.engine.advice.pace import show_seconds
 from tlnb.engine.network.layers import LayerMap
-from tlnb.engine.training.plan import Traits, first_part, train_line
+from tlnb.engine.training.plan import Traits, first_part, lines_behind_fit
 
 ALIKE = 0.97  # similarity from which on old and new data count as alike
 MUCH = 50  # training images of the smallest class from which on there is much data
@@ -137,16 +137,18 @@ def _doubts(figures: Figures) -> tuple[str, ...]:
     return tuple(found)
 
 
-def write_plan(decision: Decision, images: int, traits: Traits) -> str:
+def write_plan(decision: Decision, layers: LayerMap, images: int, traits: Traits) -> str:
     """The plan in the stage language: the head fitted first, then what is unfrozen, from a soft head.
 
     Args:
         decision: what to do.
+        layers: of the network.
         images: training images.
         traits: of the network.
     """
-    where = f"{decision.kept}:" if decision.kept else "all"
-    return "fit head\n" + train_line(where, images, traits, soft=True)
+    every = range(len(layers))
+    behind = lines_behind_fit(layers, every, every[decision.kept :], images, traits)
+    return "\n".join(["fit head", *behind])
 
 
 MARK = "▶"

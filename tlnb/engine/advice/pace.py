@@ -21,7 +21,7 @@ from tlnb.engine.training.ending import SHARES
 from tlnb.engine.training.fit_head import last_layer
 from tlnb.engine.training.linear_fit import FOLDED, FOLDS, PASSES
 from tlnb.engine.training.lr_finder import LEAST, SHARE
-from tlnb.engine.training.plan import Traits, first_part, train_line
+from tlnb.engine.training.plan import Traits, first_part, lines_behind_fit, train_line
 from tlnb.engine.training.stage import FIT, Stage
 
 KEPT_BY_ADAMW = 4  # times its weights: they, their gradients, and two moments
@@ -156,21 +156,23 @@ _EPOCHS = re.compile(r"\bepochs (\d+)")
 def plan_within(
     advised: str, layers: LayerMap, images: int, traits: Traits, budget: float, cost: Callable[[str], float]
 ) -> tuple[str, float] | None:
-    """The best plan that fits: the advised one, then the last part of the body, then the head alone.
+    """The best plan that fits: the advised one, then biases alone, the last part of the body, or the head.
 
     Where not all epochs of a plan fit, it is taken with fewer, but not with less than a third of them.
 
     Args:
         advised: the plan of the advice.
-        layers, images, traits: see ``plan.train_line``.
+        layers, images, traits: see ``plan.lines_behind_fit``.
         budget: seconds.
         cost: about how many seconds a plan takes.
 
     Returns:
         The plan and its seconds; None where not even the head fits.
     """
-    last = "fit head\n" + train_line(f"{first_part(layers)}:", images, traits, soft=True)
-    for plan in (advised, last):
+    every, first = range(len(layers)), first_part(layers)
+    gently, *more = lines_behind_fit(layers, every, every, images, traits)
+    part = train_line(f"{first}:", images, traits, soft=True)
+    for plan in (advised, *([f"fit head\n{gently}"] if more else []), f"fit head\n{part}"):
         found = _EPOCHS.search(plan)
         usual = int(found[1]) if found else 1
         for epochs in range(usual, max(-(-usual // FEWEST), 1) - 1, -1):

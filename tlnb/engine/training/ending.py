@@ -17,7 +17,7 @@ from tlnb.engine.core.metrics import SMALLER
 from tlnb.engine.network import freeze
 from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.training.records import EpochRecord, show_metric
-from tlnb.engine.training.stage import AUTO
+from tlnb.engine.training.stage import AUTO, STRICT
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.errors import TrainingError
 
@@ -147,7 +147,7 @@ def weights_of(trainer: StageTrainer) -> Weights:
 
 def wanted(trainer: StageTrainer, before: EpochRecord | None) -> bool:
     """Whether the weights before the stage may be needed at its end."""
-    return trainer.stage.blend is not None or (trainer.stage.guard and before is not None)
+    return trainer.stage.blend is not None or (bool(trainer.stage.guard) and before is not None)
 
 
 def settle(
@@ -190,13 +190,17 @@ def settle(
     else:
         share = best if _worse(last, found[best], count, BETTER) else 1.0
     record = found[share]
-    if trainer.stage.guard and before is not None and _worse(record, before, count, WORSE):
-        to_the_end(lambda: ends.put(0.0))
-        note = (
-            f"was worse ({show_metric(before)} → {show_metric(record)}), so the network is that of "
-            f"{_named(before)} again; guard off keeps what a stage learned"
-        )
-        return Ending(0.0, before, note)
+    guard = trainer.stage.guard
+    if guard and before is not None:
+        worse = _worse(record, before, count, WORSE)
+        if worse or (guard == STRICT and not _better(record, before, count)):
+            to_the_end(lambda: ends.put(0.0))
+            how = "was worse" if worse else "was not better by more than luck"
+            note = (
+                f"{how} ({show_metric(before)} → {show_metric(record)}), so the network is that of "
+                f"{_named(before)} again; guard off keeps what a stage learned"
+            )
+            return Ending(0.0, before, note)
     to_the_end(lambda: ends.put(share))
     if share == 1.0:
         return None
@@ -236,9 +240,18 @@ def _score(record: EpochRecord) -> float:
 
 
 def _worse(one: EpochRecord, other: EpochRecord, samples: int, errors: float) -> bool:
-    """Whether a score is below another one by more than so many standard errors."""
-    share = min(max(_score(other), 0.0), 1.0)
+    """Whether a score is below another one by more than so many standard errors.
+
+    The error is that of a share with one success and one failure more (Agresti and Coull 1998): that of 30 right
+    answers of 30 isn't zero.
+    """
+    share = (min(max(_score(other), 0.0), 1.0) * samples + 1) / (samples + 2)
     return _score(one) < _score(other) - errors * math.sqrt(share * (1 - share) / max(samples, 1))
+
+
+def _better(one: EpochRecord, other: EpochRecord, samples: int) -> bool:
+    """Whether a score is above another one by more than a standard error, and the loss is lower as well."""
+    return _worse(other, one, samples, WORSE) and one.valid_loss < other.valid_loss
 
 
 def _named(record: EpochRecord) -> str:

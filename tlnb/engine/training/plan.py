@@ -14,24 +14,37 @@ What trains where the user says nothing: the head first, fitted; then what is un
 Head first because a new head on moving features spoils them (LP-FT, Kumar et al. 2022), and because a fitted head is
 at once as good as the features are. What comes after it begins with a soft head: a fitted one tells the few training
 samples apart already, so that the body would have nothing to learn. Texts are the exception: a text network goes on
-from the fitted head (on Banking77 a soft one costs 8 points). A handful of images trains the last part of a
-pretrained body alone, which is better there and costs less. The figures behind each number stand in
-``tests/benchmarks/accuracy/RESULTS.md``, which says on what they were tuned.
+from the fitted head (on Banking77 a soft one costs 8 points). A deep network for pictures adapts its biases first: on
+photos that comes further than training all weights does, which serves where the data are far from what it knows, and
+stays only where it is better by more than luck. A handful of images trains the weights of the last part of the body
+alone. The figures behind each number stand in ``tests/benchmarks/accuracy/RESULTS.md``, which says on what they were
+tuned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from tlnb.engine.network import address
-from tlnb.engine.network.adapters import KINDS, RANK, WIDEST, words_of
+from tlnb.engine.network.adapters import BIAS, KINDS, RANK, WIDEST, words_of
 from tlnb.engine.network.layers import TRAINS, LayerMap
 from tlnb.engine.training.records import spans
-from tlnb.engine.training.stage import FIT, FIT_KEYS, FITS, KEYS, LOGISTIC, Stage, read_key, read_keys
+from tlnb.engine.training.stage import (
+    AUTO,
+    FIT,
+    FIT_KEYS,
+    FITS,
+    KEYS,
+    LOGISTIC,
+    STRICT,
+    Stage,
+    read_key,
+    read_keys,
+)  # fmt: skip
 from tlnb.errors import AddressError, PlanError, did_you_mean
 
 VERBS = ("freeze", "unfreeze", "train", "fit", "adapt")
@@ -249,9 +262,41 @@ def _checked(text: str, layers: LayerMap, states: States, settings: Mapping[str,
     init = settings.get("init", "keep")
     if init != "keep" and frozen & set(layers.head):
         raise PlanError(f"init {init} changes the head, which is frozen here; unfreeze it, or leave init out")
+    if settings.get("contrast") is not None:
+        settings = _contrasted(settings, frozen >= set(layers.head))
     asked = {name: value for name, value in settings.items() if name in KEYS}
     adapted = tuple(sorted(states.adapted.items()))
     return Stage(text=text, frozen=tuple(sorted(frozen)), adapted=adapted, asked=asked, **settings)
+
+
+_BY_SCORE = "goes by scores, and the head falls behind the features here"
+BESIDE_CONTRAST: dict[str, tuple[tuple[object, ...], str]] = {
+    "blend": ((AUTO,), f"blend auto {_BY_SCORE}; such as: blend 0.5"),
+    "patience": ((None,), f"patience {_BY_SCORE}; leave it out"),
+    "guard": ((False,), f"guard {_BY_SCORE}; leave it out"),
+    "smoothing": ((0.0,), "smoothing is of labels, which contrast doesn't use; leave it out"),
+    "micro": (
+        (None,),
+        "contrast compares the samples of a whole batch, so none passes in parts; leave micro out",
+    ),
+}
+"""What a stage with ``contrast`` cannot have: values that it must not have (``blend``) or has to have, and why."""
+
+
+def _contrasted(settings: Mapping[str, Any], held: bool) -> dict[str, Any]:
+    """The settings of a stage with ``contrast``, whose end no score can judge.
+
+    Raises:
+        PlanError: its head trains, or a setting doesn't go with it.
+    """
+    if not held:
+        raise PlanError(
+            "contrast teaches the head nothing; freeze it, and fit it afterwards: train body … contrast 0.1"
+        )
+    for name, (values, why) in BESIDE_CONTRAST.items():
+        if name in settings and (settings[name] in values) == (name == "blend"):
+            raise PlanError(why)
+    return {**settings, "guard": False}
 
 
 LOW = 3e-4  # AdamW's highest rate for pretrained layers
@@ -264,6 +309,7 @@ DEEP = (
 )
 HANDFUL = 60  # images up to which the last part of a pretrained body learns more than the whole does
 KEPT = 5 / 7  # of the body that stays then
+GENTLE = 1e-3  # the highest rate of biases that are adapted before the weights themselves train
 FASTER = 10  # how many times the rate of the weights themselves that of adapters is (Hu et al. 2022; Schulman 2025)
 
 
@@ -275,20 +321,25 @@ class Traits:
         norms: how many BatchNorm layers the network has.
         trained: whether it has weights that are worth keeping.
         words: the width of its layers, where it takes texts; else 0.
+        biased: indexes of the layers that have biases to adapt.
     """
 
     norms: int
     trained: bool
     words: int = 0
+    biased: frozenset[int] = frozenset()
 
     @classmethod
-    def of(cls, model: nn.Module, *, trained: bool) -> Traits:
-        """Of a network."""
+    def of(cls, model: nn.Module, layers: LayerMap | None = None, *, trained: bool) -> Traits:
+        """Of a network; what it has to adapt is looked for in its layers, where they are given."""
         modules = list(model.modules())
         tables = [m for m in modules if isinstance(m, nn.Embedding) and m.num_embeddings >= VOCABULARY]
         norms = [m.normalized_shape[-1] for m in modules if isinstance(m, nn.LayerNorm)]
         words = max([m.embedding_dim for m in tables] + norms) if tables else 0
-        return cls(sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules), trained, words)
+        count = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
+        body = [] if layers is None else layers.body
+        biased = frozenset(i for i in body if layers is not None and layers.adaptable(model, [i], BIAS))
+        return cls(count, trained, words, biased)
 
     @property
     def rate(self) -> float:
@@ -301,6 +352,14 @@ class Traits:
     def bn(self) -> str:
         """What ``bn auto`` means: ``frozen`` or ``train``."""
         return "frozen" if self.trained and self.norms >= DEEP else "train"
+
+    @property
+    def near(self) -> bool:
+        """Whether what a deep pretrained network for pictures knows is near to what most new data ask for.
+
+        Its biases alone then come further than all its weights, unless the data are far from what it was trained on.
+        """
+        return self.trained and not self.words and self.rate == LOW
 
     def handful(self, images: int) -> bool:
         """Whether so few training images teach the last part of the body more than the whole of it."""
@@ -365,20 +424,40 @@ def default_plan(layers: LayerMap, frozen: Collection[int], images: int, traits:
         fit: whether the head is new, and can be fitted.
     """
     free = [i for i in range(len(layers)) if i not in frozen]
-    fit = fit and set(layers.head) <= set(free)
-    if fit and traits.handful(images):
-        last = [i for i in free if i >= first_part(layers)]
-        free = last if set(last) - set(layers.head) else free
-    lines = ["fit head"] if fit else []
-    if not fit or set(free) - set(layers.head):
-        lines.append(train_line(_address(free, len(layers)), images, traits, soft=fit))
-    return "\n".join(lines)
+    if not (fit and set(layers.head) <= set(free)):
+        return train_line(_address(free, len(layers)), images, traits, soft=False)
+    last = [i for i in free if i >= first_part(layers)] if traits.handful(images) else free
+    last = last if set(last) - set(layers.head) else free
+    behind = lines_behind_fit(layers, free, last, images, traits) if set(free) - set(layers.head) else []
+    return "\n".join(["fit head", *behind])
 
 
-def _address(free: list[int], count: int) -> str:
+def lines_behind_fit(
+    layers: LayerMap, free: Sequence[int], last: Sequence[int], images: int, traits: Traits
+) -> list[str]:
+    """The stages that go on from a head that was fitted.
+
+    Of a network near to the data the biases adapt first (BitFit, Ben Zaken et al. 2022), and what the weights learn
+    afterwards has to be better by more than luck.
+
+    Args:
+        layers: of the network.
+        free: those that may change.
+        last: those whose weights train.
+        images, traits: see :func:`train_line`.
+    """
+    train = train_line(_address(last, len(layers)), images, traits, soft=True)
+    if not traits.near or not traits.biased & set(free):
+        return [train]
+    where = _address(free, len(layers))
+    gently = f"adapt {where} {BIAS} epochs {usual_epochs(images, traits)} lr {GENTLE:g} init soft"
+    return [gently, f"{train} guard {STRICT}"]
+
+
+def _address(free: Sequence[int], count: int) -> str:
     if len(free) == count:
         return "all"
-    if free and free == list(range(free[0], count)):
+    if free and list(free) == list(range(free[0], count)):
         return f"{free[0]}:"
     return ",".join(map(str, free)) or "none"
 

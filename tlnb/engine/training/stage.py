@@ -23,6 +23,7 @@ LOGISTIC, NEAREST = "logistic", "nearest"  # how a linear head is fitted: by reg
 FITS = (LOGISTIC, NEAREST)
 FIT_KEYS = ("augment", "views", "guard")  # of a stage that fits the head
 AUTO = "auto"
+STRICT = "strict"  # of the guard
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Key:
     """One setting of a stage: what it takes, and what it is for.
 
     Args:
-        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice`` or ``switch``.
+        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice``, ``switch`` or one of a single setting.
         help: one sentence for ``%tl_train?``.
         choices: the words that a ``choice`` takes.
         least: smallest value that a ``whole`` or ``positive`` takes.
@@ -51,6 +52,8 @@ class Key:
             "rate": "auto or a number above 0",
             "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
             "switch": "on or off",
+            "way back": "on, off or strict",
+            "temperature": "none or a number above 0, such as 0.1",
             "share": "none, auto or a number from 0 to 1",
             "average": "none, ema or last:N, the mean after each of the last N epochs",
         }
@@ -93,7 +96,16 @@ KEYS: dict[str, Key] = {
         "end with an average of the weights: exponential over steps (ema), or of the last N epochs; BatchNorm's "
         "statistics are then taken anew",
     ),
-    "guard": Key("switch", "go back to the stage before where this one ends worse on the validation samples"),
+    "guard": Key(
+        "way back",
+        "go back to the stage before where this one ends worse on the validation samples; strict also where it isn't "
+        "better by more than luck",
+    ),
+    "contrast": Key(
+        "temperature",
+        "train what enters the head by comparing the samples of a batch, at this temperature; the head, frozen "
+        "meanwhile, is to be fitted afterwards",
+    ),
     "precision": Key(
         "choice",
         "number format of the layers that train; fp16 scales its loss, auto takes what the device is fast in",
@@ -148,7 +160,9 @@ class Stage:
         blend: how much of what the stage learned its layers keep, between 0 and 1; ``auto`` to choose it by the
             validation samples; None for all of it.
         average: ``ema``, or ``last:N`` epochs, whose mean weights it ends with; None for the last ones.
-        guard: whether the network goes back to the stage before where this one ends worse.
+        guard: whether the network goes back to the stage before where this one ends worse; ``strict`` for one that has
+            to end better.
+        contrast: temperature of the contrastive loss that stands in place of the task's; None for the task's.
         precision: one of ``PRECISIONS``.
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
             ``views``. 0 for new ones in each epoch.
@@ -175,8 +189,9 @@ class Stage:
     bn: str = "auto"
     init: str = "keep"
     blend: float | str | None = None
-    guard: bool = True
+    guard: bool | str = True
     average: str | None = None
+    contrast: float | None = None
     kind: Annotated[str, one_of(TRAIN, FIT)] = TRAIN
     by: Annotated[str, one_of("", *FITS)] = ""
     adapted: tuple[tuple[int, Annotated[str, read_adapter]], ...] = ()
@@ -270,6 +285,10 @@ def _switch(key: Key, value: object) -> bool:
     return words[str(value).lower()]
 
 
+def _way_back(key: Key, value: object) -> bool | str:
+    return STRICT if str(value).lower() == STRICT else _switch(key, value)
+
+
 def _average(key: Key, value: object) -> str | None:
     word = str(value).lower()
     if value is None or word == "none":
@@ -280,6 +299,15 @@ def _average(key: Key, value: object) -> str | None:
     if name != "last" or not number.isdecimal() or int(number) < 1:
         raise ValueError
     return f"last:{int(number)}"
+
+
+def _temperature(key: Key, value: object) -> float | None:
+    if value is None or str(value).lower() == "none":
+        return None
+    number = _finite(value)
+    if number <= 0:
+        raise ValueError
+    return number
 
 
 def _share(key: Key, value: object) -> float | str | None:
@@ -317,6 +345,8 @@ _READERS = {
     "choice": _choice,
     "guard": _guard,
     "switch": _switch,
+    "way back": _way_back,
     "share": _share,
+    "temperature": _temperature,
     "average": _average,
 }

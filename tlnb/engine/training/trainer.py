@@ -27,6 +27,8 @@ from tlnb.engine.network.layers import LayerMap
 from tlnb.engine.network.neighbours import Neighbours
 from tlnb.engine.training import optim, passes
 from tlnb.engine.training.averages import Average, renew_statistics
+from tlnb.engine.training.contrast import check as check_contrast
+from tlnb.engine.training.contrast import loss_before_head
 from tlnb.engine.training.crew import Crew, inputs_of
 from tlnb.engine.training.fit_head import SOFT, HeadFit, clear, fit_head, last_layer
 from tlnb.engine.training.passes import loss_and_figure
@@ -122,6 +124,8 @@ class StageTrainer:
         self.model, self.layers, self.stage, self.forward_plan = model, layers, stage, forward_plan
         self.number, self.batch, self.seed, self.task = number, batch, seed, task
         self.bn, self.head, self._shortcut = bn, head, shortcut
+        if stage.contrast is not None:
+            check_contrast(task, head, own_step=step is not None)
         self._step = step or self._usual_step
         self._modes: dict[bool, list[tuple[nn.Module, bool]]] = {}
         self.optimizer = optim.make_optimizer(model, layers, stage)
@@ -397,7 +401,9 @@ class StageTrainer:
         return total
 
     def _halve(self, batch: int) -> bool:
-        """Go over to pieces of half the size; False where they are single samples already."""
+        """Go over to pieces of half the size; False where they are single samples, or are compared with each other."""
+        if self.stage.contrast is not None:
+            return False
         self.optimizer.zero_grad(set_to_none=True)
         size = min(self.micro or batch, batch)
         self.micro = max(size // 2, 1)
@@ -429,6 +435,9 @@ class StageTrainer:
 
     def _usual_step(self, forward: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with self._precision():
+            if self.stage.contrast is not None:
+                head = self.model.get_submodule(self.head)
+                return loss_before_head(forward, inputs, targets, head, self.stage.contrast)
             output = call(forward, inputs)
             loss = self.task.loss(scores_of(output), targets, self.stage.smoothing)
             for scores in auxiliary_scores(output, self.model):

@@ -9,7 +9,7 @@ from tlnb.engine.core.objectives import scored
 from tlnb.engine.export.script.chain import expression
 from tlnb.engine.export.script.heads import hears
 from tlnb.engine.export.script.job import Job
-from tlnb.engine.training import fit_head, layer_fit, linear_fit
+from tlnb.engine.training import contrast, fit_head, layer_fit, linear_fit
 from tlnb.engine.training.stage import FIT
 from tlnb.errors import ExportError
 
@@ -139,6 +139,30 @@ def stage_code(job: Job, arguments: list[str], data: list[str], more: str, form:
         arguments=", ".join(arguments), data="\n".join(data), more=more, metric=metric, form=form,
         by=", by=stage.by" if job.any("by") else "",
     )  # fmt: skip
+
+
+def contrast_code(job: Job) -> str:
+    """``contrastive_loss``, and what gives it the features; empty where no stage compares samples."""
+    if not job.any("contrast"):
+        return ""
+    head = expression(job.loaded.head, job.loaded.model)
+    vectors = "" if needs_fit(job) else inspect.getsource(fit_head.as_vectors).rstrip() + "\n\n\n"
+    return (
+        vectors
+        + inspect.getsource(contrast.contrastive_loss).rstrip()
+        + "\n\n\n"
+        + _CONTRAST.format(head=head)
+    )
+
+
+_CONTRAST = '''def contrast_of(model, rest, batch, targets, temperature):
+    """The contrastive loss of what enters the head."""
+    layer = [m for m in {head}.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+    seen = []
+    handle = layer.register_forward_pre_hook(lambda module, entering: seen.append(entering[0]))
+    rest(batch)
+    handle.remove()
+    return contrastive_loss(as_vectors(seen[0], layer), targets, temperature)'''
 
 
 def _codes(job: Job) -> list[str | None]:

@@ -92,6 +92,11 @@ FIELDS: dict[str, tuple[str, object, str]] = {
     "init": ("str", "keep", "how the head begins: as it is, softly fitted or at zero"),
     "kind": ("str", "train", "train, or fit for a head that is fitted to convergence"),
     "average": ("str | None", None, "ema, or last:N epochs, whose mean weights it ends with"),
+    "contrast": (
+        "float | None",
+        None,
+        "temperature of a loss between the samples of a batch, in place of the task's",
+    ),
     "by": ("str", "", "nearest for a head that is fitted to the means of the classes"),
     "adapted": ("tuple", (), "numbers of the layers whose weights stay while what is added to them trains"),
     "adapters": ("dict", {}, "for the names of weights, what is added to each"),
@@ -165,6 +170,7 @@ class Fields:
             "init": stage.init,
             "kind": stage.kind,
             "average": stage.average,
+            "contrast": stage.contrast,
             "by": stage.by,
             "adapted": tuple(index for index, _ in stage.adapted),
             "adapters": recipe.adapters,
@@ -549,6 +555,13 @@ def _step(job: Job, fields: Fields, take: str) -> list[str]:
                  f"        loss = loss + 0.3 * loss_of(extra, targets[rows]{smoothing})"]  # fmt: skip
     else:
         body = [f"loss = loss_of(rest({take}), targets[rows]{smoothing})"]
+    if "contrast" in fields:
+        body = [
+            "if stage.contrast:",
+            f"    loss = contrast_of(model, rest, {take}, targets[rows], stage.contrast)",
+            "else:",
+            *(f"    {line}" for line in body),
+        ]
     if "bfloat16" in fields:
         body = [
             _AUTOCAST.format("stage.bfloat16"),

@@ -49,6 +49,7 @@ def write(job: Job, *, with_weights: bool = False) -> str:
         "" if job.several else loop.loss_code(job.last, fields),
         guard.guard_code(job, imports),
         averaging.averages_code(job, imports),
+        loop.fitting.contrast_code(job),
         loop.training_code(job, chain, fields),
     ]
     parts = [
