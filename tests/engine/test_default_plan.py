@@ -96,3 +96,39 @@ def test_a_handful_of_images_trains_the_last_part_of_a_pretrained_body(
 
 def test_random_weights_are_not_blended() -> None:
     assert "blend" not in default_plan(LAYERS, (), 50, RANDOM, fit=False)
+
+
+NEAR = Traits(DEEP, True, biased=frozenset((0, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("images", "frozen", "biased", "expected"),
+    [
+        (500, (), (0, 1, 2), ["adapt all bias", "train all"]),
+        (500, (0,), (0, 1, 2), ["adapt 1: bias", "train 1:"]),
+        (500, (0, 1), (0, 1), ["train 2:"]),  # the layers that are free have no bias
+        (60, (), (0, 1, 2), ["adapt all bias", "train 2:"]),
+        (60, (1,), (0,), ["adapt 0,2,3 bias", "train 2:"]),
+        (500, (0, 1, 2), (0, 1, 2), []),
+    ],
+)
+def test_biases_adapt_before_weights_train(
+    images: int, frozen: tuple[int, ...], biased: tuple[int, ...], expected: list[str]
+) -> None:
+    traits = Traits(DEEP, True, biased=frozenset(biased))
+    lines = default_plan(LAYERS, frozen, images, traits, fit=True).splitlines()
+    assert [line.split(" epochs ")[0] for line in lines] == ["fit head", *expected]
+    assert [line.endswith("guard strict") for line in lines[1:]] == [False, True][: len(expected)] or len(
+        expected
+    ) == 1
+    stages = parse_plan("\n".join(lines), LAYERS, frozen)
+    if len(expected) == 2:
+        assert stages[1].lr == 1e-3
+        assert dict(stages[1].adapted) == {i: "bias" for i in range(3) if i not in frozen}
+        assert stages[1].frozen == frozen
+
+
+@pytest.mark.parametrize("traits", [Traits(3, True, biased=NEAR.biased), Traits(DEEP, False, biased=NEAR.biased),
+                                    Traits(0, True, words=384, biased=NEAR.biased)])  # fmt: skip
+def test_small_random_and_text_networks_train_at_once(traits: Traits) -> None:
+    assert "adapt" not in default_plan(LAYERS, (), 500, traits, fit=True)

@@ -76,7 +76,7 @@ def test_addresses_may_hold_spaces_after_commas():
         ("freeze head init zero", "init zero changes the head, which is frozen here; unfreeze it, or leave"),
         ("freeze body blend 2", "blend takes none, auto or a number from 0 to 1, not '2'"),
         ("freeze body blend nan", "blend takes none, auto or a number from 0 to 1, not 'nan'"),
-        ("freeze body guard yes", "guard takes on or off, not 'yes'"),
+        ("freeze body guard yes", "guard takes on, off or strict, not 'yes'"),
         ("", "the plan has no stage"),
         ("# nothing", "the plan has no stage"),
     ],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import io
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from networks import blobs
 from safetensors.torch import load_file
 from session_scripts import run_without_tlnb
 from torch import nn
@@ -228,6 +230,18 @@ def test_a_wrong_line_says_why_and_changes_nothing(line: str, word: str) -> None
     assert same(before, dict(session.model.state_dict()))
     assert session.frozen == frozen
     assert len(session.history.stages) == 0
+
+
+def test_a_scripted_layer_has_nothing_to_adapt_and_that_is_one_line() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates the form, and people still bring it
+        part = torch.jit.script(nn.Linear(64, 8))
+    session = Session([])
+    session.load(nn.Sequential(nn.Flatten(), part, nn.ReLU(), nn.Linear(8, 3)), input="1,8,8")
+    source = blobs(30)
+    session.data((source.inputs, source.targets))
+    with pytest.raises(TlnbError, match="nothing to adapt"):
+        session.adapt("all", kind="bias")
 
 
 def test_unfreezing_lets_weights_and_adapter_train_and_freezing_holds_both() -> None:

@@ -151,6 +151,48 @@ def test_auto_takes_the_share_that_is_clearly_best(
     assert ("by validation" in stage.note) is (share < 1)
 
 
+@pytest.mark.parametrize(
+    ("guard", "score", "loss", "stays"),
+    [
+        ("on", 0.80, 2.0, True),
+        ("on", 0.76, 2.0, True),  # within a standard error of 90 samples
+        ("on", 0.70, 2.0, False),
+        ("strict", 0.80, 0.5, False),
+        ("strict", 0.83, 0.5, False),
+        ("strict", 0.90, 0.5, True),
+        ("strict", 0.90, 1.5, False),  # more right answers, and a higher loss
+        ("off", 0.10, 9.0, True),
+    ],
+)
+def test_a_strict_guard_asks_for_more_than_luck(
+    monkeypatch: pytest.MonkeyPatch, guard: str, score: float, loss: float, stays: bool
+) -> None:
+    tl, found = session(450), [(1.0, 0.8)]
+    assert len(tl.view.need_samples()[1]) == 90
+    monkeypatch.setattr(
+        "tlnb.engine.training.trainer.StageTrainer.evaluate", lambda trainer, stop=None: found[-1]
+    )
+    tl.run("fit head")
+    before = state(tl)
+    found.append((loss, score))
+    (stage,) = tl.run(f"unfreeze all epochs 1 lr 0.01 guard {guard}").stages
+    assert same(before, state(tl)) is not stays
+    assert stage.share == float(stays)
+    assert ("not better by more than luck" in stage.note) is (guard == "strict" and not stays)
+    assert stage.stage.guard == {"on": True, "off": False}.get(guard, guard)
+
+
+def test_thirty_right_answers_of_thirty_are_no_certainty() -> None:
+    """One wrong answer of a thousand is within the error of none; the plain error of a share of 1 is zero."""
+    tl = session()
+    tl.run("freeze body epochs 1 lr 1e-9")
+    record = tl.history.stages[0].final
+    assert record is not None
+    perfect, almost = replace(record, accuracy=1.0), replace(record, accuracy=0.9995)
+    assert not ending._worse(almost, perfect, 1000, 1.0)
+    assert ending._worse(replace(record, accuracy=0.99), perfect, 1000, 1.0)
+
+
 # ---------------------------------------------------------------- statistics
 
 
@@ -189,6 +231,61 @@ def test_frozen_statistics_stay_bit_equal_and_auto_is_what_the_network_asks_for(
 
 
 # ---------------------------------------------------------------- nothing said
+
+
+class Shallow(nn.Module):
+    """Two layers that have biases and no norms."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.two(self.one(x.flatten(1)).relu()).relu())
+
+
+def shallow() -> Session:
+    torch.manual_seed(0)
+    tl = Session([])
+    tl.load(Shallow(), input="1,8,8")
+    tl.data((blobs(200).inputs, blobs(200).targets))
+    return tl
+
+
+def test_a_network_near_to_the_data_adapts_its_biases_first() -> None:
+    tl = shallow()
+    weights = {name: t for name, t in state(tl).items() if name.endswith("weight") and "head" not in name}
+    run = tl.train()
+    assert [stage.stage.text for stage in run.stages] == [
+        "fit head", "adapt all bias epochs 10 lr 0.001 init soft",
+        "train all epochs 10 lr 0.0003 init soft blend auto guard strict",
+    ]  # fmt: skip
+    assert run.stages[1].digest_before == run.stages[1].digest_after != ""
+    stayed = all(torch.equal(tl.model.get_parameter(name), t) for name, t in weights.items())
+    assert stayed is (run.stages[2].share == 0.0)
+
+
+def test_what_is_frozen_is_not_adapted() -> None:
+    tl = shallow()
+    tl.freeze("one")
+    run = tl.train()
+    assert [stage.stage.text.split(" epochs")[0] for stage in run.stages] == [
+        "fit head",
+        "adapt 1: bias",
+        "train 1:",
+    ]
+    assert all(stage.digest_before == stage.digest_after != "" for stage in run.stages)
+
+
+def test_where_there_is_no_bias_nothing_is_adapted() -> None:
+    tl = Session([])
+    tl.load(
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 16, bias=False), nn.ReLU(), nn.Linear(16, 10)),
+        input="1,8,8",
+    )
+    tl.data((blobs(200).inputs, blobs(200).targets))
+    run = tl.train()
+    assert not any("adapt" in stage.stage.text for stage in run.stages)
 
 
 def test_with_nothing_said_the_head_is_fitted_and_the_rest_trained_from_a_soft_one() -> None:

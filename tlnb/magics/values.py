@@ -115,7 +115,9 @@ def word_or_object(takes: str, sign: str, *choices: str, source: str = "", files
     return Kind(takes, read, sign, choices=choices, source=source, files=files)
 
 
-_WORDS = {"rate": ("auto",), "switch": ("on", "off"), "share": ("none", "auto")}  # that a key may take
+_WORDS = {  # that a key may take
+    "rate": ("auto",), "way back": ("on", "off", "strict"), "share": ("none", "auto"), "temperature": ("none",),
+}  # fmt: skip
 
 
 def stage_key(name: str, key: Key) -> Kind:

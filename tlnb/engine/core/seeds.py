@@ -78,15 +78,16 @@ def batches_by_length(lengths: Tensor, size: int, *seeds: int) -> tuple[Tensor, 
     return tuple(parts[i] for i in torch.randperm(len(parts), generator=generator).tolist())
 
 
-def batches_of(samples: Any, size: int, *seeds: int) -> tuple[Tensor, ...]:
+def batches_of(samples: Any, size: int, *seeds: int, mixed: bool = False) -> tuple[Tensor, ...]:
     """The batches of an epoch over samples: by length where they have one, else in a random order.
 
     Args:
         samples: with ``lengths``, (N,) or None.
         size: samples in a batch.
         seeds: session seed, stage number and epoch.
+        mixed: whether each batch is to hold all lengths.
     """
-    if samples.lengths is None:
+    if mixed or samples.lengths is None:
         return batches(len(samples), size, *seeds)
     return batches_by_length(samples.lengths, size, *seeds)
 

@@ -215,11 +215,11 @@ def weights_for(model: nn.Module, names: Collection[str], words: str) -> list[st
     for name in names:
         place, _, leaf = name.rpartition(".")
         module = model.get_submodule(place)
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
         weight = module._parameters.get(leaf)
         base = getattr(type(module), "adapts", (type(module),))[0]
         if weight is None or not weight.is_floating_point() or counts[id(weight)] > 1 or hasattr(base, leaf):
-            continue
-        if isinstance(module, torch.jit.ScriptModule):
             continue
         if words == BIAS:
             fits = leaf == "bias" or leaf.endswith("_bias")

@@ -31,7 +31,7 @@ class Key:
     """One setting of a stage: what it takes, and what it is for.
 
     Args:
-        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice``, ``switch`` or one of a single setting.
+        kind: ``whole``, ``positive``, ``fraction``, ``rate``, ``choice``, or one of a single setting.
         help: one sentence for ``%tl_train?``.
         choices: the words that a ``choice`` takes.
         least: smallest value that a ``whole`` or ``positive`` takes.
@@ -51,7 +51,6 @@ class Key:
             "fraction": "a number from 0 to below 1",
             "rate": "auto or a number above 0",
             "guard": "none or a guard and its strength: l2sp:0.05, lwf:1 or ewc:1",
-            "switch": "on or off",
             "way back": "on, off or strict",
             "temperature": "none or a number above 0, such as 0.1",
             "share": "none, auto or a number from 0 to 1",
@@ -280,13 +279,9 @@ def _guard(key: Key, value: object) -> str | None:
     return f"{name}:{_finite(strength):g}"
 
 
-def _switch(key: Key, value: object) -> bool:
-    words = {"on": True, "off": False, "true": True, "false": False}
-    return words[str(value).lower()]
-
-
 def _way_back(key: Key, value: object) -> bool | str:
-    return STRICT if str(value).lower() == STRICT else _switch(key, value)
+    words: dict[str, bool | str] = {"on": True, "off": False, "true": True, "false": False, STRICT: STRICT}
+    return words[str(value).lower()]
 
 
 def _average(key: Key, value: object) -> str | None:
@@ -344,7 +339,6 @@ _READERS = {
     "rate": _rate,
     "choice": _choice,
     "guard": _guard,
-    "switch": _switch,
     "way back": _way_back,
     "share": _share,
     "temperature": _temperature,

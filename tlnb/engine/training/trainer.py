@@ -266,7 +266,11 @@ class StageTrainer:
         if self.elsewhere is not None:
             return self.elsewhere(self, rate, stop, on_batch)
         self.set_modes(training=True)
-        order = batches_of(self.forward_plan.train, self.batch, self.seed, self.number, self.epoch)
+        # What is compared is to differ by more than its length.
+        mixed = self.stage.contrast is not None
+        order = batches_of(
+            self.forward_plan.train, self.batch, self.seed, self.number, self.epoch, mixed=mixed
+        )
         total = torch.zeros((), device=self.forward_plan.device) if self.total is None else self.total
         train = self.forward_plan.train.view(self.number, self.epoch)
         rest = order[self.done :]

@@ -360,7 +360,7 @@ def _epochs(job: Job, chain: Chain | None, fields: Fields, take: str) -> list[st
         f"    for epoch in range({'begin, end + (left > 0)' if parts else 'stage.epochs'}):",
         "        set_modes(model, stage)",
         "        total = 0.0",
-        f"        order = batches(len(targets), {fields.value('batch')}, SEED, number, epoch)",
+        *_order(job, fields),
         f"        for rows in {rows}:",
         f"            rate = stage.rate * {_schedule(fields)}(step, len(order) * {planned})",
         "            for group in optimizer.param_groups:",
@@ -531,6 +531,15 @@ def _lays_out(fields: Fields) -> bool:
 
 
 _AUTOCAST = 'with torch.autocast("cpu", dtype=torch.bfloat16, enabled={}):'
+
+
+def _order(job: Job, fields: Fields) -> list[str]:
+    """Lines that draw the batches of an epoch; texts that are compared go by no length (see ``called``)."""
+    order = f"        order = batches(len(targets), {fields.value('batch')}, SEED, number, epoch)"
+    if not (job.texts and "contrast" in fields):
+        return [order]
+    mixed = order.replace("len(targets)", "targets.shape[0]")
+    return ["        if stage.contrast:", f"    {mixed}", "        else:", f"    {order}"]
 
 
 def _step(job: Job, fields: Fields, take: str) -> list[str]:
