@@ -68,9 +68,14 @@ TRAIN = Command(
     cell="run",
     body="a plan: a stage a line, each a verb (freeze, unfreeze, train, fit, adapt), layers, then keys and values",
     details="""With nothing said it trains the default plan: a new head is fitted first, then what is unfrozen trains
-at a low rate, and of what was learned as much is kept as serves the validation samples best. With any setting it
-trains one stage. A stage that ends worse than the one before, on the validation samples, is taken back, and the
-answer says so; guard off keeps it.
+at a low rate, and of what was learned as much is kept as serves the validation samples best. In a deep pretrained
+network for pictures the biases adapt in between, and what the weights learn after them stays only where it is better
+by more than luck. With any setting it trains one stage. A stage that ends worse than the one before, on the
+validation samples, is taken back, and the answer says so; guard off keeps it.
+
+contrast 0.1 compares the samples of a batch in place of the task's loss (SupCon, Khosla et al. 2020): those of a class
+are drawn together. It trains the body alone (train body … contrast 0.1 blend 0.5), and fit head follows. Few texts of
+many classes pay for it; a batch should hold several of most classes.
 
 With --budget a few batches are timed, and the best plan that fits runs: the advised one, with fewer epochs where all
 do not fit, or the last part of the body, or the head alone. Its seconds are said before it runs; a budget that is too

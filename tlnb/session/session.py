@@ -674,8 +674,8 @@ class Session(traitlets.HasTraits):
     ) -> Run:
         """Train one stage with what is unfrozen now; with nothing said, the default plan.
 
-        The default plan (see :func:`tlnb.engine.training.plan.default_plan`) fits a new head first and then
-        trains what is unfrozen at a low rate.
+        The default plan (see :func:`tlnb.engine.training.plan.default_plan`) fits a new head first, adapts the biases
+        of a deep pretrained network for pictures, and then trains what is unfrozen at a low rate.
 
         Args:
             epochs: passes over the training samples; 1 where another setting is given.

@@ -30,6 +30,9 @@ PLANS = {
     "fit head, all 10": "fit head\ntrain all epochs 10 lr 3e-4 guard off",
     "fit head, all 5": "fit head\ntrain all epochs 5 lr 3e-4 guard off",
     "fit head, all 10 from a soft head": "fit head\ntrain all epochs 10 lr 3e-4 init soft guard off",
+    "fit head, compared": (
+        "fit head\ntrain body epochs 5 lr 2e-4 batch 128 contrast 0.1 blend 0.5\nfit head"
+    ),
     "head 5, last two 5, all 2": (
         "freeze body epochs 5 lr 1e-2 guard off\n"
         "train 5: epochs 5 lr 1e-4 guard off\n"
