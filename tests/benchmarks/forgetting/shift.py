@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.forgetting.shift results.jsonl --data FOLDER [--seeds 2] [--networks mobilenet_v2]
 
-A network learns one photo set by the default plan, then another by each recipe. Measured are the new set's test photos,
+A network learns one photo set with all its layers, then another by each recipe. Measured are the new set's test photos,
 the same damaged in fifteen kinds and three strengths (``corrupted.py``), and the first set's validation photos with the
 head that it was learned with. Lines that are there already are not computed again.
 """
@@ -41,17 +41,18 @@ RECIPES = {
     "LP-FT, keep lwf:1": f"fit head\ntrain all {LAST} keep lwf:1",
     "first block": f"fit head\ntrain 0:2,-1 {LAST}",
     "last block": f"fit head\ntrain -3: {LAST}",
+    "biases": "fit head\nadapt all bias epochs E lr 1e-3 init soft guard off",
     "LoRA, rank 8": "fit head\nadapt all rank 8 epochs E lr 1e-3 init soft guard off",
 }
 
 
 def first_task(network: str, seed: int, root: Path, place: str) -> None:
-    """Learn the old set by the default plan, and save the session."""
+    """Learn the old set, all layers of it, and save the session."""
     with files_of(Cell(OLD, AMOUNT, network, seed), root) as files:
         tl = Session([])
         tl.load(network, weights=weights_of(network, root))
         tl.data(os.fspath(files.folder), size=SIDE, seed=seed)
-        tl.train()
+        tl.run(f"fit head\ntrain all {LAST}".replace("epochs E", f"epochs {epochs_for(files.train)}"))
         tl.save(place)
 
 
