@@ -410,3 +410,64 @@ def test_folds_adapt_copies_and_leave_the_network() -> None:
     again = session.cross_validate(3, "adapt all rank 2 epochs 2 lr 1e-2")
     assert same(before, dict(session.model.state_dict()))
     assert repr(found) == repr(again)
+
+
+# ---------------------------------------------------------------- what was adapted becomes a part of the weights
+
+MERGING = "fit head\nadapt all bias epochs 2 lr 1e-2 init soft guard off\ntrain 3: epochs 2 lr 1e-3 init soft guard strict"
+
+
+def test_train_merges_what_lines_before_it_adapted_and_undo_takes_that_back() -> None:
+    session = digits()
+    plain = list(session.model.state_dict())
+    session.run(MERGING.rpartition("\n")[0])
+    adapted = {n: t.clone() for n, t in session.model.state_dict().items()}
+    assert len(adapted) > len(plain)
+    samples = session.view.need_samples()[1].batch(torch.arange(20))
+    with torch.no_grad():
+        before = session.model.eval()(samples)
+    session.run("train head epochs 1 lr 1e-9 guard off")
+    assert list(session.model.state_dict()) == plain
+    assert not session.view.need_layers().adapters
+    with torch.no_grad():
+        assert torch.allclose(session.model.eval()(samples), before, atol=1e-5)
+    assert [row.state for row in session.layers] == ["frozen"] * 7 + ["trains"]
+    session.undo()
+    assert same(adapted, dict(session.model.state_dict()))
+    assert [row.state for row in session.layers] == ["adapted"] * 7 + ["trains"]
+    assert session.history.stages[-1].recipe is not None
+    assert not session.history.stages[-1].recipe.merged
+
+
+def test_a_stage_that_is_taken_back_after_a_merge_leaves_plain_weights() -> None:
+    session = digits()
+    session.run("fit head\nadapt all bias epochs 1 lr 1e-3 guard off")
+    score = session.history.stages[-1].final
+    (stage,) = session.run("train all epochs 1 lr 3 schedule constant").stages
+    assert (stage.share, stage.final) == (0.0, score)
+    assert not any("added" in name or "lora" in name for name in session.model.state_dict())
+    assert session.results().accuracy == pytest.approx(score.accuracy, abs=1e-6)
+
+
+def test_a_plan_that_merges_is_written_and_gone_on_with_bit_equal(tmp_path: Path) -> None:
+    whole = digits()
+    whole.run(MERGING)
+    whole.script(str(tmp_path / "train.py"))
+    run_without_tlnb(tmp_path / "train.py")
+    found, ours = load_file(tmp_path / "train.trained.safetensors"), whole.model.state_dict()
+    assert all(torch.equal(found[name], ours[name]) for name in ours)
+    left = digits()
+
+    class Stop:
+        def on_batch(self, step: int, steps: int) -> None:
+            if len(left.history.stages) == 2 and step == 2:
+                left.stop_request.ask()
+
+    left.listeners = [Stop()]
+    assert left.run(MERGING).stopped
+    left.save(str(tmp_path / "left"))
+    late = Session([])
+    late.resume(str(tmp_path / "left.safetensors"))
+    late.data("digits", per_class=12, valid=0.05)
+    late.go_on()
+    assert same(dict(ours), dict(late.model.state_dict()))

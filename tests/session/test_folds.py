@@ -51,6 +51,8 @@ def weights_of(session: Session) -> dict[str, torch.Tensor]:
         HEAD,
         "fit head\ntrain 6:  epochs 1  lr 1e-3  init soft  blend auto",
         "train 6:  epochs 2  lr 1e-3  augment light  views 2",
+        "fit head\nadapt 5: bias  epochs 1  lr 1e-3  init soft\ntrain 6:  epochs 1  lr 1e-3  init soft  guard strict",
+        "train 6  epochs 1  lr 1e-3  contrast 0.2  blend 0.5\nfit head",
         "train 6:  epochs 1  lr 1e-3  keep l2sp:1\ntrain 6:  epochs 1  lr 1e-2  keep lwf:1  patience 1",
     ],
 )

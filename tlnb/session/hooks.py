@@ -11,7 +11,7 @@ from tlnb.engine.training.records import PlanProgress, ResumePoint, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.engine.training.trainer import StageTrainer
 from tlnb.session.change import Change
-from tlnb.session.state import SessionState
+from tlnb.session.state import SessionState, UndoPoint
 
 Capture = Callable[[], ResumePoint]
 """Makes a copy of where the stage stands; called only where one is needed."""
@@ -27,6 +27,7 @@ class StageUnderWay:
         result: is filled in as it happens.
         frozen_before: for each layer, whether it stayed fixed before the stage.
         layers_before: the layers before the stage, with the adapters of then.
+        unmerged: the network before adapters were merged for this stage; None where none were.
         goes_on: whether it was left before, and goes on now.
         ended: whether it came to its end.
     """
@@ -36,6 +37,7 @@ class StageUnderWay:
     result: StageResult
     frozen_before: tuple[bool, ...]
     layers_before: LayerMap
+    unmerged: UndoPoint | None = None
     goes_on: bool = False
     ended: bool = False
 

@@ -150,7 +150,7 @@ class UndoPoint:
         adapters: for the name of each weight that had an adapter, the adapter's words.
         adapted: indexes of the layers that were adapted.
         merges: whether it is not a stage that comes next, but a merge of the adapters.
-        last: the stage before that merge.
+        last: the stage before a merge, as it was; None where no adapters were merged.
     """
 
     stages: int

@@ -262,6 +262,9 @@ class Training:
             before = change.state
             layers, adapted = before.need_layers(), dict(stage.adapted)
             check_weights(before.need_model().model)
+            unmerged = None
+            if stage.merges and not goes_on and layers.adapters:
+                unmerged = self._undo.merge_for_stage(change)
             self._network.attach(change, adapted)
             self._network.set_frozen(change, (i in stage.frozen for i in range(len(layers))), adapted)
             trainer = self._trainer(change, stage, plan.stages if plan.cache else None)
@@ -269,7 +272,7 @@ class Training:
             result = plan.result or StageResult(
                 trainer.number, stage, trainer.trained, stage.lr or 0.0, frozen_names=names
             )
-            under_way = StageUnderWay(plan, trainer, result, before.frozen, layers, goes_on)
+            under_way = StageUnderWay(plan, trainer, result, before.frozen, layers, unmerged, goes_on)
             for hook in self._hooks:
                 hook.before_stage(change, under_way)
             if plan.with_moments and not goes_on:

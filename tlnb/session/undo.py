@@ -43,14 +43,15 @@ class Undo(Hook):
         layers = state.need_layers()
         tensors = freeze.moving_state(trainer.model, layers, trainer.stage.frozen)
         weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors}
-        before = stage.layers_before
-        self._keep(
-            change,
-            UndoPoint(
-                len(state.stages), state.head, stage.frozen_before, weights, state.moments, _spec(before),
-                tuple(sorted(before.adapted)),
-            ),
+        before, unmerged = stage.layers_before, stage.unmerged
+        point = UndoPoint(
+            len(state.stages), state.head, stage.frozen_before, weights, state.moments, _spec(before),
+            tuple(sorted(before.adapted)),
         )  # fmt: skip
+        if unmerged is not None:  # what the merge has written to is kept as it was before
+            weights = {**weights, **unmerged.weights}
+            point = replace(point, weights=weights, moments=unmerged.moments, last=unmerged.last)
+        self._keep(change, point)
 
     def _keep(self, change: Change, point: UndoPoint) -> None:
         state = change.state
@@ -78,15 +79,27 @@ class Undo(Hook):
             raise NotReady(
                 "a stage is under way; go on with it (%tl_train --continue) or undo it, then merge"
             )
+        self._keep(change, replace(self.merge_for_stage(change), merges=True))
+        names = layers.describe(layers.adapters)
+        return Lines(
+            f"merged the adapters of {names} into {len(spec)} weights, which are frozen now; the network answers as "
+            "before, and %tl_undo takes it back"
+        )
+
+    def merge_for_stage(self, change: Change) -> UndoPoint:
+        """Write the adapters into the weights; the network before that.
+
+        The stage before is then one after which they were merged.
+        """
+        state = change.state
+        layers, model = state.need_layers(), state.need_model().model
+        spec = adapters.attached(model)
         own, tensors = adapters.tensor_names(spec), dict(model.named_parameters())
         weights = {n: tensors[n].detach().to("cpu", copy=True) for n in (*spec, *sorted(own))}
         last = state.stages[-1] if state.stages else None
-        self._keep(
-            change,
-            UndoPoint(
-                len(state.stages), state.head, state.frozen, weights, state.moments, spec,
-                tuple(sorted(layers.adapted)), True, last,
-            ),
+        point = UndoPoint(
+            len(state.stages), state.head, state.frozen, weights, state.moments, spec,
+            tuple(sorted(layers.adapted)), last=last,
         )  # fmt: skip
         change.journal.tensors(tensors[name] for name in spec)
         change.journal.adapters(model)
@@ -101,11 +114,7 @@ class Undo(Hook):
             change.set(stages=(*state.stages[:-1], merged))
         elif last is None:
             change.set_loaded(notes=(*change.state.need_model().notes, MERGED))
-        names = layers.describe(layers.adapters)
-        return Lines(
-            f"merged the adapters of {names} into {len(spec)} weights, which are frozen now; the network answers as "
-            "before, and %tl_undo takes it back"
-        )
+        return point
 
     def undo(self, change: Change) -> Lines:
         """Go one stage back; see ``Session.undo``."""
@@ -122,7 +131,7 @@ class Undo(Hook):
         self.put_back(change, point)
         self._network.set_frozen(change, point.frozen, point.adapted)
         left = state.stages[: point.stages]
-        if point.merges and point.last is not None:
+        if point.last is not None:
             left = (*left[:-1], point.last)
         numbers = {stage.number for stage in left}
         old = state.old
@@ -131,9 +140,10 @@ class Undo(Hook):
             scores={n: score for n, score in old.scores.items() if n in numbers},
             bodies={n: body for n, body in old.bodies.items() if n in numbers},
         )
-        if point.merges:
+        if point.adapters:
             notes = tuple(note for note in state.need_model().notes if note != MERGED)
             change.set_loaded(notes=notes)
+        if point.merges:
             return Lines(
                 "undone: the merge; the weights are those of before, and the adapters are beside them again"
             )

@@ -219,7 +219,9 @@ class FoldRunner:
         number: int
     ) -> StageTrainer:  # fmt: skip
         stage = coming[0].stage
-        self.layers = freeze.set_states(self.model, self.layers, stage.frozen, dict(stage.adapted))
+        self.layers = freeze.set_states(
+            self.model, self.layers, stage.frozen, dict(stage.adapted), merges=stage.merges
+        )
         pair = stage_samples(samples, stage, data.seed)
         trainer = StageTrainer(
             self.model, self.layers, stage, ForwardPlan(*pair, self.model, self.device), number=number,

@@ -131,7 +131,7 @@ def _stage(
 ) -> tuple[float, float]:  # fmt: skip
     """Train the first of these stages; loss and figure, which are NaN where other stages follow."""
     stage = stages[0]
-    layers = freeze.set_states(model, layers, stage.frozen, dict(stage.adapted))
+    layers = freeze.set_states(model, layers, stage.frozen, dict(stage.adapted), merges=stage.merges)
     trainer = _SeldomMeasured(
         model, layers, stage, ForwardPlan(*ground.samples, model, ground.device), number=number,
         batch=stage.batch or ground.batch, seed=seed, task=ground.task,

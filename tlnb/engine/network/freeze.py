@@ -55,7 +55,12 @@ def apply(model: nn.Module, layers: LayerMap, frozen: Collection[int]) -> None:
 
 
 def set_states(
-    model: nn.Module, layers: LayerMap, frozen: Collection[int], adapted: Mapping[int, str]
+    model: nn.Module,
+    layers: LayerMap,
+    frozen: Collection[int],
+    adapted: Mapping[int, str],
+    *,
+    merges: bool = False,
 ) -> LayerMap:
     """Freeze layers, adapt others, and let the rest train; the layers with the adapters that there are then.
 
@@ -64,7 +69,11 @@ def set_states(
         layers: its layers.
         frozen: indexes of the frozen ones.
         adapted: of the adapted ones, each with its adapter's words; those that it lacks are attached.
+        merges: whether the adapters that there are become a part of the weights first.
     """
+    if merges:
+        adapters.merge(model)
+        layers = layers.with_adapters(model, ())
     wanted = [(i, words) for i, words in adapted.items() if i not in layers.adapters]
     adapters.attach(model, {n: words for i, words in wanted for n in layers.adaptable(model, [i], words)})
     layers = layers.with_adapters(model, adapted)

@@ -7,7 +7,8 @@ adapt 3: rank 8  epochs 3                    # what is added to the weights of l
 
 ``fit head`` has no epochs: it fits the last layer to convergence, with all else frozen; ``fit head nearest`` sets it
 to the means of the classes, and a head of neighbours keeps the samples. ``adapt`` leaves layers adapted
-that lines before it have adapted, and freezes the rest of the body.
+that lines before it have adapted, and freezes the rest of the body; ``train`` merges what they have learned into the
+weights first.
 
 What trains where the user says nothing: the head first, fitted; then what is unfrozen, from a soft head.
 
@@ -161,7 +162,7 @@ def _stage(line: str, layers: LayerMap, state: States, usual: Mapping[str, Any])
         "train": lambda: States(frozenset(range(len(layers))) - hit, {}),
         ADAPT: lambda: state.adapted_too(layers, hit, words),
     }[verb]()
-    return _checked(line, layers, after, {**usual, **pairs})
+    return _checked(line, layers, after, {**usual, **pairs}, merges=verb == "train")
 
 
 def check_body(hit: Iterable[int], layers: LayerMap) -> None:
@@ -254,7 +255,9 @@ def _pairs(words: list[str]) -> dict[str, Any]:
     return pairs
 
 
-def _checked(text: str, layers: LayerMap, states: States, settings: Mapping[str, Any]) -> Stage:
+def _checked(
+    text: str, layers: LayerMap, states: States, settings: Mapping[str, Any], *, merges: bool = False
+) -> Stage:
     frozen = states.frozen
     trains = (i for i in range(len(layers)) if i not in states.adapted)
     if not states.adapted and not any(layers.learning(i, frozen) for i in trains):
@@ -266,7 +269,9 @@ def _checked(text: str, layers: LayerMap, states: States, settings: Mapping[str,
         settings = _contrasted(settings, frozen >= set(layers.head))
     asked = {name: value for name, value in settings.items() if name in KEYS}
     adapted = tuple(sorted(states.adapted.items()))
-    return Stage(text=text, frozen=tuple(sorted(frozen)), adapted=adapted, asked=asked, **settings)
+    return Stage(
+        text=text, frozen=tuple(sorted(frozen)), adapted=adapted, asked=asked, merges=merges, **settings
+    )
 
 
 _BY_SCORE = "goes by scores, and the head falls behind the features here"

@@ -166,6 +166,7 @@ class Stage:
         views: augmented views of each image that are kept behind the frozen part; epoch e uses view e mod
             ``views``. 0 for new ones in each epoch.
         kind: ``train``, or ``fit`` for a head that is fitted to convergence.
+        merges: whether adapters that lines before it left become a part of the weights, before it trains.
     """
 
     text: str
@@ -193,6 +194,7 @@ class Stage:
     contrast: float | None = None
     kind: Annotated[str, one_of(TRAIN, FIT)] = TRAIN
     by: Annotated[str, one_of("", *FITS)] = ""
+    merges: bool = False
     adapted: tuple[tuple[int, Annotated[str, read_adapter]], ...] = ()
     asked: Mapping[str, Any] = field(default_factory=dict, compare=False)
 

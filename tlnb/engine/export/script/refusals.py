@@ -13,7 +13,7 @@ STAGE_KEYS = frozenset(
     (
         "text", "frozen", "epochs", "lr", "decay", "batch", "optimizer", "schedule", "momentum",
         "weight_decay", "smoothing", "patience", "augment", "precision", "views", "micro", "keep", "asked",
-        "bn", "blend", "guard", "kind", "init", "adapted", "by", "average", "contrast",
+        "bn", "blend", "guard", "kind", "init", "adapted", "by", "average", "contrast", "merges",
     )
 )  # fmt: skip
 """The settings of a stage that the writers know; a script never leaves one out in silence."""
