@@ -414,7 +414,10 @@ def test_folds_adapt_copies_and_leave_the_network() -> None:
 
 # ---------------------------------------------------------------- what was adapted becomes a part of the weights
 
-MERGING = "fit head\nadapt all bias epochs 2 lr 1e-2 init soft guard off\ntrain 3: epochs 2 lr 1e-3 init soft guard strict"
+MERGING = (
+    "fit head\nadapt all bias epochs 2 lr 1e-2 init soft guard off\n"
+    "train 3: epochs 2 lr 1e-3 init soft guard strict"
+)
 
 
 def test_train_merges_what_lines_before_it_adapted_and_undo_takes_that_back() -> None:

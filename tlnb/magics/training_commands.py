@@ -84,7 +84,8 @@ small is refused, with what is enough.
 The learning rate is found by a range test unless lr says otherwise; schedule constant takes a more cautious one from
 the same curve (rule minimum), as it is held from the first step.
 
-In a plan, train L trains exactly the layers L; freeze and unfreeze change what the line before left. fit head fits
+In a plan, train L trains exactly the layers L, and adapters that lines before it trained become a part of the weights
+first; freeze and unfreeze change what the line before left. fit head fits
 the last layer to convergence: logistic regression on what the frozen layers give, its strength chosen by folds. The
 whole plan is checked before anything trains. Keys on the line of %%tl_train hold for every stage that does not say
 otherwise. adapt 3: rank 8 trains what is added to the weights of layers 3 and on, and the head (%tl_adapt?).""",
