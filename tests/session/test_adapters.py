@@ -452,18 +452,34 @@ def test_a_stage_that_is_taken_back_after_a_merge_leaves_plain_weights() -> None
     assert session.results().accuracy == pytest.approx(score.accuracy, abs=1e-6)
 
 
-def test_a_plan_that_merges_is_written_and_gone_on_with_bit_equal(tmp_path: Path) -> None:
+def test_a_plan_that_merges_is_written_bit_equal(tmp_path: Path) -> None:
     whole = digits()
     whole.run(MERGING)
     whole.script(str(tmp_path / "train.py"))
     run_without_tlnb(tmp_path / "train.py")
     found, ours = load_file(tmp_path / "train.trained.safetensors"), whole.model.state_dict()
     assert all(torch.equal(found[name], ours[name]) for name in ours)
+
+
+@pytest.mark.parametrize(("stages", "when"), [(1, "batch"), (1, "end"), (2, "start"), (2, "batch")])
+def test_a_plan_that_merges_is_gone_on_with_bit_equal(stages: int, when: str, tmp_path: Path) -> None:
+    whole = digits()
+    whole.run(MERGING)
+    ours = whole.model.state_dict()
     left = digits()
 
     class Stop:
+        def on_stage_start(self, *of: object) -> None:
+            self.ask("start")
+
         def on_batch(self, step: int, steps: int) -> None:
-            if len(left.history.stages) == 2 and step == 2:
+            self.ask("batch")
+
+        def on_stage_end(self, result: object) -> None:
+            self.ask("end", 1)
+
+        def ask(self, now: str, counted: int = 0) -> None:
+            if len(left.history.stages) == stages + counted and now == when:
                 left.stop_request.ask()
 
     left.listeners = [Stop()]
