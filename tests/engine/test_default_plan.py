@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from networks import small
@@ -36,7 +38,7 @@ def test_rate_and_statistics_follow_the_norm_layers(traits: Traits, rate: float,
 
 
 def test_traits_are_counted_in_the_network() -> None:
-    assert Traits.of(small(), trained=True) == FEW
+    assert Traits.of(small(), trained=True) == replace(FEW, depth=4)
     deep = nn.Sequential(*(nn.BatchNorm1d(3) for _ in range(DEEP)))
     assert Traits.of(deep, trained=True).bn == "frozen"
     assert Traits.of(deep, trained=False).bn == "train"
@@ -98,7 +100,7 @@ def test_random_weights_are_not_blended() -> None:
     assert "blend" not in default_plan(LAYERS, (), 50, RANDOM, fit=False)
 
 
-NEAR = Traits(DEEP, True, biased=frozenset((0, 1, 2)))
+NEAR = Traits(DEEP, True, biased=frozenset((0, 1, 2)), depth=DEEP)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ NEAR = Traits(DEEP, True, biased=frozenset((0, 1, 2)))
 def test_biases_adapt_before_weights_train(
     images: int, frozen: tuple[int, ...], biased: tuple[int, ...], expected: list[str]
 ) -> None:
-    traits = Traits(DEEP, True, biased=frozenset(biased))
+    traits = Traits(DEEP, True, biased=frozenset(biased), depth=DEEP)
     lines = default_plan(LAYERS, frozen, images, traits, fit=True).splitlines()
     assert [line.split(" epochs ")[0] for line in lines] == ["fit head", *expected]
     assert [line.endswith("guard strict") for line in lines[1:]] == [False, True][: len(expected)] or len(
@@ -128,7 +130,15 @@ def test_biases_adapt_before_weights_train(
         assert stages[1].frozen == frozen
 
 
-@pytest.mark.parametrize("traits", [Traits(3, True, biased=NEAR.biased), Traits(DEEP, False, biased=NEAR.biased),
-                                    Traits(0, True, words=384, biased=NEAR.biased)])  # fmt: skip
-def test_small_random_and_text_networks_train_at_once(traits: Traits) -> None:
+@pytest.mark.parametrize(
+    "traits",
+    [
+        Traits(DEEP, True, biased=NEAR.biased),  # not for pictures
+        Traits(0, True, biased=NEAR.biased, depth=DEEP - 1),
+        Traits(3, True, biased=NEAR.biased, depth=DEEP),
+        Traits(DEEP, False, biased=NEAR.biased, depth=DEEP),
+        Traits(0, True, words=384, biased=NEAR.biased, depth=DEEP),
+    ],
+)
+def test_shallow_random_and_text_networks_train_at_once(traits: Traits) -> None:
     assert "adapt" not in default_plan(LAYERS, (), 500, traits, fit=True)

@@ -11,6 +11,7 @@ from networks import blobs, small
 from torch import nn
 
 from tlnb.engine.training import ending
+from tlnb.engine.training.history import Run
 from tlnb.engine.training.plan import Traits
 from tlnb.session import Session
 
@@ -233,27 +234,36 @@ def test_frozen_statistics_stay_bit_equal_and_auto_is_what_the_network_asks_for(
 # ---------------------------------------------------------------- nothing said
 
 
-class Shallow(nn.Module):
-    """Two layers that have biases and no norms."""
+class Deeper(nn.Module):
+    """Eleven convolutions that have biases and no norms, in two parts, and a head."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, bias: bool = True) -> None:
         super().__init__()
-        self.one, self.two, self.head = nn.Linear(64, 16), nn.Linear(16, 16), nn.Linear(16, 10)
+        wide = [nn.Conv2d(4, 4, 3, padding=1, bias=bias) for _ in range(10)]
+        self.one = nn.Sequential(nn.Conv2d(1, 4, 3, stride=2, bias=bias), nn.Tanh())
+        self.two = nn.Sequential(*(part for layer in wide for part in (layer, nn.Tanh())))
+        self.head = nn.Linear(36, 10)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.two(self.one(x.flatten(1)).relu()).relu())
+        return self.head(self.two(self.one(x)).flatten(1))
 
 
-def shallow() -> Session:
+def deeper(*, bias: bool = True, held: str = "") -> Session:
     torch.manual_seed(0)
-    tl = Session([])
-    tl.load(Shallow(), input="1,8,8")
+    tl, model = Session([]), Deeper(bias=bias)
+    if held:
+        model.get_parameter(held).requires_grad_(False)
+    tl.load(model, input="1,8,8")
     tl.data((blobs(200).inputs, blobs(200).targets))
     return tl
 
 
+def lines(run: Run) -> list[str]:
+    return [stage.stage.text.split(" epochs")[0] for stage in run.stages]
+
+
 def test_a_network_near_to_the_data_adapts_its_biases_first() -> None:
-    tl = shallow()
+    tl = deeper()
     weights = {name: t for name, t in state(tl).items() if name.endswith("weight") and "head" not in name}
     run = tl.train()
     assert [stage.stage.text for stage in run.stages] == [
@@ -263,29 +273,93 @@ def test_a_network_near_to_the_data_adapts_its_biases_first() -> None:
     assert run.stages[1].digest_before == run.stages[1].digest_after != ""
     stayed = all(torch.equal(tl.model.get_parameter(name), t) for name, t in weights.items())
     assert stayed is (run.stages[2].share == 0.0)
+    assert set(tl.model.state_dict()) == set(Deeper().state_dict())
 
 
 def test_what_is_frozen_is_not_adapted() -> None:
-    tl = shallow()
+    tl = deeper()
     tl.freeze("one")
     run = tl.train()
-    assert [stage.stage.text.split(" epochs")[0] for stage in run.stages] == [
-        "fit head",
-        "adapt 1: bias",
-        "train 1:",
-    ]
+    last = f"{len(tl.view.need_layers()) - 1}"
+    assert lines(run)[0] == "fit head"
+    assert [line.split()[0] for line in lines(run)] == ["fit", "adapt", "train"]
     assert all(stage.digest_before == stage.digest_after != "" for stage in run.stages)
+    assert not any(line.split()[1] == "all" for line in lines(run)[1:])
+    assert last not in run.stages[1].frozen_names
+
+
+def test_a_bias_that_its_owner_holds_is_not_adapted_and_does_not_move() -> None:
+    tl = deeper(held="two.4.bias")
+    before = tl.model.get_parameter("two.4.bias").clone()
+    tl.train()
+    assert torch.equal(tl.model.get_parameter("two.4.bias"), before)
+
+
+@pytest.mark.parametrize("advised", [True, False])
+def test_where_layers_are_adapted_otherwise_the_plan_trains_them_at_once(advised: bool) -> None:
+    tl = deeper()
+    tl.run("adapt all rank 1 epochs 1 lr 1e-3 guard off")
+    tl.unfreeze("all")
+    if not advised:
+        tl.data((blobs(160, seed=2).inputs, blobs(160, seed=2).targets))
+        tl.head("linear")
+    run = tl.train_advised() if advised else tl.train()
+    assert not any("bias" in line for line in lines(run))
 
 
 def test_where_there_is_no_bias_nothing_is_adapted() -> None:
-    tl = Session([])
-    tl.load(
-        nn.Sequential(nn.Flatten(), nn.Linear(64, 16, bias=False), nn.ReLU(), nn.Linear(16, 10)),
-        input="1,8,8",
+    assert not any("adapt" in line for line in lines(deeper(bias=False).train()))
+
+
+@pytest.mark.parametrize(
+    ("metric", "before", "after", "worse"),
+    [
+        ("accuracy", 0.80, 0.77, False),  # within the error of 90 samples
+        ("accuracy", 0.80, 0.70, True),
+        ("rmse", 0.002, 0.010, True),  # less is better, in units of the data
+        ("rmse", 5000.0, 5100.0, True),
+        ("rmse", 0.010, 0.002, False),
+        ("r2", -3.0, -3.1, True),
+    ],
+)
+def test_scores_in_units_of_the_data_have_no_error_of_a_share(
+    metric: str, before: float, after: float, worse: bool
+) -> None:
+    tl = session()
+    tl.run("freeze body epochs 1 lr 1e-9")
+    record = tl.history.stages[0].final
+    assert record is not None
+    one, other = (replace(record, accuracy=score, metric_name=metric) for score in (after, before))
+    assert ending._worse(one, other, 90, ending.WORSE) is worse
+
+
+def test_where_no_score_is_defined_the_loss_alone_decides() -> None:
+    tl = session()
+    tl.run("freeze body epochs 1 lr 1e-9")
+    record = tl.history.stages[0].final
+    assert record is not None
+    before = replace(record, accuracy=float("nan"), metric_name="auroc", valid_loss=1.0)
+    assert ending._better(replace(before, valid_loss=0.5), before, 90)
+    assert not ending._better(replace(before, valid_loss=1.5), before, 90)
+
+
+def test_a_strict_guard_takes_the_blend_that_is_better_where_the_end_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tl = session(450)
+    put, at = ending._Ends.put, [1.0]
+    monkeypatch.setattr(
+        ending._Ends, "put", lambda self, share: (at.__setitem__(0, share), put(self, share))[1]
     )
-    tl.data((blobs(200).inputs, blobs(200).targets))
-    run = tl.train()
-    assert not any("adapt" in stage.stage.text for stage in run.stages)
+    scores = {0.0: (1.0, 0.80), 0.25: (0.9, 0.83), 0.5: (0.7, 0.87), 0.75: (0.9, 0.85), 1.0: (0.9, 0.82)}
+    monkeypatch.setattr(
+        "tlnb.engine.training.trainer.StageTrainer.evaluate", lambda trainer, stop=None: scores[at[0]]
+    )
+    at[0] = 0.0
+    tl.run("fit head")
+    at[0] = 1.0
+    (stage,) = tl.run("unfreeze all epochs 1 lr 0.01 blend auto guard strict").stages
+    assert (stage.share, stage.accuracy) == (0.5, 0.87)
 
 
 def test_with_nothing_said_the_head_is_fitted_and_the_rest_trained_from_a_soft_one() -> None:

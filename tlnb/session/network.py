@@ -295,6 +295,8 @@ class Network:
         known = {index: adapter.words for index, adapter in layers.adapters.items()}
         fitted = []
         for stage in stages:
+            if stage.merges:
+                known = {}
             held = {i: words for i, words in stage.adapted if layers.adaptable(model, [i], words)}
             if stage.adapted and not held:
                 missing, words = [i for i, _ in stage.adapted], stage.adapted[0][1]

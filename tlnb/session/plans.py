@@ -57,6 +57,22 @@ def free_layers(state: SessionState) -> list[int]:
 # ---------------------------------------------------------------- going on
 
 
+def check_best(stage: Stage, keep_best: bool) -> None:
+    """Refuse the best epoch of a stage that has another end, or none that scores tell.
+
+    Raises:
+        PlanError: it is asked for there.
+    """
+    if keep_best and stage.contrast is not None:
+        raise PlanError(
+            "the best epoch goes by scores, and contrast leaves the head behind; leave out one of them"
+        )
+    if keep_best and stage.average is not None:
+        raise PlanError(
+            "an average of weights and the best epoch are two ends of a stage; leave out one of them"
+        )
+
+
 def need_head_of(state: SessionState, plan: PlanProgress) -> None:
     """Refuse to go on with a stage under another head than the one that it trained.
 
@@ -83,6 +99,8 @@ def changed(plan: PlanProgress, settings: dict[str, Any]) -> PlanProgress:
     if not settings:
         return plan
     stage, result = replace(plan.stages[0], **settings), plan.result
+    if stage.contrast is not None and stage.patience is not None:
+        raise PlanError("patience goes by scores, and contrast leaves the head behind; leave it out")
     left = result.left if result is not None else None
     if left is not None:
         if stage.epochs < left.epoch:

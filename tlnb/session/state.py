@@ -151,6 +151,7 @@ class UndoPoint:
         adapted: indexes of the layers that were adapted.
         merges: whether it is not a stage that comes next, but a merge of the adapters.
         last: the stage before a merge, as it was; None where no adapters were merged.
+        notes: of the network before a merge; None where no adapters were merged.
     """
 
     stages: int
@@ -162,6 +163,7 @@ class UndoPoint:
     adapted: tuple[int, ...] = ()
     merges: bool = False
     last: StageResult | None = None
+    notes: tuple[str, ...] | None = None
 
     @property
     def bytes(self) -> int:

@@ -30,6 +30,7 @@ from tlnb.session.network import Network
 from tlnb.session.old_task import OldTask
 from tlnb.session.plans import (
     changed,
+    check_best,
     free_layers,
     is_complete,
     need_head_of,
@@ -171,14 +172,8 @@ class Training:
     def _begin(self, stages: Iterable[Stage], cache: bool, keep_best: bool) -> Run:
         """Check all of a plan, then carry it out."""
         state, stages = self._store.now, self.check(stages)
-        if keep_best and any(stage.contrast for stage in stages):
-            raise PlanError(
-                "the best epoch goes by scores, and contrast leaves the head behind; leave out one of them"
-            )
-        if keep_best and any(stage.average for stage in stages):
-            raise PlanError(
-                "an average of weights and the best epoch are two ends of a stage; leave out one of them"
-            )
+        for stage in stages:
+            check_best(stage, keep_best)
         return self._carry_out(
             replace(PlanProgress.of(stages, cache, keep_best), data=state.data_fingerprint)
         )
@@ -236,7 +231,7 @@ class Training:
                 free_after(failure)
                 raise TrainingError(
                     f"memory ran out in stage {trainer.number}, {trainer.micro or trainer.batch} samples at "
-                    "a time; freeze more layers, or take smaller pictures (--size)"
+                    f"a time; {_cure(trainer)}"
                 ) from None
             raise failure
         run.stopped = result.stopped
@@ -389,8 +384,16 @@ class Training:
             f"continue {spans(free_layers(state))}", state.need_layers(), state.frozen_indexes, settings
         )
         cache, keep_best = (recipe.cache, recipe.keep_best) if recipe is not None else (True, False)
+        keep_best = keep_best and stage.contrast is None and stage.average is None
         plan = PlanProgress.of([stage], cache, keep_best)
         return self._carry_out(replace(plan, with_moments=True, data=state.data_fingerprint))
+
+
+def _cure(trainer: StageTrainer) -> str:
+    """What makes a stage take less memory."""
+    if trainer.stage.contrast is not None:
+        return f"contrast compares a whole batch, so take a smaller one: batch {max(trainer.batch // 2, 2)}"
+    return "freeze more layers, or take smaller pictures (--size)"
 
 
 class _Edges:

@@ -50,7 +50,9 @@ class Undo(Hook):
         )  # fmt: skip
         if unmerged is not None:  # what the merge has written to is kept as it was before
             weights = {**weights, **unmerged.weights}
-            point = replace(point, weights=weights, moments=unmerged.moments, last=unmerged.last)
+            point = replace(
+                point, weights=weights, moments=unmerged.moments, last=unmerged.last, notes=unmerged.notes
+            )
         self._keep(change, point)
 
     def _keep(self, change: Change, point: UndoPoint) -> None:
@@ -99,7 +101,7 @@ class Undo(Hook):
         last = state.stages[-1] if state.stages else None
         point = UndoPoint(
             len(state.stages), state.head, state.frozen, weights, state.moments, spec,
-            tuple(sorted(layers.adapted)), last=last,
+            tuple(sorted(layers.adapted)), last=last, notes=state.need_model().notes,
         )  # fmt: skip
         change.journal.tensors(tensors[name] for name in spec)
         change.journal.adapters(model)
@@ -140,9 +142,8 @@ class Undo(Hook):
             scores={n: score for n, score in old.scores.items() if n in numbers},
             bodies={n: body for n, body in old.bodies.items() if n in numbers},
         )
-        if point.adapters:
-            notes = tuple(note for note in state.need_model().notes if note != MERGED)
-            change.set_loaded(notes=notes)
+        if point.notes is not None and MERGED not in point.notes:
+            change.set_loaded(notes=tuple(note for note in state.need_model().notes if note != MERGED))
         if point.merges:
             return Lines(
                 "undone: the merge; the weights are those of before, and the adapters are beside them again"

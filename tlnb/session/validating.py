@@ -35,7 +35,7 @@ from tlnb.session.advising import The, advice_key
 from tlnb.session.change import Change, Store
 from tlnb.session.heads import preprocess_for
 from tlnb.session.old_task import OldTask
-from tlnb.session.plans import traits_of
+from tlnb.session.plans import check_best, traits_of
 from tlnb.session.recorder import init_of_head
 from tlnb.session.state import SessionState
 from tlnb.session.testing import USUAL
@@ -109,6 +109,8 @@ class Validating:
         first = next(iter(dealt))
         stages, how = self._plan(state, plan, keep_best, keys, len(first.train))
         fitted = self._training.check([each.stage for each in stages])
+        for each in stages:
+            check_best(each.stage, each.keep_best)
         stages = tuple(replace(each, stage=stage) for each, stage in zip(stages, fitted, strict=True))
         guard = self._guard(change) if any(each.stage.keep for each in stages) else None
         model = _start(change.state)

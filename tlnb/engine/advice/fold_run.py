@@ -157,7 +157,8 @@ class FoldRunner:
         example = loaded.input.example(device)
         self.layers: LayerMap = find_layers(self.model, example, loaded.head or None, loaded.fixed)
         self._adapters = adapters.attached(self.model)
-        self._start = [(tensor, tensor.detach().clone()) for tensor in self._tensors()]
+        # By name: adapters that were merged in a fold are others when they are put back.
+        self._start = {name: tensor.detach().clone() for name, tensor in self._tensors()}
 
     def job(self, data: FoldData) -> FoldJob | None:
         """The folds as workers take them; None where a guard ties them to this process."""
@@ -168,15 +169,15 @@ class FoldRunner:
         dtype_policy = self.planner.dtype_policy if self.planner is not None else None
         return FoldJob(loaded, self.stages, data, self.bn, self.step, dtype_policy)
 
-    def _tensors(self) -> chain[Tensor]:
-        return chain(self.model.parameters(), self.model.buffers())
+    def _tensors(self) -> chain[tuple[str, Tensor]]:
+        return chain(self.model.named_parameters(), self.model.named_buffers())
 
     @torch.no_grad()
     def _put_back(self) -> None:
         adapters.match(self.model, self._adapters)
         self.layers = self.layers.with_adapters(self.model, ())
-        for tensor, copy in self._start:
-            tensor.copy_(copy)
+        for name, tensor in self._tensors():
+            tensor.copy_(self._start[name])
 
     def run(self, data: FoldData, train: Tensor, valid: Tensor, stop: StopRequest) -> FoldOutcome:
         """Train the plan on these samples, and answer for those.

@@ -119,8 +119,8 @@ def seconds_of(
     every, once, total = sum(pace.flops) or 1, pace.read + pace.forward, 0.0
     known = 0  # the deepest cut whose features are kept
     for stage in stages:
-        held = layers.held(stage.frozen) | {i for i, _ in stage.adapted}
-        flags = [i in held for i in range(len(layers))]
+        adapted = {i for i, _ in stage.adapted}
+        flags = [i in stage.frozen for i in range(len(layers))]
         cut = best_cut(layers, flags)
         if cut > known:
             total += (train + valid) * once
@@ -128,7 +128,7 @@ def seconds_of(
         rest = sum(pace.flops[cut:]) / every
         reads = 0.0 if cut else pace.read
         measure = valid * (reads + rest * pace.forward)
-        learn = reads + pace.step * relative_cost(pace.flops, flags, cut)
+        learn = reads + pace.step * relative_cost(pace.flops, flags, cut, adapted)
         fit = train * (reads + rest * pace.forward) + pace.fit(train, outputs)
         if stage.kind == FIT:
             total += fit + measure

@@ -105,6 +105,8 @@ def try_plan(
 ) -> TrialResult:
     """Train a copy by a plan and measure it after the last epoch.
 
+    Stages before the last one are not measured, so no guard takes a stage back, and what each leaves stays.
+
     Args:
         ground: what to start from.
         text: the plan, a stage a line.

@@ -43,7 +43,9 @@ def _topmost(names: Collection[str]) -> list[str]:
     return [n for n in held if not any(n[:i] in held for i, char in enumerate(n) if char == ".")]
 
 
-def relative_cost(flops: Sequence[int], frozen: Sequence[bool], cut: int) -> float:
+def relative_cost(
+    flops: Sequence[int], frozen: Sequence[bool], cut: int, adapted: Collection[int] = ()
+) -> float:
     """Cost of an epoch relative to one that trains every layer.
 
     A layer that trains costs its forward pass and twice that again backward, for its input and its weights. A
@@ -55,10 +57,11 @@ def relative_cost(flops: Sequence[int], frozen: Sequence[bool], cut: int) -> flo
         flops: forward cost of each layer.
         frozen: for each layer, whether it is frozen.
         cut: how many layers at the front are left out.
+        adapted: indexes of layers that train only what is added to them, which costs next to nothing itself.
     """
     first = next((i for i, fixed in enumerate(frozen) if not fixed), len(frozen))
     passes = [
-        0 if i < cut else 1 if i < first else 2 if fixed or i == first else 3
+        0 if i < cut else 1 if i < first else 2 if fixed or i == first or i in adapted else 3
         for i, fixed in enumerate(frozen)
     ]
     everything = sum(cost * (3 if i else 2) for i, cost in enumerate(flops))

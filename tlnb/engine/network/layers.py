@@ -117,9 +117,10 @@ class LayerMap(Sequence[Layer]):
     def adaptable(self, model: nn.Module, indexes: Iterable[int], words: str) -> list[str]:
         """Names of the weights of these layers that an adapter of these words is for; none of the head.
 
-        A weight that the graph itself reads, and no module that it calls, is left out.
+        Left out are weights that are never trained, and those that the graph itself reads, and no module that it calls.
         """
         names = [name for i in indexes if i not in self.head for name in self[i].parameter_names]
+        names = [name for name in names if name not in self.fixed]
         found = weights_for(model, names, words)
         if not isinstance(self.graph, Graph):
             return found

@@ -35,10 +35,13 @@ def contrastive_loss(features: Tensor, targets: Tensor, temperature: float) -> T
     """
     unit = F.normalize(features.float(), dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    cosines = (unit @ unit.T / temperature).masked_fill(itself, -1e4)
+    with torch.autocast(
+        unit.device.type, enabled=False
+    ):  # near samples differ by less than half precision tells
+        cosines = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     alike = (targets[:, None] == targets[None]) & ~itself
     count = alike.sum(1)
-    each = -(cosines.log_softmax(1) * alike).sum(1) / count.clamp(min=1)
+    each = -cosines.log_softmax(1).masked_fill(~alike, 0.0).sum(1) / count.clamp(min=1)
     return each.sum() / (count > 0).sum().clamp(min=1)
 
 
@@ -51,11 +54,16 @@ def check(task: Objective, head: str, *, own_step: bool) -> None:
         own_step: whether the user's step makes the loss.
 
     Raises:
-        TrainingError: the task is not one of classes, there is no head, or a step of the user's makes the loss.
+        TrainingError: the task is not one of classes, these are weighted, there is no head, or a step of the user's
+            makes the loss.
     """
     if not isinstance(task, Classification):
         raise TrainingError(
             "contrast compares samples by their class; labels and values have none: leave it out"
+        )
+    if task.weights is not None:
+        raise TrainingError(
+            "contrast counts all samples alike; take --balance samples in place of weights, or leave it out"
         )
     if not head:
         raise TrainingError("contrast looks at what enters the head, and this network has none: leave it out")
@@ -68,7 +76,7 @@ def check(task: Objective, head: str, *, own_step: bool) -> None:
 def loss_before_head(
     forward: nn.Module, inputs: Any, targets: Tensor, head: nn.Module, temperature: float
 ) -> Tensor:
-    """The contrastive loss of what enters the head's last layer.
+    """The contrastive loss of what enters the head's last layer, which for most heads is what enters the head.
 
     Args:
         forward: from the batch to scores; holds the head.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from tlnb.engine.core import metrics
 from tlnb.engine.core.interrupts import StopRequest, to_the_end
 from tlnb.engine.core.metrics import SMALLER
 from tlnb.engine.network import freeze
@@ -189,8 +190,10 @@ def settle(
         share = float(asked)
     else:
         share = best if _worse(last, found[best], count, BETTER) else 1.0
-    record = found[share]
     guard = trainer.stage.guard
+    if guard == STRICT and asked == AUTO and before is not None and not _better(found[share], before, count):
+        share = best  # the end would be taken back, so what is left of it may be the best of the blends
+    record = found[share]
     if guard and before is not None:
         worse = _worse(record, before, count, WORSE)
         if worse or (guard == STRICT and not _better(record, before, count)):
@@ -242,16 +245,22 @@ def _score(record: EpochRecord) -> float:
 def _worse(one: EpochRecord, other: EpochRecord, samples: int, errors: float) -> bool:
     """Whether a score is below another one by more than so many standard errors.
 
-    The error is that of a share with one success and one failure more (Agresti and Coull 1998): that of 30 right
-    answers of 30 isn't zero.
+    That of a share is the error with one success and one failure more (Agresti and Coull 1998), so that 30 right
+    answers of 30 have one. Between 0 and 1 other scores are taken for shares; errors in units of the data have none.
     """
-    share = (min(max(_score(other), 0.0), 1.0) * samples + 1) / (samples + 2)
+    share = min(max(_score(other), 0.0), 1.0)
+    if other.metric_name in metrics.SHARES:
+        share = (share * samples + 1) / (samples + 2)
     return _score(one) < _score(other) - errors * math.sqrt(share * (1 - share) / max(samples, 1))
 
 
 def _better(one: EpochRecord, other: EpochRecord, samples: int) -> bool:
-    """Whether a score is above another one by more than a standard error, and the loss is lower as well."""
-    return _worse(other, one, samples, WORSE) and one.valid_loss < other.valid_loss
+    """Whether a score is above another one by more than a standard error, and the loss is lower as well.
+
+    Where neither score is defined, the loss alone decides.
+    """
+    undefined = not math.isfinite(_score(one)) and not math.isfinite(_score(other))
+    return (undefined or _worse(other, one, samples, WORSE)) and one.valid_loss < other.valid_loss
 
 
 def _named(record: EpochRecord) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tlnb.engine.core.interrupts import StopRequest
-from tlnb.engine.core.seeds import batches_of, seed_for
+from tlnb.engine.core.seeds import seed_for
 from tlnb.engine.core.snapshot import transaction
 from tlnb.engine.features.cache import BatchCache
 from tlnb.engine.network import freeze
@@ -357,7 +357,7 @@ class _StageLine:
     ):
         self.trainer, self.request, self.on_test = trainer, request, on_test
         # Batches of an epoch that never trains; those of few samples serve both ends.
-        order = batches_of(trainer.forward_plan.train, trainer.batch, trainer.seed, trainer.number, -1)
+        order = trainer.batches(-1)
         self.order = order[: gradients + measured]
         self.held = BatchCache(trainer.forward_plan.train.view(trainer.number, trainer.epoch), self.order)
         places = range(len(self.order))

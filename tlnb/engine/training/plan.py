@@ -162,6 +162,10 @@ def _stage(line: str, layers: LayerMap, state: States, usual: Mapping[str, Any])
         "train": lambda: States(frozenset(range(len(layers))) - hit, {}),
         ADAPT: lambda: state.adapted_too(layers, hit, words),
     }[verb]()
+    if (
+        pairs.get("contrast") is not None
+    ):  # what is said of the whole plan is not of a stage that cannot have it
+        usual = {name: value for name, value in usual.items() if name not in BESIDE_CONTRAST}
     return _checked(line, layers, after, {**usual, **pairs}, merges=verb == "train")
 
 
@@ -266,7 +270,7 @@ def _checked(
     if init != "keep" and frozen & set(layers.head):
         raise PlanError(f"init {init} changes the head, which is frozen here; unfreeze it, or leave init out")
     if settings.get("contrast") is not None:
-        settings = _contrasted(settings, frozen >= set(layers.head))
+        settings = _contrasted(settings, frozen >= set(layers.head), bool(states.adapted))
     asked = {name: value for name, value in settings.items() if name in KEYS}
     adapted = tuple(sorted(states.adapted.items()))
     return Stage(
@@ -288,12 +292,16 @@ BESIDE_CONTRAST: dict[str, tuple[tuple[object, ...], str]] = {
 """What a stage with ``contrast`` cannot have: values that it must not have (``blend``) or has to have, and why."""
 
 
-def _contrasted(settings: Mapping[str, Any], held: bool) -> dict[str, Any]:
+def _contrasted(settings: Mapping[str, Any], held: bool, adapted: bool) -> dict[str, Any]:
     """The settings of a stage with ``contrast``, whose end no score can judge.
 
     Raises:
         PlanError: its head trains, or a setting doesn't go with it.
     """
+    if adapted:
+        raise PlanError(
+            "contrast trains weights, and adapted layers keep theirs; such as: train body … contrast 0.1"
+        )
     if not held:
         raise PlanError(
             "contrast teaches the head nothing; freeze it, and fit it afterwards: train body … contrast 0.1"
@@ -327,12 +335,14 @@ class Traits:
         trained: whether it has weights that are worth keeping.
         words: the width of its layers, where it takes texts; else 0.
         biased: indexes of the layers that have biases to adapt.
+        depth: how many matrices and kernels there are, where it takes pictures; else 0.
     """
 
     norms: int
     trained: bool
     words: int = 0
     biased: frozenset[int] = frozenset()
+    depth: int = 0
 
     @classmethod
     def of(cls, model: nn.Module, layers: LayerMap | None = None, *, trained: bool) -> Traits:
@@ -344,7 +354,9 @@ class Traits:
         count = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
         body = [] if layers is None else layers.body
         biased = frozenset(i for i in body if layers is not None and layers.adaptable(model, [i], BIAS))
-        return cls(count, trained, words, biased)
+        depth = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in modules)
+        pictures = any(isinstance(m, nn.Conv2d) for m in modules) and not words
+        return cls(count, trained, words, biased, depth if pictures else 0)
 
     @property
     def rate(self) -> float:
@@ -364,7 +376,7 @@ class Traits:
 
         Its biases alone then come further than all its weights, unless the data are far from what it was trained on.
         """
-        return self.trained and not self.words and self.rate == LOW
+        return self.trained and not self.words and self.rate == LOW and self.depth >= DEEP
 
     def handful(self, images: int) -> bool:
         """Whether so few training images teach the last part of the body more than the whole of it."""
@@ -442,8 +454,8 @@ def lines_behind_fit(
 ) -> list[str]:
     """The stages that go on from a head that was fitted.
 
-    Of a network near to the data the biases adapt first (BitFit, Ben Zaken et al. 2022), and what the weights learn
-    afterwards has to be better by more than luck.
+    Of a network near to the data the biases adapt first (BitFit, Ben Zaken et al. 2022), unless layers are adapted
+    otherwise already, and what the weights learn afterwards has to be better by more than luck.
 
     Args:
         layers: of the network.
@@ -452,7 +464,8 @@ def lines_behind_fit(
         images, traits: see :func:`train_line`.
     """
     train = train_line(_address(last, len(layers)), images, traits, soft=True)
-    if not traits.near or not traits.biased & set(free):
+    others = any(layers.adapters[i].words != BIAS for i in free if i in layers.adapters)
+    if not traits.near or not traits.biased & set(free) or others:
         return [train]
     where = _address(free, len(layers))
     gently = f"adapt {where} {BIAS} epochs {usual_epochs(images, traits)} lr {GENTLE:g} init soft"

@@ -256,6 +256,11 @@ class StageTrainer:
 
     # ---------------------------------------------------------------- an epoch
 
+    def batches(self, epoch: int) -> tuple[Tensor, ...]:
+        """The samples of each batch of an epoch; -1 is one that never trains."""
+        mixed = self.stage.contrast is not None  # what is compared is to differ by more than its length
+        return batches_of(self.forward_plan.train, self.batch, self.seed, self.number, epoch, mixed=mixed)
+
     def train_epoch(self, rate: float, stop: StopRequest, on_batch: Callable[[int, int], None]) -> float:
         """Train one epoch, from the batch where it was left; the mean training loss.
 
@@ -266,11 +271,7 @@ class StageTrainer:
         if self.elsewhere is not None:
             return self.elsewhere(self, rate, stop, on_batch)
         self.set_modes(training=True)
-        # What is compared is to differ by more than its length.
-        mixed = self.stage.contrast is not None
-        order = batches_of(
-            self.forward_plan.train, self.batch, self.seed, self.number, self.epoch, mixed=mixed
-        )
+        order = self.batches(self.epoch)
         total = torch.zeros((), device=self.forward_plan.device) if self.total is None else self.total
         train = self.forward_plan.train.view(self.number, self.epoch)
         rest = order[self.done :]

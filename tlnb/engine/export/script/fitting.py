@@ -106,14 +106,14 @@ def head_code(job: Job, batch: str, form: str) -> str:
     kinds = {source.kind for source in job.sources}
     if len(kinds) > 1:
         raise ExportError("heads for targets of several kinds cannot be fitted in one script")
-    neighbours = any("Neighbours(" in str(head) for head in _codes(job))
+    neighbours = _remembers(job)
     head = expression(job.loaded.head, job.loaded.model)
     kind = ".to(torch.uint8)" if kinds == {"labels"} else ""
     weights = "WEIGHTS" if weighted else "None"
     layers = _ALL_LAYERS.format(head=head, kind=kind, weights=weights) if hears_all(job) else ""
     return _HEAD.format(
         by=', by=""' if job.any("by") else "",
-        kinds="nn.Linear, nn.Conv2d" + (", Neighbours" if neighbours else ""),
+        kinds=_kinds(job),
         cases=(_REMEMBER if neighbours else "") + (_NEAREST if job.any("by") else "") + layers,
         head=head,
         size=fit_head.BATCH,
@@ -151,18 +151,28 @@ def contrast_code(job: Job) -> str:
         vectors
         + inspect.getsource(contrast.contrastive_loss).rstrip()
         + "\n\n\n"
-        + _CONTRAST.format(head=head)
+        + _CONTRAST.format(head=head, kinds=_kinds(job))
     )
 
 
 _CONTRAST = '''def contrast_of(model, rest, batch, targets, temperature):
-    """The contrastive loss of what enters the head."""
-    layer = [m for m in {head}.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
+    """The contrastive loss of what enters the last layer of the head."""
+    layer = [m for m in {head}.modules() if isinstance(m, ({kinds}))][-1]
     seen = []
     handle = layer.register_forward_pre_hook(lambda module, entering: seen.append(entering[0]))
     rest(batch)
     handle.remove()
     return contrastive_loss(as_vectors(seen[0], layer), targets, temperature)'''
+
+
+def _remembers(job: Job) -> bool:
+    """Whether a head keeps samples."""
+    return any("Neighbours(" in str(head) for head in _codes(job))
+
+
+def _kinds(job: Job) -> str:
+    """The classes that the last layer of a head may have."""
+    return "nn.Linear, nn.Conv2d" + (", Neighbours" if _remembers(job) else "")
 
 
 def _codes(job: Job) -> list[str | None]:
