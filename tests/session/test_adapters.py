@@ -490,3 +490,28 @@ def test_a_plan_that_merges_is_gone_on_with_bit_equal(stages: int, when: str, tm
     late.data("digits", per_class=12, valid=0.05)
     late.go_on()
     assert same(dict(ours), dict(late.model.state_dict()))
+
+
+def test_layers_may_be_adapted_otherwise_after_a_line_that_merges() -> None:
+    session = digits()
+    run = session.run(
+        "adapt all bias epochs 1 lr 1e-3 guard off\ntrain all epochs 1 lr 1e-4 guard off\n"
+        "adapt 3: rank 2 epochs 1 lr 1e-3 guard off"
+    )
+    assert [stage.stage.text.split()[0] for stage in run.stages] == ["adapt", "train", "adapt"]
+    assert {a.words for a in session.view.need_layers().adapters.values()} == {"rank 2"}
+
+
+def test_the_note_of_a_merge_stays_when_a_later_stage_is_undone() -> None:
+    session = digits()
+    session.adapt("all", kind="bias")
+    with torch.no_grad():
+        for name, parameter in session.model.named_parameters():
+            if "adapt" in name:
+                parameter.add_(0.01)
+    session.merge()
+    notes = session.view.need_model().notes
+    session.adapt("3:", rank=2)
+    session.train(epochs=1, lr=1e-3)
+    session.undo()
+    assert session.view.need_model().notes == notes

@@ -120,6 +120,8 @@ def test_a_plan_costs_more_with_more_epochs_and_less_behind_a_cut() -> None:
     def cost(text: str) -> float:
         return seconds_of(parse_plan(text, layers, ()), pace, layers, (1000, 200), 10, 32)
 
+    adapting = cost("fit head\nadapt all bias epochs 6 lr 1e-3") - cost("fit head")
+    assert cost("train all epochs 6 lr 1e-3") / 2 < adapting < cost("train all epochs 6 lr 1e-3")
     three, six = cost("train all epochs 3 lr 1e-3"), cost("train all epochs 6 lr 1e-3")
     assert six == pytest.approx(2 * three)
     assert three >= 3 * 1000 * pace.step

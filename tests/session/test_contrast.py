@@ -113,7 +113,40 @@ def test_there_is_no_best_epoch_to_keep() -> None:
     session = session_of()
     with pytest.raises(PlanError, match="best epoch"):
         session.run(LINE, keep_best=True)
+    with pytest.raises(PlanError, match="best epoch"):
+        session.cross_validate(2, f"{LINE}\nfit head", keep_best=True)
     assert not session.history.stages
+
+
+def test_what_is_said_of_the_whole_plan_is_not_of_this_stage() -> None:
+    session = session_of()
+    run = session.run(
+        f"fit head\n{LINE}\nunfreeze all epochs 1 lr 1e-3", patience=3, smoothing=0.1, guard="strict"
+    )
+    contrast, last = (each.stage for each in run.stages[1:])
+    assert (contrast.patience, contrast.smoothing, contrast.guard) == (None, 0.0, False)
+    assert (last.patience, last.smoothing, last.guard) == (3, 0.1, "strict")
+
+
+def test_adapted_layers_and_weighted_classes_are_refused_in_one_line() -> None:
+    session = session_of()
+    with pytest.raises(PlanError, match="adapted layers keep theirs"):
+        session.run("adapt all bias epochs 1 contrast 0.1")
+    source = blobs(60)
+    session.data((source.inputs, source.targets), batch=16, balance="weights")
+    with pytest.raises(TrainingError, match="--balance samples"):
+        session.run(LINE)
+
+
+def test_half_precision_compares_in_single_precision() -> None:
+    features = torch.randn(64, 384, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(64) % 8
+    plain = contrastive_loss(features, targets, 0.05)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert contrastive_loss(features, targets, 0.05).item() == pytest.approx(plain.item(), rel=1e-5)
+    alone = contrastive_loss(features[:1].requires_grad_(), targets[:1], 0.05)
+    alone.backward()
+    assert alone.item() == 0.0
 
 
 def test_the_share_that_is_kept_may_be_said() -> None:
@@ -157,11 +190,16 @@ def test_a_stage_that_was_left_goes_on_bit_equal(tmp_path: Path) -> None:
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@pytest.mark.parametrize("plan", [LINE, f"fit head\n{LINE} blend 0.5\nfit head"])
-def test_a_script_ends_bit_equal(plan: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("head", "plan"),
+    [("", LINE), ("", f"fit head\n{LINE} blend 0.5\nfit head"), ("knn:3", f"{LINE}\nfit head")],
+)
+def test_a_script_ends_bit_equal(head: str, plan: str, tmp_path: Path) -> None:
     session = Session([])
     session.load("convnet5")
     session.data("digits", per_class=10, valid=0.05)
+    if head:
+        session.head(head)
     session.run(plan.replace("epochs 3", "epochs 2"))
     session.script(str(tmp_path / "train.py"))
     run_without_tlnb(tmp_path / "train.py")

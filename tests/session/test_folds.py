@@ -69,6 +69,29 @@ def test_each_fold_is_what_a_session_of_its_own_trains(plan):
         assert alone.history.final.valid_loss == pytest.approx(found.stages[-1].final.valid_loss, abs=1e-4)
 
 
+def test_each_fold_starts_with_the_adapters_that_other_data_taught():
+    before, plan = (
+        "adapt all bias  epochs 2  lr 3e-2  guard off",
+        "fit head\ntrain head  epochs 1  lr 1e-9  guard off",
+    )
+
+    def taught() -> Session:
+        session = begun(pictures(seed=5))
+        session.run(before)
+        return session
+
+    x, y = pictures()
+    session = taught()
+    session.data((x, y))
+    cv = session.cross_validate(3, plan)
+    for fold, found in zip(cv.folds, cv.results, strict=True):
+        alone = taught()
+        alone.data(((x[fold.train], y[fold.train]), (x[fold.valid], y[fold.valid])))
+        alone.run(plan)
+        assert np.allclose(alone.results().answers, found.answers, atol=1e-4)
+    assert session.view.need_layers().adapters
+
+
 def test_a_step_of_ones_own_trains_each_fold():
     x, y = pictures()
 
