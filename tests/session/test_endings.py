@@ -176,10 +176,16 @@ def test_a_strict_guard_asks_for_more_than_luck(
     tl.run("fit head")
     before = state(tl)
     found.append((loss, score))
-    (stage,) = tl.run(f"unfreeze all epochs 1 lr 0.01 guard {guard}").stages
+    run = tl.run(f"unfreeze all epochs 1 lr 0.01 guard {guard}")
+    (stage,) = run.stages
+    assert ("stage 2 was not clearly better and is taken back" in repr(run)) is (
+        guard == "strict" and not stays
+    )
     assert same(before, state(tl)) is not stays
     assert stage.share == float(stays)
-    assert ("not better by more than luck" in stage.note) is (guard == "strict" and not stays)
+    surer = "surer of its mistakes: the loss on validation went from 1 to 1.5 (80.0 % → 90.0 %)" in stage.note
+    assert surer is (guard == "strict" and loss > 1)
+    assert ("not better by more than luck" in stage.note) is (guard == "strict" and not stays and not surer)
     assert stage.stage.guard == {"on": True, "off": False}.get(guard, guard)
 
 

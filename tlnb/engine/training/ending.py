@@ -198,7 +198,7 @@ def settle(
         worse = _worse(record, before, count, WORSE)
         if worse or (guard == STRICT and not _better(record, before, count)):
             to_the_end(lambda: ends.put(0.0))
-            how = "was worse" if worse else "was not better by more than luck"
+            how = "was worse" if worse else _lacking(record, before, count)
             note = (
                 f"{how} ({show_metric(before)} → {show_metric(record)}), so the network is that of "
                 f"{_named(before)} again; guard off keeps what a stage learned"
@@ -252,6 +252,16 @@ def _worse(one: EpochRecord, other: EpochRecord, samples: int, errors: float) ->
     if other.metric_name in metrics.SHARES:
         share = (share * samples + 1) / (samples + 2)
     return _score(one) < _score(other) - errors * math.sqrt(share * (1 - share) / max(samples, 1))
+
+
+def _lacking(one: EpochRecord, other: EpochRecord, samples: int) -> str:
+    """What a stage lacks to be better, in words."""
+    if not _worse(other, one, samples, WORSE):
+        return "was not better by more than luck"
+    return (
+        f"was better, but surer of its mistakes: the loss on validation went from {other.valid_loss:.3g} to "
+        f"{one.valid_loss:.3g}"
+    )
 
 
 def _better(one: EpochRecord, other: EpochRecord, samples: int) -> bool:

@@ -61,7 +61,7 @@ class Run:
         last = final_of(self.stages)
         end = f"{last.metric_name} {show_metric(last)} on validation" if last else "no epoch ended"
         words = [f"{self._verdict}: {end}, {sum(s.seconds for s in self.stages):.1f} s"]
-        words += [f"stage {s.number} was worse and is taken back" for s in self.stages if s.taken_back]
+        words += [f"stage {s.number} {_failing(s)} and is taken back" for s in self.stages if s.taken_back]
         words += [_better_epoch(stage) for stage in self.stages[-1:] if _better_epoch(stage)]
         tests = sum(s.test_seconds for s in self.stages)
         if any(s.curve for s in self.stages):
@@ -91,6 +91,11 @@ class Run:
 
     def _repr_html_(self) -> str:
         return self.table._repr_html_()
+
+
+def _failing(stage: StageResult) -> str:
+    """Why a stage was taken back, in two or three words."""
+    return "was worse" if "was worse (" in stage.note else "was not clearly better"
 
 
 def _better_epoch(stage: StageResult) -> str:
