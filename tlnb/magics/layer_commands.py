@@ -137,7 +137,11 @@ digest proves that its weights and statistics did not change.
 
 In a plan: adapt 3: rank 8, adapt all bias, adapt all norm, then keys as ever. %tl_save FILE --adapter writes the
 adapters alone, %tl_merge adds them to the weights, and exports are merged. A step costs what it would if the layers
-trained; what is saved is the optimizer's memory and the file, and the proof is won.""",
+trained; what is saved is the optimizer's memory and the file, and the proof is won.
+
+What it pays, on photos: biases before all weights come 1.8 points further than all weights at once with 20 pictures
+a class, which is why the default plan has them there. Alone they are about as good as all weights on photos, and 4 to 7
+points below on handwritten digits, which are far from what such networks know; rank 8 is 1 to 3 below there.""",
     examples=(
         ("%tl_adapt 3:", "layers 3 and on by rank 4; layers 0 to 2 are frozen and run once"),
         ("%tl_adapt 3: --rank 8", "by rank 8"),
