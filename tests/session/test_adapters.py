@@ -12,6 +12,7 @@ import torch
 from networks import blobs
 from safetensors.torch import load_file
 from session_scripts import run_without_tlnb
+from stopping import stop_and_save
 from torch import nn
 
 from tlnb.errors import CheckpointError, NotReady, PlanError, TlnbError, TrainingError
@@ -272,17 +273,7 @@ def test_a_stage_that_was_stopped_and_saved_goes_on_bit_equal_in_another_kernel(
     plan = "adapt 3: rank 2 epochs 3 lr 1e-2"
     whole = digits()
     whole.run(plan)
-    session, seen = digits(), []
-
-    class Stop:
-        def on_batch(self, step: int, steps: int) -> None:
-            seen.append(step)
-            if len(seen) == cut:
-                session.stop_request.ask()
-
-    session.listeners = [Stop()]
-    assert session.run(plan).stopped
-    session.save(str(tmp_path / "left"))
+    stop_and_save(digits(), plan, cut, tmp_path / "left")
     late = Session([])
     late.resume(str(tmp_path / "left.safetensors"))
     assert [row.state for row in late.layers] == ["frozen"] * 3 + ["adapted"] * 4 + ["trains"]
@@ -448,7 +439,7 @@ def test_a_stage_that_is_taken_back_after_a_merge_leaves_plain_weights() -> None
     score = session.history.stages[-1].final
     (stage,) = session.run("train all epochs 1 lr 3 schedule constant").stages
     assert (stage.share, stage.final) == (0.0, score)
-    assert not any("added" in name or "lora" in name for name in session.model.state_dict())
+    assert not any("adapt" in name for name in session.model.state_dict())
     assert session.results().accuracy == pytest.approx(score.accuracy, abs=1e-6)
 
 

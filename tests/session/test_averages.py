@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import blobs
 from safetensors.torch import load_file
 from session_scripts import run_without_tlnb
+from stopping import goes_on_bit_equal, normed_session
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -20,20 +20,6 @@ from tlnb.session import Session
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
-
-
-def session_of(listeners: tuple[object, ...] = ()) -> Session:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3),
-        )  # fmt: skip
-    session = Session(list(listeners))
-    session.load(model)
-    source = blobs(60)
-    session.data((source.inputs, source.targets), batch=16)
-    return session
 
 
 def weights(session: Session) -> dict[str, torch.Tensor]:
@@ -58,7 +44,7 @@ class Seen:
 
 def trained(line: str) -> tuple[Session, Seen]:
     seen = Seen()
-    session = seen.session = session_of((seen,))
+    session = seen.session = normed_session((seen,))
     session.run(line)
     return session, seen
 
@@ -99,7 +85,7 @@ def test_the_mean_of_the_last_epochs_with_statistics_of_its_own() -> None:
 
 
 def test_frozen_statistics_and_layers_stay() -> None:
-    session = session_of()
+    session = normed_session()
     before = {name: t.clone() for name, t in session.model.state_dict().items()}
     session.run("freeze 0 epochs 2 lr 0.02 bn frozen average ema guard off")
     after = session.model.state_dict()
@@ -114,26 +100,7 @@ def test_frozen_statistics_and_layers_stay() -> None:
 @pytest.mark.parametrize("average", ["ema", "last:2"])
 def test_a_stage_that_was_left_goes_on_bit_equal(average: str, tmp_path: Path) -> None:
     line = f"train all epochs 3 lr 0.02 average {average}"
-    whole = session_of()
-    whole.run(line)
-    seen: list[int] = []
-    session = session_of()
-
-    class Stop:
-        def on_batch(self, step: int, steps: int) -> None:
-            seen.append(step)
-            if len(seen) == 7:
-                session.stop_request.ask()
-
-    session.listeners = [Stop()]
-    assert session.run(line).stopped
-    session.save(str(tmp_path / "left"))
-    late = session_of()
-    late.resume(str(tmp_path / "left.safetensors"))
-    late.data((blobs(60).inputs, blobs(60).targets), batch=16)
-    late.go_on()
-    ours, theirs = late.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert goes_on_bit_equal(line, tmp_path)
 
 
 def test_a_script_ends_bit_equal(tmp_path: Path) -> None:
@@ -151,7 +118,7 @@ def test_a_script_ends_bit_equal(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["mean", "last", "last:0", "last:x"])
 def test_a_wrong_average_says_what_there_is(value: str) -> None:
-    session = session_of()
+    session = normed_session()
     with pytest.raises(PlanError, match="ema or last:N"):
         session.run(f"train all average {value}")
     with pytest.raises(PlanError, match="two ends"):
@@ -167,7 +134,7 @@ def body(session: Session) -> dict[str, torch.Tensor]:
 def test_a_blend_between_any_two_points_of_the_history(kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not kept:  # the bodies after stages: what undo keeps serves then
         monkeypatch.setattr("tlnb.session.old_task.SNAPSHOTS", 0)
-    session = session_of()
+    session = normed_session()
     bodies = [body(session)]
     for _ in range(3):
         session.run("train all epochs 1 lr 0.02 guard off")

@@ -10,6 +10,7 @@ import torch
 from networks import blobs
 from safetensors.torch import load_file
 from session_scripts import run_without_tlnb
+from stopping import goes_on_bit_equal, normed_session
 from torch import nn
 
 from tlnb.engine.training.contrast import contrastive_loss
@@ -22,20 +23,6 @@ LINE = "train body epochs 3 lr 0.01 contrast 0.2"
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TLNB_HOME", str(tmp_path / "home"))
-
-
-def session_of(listeners: tuple[object, ...] = ()) -> Session:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.BatchNorm2d(6), nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3),
-        )  # fmt: skip
-    session = Session(list(listeners))
-    session.load(model)
-    source = blobs(60)
-    session.data((source.inputs, source.targets), batch=16)
-    return session
 
 
 def by_hand(features: np.ndarray, targets: list[int], temperature: float) -> float:
@@ -63,7 +50,7 @@ def test_the_loss_is_that_of_the_paper(targets: list[int], temperature: float) -
 
 
 def test_classes_draw_together_while_the_head_stays() -> None:
-    session = session_of()
+    session = normed_session()
     train = session.view.need_samples()[0]
 
     def now() -> float:
@@ -100,7 +87,7 @@ def test_classes_draw_together_while_the_head_stays() -> None:
     ],
 )
 def test_what_does_not_go_with_it_is_one_line_and_changes_nothing(line: str, says: str) -> None:
-    session = session_of()
+    session = normed_session()
     before = {n: t.clone() for n, t in session.model.state_dict().items()}
     with pytest.raises(PlanError, match=says) as caught:
         session.run(line)
@@ -110,7 +97,7 @@ def test_what_does_not_go_with_it_is_one_line_and_changes_nothing(line: str, say
 
 
 def test_there_is_no_best_epoch_to_keep() -> None:
-    session = session_of()
+    session = normed_session()
     with pytest.raises(PlanError, match="best epoch"):
         session.run(LINE, keep_best=True)
     with pytest.raises(PlanError, match="best epoch"):
@@ -119,7 +106,7 @@ def test_there_is_no_best_epoch_to_keep() -> None:
 
 
 def test_what_is_said_of_the_whole_plan_is_not_of_this_stage() -> None:
-    session = session_of()
+    session = normed_session()
     run = session.run(
         f"fit head\n{LINE}\nunfreeze all epochs 1 lr 1e-3", patience=3, smoothing=0.1, guard="strict"
     )
@@ -129,7 +116,7 @@ def test_what_is_said_of_the_whole_plan_is_not_of_this_stage() -> None:
 
 
 def test_adapted_layers_and_weighted_classes_are_refused_in_one_line() -> None:
-    session = session_of()
+    session = normed_session()
     with pytest.raises(PlanError, match="adapted layers keep theirs"):
         session.run("adapt all bias epochs 1 contrast 0.1")
     source = blobs(60)
@@ -150,17 +137,17 @@ def test_half_precision_compares_in_single_precision() -> None:
 
 
 def test_the_share_that_is_kept_may_be_said() -> None:
-    session = session_of()
+    session = normed_session()
     session.run(f"{LINE} blend 0.5 guard off smoothing 0")
     assert session.history.stages[-1].share == 0.5
 
 
 def test_a_step_of_ones_own_and_values_have_nothing_to_compare() -> None:
-    session = session_of()
+    session = normed_session()
     session.step = lambda model, x, y: nn.functional.cross_entropy(model(x), y)
     with pytest.raises(TrainingError, match="step of your own"):
         session.run(LINE)
-    session = session_of()
+    session = normed_session()
     source = blobs(40)
     session.data((source.inputs, torch.rand(40)), batch=16)
     with pytest.raises(TrainingError, match="labels and values have none"):
@@ -168,26 +155,7 @@ def test_a_step_of_ones_own_and_values_have_nothing_to_compare() -> None:
 
 
 def test_a_stage_that_was_left_goes_on_bit_equal(tmp_path: Path) -> None:
-    whole = session_of()
-    whole.run(LINE)
-    seen: list[int] = []
-    session = session_of()
-
-    class Stop:
-        def on_batch(self, step: int, steps: int) -> None:
-            seen.append(step)
-            if len(seen) == 7:
-                session.stop_request.ask()
-
-    session.listeners = [Stop()]
-    assert session.run(LINE).stopped
-    session.save(str(tmp_path / "left"))
-    late = session_of()
-    late.resume(str(tmp_path / "left.safetensors"))
-    late.data((blobs(60).inputs, blobs(60).targets), batch=16)
-    late.go_on()
-    ours, theirs = late.model.state_dict(), whole.model.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert goes_on_bit_equal(LINE, tmp_path)
 
 
 @pytest.mark.parametrize(

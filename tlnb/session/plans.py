@@ -7,7 +7,7 @@ from typing import Any
 
 from tlnb.engine.advice.fold_run import stage_samples
 from tlnb.engine.core.seeds import batches
-from tlnb.engine.training.plan import Traits
+from tlnb.engine.training.plan import Traits, check_beside_contrast
 from tlnb.engine.training.records import PlanProgress, StageResult
 from tlnb.engine.training.stage import Stage
 from tlnb.errors import NotReady, PlanError
@@ -99,8 +99,8 @@ def changed(plan: PlanProgress, settings: dict[str, Any]) -> PlanProgress:
     if not settings:
         return plan
     stage, result = replace(plan.stages[0], **settings), plan.result
-    if stage.contrast is not None and stage.patience is not None:
-        raise PlanError("patience goes by scores, and contrast leaves the head behind; leave it out")
+    if stage.contrast is not None:
+        check_beside_contrast(settings)
     left = result.left if result is not None else None
     if left is not None:
         if stage.epochs < left.epoch:

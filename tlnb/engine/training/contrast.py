@@ -35,9 +35,7 @@ def contrastive_loss(features: Tensor, targets: Tensor, temperature: float) -> T
     """
     unit = F.normalize(features.float(), dim=1)
     itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    with torch.autocast(
-        unit.device.type, enabled=False
-    ):  # near samples differ by less than half precision tells
+    with torch.autocast(unit.device.type, enabled=False):  # near samples differ by less than halves tell
         cosines = (unit @ unit.T / temperature).masked_fill(itself, torch.finfo(unit.dtype).min)
     alike = (targets[:, None] == targets[None]) & ~itself
     count = alike.sum(1)

@@ -24,7 +24,7 @@ tuned.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,9 +162,8 @@ def _stage(line: str, layers: LayerMap, state: States, usual: Mapping[str, Any])
         "train": lambda: States(frozenset(range(len(layers))) - hit, {}),
         ADAPT: lambda: state.adapted_too(layers, hit, words),
     }[verb]()
-    if (
-        pairs.get("contrast") is not None
-    ):  # what is said of the whole plan is not of a stage that cannot have it
+    # What is said of the whole plan is not of a stage that cannot have it.
+    if pairs.get("contrast") is not None:
         usual = {name: value for name, value in usual.items() if name not in BESIDE_CONTRAST}
     return _checked(line, layers, after, {**usual, **pairs}, merges=verb == "train")
 
@@ -279,17 +278,28 @@ def _checked(
 
 
 _BY_SCORE = "goes by scores, and the head falls behind the features here"
-BESIDE_CONTRAST: dict[str, tuple[tuple[object, ...], str]] = {
-    "blend": ((AUTO,), f"blend auto {_BY_SCORE}; such as: blend 0.5"),
-    "patience": ((None,), f"patience {_BY_SCORE}; leave it out"),
-    "guard": ((False,), f"guard {_BY_SCORE}; leave it out"),
-    "smoothing": ((0.0,), "smoothing is of labels, which contrast doesn't use; leave it out"),
+BESIDE_CONTRAST: dict[str, tuple[Callable[[object], bool], str]] = {
+    "blend": (lambda value: value == AUTO, f"blend auto {_BY_SCORE}; such as: blend 0.5"),
+    "patience": (lambda value: value is not None, f"patience {_BY_SCORE}; leave it out"),
+    "guard": (bool, f"guard {_BY_SCORE}; leave it out"),
+    "smoothing": (bool, "smoothing is of labels, which contrast doesn't use; leave it out"),
     "micro": (
-        (None,),
+        lambda value: value is not None,
         "contrast compares the samples of a whole batch, so none passes in parts; leave micro out",
     ),
 }
-"""What a stage with ``contrast`` cannot have: values that it must not have (``blend``) or has to have, and why."""
+"""What a stage with ``contrast`` cannot have: which values do not go with it, and why."""
+
+
+def check_beside_contrast(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that do not go with ``contrast``.
+
+    Raises:
+        PlanError: the first of them, and what to do.
+    """
+    for name, (wrong, why) in BESIDE_CONTRAST.items():
+        if name in settings and wrong(settings[name]):
+            raise PlanError(why)
 
 
 def _contrasted(settings: Mapping[str, Any], held: bool, adapted: bool) -> dict[str, Any]:
@@ -306,9 +316,7 @@ def _contrasted(settings: Mapping[str, Any], held: bool, adapted: bool) -> dict[
         raise PlanError(
             "contrast teaches the head nothing; freeze it, and fit it afterwards: train body … contrast 0.1"
         )
-    for name, (values, why) in BESIDE_CONTRAST.items():
-        if name in settings and (settings[name] in values) == (name == "blend"):
-            raise PlanError(why)
+    check_beside_contrast(settings)
     return {**settings, "guard": False}
 
 
@@ -353,7 +361,8 @@ class Traits:
         words = max([m.embedding_dim for m in tables] + norms) if tables else 0
         count = sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
         body = [] if layers is None else layers.body
-        biased = frozenset(i for i in body if layers is not None and layers.adaptable(model, [i], BIAS))
+        named = set(layers.adaptable(model, body, BIAS)) if layers is not None else set()
+        biased = frozenset(i for i in body if layers is not None and named & set(layers[i].parameter_names))
         depth = sum(isinstance(m, nn.Conv2d | nn.Linear) for m in modules)
         pictures = any(isinstance(m, nn.Conv2d) for m in modules) and not words
         return cls(count, trained, words, biased, depth if pictures else 0)
